@@ -1,0 +1,129 @@
+// Engine: the only header of the engine that servers and tools see.
+//
+// Submit puts a request on the inbox and returns its Stream; the engine thread alone owns the
+// scheduler, the blocks and the sequences. Dropping the Stream cancels the request within one
+// step. All members of Engine may be called from any thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/stats.h"
+#include "kernels/environment.h"
+#include "model/causal_lm.h"
+#include "sampling/sampling_params.h"
+
+namespace tiercel::engine {
+
+enum class SchedulingPolicy { kFcfs, kPriority };
+enum class LogprobsMode { kRawLogprobs, kRawLogits, kProcessedLogprobs, kProcessedLogits };
+
+// Names and meanings are those of vLLM's flags. 0 or nullopt: derived, see the field.
+struct EngineOptions {
+  int64_t max_model_len = 0;           // 0: the model's
+  int64_t max_num_batched_tokens = 0;  // 0: 2048 (server)
+  int64_t max_num_seqs = 0;            // 0: 128 (server)
+  int block_size = 128;
+  double gpu_memory_utilization = 0.92;
+  std::optional<int64_t> kv_cache_memory_bytes;
+  std::optional<int64_t> num_gpu_blocks_override;
+  bool enable_prefix_caching = true;
+  bool enable_chunked_prefill = true;
+  int64_t long_prefill_token_threshold = 0;
+  SchedulingPolicy scheduling_policy = SchedulingPolicy::kFcfs;
+  bool async_scheduling = true;
+  int64_t max_num_queued_reqs = 0;    // 0: no limit
+  int64_t max_num_queued_tokens = 0;  // 0: no limit
+  LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;
+  std::vector<int32_t> eos_token_ids;  // [0] is the primary eos (stop_reason null), others give stop_reason
+  uint64_t seed = 0;
+};
+
+struct Request {
+  std::string id;
+  std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens
+  sampling::SamplingParams params;
+  int priority = 0;  // lower runs first, under kPriority
+  std::string cache_salt;
+};
+
+enum class FinishReason { kNone, kStop, kLength, kAbort, kError };
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+  int64_t rank = 0;  // 1-based
+};
+
+// One output token. top[0] is the token itself, then the most likely ones, best first.
+struct OutputToken {
+  int32_t token = 0;
+  std::vector<TokenLogprob> top;  // empty if logprobs were not asked for
+};
+
+// What one step (or several, if the reader was slow) added to one of the n samples.
+struct StreamEvent {
+  int index = 0;  // of the sample, 0 … n − 1
+  std::vector<OutputToken> tokens;
+  FinishReason finish = FinishReason::kNone;
+  std::optional<int32_t> stop_token;  // which stop token id, when it was not the primary eos
+  Status error;                       // of kError
+};
+
+// Known once the prompt has been computed; comes before or with the first token.
+struct PromptInfo {
+  int64_t cached_tokens = 0;  // found in the prefix cache
+  // prompt_logprobs[i] belongs to prompt token i; [0] is empty. Only if asked for.
+  std::vector<std::vector<TokenLogprob>> prompt_logprobs;
+};
+
+// The reading end of one request. Not thread-safe: one reader at a time.
+class Stream {
+ public:
+  virtual ~Stream() = default;  // cancels what is unfinished
+
+  // Takes what has come since the last call, without waiting; false if there is nothing new.
+  virtual bool Poll(std::vector<StreamEvent>* events) = 0;
+  // Waits until Poll would give something, or the time is over. For tools and tests.
+  virtual bool Wait(double seconds) = 0;
+  // Ends sample `index` early with the reader's own reason (a stop string was found): frees its
+  // blocks within one step, counts as `stop` in the statistics, no event follows.
+  virtual void Stop(int index) = 0;
+  virtual bool finished() const = 0;  // every sample's last event has been taken
+  virtual std::optional<PromptInfo> TakePromptInfo() = 0;
+};
+
+class Engine {
+ public:
+  // Sizes the KV cache and prepares the model. `environment` and `model` must outlive the engine
+  // only through these pointers: the engine owns the model.
+  static Expected<std::unique_ptr<Engine>> Create(EngineOptions options,
+                                                  kernels::Environment* environment,
+                                                  std::unique_ptr<model::CausalLm> model);
+  virtual ~Engine() = default;  // aborts what runs, joins the thread
+
+  // Refuses (Status) what can never run: prompt too long for max_model_len or the KV pool, full
+  // queues (kResourceExhausted), a stopping engine (kUnavailable). `on_news`, if given, is called
+  // on the engine thread when the stream has something to Poll and had nothing before; it must
+  // not block and must stay callable until the Stream is destroyed.
+  virtual Expected<std::unique_ptr<Stream>> Submit(Request request,
+                                                   std::function<void()> on_news) = 0;
+  // Called on the engine thread once at the end of each step that called any on_news: one wake-up
+  // per step for a server that collects. Set before the first Submit.
+  virtual void SetStepHook(std::function<void()> hook) = 0;
+
+  virtual const EngineOptions& options() const = 0;  // with every derived value filled in
+  virtual Stats GetStats() const = 0;                // a consistent snapshot
+  virtual bool ResetPrefixCache() = 0;               // false while blocks are in use
+  virtual bool healthy() const = 0;                  // false once the engine thread has failed
+  // Refuses new requests and returns when the running ones have ended, or aborts them after
+  // `grace_seconds`.
+  virtual void Drain(double grace_seconds) = 0;
+};
+
+}  // namespace tiercel::engine

@@ -1,0 +1,48 @@
+// Stats: counters, gauges and histograms of the engine, named as vLLM's metrics are.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tiercel::engine {
+
+// Cumulative histogram with fixed upper bounds (+Inf is implied).
+struct Histogram {
+  std::vector<double> bounds;
+  std::vector<uint64_t> counts;  // bounds.size() + 1, not cumulative
+  double sum = 0;
+  uint64_t count = 0;
+
+  Histogram() = default;
+  explicit Histogram(std::vector<double> upper_bounds)
+      : bounds(std::move(upper_bounds)), counts(bounds.size() + 1) {}
+  void Observe(double value);
+};
+
+struct Stats {
+  // gauges
+  int64_t num_requests_running = 0;
+  int64_t num_requests_waiting = 0;
+  double kv_cache_usage = 0;  // 0 … 1
+  int64_t num_gpu_blocks = 0;
+  // counters
+  uint64_t prompt_tokens = 0;
+  uint64_t prompt_tokens_cached = 0;
+  uint64_t generation_tokens = 0;
+  uint64_t prefix_cache_queries = 0;  // tokens
+  uint64_t prefix_cache_hits = 0;     // tokens
+  uint64_t num_preemptions = 0;
+  uint64_t finished_stop = 0, finished_length = 0, finished_abort = 0, finished_error = 0;
+  uint64_t rejected_queue_full = 0;
+  uint64_t num_steps = 0;
+  // histograms (seconds or tokens)
+  Histogram request_prompt_tokens, request_generation_tokens, iteration_tokens,
+      request_params_n, request_params_max_tokens, time_to_first_token, inter_token_latency,
+      request_time_per_output_token, e2e_request_latency, request_queue_time,
+      request_inference_time, request_prefill_time, request_decode_time;
+};
+
+}  // namespace tiercel::engine

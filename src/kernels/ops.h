@@ -1,0 +1,160 @@
+// The operators of the forward pass: argument structs and the table of one ISA's kernels.
+//
+// Every operator is SPMD: each worker of the team calls it with its own Share and does its own
+// part; the caller puts a barrier where a later operator reads what another worker wrote. No
+// operator allocates, locks or waits. Activations are row-major BF16, accumulation is FP32, each
+// output element has one accumulation order that does not depend on the number of rows, on the
+// share, or on the other rows (batch invariance). Rounding to BF16 happens only where an output
+// is stored. Preconditions are CHECKed by the caller once (at recording), not by kernels.
+#pragma once
+
+#include <cstdint>
+
+#include "base/bf16.h"
+#include "kernels/kv_layout.h"
+#include "tensor/packed_matrix.h"
+
+namespace tiercel::kernels {
+
+// out[t, :] = row token_ids[t] of the table; ids are within [0, vocab). Split by tokens.
+struct EmbedArgs {
+  const int32_t* token_ids = nullptr;    // [rows]
+  const BF16* table = nullptr;           // [vocab, hidden] row-major, or null: then `packed`
+  const PackedMatrix* packed = nullptr;  // a tied lm_head: n ≥ vocab, k = hidden
+  BF16* out = nullptr;                   // [rows, hidden]
+  int64_t hidden = 0;
+  int64_t rows = 0;
+};
+
+// out[r, :] = x[row_index ? row_index[r] : r, :] / sqrt(mean(x²) + eps) · weight + bias.
+// Split by rows; with share {0, 1} a worker does all rows itself (few rows: no barrier needed
+// when every worker writes its own buffer).
+struct RmsNormArgs {
+  const BF16* x = nullptr;              // [*, hidden]
+  const int32_t* row_index = nullptr;   // [rows] or null
+  const float* weight = nullptr;        // [hidden]
+  const float* bias = nullptr;          // [hidden] or null
+  BF16* out = nullptr;                  // [rows, hidden]
+  int64_t hidden = 0;
+  int64_t rows = 0;
+  float eps = 1e-6f;
+};
+
+enum class Epilogue : uint8_t {
+  kStore,     // out = bf16(acc + bias)
+  kAdd,       // out = bf16(acc + bias + residual), residual may be out itself
+  kSwiGlu,    // columns alternate 16 gate, 16 up: out[c] = bf16(silu(gate) · up); out has n / 2 columns
+  kStoreF32,  // out_f32 = acc + bias
+};
+
+// out = x · Wᵀ with an epilogue. Split by W's columns: worker i writes the columns of
+// weight->ColumnRange(i). x's rows must be readable up to k_padded (the pad is multiplied by
+// zeros but must be finite): buffers are allocated with padded leading dimensions.
+struct MatmulArgs {
+  const BF16* x = nullptr;  // [rows, ldx]
+  int64_t ldx = 0;
+  const PackedMatrix* weight = nullptr;
+  const float* bias = nullptr;  // [n] in the packed column order, or null
+  Epilogue epilogue = Epilogue::kStore;
+  const BF16* residual = nullptr;  // [rows, ldo] for kAdd
+  BF16* out = nullptr;             // [rows, ldo]
+  float* out_f32 = nullptr;        // [rows, ldo] for kStoreF32
+  int64_t ldo = 0;
+  int64_t rows = 0;
+};
+
+// For every token: RMS-normalizes each q and k head (where weights are given), applies rotary
+// embedding (neox halves) to q and k, and writes k and v into the paged cache. q is rewritten in
+// place. The qkv row is laid out by KV group, so that one worker can own a group from the matmul
+// to the attention: group g = [q heads of g][k head g][v head g], each head_dim wide.
+// Split by groups: worker i does the groups of SplitRange(num_kv_heads, 1, share).
+struct QkNormRopeArgs {
+  BF16* qkv = nullptr;  // [rows, ldqkv]
+  int64_t ldqkv = 0;
+  const float* q_norm = nullptr;  // [head_dim], or null: no norm (Qwen2, Llama)
+  const float* k_norm = nullptr;
+  const float* q_norm_bias = nullptr;  // [head_dim] or null
+  const float* k_norm_bias = nullptr;
+  float eps = 1e-6f;
+  // cos and sin of this step's rows, computed once per forward: [rows, head_dim / 2] each.
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  BF16* kv = nullptr;             // this layer's cache
+  KvLayout layout;
+  const int64_t* kv_slot = nullptr;  // [rows]: block · block_size + slot in block; -1: do not write
+  int num_q_heads = 0;
+  int64_t rows = 0;
+};
+
+// Causal attention over the paged cache, for any mix of prefill chunks and decodes.
+// Sequence s owns the rows [query_start[s], query_start[s + 1]) of q; its last row sees all
+// context_len[s] tokens of the cache, the row before it one fewer, and so on.
+// out[row, h·head_dim …] = softmax(scale · q·Kᵀ) · V, written for every row (never zero-filled
+// first). Keys are taken in the cache's order and split at fixed places (kernels document where),
+// so the bits do not depend on chunking, on the batch or on the team.
+// Split over (sequence, KV head, query tile, key split) by the kernel; parts that several workers compute for one
+// row would need a combination step, so a (sequence, KV head, query tile) stays on one worker.
+struct AttentionArgs {
+  const BF16* qkv = nullptr;  // q heads in QkNormRopeArgs' group layout
+  int64_t ldqkv = 0;
+  const BF16* kv = nullptr;  // this layer's cache
+  KvLayout layout;
+  int num_q_heads = 0;
+  float scale = 0;                       // 1 / sqrt(head_dim)
+  const int32_t* query_start = nullptr;  // [num_seqs + 1]
+  const int32_t* context_len = nullptr;  // [num_seqs]
+  const int32_t* block_table = nullptr;  // [num_seqs, block_table_stride] block ids
+  int64_t block_table_stride = 0;
+  int num_seqs = 0;
+  BF16* out = nullptr;  // [rows, ldo]: plain head order, head h at h·head_dim
+  int64_t ldo = 0;
+  void* scratch = nullptr;  // this worker's own, AttentionScratchBytes() long, 64-byte aligned
+};
+
+// cos[t, i] and sin[t, i] of positions[t] · inv_freq[i], times attention_factor (YaRN). The angle
+// and its functions are computed so that they equal Hugging Face's FP32 tables. Split by rows.
+struct RopeTableArgs {
+  const int32_t* positions = nullptr;  // [rows]
+  const float* inv_freq = nullptr;     // [half]
+  float attention_factor = 1;
+  float* cos = nullptr;  // [rows, half]
+  float* sin = nullptr;
+  int64_t half = 0;
+  int64_t rows = 0;
+};
+
+// Row operators of the sampler over one row of n FP32 logits. Whole-row calls, not split: the
+// sampler shares out rows (few rows: ranges of one row) among the workers.
+struct RowOps {
+  // Index of the first maximum; *max its value. NaN counts as −inf. n ≥ 1.
+  int64_t (*argmax)(const float* x, int64_t n, float* max) = nullptr;
+  // Σ exp((x[i] − max) · scale), in a fixed order for a given n.
+  float (*sum_exp)(const float* x, int64_t n, float max, float scale) = nullptr;
+  // Writes the indices i (ascending) with x[i] ≥ threshold, at most capacity; returns how many
+  // there are in all.
+  int64_t (*collect_at_least)(const float* x, int64_t n, float threshold, int32_t* indices,
+                              int64_t capacity) = nullptr;
+  // How many i have x[i] > threshold (the rank of a token, 0-based).
+  int64_t (*count_greater)(const float* x, int64_t n, float threshold) = nullptr;
+  // x[i] *= factor
+  void (*scale)(float* x, int64_t n, float factor) = nullptr;
+};
+
+// One ISA's kernels; filled once at start by kernels/registry.h.
+struct KernelTable {
+  const char* isa = nullptr;     // "scalar", "avx2", "avx512", "amx"
+  const char* detail = nullptr;  // e.g. "avx512: bf16 by vdpbf16ps, attention by vdpbf16ps"
+  void (*embed)(const EmbedArgs&, Share) = nullptr;
+  void (*rms_norm)(const RmsNormArgs&, Share) = nullptr;
+  void (*matmul)(const MatmulArgs&, Share) = nullptr;
+  void (*qk_norm_rope)(const QkNormRopeArgs&, Share) = nullptr;
+  void (*attention)(const AttentionArgs&, Share) = nullptr;
+  // Bytes of scratch that each worker needs for attention (max over all shapes it may get).
+  int64_t (*attention_scratch_bytes)(const AttentionArgs&, int workers) = nullptr;
+  void (*rope_table)(const RopeTableArgs&, Share) = nullptr;
+  // Called once on each worker thread before its first kernel (AMX tile permission and the like).
+  void (*init_thread)() = nullptr;
+  RowOps rows;
+};
+
+}  // namespace tiercel::kernels

@@ -1,0 +1,68 @@
+// CausalLm: what the engine asks of a model. One virtual call a step.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/function_ref.h"
+#include "base/status.h"
+
+namespace tiercel::model {
+
+// One step's inputs: views of plain arrays that stay unchanged until Run returns.
+// T rows (tokens) in all, S sequences, R rows whose logits are wanted.
+struct StepBatch {
+  // [T]. An entry −1 − i stands for "the token that the sampler wrote to sampled[i]" in an
+  // earlier step (asynchronous scheduling plans a step before its inputs are known).
+  std::span<const int32_t> token_ids;
+  std::span<const int32_t> sampled;
+  std::span<const int32_t> positions;    // [T]
+  std::span<const int32_t> query_start;  // [S + 1]: rows of sequence s are [query_start[s], query_start[s+1])
+  std::span<const int32_t> context_len;  // [S]: tokens in the cache once this step's are written
+  std::span<const int32_t> block_table;  // [S, block_table_stride]; block 0 is never used
+  int64_t block_table_stride = 0;
+  std::span<const int32_t> logit_rows;   // [R], ascending row numbers in [0, T)
+};
+
+struct KvOptions {
+  int64_t num_blocks = 0;  // including block 0, which is never handed out
+  int block_size = 128;    // tokens
+};
+
+struct RunLimits {
+  int64_t max_rows = 0;         // T ≤ this (max_num_batched_tokens)
+  int64_t max_seqs = 0;         // S ≤ this
+  int64_t max_logit_rows = 0;   // R ≤ this
+};
+
+class CausalLm {
+ public:
+  virtual ~CausalLm() = default;
+
+  virtual int64_t vocab_size() const = 0;
+  virtual int64_t max_position() const = 0;  // derived max_model_len, RoPE scaling included
+  virtual int workers() const = 0;           // the team's size
+  // Bytes that one KV block of `block_size` tokens takes over all layers.
+  virtual int64_t KvBlockBytes(int block_size) const = 0;
+  virtual int64_t WeightBytes() const = 0;
+  // Bytes of activations and scratch for these limits.
+  virtual int64_t ActivationBytes(const RunLimits& limits) const = 0;
+
+  // Allocates cache and activations; called once before the first Run.
+  virtual Status Prepare(const KvOptions& kv, const RunLimits& limits) = 0;
+
+  // Runs one step on the worker team. When the logits are complete, every worker calls
+  // `after(worker)` in the same dispatch (the sampler's place; Barrier() is at hand through
+  // the team). Returns when all are done. Nothing in a plan that passed the engine's checks can
+  // make it fail.
+  virtual void Run(const StepBatch& batch, FunctionRef<void(int worker)> after) = 0;
+
+  // [vocab_size] FP32 logits of logit row r of the running step; writable by `after`.
+  virtual float* Logits(int64_t r) = 0;
+
+  // Waits for all workers; only inside `after`.
+  virtual void Barrier() = 0;
+};
+
+}  // namespace tiercel::model

@@ -1,0 +1,38 @@
+// What part of the machine this process may use: cores, caches, NUMA nodes, memory. Follows the
+// affinity mask and the cgroup (v1 and v2) limits, which are what a container or taskset gives.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tiercel::platform {
+
+struct Cpu {
+  int id = 0;        // the OS's number
+  int core = 0;      // physical core, unique over packages
+  int package = 0;
+  int numa_node = 0;
+};
+
+struct Topology {
+  std::vector<Cpu> cpus;        // those in the affinity mask (and cpuset), ascending id
+  double cpu_quota = 0;         // cgroup CPU quota in cores, 0: none
+  int64_t memory_total = 0;     // bytes: min(MemTotal, every cgroup limit on the way up)
+  int64_t memory_available = 0; // bytes now: MemAvailable capped by limit − usage (page cache counts as free)
+  int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
+  int numa_nodes = 1;
+  std::string huge_pages;       // THP mode: "always", "madvise", "never"
+  int64_t explicit_huge_pages_free = 0;  // 2 MiB pages reserved and free
+
+  // `root` prefixes /proc and /sys: tests point it at a folder of recorded files.
+  static Expected<Topology> Detect(const std::string& root = "");
+
+  // One CPU per physical core, at most ceil(cpu_quota) of them and at most `limit` (0: no limit):
+  // the CPUs that a worker team should be pinned to.
+  std::vector<int> WorkerCpus(int limit = 0) const;
+};
+
+}  // namespace tiercel::platform

@@ -1,0 +1,40 @@
+// WorkerTeam: the threads that run a step together (SPMD), and their barrier.
+//
+// Run(fn) calls fn(worker) once on every worker, worker 0 being the calling thread, and returns
+// when all are done. One thread at a time may call Run. Within fn, Barrier() makes every worker's
+// writes before it visible to all after it. Waiting spins briefly (a step's barriers are far
+// apart by microseconds), then sleeps on a futex: nothing spins while the team is idle, and a
+// worker that lost its core does not make the others burn theirs. Under a CPU quota or with more
+// workers than CPUs the spin is kept near zero.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/function_ref.h"
+#include "base/status.h"
+
+namespace tiercel::platform {
+
+struct WorkerTeamOptions {
+  std::vector<int> cpus;  // one worker is pinned to each, worker 0 (the caller) is pinned at its first Run
+  bool pin = true;
+  int spin_iterations = -1;  // pause instructions before sleeping; −1: chosen from the environment
+};
+
+class WorkerTeam {
+ public:
+  static Expected<std::unique_ptr<WorkerTeam>> Create(const WorkerTeamOptions& options);
+  ~WorkerTeam();  // joins the threads
+
+  int size() const;
+  void Run(FunctionRef<void(int worker)> fn);
+  void Barrier();
+
+ private:
+  struct Impl;
+  explicit WorkerTeam(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tiercel::platform

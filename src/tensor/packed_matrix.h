@@ -1,0 +1,65 @@
+// PackedMatrix: the one layout of a linear's weight that every matmul kernel streams.
+//
+// y[rows, n] = x[rows, k] · Wᵀ, with W [n, k] row-major in the checkpoint.
+//
+// The n columns (output features) are divided among the workers in contiguous ranges of whole
+// granules (ColumnRange). A worker's range is cut into blocks of kColumnBlock columns, the last
+// one narrower (a multiple of kColumnGroup). A block of width w is stored as
+//     [k_padded / kPair][w][kPair]
+// so that a worker reads its range as one linear stream (several streams halve the bandwidth),
+// a zmm register holds 16 columns × 2 consecutive k (vdpbf16ps), and 16 rows of the k-pair
+// dimension are an AMX B tile. k is padded with zeros to a multiple of kKBlock = 32 (one AMX tile).
+// n must be a multiple of kColumnGroup: the packer pads with zero columns where a model's is not.
+//
+// The element (column c, k) of a range [begin, end) lies at
+//     begin·k_padded + block·kColumnBlock·k_padded + ((k / 2)·w + c_in_block)·2 + k % 2.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace tiercel {
+
+inline constexpr int64_t kColumnGroup = 16;  // FP32 lanes of a zmm; columns of an AMX tile
+inline constexpr int64_t kColumnBlock = 64;  // 4 groups: the widest register tile
+inline constexpr int64_t kPair = 2;          // BF16 values that one dot-product lane takes
+inline constexpr int64_t kKBlock = 32;       // k of one AMX tile
+
+struct Range {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+  friend bool operator==(Range, Range) = default;
+};
+
+// The part of an operator's work that one call does: worker `index` of `count`.
+struct Share {
+  int index = 0;
+  int count = 1;
+};
+
+// Splits n items in whole granules (the last granule may be short); the sizes of two shares
+// differ by at most one granule. The result depends on nothing but the arguments.
+constexpr Range SplitRange(int64_t n, int64_t granule, Share share) {
+  const int64_t granules = (n + granule - 1) / granule;
+  const int64_t begin = granules * share.index / share.count;
+  const int64_t end = granules * (share.index + 1) / share.count;
+  return {std::min(begin * granule, n), std::min(end * granule, n)};
+}
+
+// Non-owning; the packer (model/) owns the buffer, whose size is n · k_padded elements.
+struct PackedMatrix {
+  const void* data = nullptr;  // 64-byte aligned
+  DType dtype = DType::kBF16;
+  int64_t n = 0;         // columns, a multiple of granule and so of kColumnGroup
+  int64_t k = 0;         // the input features that count
+  int64_t k_padded = 0;  // a multiple of kKBlock
+  int64_t granule = kColumnGroup;  // columns that stay together on one worker
+  int workers = 1;       // the team size that it was packed for; kernels get Shares of this count
+
+  Range ColumnRange(int worker) const { return SplitRange(n, granule, {worker, workers}); }
+};
+
+}  // namespace tiercel

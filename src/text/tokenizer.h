@@ -1,0 +1,62 @@
+// Tokenizer: text to token ids and back; over the Rust library (text/ffi.h).
+// Immutable after loading; every member may be called from any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tiercel::text {
+
+// A vocabulary as GGUF files carry it (tokenizer.ggml.*).
+struct GgufVocab {
+  std::string model;  // "gpt2" (byte-level BPE) or "llama" (sentencepiece BPE)
+  std::string pre;    // "qwen2", "smollm", "llama-bpe", …
+  std::vector<std::string> tokens;
+  std::vector<float> scores;        // "llama" only
+  std::vector<int32_t> token_types; // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<std::string> merges;  // "a b"
+  int64_t bos = -1, eos = -1, unknown = -1, padding = -1;
+  bool add_bos = false;
+};
+
+class Tokenizer {
+ public:
+  // `dir` holds tokenizer.json (and, if present, tokenizer_config.json, for added tokens' flags,
+  // bos/eos and model_max_length).
+  static Expected<std::shared_ptr<const Tokenizer>> Load(const std::string& dir);
+  static Expected<std::shared_ptr<const Tokenizer>> FromGguf(const GgufVocab& vocab);
+  ~Tokenizer();
+
+  // Added tokens in `text` are recognized, as Hugging Face's encode does. `add_special` adds what
+  // the post-processor adds (BOS for Llama; nothing for Qwen). Invalid UTF-8 is replaced by U+FFFD.
+  std::vector<int32_t> Encode(std::string_view text, bool add_special) const;
+
+  // Ids that are negative or beyond the vocabulary decode to nothing.
+  std::string Decode(std::span<const int32_t> ids, bool skip_special) const;
+
+  // The bytes that a token stands for (may be part of a UTF-8 character); empty for unknown ids.
+  // Special tokens give their text.
+  std::string_view TokenBytes(int32_t id) const;
+  // The vocabulary's own spelling ("Ġhello"), as return_token_strs shows; empty for unknown ids.
+  std::string_view TokenString(int32_t id) const;
+  bool IsSpecial(int32_t id) const;  // skipped by skip_special
+  std::optional<int32_t> TokenToId(std::string_view token) const;
+
+  int64_t vocab_size() const;  // 1 + the largest id
+  std::optional<int32_t> bos() const;
+  std::optional<int32_t> eos() const;  // tokenizer_config's
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tiercel::text
