@@ -1,0 +1,52 @@
+// Checkpoint: the tensors of a model's files under their Hugging Face names, whatever the format.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bf16.h"
+#include "base/status.h"
+#include "model/config.h"
+
+namespace tiercel::model {
+
+struct TensorInfo {
+  std::vector<int64_t> shape;
+  std::string type;  // the format's own name: "BF16", "F32", "Q4_K", …
+};
+
+// Immutable after opening; Read* may be called from many threads at once.
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  // A folder with config.json and *.safetensors (single, or sharded with its index), a folder
+  // with one *.gguf, or a .gguf file. Checks every header against its file: offsets, shapes,
+  // lengths, overlaps, missing shards. Errors name the file, what was found and what to do.
+  static Expected<std::unique_ptr<Checkpoint>> Open(const std::string& path,
+                                                    std::string_view hf_overrides = "");
+
+  virtual const ModelConfig& config() const = 0;
+  virtual const GenerationConfig& generation_config() const = 0;
+
+  virtual std::optional<TensorInfo> Find(const std::string& name) const = 0;
+  virtual std::vector<std::string> Names() const = 0;
+  virtual int64_t FileBytes() const = 0;
+
+  // Rows [begin, end) of a matrix [n, k] (or of a vector [n]: k = 1) converted to BF16 or FP32.
+  // NotFound names the tensor and the file where it was looked for.
+  virtual Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const = 0;
+  virtual Status ReadRows(const std::string& name, int64_t begin, int64_t end,
+                          float* out) const = 0;
+  // The BF16 data in place (mapped), if it is stored so; null otherwise.
+  virtual const BF16* MappedBF16(const std::string& name) const = 0;
+  // Read-ahead for a tensor that will be read soon; and: its pages are no longer needed.
+  virtual void WillNeed(const std::string& name) const = 0;
+  virtual void DontNeed(const std::string& name) const = 0;
+};
+
+}  // namespace tiercel::model

@@ -1,0 +1,67 @@
+// ModelConfig: what a checkpoint's config.json (or GGUF metadata) says, checked.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+
+namespace tiercel::model {
+
+enum class RopeType { kDefault, kLinear, kYarn, kLlama3 };
+
+struct RopeConfig {
+  RopeType type = RopeType::kDefault;
+  double theta = 10000;
+  double factor = 1;
+  int64_t original_max_position_embeddings = 0;  // yarn, llama3
+  double beta_fast = 32, beta_slow = 1;          // yarn
+  std::optional<double> attention_factor;        // yarn; default 0.1 · ln(factor) + 1
+  bool truncate = true;                          // yarn: round the correction range to whole dims
+  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
+};
+
+struct ModelConfig {
+  std::string architecture;  // "Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM"
+  int64_t hidden_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t intermediate_size = 0;
+  int64_t vocab_size = 0;
+  int64_t max_position_embeddings = 0;
+  float rms_norm_eps = 1e-6f;
+  bool tie_word_embeddings = false;
+  bool qk_norm = false;    // Qwen3
+  bool qkv_bias = false;   // Qwen2
+  bool o_bias = false;     // attention_bias of Llama and Qwen3
+  bool mlp_bias = false;
+  RopeConfig rope;
+  DType dtype = DType::kBF16;  // the checkpoint's
+  std::vector<int32_t> eos_token_ids;  // config.json's; may be empty
+  std::optional<int32_t> bos_token_id;
+
+  // max_position_embeddings, times the factor where RoPE scaling extends it (vLLM's rule).
+  int64_t DerivedMaxModelLen() const;
+};
+
+// generation_config.json; absent fields are nullopt.
+struct GenerationConfig {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
+      frequency_penalty;
+  std::optional<int64_t> top_k, max_new_tokens;
+  std::vector<int32_t> eos_token_ids;
+};
+
+// Parses config.json's text; `hf_overrides` is a JSON object merged over it ("" for none); `path`
+// is for messages. Every number is bounded; an unknown architecture names found and supported.
+Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides,
+                                       const std::string& path);
+Expected<GenerationConfig> ParseGenerationConfig(std::string_view json, const std::string& path);
+
+}  // namespace tiercel::model
