@@ -1,0 +1,54 @@
+// What of the command line and of the model shapes the API: defaults and switches of requests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace tiercel::api {
+
+// Server-wide defaults of sampling (generation_config.json, --override-generation-config). A
+// request's own field wins; what is not set here keeps vLLM's neutral default.
+struct SamplingDefaults {
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<int> top_k;
+  std::optional<float> repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> max_new_tokens;  // also a cap on every request's max_tokens
+};
+
+// Names and defaults are those of the flags.
+struct ApiOptions {
+  int max_logprobs = 20;  // −1: the whole vocabulary
+  std::string response_role = "assistant";
+  bool return_tokens_as_token_ids = false;
+  bool enable_prompt_tokens_details = false;
+  bool enable_force_include_usage = false;
+  int stream_interval = 1;  // tokens a chunk; the first token is never held back
+  bool trust_request_chat_template = false;
+  bool exclude_tools_when_tool_choice_none = false;
+  std::string default_chat_template_kwargs;  // a JSON object, or empty
+  bool priority_scheduling = false;          // --scheduling-policy priority
+  SamplingDefaults sampling_defaults;
+  // Bounds of one request (VLLM_MAX_N_SEQUENCES, VLLM_MAX_COMPLETION_PROMPTS, VLLM_MAX_STOP_STRINGS).
+  int max_n = 1024;
+  int max_completion_prompts = 4096;
+  int max_stop_strings = 64;
+};
+
+// The model as the API sees it. Immutable; shared by all requests that use it.
+struct ModelInfo {
+  std::vector<std::string> served_names;  // [0] is echoed in responses
+  std::string root;                       // the model's path or id, as given
+  int64_t max_model_len = 0;
+  int64_t vocab_size = 0;  // of the model (logits), not of the tokenizer
+  int64_t created = 0;     // Unix seconds
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // null: chat requests get 400
+};
+
+}  // namespace tiercel::api

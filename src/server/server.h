@@ -1,0 +1,106 @@
+// Server: the OpenAI-compatible HTTP server over one Engine.
+//
+//   auto server = Server::Bind(options);     // before the model is loaded; I/O threads run from here
+//   …load…
+//   (*server)->SetModel(std::move(model));   // from now on /health is 200
+//   …another thread, on SIGTERM: (*server)->Shutdown(grace)…
+//   (*server)->Run();                        // blocks until Shutdown has ended
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/options.h"
+#include "base/status.h"
+#include "engine/engine.h"
+
+namespace tiercel::server {
+
+// Names and defaults follow vLLM's flags where there is one.
+struct ServerOptions {
+  std::string host;  // empty: all interfaces, IPv6 and IPv4
+  int port = 8000;   // 0: any free port, see Server::port()
+  std::string uds;   // a Unix socket's path; wins over host and port
+  std::vector<std::string> served_model_names;  // [0] is echoed; set before Bind (metrics label)
+  std::vector<std::string> api_keys;            // empty: no authorization
+  std::string root_path;                        // prefix of a proxy, tolerated before every route
+
+  // CORS: off while allowed_origins is empty.
+  std::vector<std::string> allowed_origins;
+  std::vector<std::string> allowed_methods = {"*"};
+  std::vector<std::string> allowed_headers = {"*"};
+  bool allow_credentials = false;
+
+  // TLS: on when both files are given. ssl_cert_reqs: 0 none, 1 optional, 2 required.
+  std::string ssl_certfile, ssl_keyfile, ssl_ca_certs, ssl_ciphers;
+  int ssl_cert_reqs = 0;
+
+  // Limits
+  int64_t max_request_body_bytes = int64_t{64} << 20;
+  int64_t max_header_bytes = 64 << 10;
+  int max_header_count = 256;       // --h11-max-header-count
+  int max_connections = 8192;
+  double header_timeout_s = 30;     // from a request's first byte to the end of its head
+  double body_timeout_s = 120;      // from there to the end of its body
+  double keep_alive_timeout_s = 75; // between two requests
+  double write_stall_timeout_s = 600;  // a client that takes nothing for so long is dropped
+  double sse_keep_alive_interval_s = 0;  // 0: no comment lines in quiet streams
+
+  int io_threads = 1;
+  int prepare_threads = 1;  // templates and tokenization
+
+  // Logging
+  bool access_log = true;  // --disable-uvicorn-access-log
+  std::vector<std::string> access_log_excluded_paths;  // --disable-access-log-for-endpoints
+  bool log_requests = false;                           // --enable-log-requests
+  std::optional<int> max_log_len;
+  bool log_stats = true;  // --disable-log-stats turns the vllm: metrics off
+
+  bool enable_request_id_headers = false;
+  bool enable_server_load_tracking = false;
+  bool dev_mode = false;  // VLLM_SERVER_DEV_MODE=1: /server_info, /reset_prefix_cache
+  std::string version;    // of /version
+  std::string fingerprint;       // system_fingerprint of responses; empty: null
+  std::string server_info_json;  // body of /server_info; empty: {}
+  // Labels of vllm:cache_config_info beyond block_size and num_gpu_blocks.
+  std::vector<std::pair<std::string, std::string>> cache_config_labels;
+
+  api::ApiOptions api;
+};
+
+struct ServingModel {
+  std::unique_ptr<engine::Engine> engine;
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // may be null
+  std::string root;        // path or id, as given on the command line
+  int64_t vocab_size = 0;  // rows of the logits
+};
+
+class Server {
+ public:
+  // Binds and listens (SO_REUSEADDR), checks the TLS files, starts the I/O threads. A busy port
+  // is kFailedPrecondition and names it.
+  static Expected<std::unique_ptr<Server>> Bind(ServerOptions options);
+  virtual ~Server() = default;
+
+  // Once. Any thread.
+  virtual void SetModel(ServingModel model) = 0;
+  // Returns when Shutdown has ended (Status ok), or with kInternal when the engine has failed:
+  // then the process should exit with a non-zero code.
+  virtual Status Run() = 0;
+  // Stops accepting, lets running requests end for `grace_seconds`, aborts the rest. Any thread,
+  // not a signal handler itself.
+  virtual void Shutdown(double grace_seconds) = 0;
+
+  virtual int port() const = 0;
+  // "http://0.0.0.0:8000"
+  virtual std::string url() const = 0;
+  // "Route: /health, Methods: GET", one line a route, for the start-up log.
+  virtual std::vector<std::string> RouteLines() const = 0;
+};
+
+}  // namespace tiercel::server
