@@ -17,7 +17,8 @@ function(tiercel_library name)
 endfunction()
 
 # tiercel_test(NAME SOURCES … DEPENDS folders… [LABELS …] [DATA dir])
-# A GoogleTest program, one ctest entry per program. TIERCEL_TEST_DATA names tests/data.
+# A GoogleTest program, one ctest entry per program. TIERCEL_TEST_DATA names tests/data. The target
+# unit_tests builds them all, threads_tests those with the label "threads".
 function(tiercel_test name)
   if(NOT TIERCEL_BUILD_TESTS)
     return()
@@ -30,6 +31,10 @@ function(tiercel_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main GTest::gmock)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}")
+  add_dependencies(unit_tests ${name})
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(threads_tests ${name})
+  endif()
 endfunction()
 
 # tiercel_benchmark(NAME SOURCES … DEPENDS folders…): a google-benchmark program.

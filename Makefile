@@ -1,0 +1,56 @@
+# make build | serve | test | check | format | clean.  MODEL=, PORT= and ARGS= are for serve.
+SHELL := /bin/bash
+MODEL ?=
+PORT ?= 8000
+ARGS ?=
+JOBS ?= $(shell nproc)
+
+.PHONY: build serve test check unit-test http-test asan tsan fuzz deps deps-check clean
+
+# The release program, build/release/tiercel. It needs nothing of the source tree at run time.
+build: deps
+	@cmake --preset release >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/release --target tiercel -j $(JOBS)
+
+serve: build
+	@scripts/serve.sh "$(MODEL)" "$(PORT)" $(ARGS)
+
+test: unit-test http-test
+
+unit-test: deps
+	cmake --preset release >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/release -j $(JOBS)
+	ctest --test-dir build/release --output-on-failure -j $(JOBS)
+
+# Python tests against a real server with the real clients.
+http-test: build
+	@scripts/make_venv.sh
+	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q tests/http tests/cli
+
+check: asan tsan fuzz
+
+asan: deps
+	cmake --preset asan-ubsan >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/asan-ubsan --target unit_tests -j $(JOBS)
+	ctest --test-dir build/asan-ubsan --output-on-failure -j $(JOBS)
+
+# Only the tests of threaded code: they carry the label "threads".
+tsan: deps
+	cmake --preset tsan >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/tsan --target threads_tests -j $(JOBS)
+	ctest --test-dir build/tsan -L threads --output-on-failure -j $(JOBS)
+
+fuzz: deps-check
+	cmake --preset fuzz >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/fuzz --target fuzzers -j $(JOBS)
+	scripts/fuzz.sh build/fuzz/tests/fuzz 30
+
+deps:
+	@mkdir -p build
+	@scripts/install_deps.sh build
+
+deps-check: deps
+	@scripts/install_deps.sh check
+
+clean:
+	rm -rf build
