@@ -11,6 +11,9 @@
 
 namespace tiercel::sampling {
 
+// The samples that one request may ask for (vLLM's VLLM_MAX_N_SEQUENCES).
+inline constexpr int kMaxSamples = 16384;
+
 struct SamplingParams {
   int n = 1;
   float temperature = 1.0f;  // below 1e-5: greedy
@@ -38,7 +41,13 @@ struct SamplingParams {
 
   bool greedy() const { return temperature < 1e-5f; }
 
+  // Whether the next token depends on the tokens so far other than through the logits.
+  bool has_penalties() const {
+    return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
+  }
+
   // Checks every range with vLLM's messages (param() names the field); clamps 0 < t < 0.01.
+  // `max_logprobs` −1: no limit but the vocabulary.
   Status Validate(int64_t vocab_size, int max_logprobs);
 };
 

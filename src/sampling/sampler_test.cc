@@ -1,0 +1,234 @@
+#include "sampling/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <random>
+
+#include "sampling/random.h"
+
+namespace tiercel::sampling {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+std::vector<float> RandomRow(int64_t n, float spread, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, spread);
+  std::vector<float> row(static_cast<size_t>(n));
+  for (float& x : row) x = normal(random);
+  return row;
+}
+
+std::vector<Candidate> Sorted(const std::vector<float>& row) {
+  std::vector<Candidate> all;
+  for (size_t i = 0; i < row.size(); ++i) all.push_back({row[i], static_cast<int32_t>(i)});
+  std::sort(all.begin(), all.end(), Precedes);
+  return all;
+}
+
+// The tokens that a plain implementation keeps: min_p, then top_k, then top_p over what is left.
+std::vector<int32_t> ReferenceKept(const std::vector<float>& row, const SamplingParams& p) {
+  std::vector<Candidate> all = Sorted(row);
+  const double max = all[0].logit, t = p.temperature;
+  std::erase_if(all, [&](const Candidate& c) {
+    return p.min_p > 0 && c.logit < max + t * std::log(p.min_p);
+  });
+  if (p.top_k > 0 && p.top_k < static_cast<int>(all.size())) {
+    all.resize(static_cast<size_t>(p.top_k));
+  }
+  double total = 0, mass = 0;
+  for (const Candidate& c : all) total += std::exp((c.logit - max) / t);
+  std::vector<int32_t> kept;
+  for (const Candidate& c : all) {
+    kept.push_back(c.id);
+    mass += std::exp((c.logit - max) / t);
+    if (p.top_p < 1 && mass >= p.top_p * total) break;
+  }
+  std::sort(kept.begin(), kept.end());
+  return kept;
+}
+
+SampledToken SampleOnce(Sampler* sampler, std::vector<float> row, const SamplingParams& params,
+                        uint64_t seed = 0, int position = 0) {
+  SequenceState state(std::make_shared<SamplingParams>(params), {}, seed, {});
+  for (int i = 0; i < position; ++i) state.Append(0);
+  SampledToken out;
+  sampler->Sample(row.data(), &state, &out);
+  return out;
+}
+
+// The kept set as processed log-probabilities show it.
+std::vector<int32_t> Kept(const std::vector<float>& row, SamplingParams params) {
+  Sampler sampler(PortableVectorOps(), static_cast<int64_t>(row.size()),
+                  LogprobsMode::kProcessedLogprobs);
+  params.logprobs = -1;
+  const SampledToken out = SampleOnce(&sampler, row, params);
+  std::vector<int32_t> kept;
+  for (size_t i = 1; i < out.top.size(); ++i) {
+    if (out.top[i].logprob > kMinusInfinity) kept.push_back(out.top[i].token);
+  }
+  std::sort(kept.begin(), kept.end());
+  return kept;
+}
+
+TEST(SamplerTest, FiltersEqualASortedReference) {
+  std::mt19937 random(3);
+  for (int round = 0; round < 150; ++round) {
+    const int64_t n = 1 + static_cast<int64_t>(random() % 5000);
+    // From peaked rows to nearly flat ones: the nucleus is a few tokens, or thousands.
+    const float spread = std::vector<float>{0.1f, 1.0f, 4.0f}[random() % 3];
+    const std::vector<float> row = RandomRow(n, spread, random());
+    SamplingParams params;
+    params.temperature = 0.1f + static_cast<float>(random() % 15) / 10;
+    if (random() % 2) params.top_k = 1 + static_cast<int>(random() % 2000);
+    if (random() % 2) params.top_p = 0.05f + static_cast<float>(random() % 90) / 100;
+    if (random() % 3 == 0) params.min_p = static_cast<float>(random() % 100) / 100;
+    ASSERT_EQ(Kept(row, params), ReferenceKept(row, params))
+        << "n=" << n << " spread=" << spread << " t=" << params.temperature
+        << " k=" << params.top_k << " p=" << params.top_p << " min_p=" << params.min_p;
+  }
+}
+
+TEST(SamplerTest, TiesAndClustersKeepExactlyTopK) {
+  SamplingParams params;
+  params.top_k = 5;
+  const std::vector<float> equal(1000, 1.0f);
+  EXPECT_EQ(Kept(equal, params), (std::vector<int32_t>{0, 1, 2, 3, 4}));
+  // All large logits in one chunk.
+  std::vector<float> clustered(4096, 0.0f);
+  for (int i = 0; i < 64; ++i) clustered[static_cast<size_t>(128 + i)] = 10 + static_cast<float>(i);
+  EXPECT_EQ(Kept(clustered, params), (std::vector<int32_t>{187, 188, 189, 190, 191}));
+  SamplingParams nucleus;
+  nucleus.top_p = 0.5f;
+  EXPECT_EQ(Kept(equal, nucleus).size(), 500u);
+}
+
+TEST(SamplerTest, FrequenciesFollowTheDistribution) {
+  const std::vector<float> row = {0.0f, 1.0f, 2.0f, -1.0f, kMinusInfinity, 0.5f};
+  for (const float top_p : {1.0f, 0.9f}) {
+    SamplingParams params;
+    params.temperature = 0.8f;
+    params.top_p = top_p;
+    const std::vector<int32_t> kept = ReferenceKept(row, params);
+    double total = 0;
+    for (const int32_t id : kept) total += std::exp(row[static_cast<size_t>(id)] / 0.8);
+    Sampler sampler(PortableVectorOps(), 6, LogprobsMode::kRawLogprobs);
+    std::map<int32_t, int> seen;
+    constexpr int kDraws = 20000;
+    for (int i = 0; i < kDraws; ++i) {
+      ++seen[SampleOnce(&sampler, row, params, static_cast<uint64_t>(i)).token];
+    }
+    double chi2 = 0;
+    int found = 0;
+    for (const int32_t id : kept) {
+      const double expected = kDraws * std::exp(row[static_cast<size_t>(id)] / 0.8) / total;
+      if (expected == 0) continue;
+      chi2 += (seen[id] - expected) * (seen[id] - expected) / expected;
+      found += seen[id];
+    }
+    EXPECT_EQ(found, kDraws);  // nothing outside the kept set
+    EXPECT_LT(chi2, 20.5);     // 5 degrees of freedom at most, p = 0.001
+  }
+}
+
+TEST(SamplerTest, SameSeedAndPositionGiveTheSameToken) {
+  const std::vector<float> row = RandomRow(3000, 1, 5);
+  Sampler a(PortableVectorOps(), 3000, LogprobsMode::kRawLogprobs);
+  Sampler b(PortableVectorOps(), 3000, LogprobsMode::kRawLogprobs);
+  SamplingParams params;
+  std::map<int32_t, int> tokens;
+  for (int position = 0; position < 20; ++position) {
+    const int32_t token = SampleOnce(&a, row, params, 42, position).token;
+    SampleOnce(&b, row, params, 7, position);  // another request's draw changes nothing
+    EXPECT_EQ(SampleOnce(&b, row, params, 42, position).token, token);
+    ++tokens[token];
+  }
+  EXPECT_GT(tokens.size(), 10u);  // positions are independent
+}
+
+TEST(SamplerTest, GreedyTakesTheFirstMaximumAndSurvivesOddRows) {
+  Sampler sampler(PortableVectorOps(), 4, LogprobsMode::kRawLogprobs);
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  EXPECT_EQ(SampleOnce(&sampler, {1, 3, 3, 2}, greedy).token, 1);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(SampleOnce(&sampler, {nan, 1, nan, 2}, greedy).token, 3);
+  for (const float value : {nan, kMinusInfinity}) {
+    for (int kind = 0; kind < 4; ++kind) {
+      SamplingParams params;
+      params.logprobs = 2;
+      if (kind == 1) params.top_k = 2;
+      if (kind == 2) params.top_p = 0.5f;
+      if (kind == 3) params.min_p = 0.5f;
+      const int32_t token = SampleOnce(&sampler, {value, value, value, value}, params).token;
+      EXPECT_TRUE(token >= 0 && token < 4);
+    }
+  }
+}
+
+TEST(SamplerTest, LogprobsAreThoseBeforeTheProcessors) {
+  const std::vector<float> row = {1, 2, 3, 0};
+  double sum = 0;
+  for (const float x : row) sum += std::exp(x);
+  SamplingParams params;
+  params.temperature = 0;
+  params.logit_bias = {{0, 100.0f}};
+  params.logprobs = 2;
+  Sampler raw(PortableVectorOps(), 4, LogprobsMode::kRawLogprobs);
+  const SampledToken out = SampleOnce(&raw, row, params);
+  EXPECT_EQ(out.token, 0);
+  ASSERT_EQ(out.top.size(), 3u);
+  EXPECT_EQ(out.top[0].token, 0);
+  EXPECT_EQ(out.top[0].rank, 3);
+  EXPECT_NEAR(out.top[0].logprob, 1 - std::log(sum), 1e-5);
+  EXPECT_EQ(out.top[1].token, 2);
+  EXPECT_EQ(out.top[1].rank, 1);
+  EXPECT_EQ(out.top[2].token, 1);
+  EXPECT_NEAR(out.top[2].logprob, 2 - std::log(sum), 1e-5);
+
+  Sampler logits(PortableVectorOps(), 4, LogprobsMode::kRawLogits);
+  EXPECT_EQ(SampleOnce(&logits, row, params).top[1].logprob, 3);
+  Sampler processed(PortableVectorOps(), 4, LogprobsMode::kProcessedLogits);
+  EXPECT_EQ(SampleOnce(&processed, row, params).top[0].logprob, 101);
+  params.temperature = 0.5f;
+  EXPECT_EQ(SampleOnce(&processed, row, params).top[0].logprob, 202);
+}
+
+TEST(SamplerTest, MaskedTokensHaveMinusInfinityAndAllLogprobsAreBoundedByTheVocabulary) {
+  Sampler sampler(PortableVectorOps(), 3, LogprobsMode::kRawLogprobs);
+  SamplingParams params;
+  params.temperature = 0;
+  params.logprobs = 0;
+  EXPECT_EQ(SampleOnce(&sampler, {1, 2, 3}, params).top.size(), 1u);
+  params.logprobs = -1;
+  const SampledToken out = SampleOnce(&sampler, {1, kMinusInfinity, 3}, params);
+  ASSERT_EQ(out.top.size(), 4u);
+  EXPECT_EQ(out.top[3].token, 1);
+  EXPECT_EQ(out.top[3].logprob, kMinusInfinity);
+  std::vector<TokenLogprob> prompt;
+  const std::vector<float> row = {1, 2, 3};
+  sampler.PromptLogprobs(row.data(), 1, 1, &prompt);
+  ASSERT_EQ(prompt.size(), 2u);
+  EXPECT_EQ(prompt[0].rank, 2);
+  EXPECT_EQ(prompt[1].token, 2);
+}
+
+TEST(RandomTest, PhiloxEqualsThePublishedVectors) {
+  // Known-answer tests of the Random123 distribution.
+  EXPECT_EQ(Philox4x32(0, 0, 0),
+            (std::array<uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
+  EXPECT_EQ(Philox4x32(~0ull, ~0ull, ~0ull),
+            (std::array<uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}));
+  for (uint64_t i = 0; i < 1000; ++i) {
+    const double u = UniformAt(i, i);
+    EXPECT_TRUE(u >= 0 && u < 1);
+  }
+}
+
+}  // namespace
+}  // namespace tiercel::sampling

@@ -1,0 +1,65 @@
+// Picks the most likely tokens of a row without sorting the vocabulary.
+//
+// The row is cut into chunks and each chunk's maximum is taken (pass one). The k-th largest of the
+// chunk maxima has at least k elements at or above it, so collecting those (pass two) is certain
+// to contain the top k, and usually holds little more. All orders here are total: the larger
+// logit first, of equal logits the smaller id.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "sampling/vector_ops.h"
+
+namespace tiercel::sampling {
+
+struct Candidate {
+  float logit;
+  int32_t id;
+};
+
+inline bool Precedes(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+// One worker's selector: holds its scratch memory (12 bytes per vocabulary entry at most).
+class TokenSelector {
+ public:
+  TokenSelector(const VectorOps& ops, int64_t vocab_size);
+
+  // Takes a row for the calls below and returns its maximum (−inf if there is none). `k` sizes
+  // the chunks: it is the largest number of tokens that TopK will be asked for. The row must stay
+  // unchanged until the next Start.
+  float Start(const float* row, int64_t k);
+
+  // The first `k` tokens with logit ≥ floor in order, or fewer if there are not so many.
+  std::span<const Candidate> TopK(int64_t k, float floor);
+
+  // All tokens with logit ≥ floor, in order of id.
+  std::span<const Candidate> AtLeast(float floor);
+
+  // The smallest number of first tokens that together hold the share `p` of Σ exp((x−max)·scale),
+  // in order; empty if they are so many that a list is the wrong answer: then use NucleusEnd.
+  std::span<const Candidate> Nucleus(float p, float scale);
+
+  // The last token of that set: a token belongs to it if it does not come after this one.
+  // Fills `weights` with exp((x−max)·scale) of the whole row.
+  Candidate NucleusEnd(float p, float scale, std::vector<float>* weights);
+
+ private:
+  void Collect(float threshold);
+  float KthLargestChunk(int64_t k);
+
+  VectorOps ops_;
+  int64_t n_;
+  const float* row_ = nullptr;
+  float max_ = 0;
+  int64_t chunk_ = 0;
+  std::vector<float> chunk_max_;
+  std::vector<float> order_;  // chunk_max_, partially sorted
+  std::vector<int32_t> indices_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace tiercel::sampling

@@ -1,0 +1,49 @@
+#include "sampling/vector_ops.h"
+
+#include <cmath>
+#include <limits>
+
+namespace tiercel::sampling {
+namespace {
+
+int64_t Argmax(const float* x, int64_t n, float* max) {
+  int64_t best = 0;
+  float value = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < n; ++i) {
+    if (x[i] > value) {
+      value = x[i];
+      best = i;
+    }
+  }
+  *max = value;
+  return best;
+}
+
+float SumExp(const float* x, int64_t n, float max, float scale) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += std::exp((x[i] - max) * scale);
+  return sum;
+}
+
+int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indices,
+                       int64_t capacity) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!(x[i] >= threshold)) continue;
+    if (count < capacity) indices[count] = static_cast<int32_t>(i);
+    ++count;
+  }
+  return count;
+}
+
+int64_t CountGreater(const float* x, int64_t n, float threshold) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += x[i] > threshold;
+  return count;
+}
+
+}  // namespace
+
+VectorOps PortableVectorOps() { return {Argmax, SumExp, CollectAtLeast, CountGreater}; }
+
+}  // namespace tiercel::sampling
