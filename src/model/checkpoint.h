@@ -11,6 +11,7 @@
 #include "base/bf16.h"
 #include "base/status.h"
 #include "model/config.h"
+#include "model/gguf_vocab.h"
 
 namespace tiercel::model {
 
@@ -32,6 +33,8 @@ class Checkpoint {
 
   virtual const ModelConfig& config() const = 0;
   virtual const GenerationConfig& generation_config() const = 0;
+  // The tokenizer that a GGUF file carries; null for other formats.
+  virtual const GgufTokenizerData* gguf_tokenizer() const { return nullptr; }
 
   virtual std::optional<TensorInfo> Find(const std::string& name) const = 0;
   virtual std::vector<std::string> Names() const = 0;

@@ -33,6 +33,11 @@ struct Topology {
   // One CPU per physical core, at most ceil(cpu_quota) of them and at most `limit` (0: no limit):
   // the CPUs that a worker team should be pinned to.
   std::vector<int> WorkerCpus(int limit = 0) const;
+
+  // Whether a team of `workers` should be pinned: only when it fills every core that this process
+  // may use. A smaller team (a CPU quota, OMP_NUM_THREADS) would choose the same first cores as
+  // every other process that is limited in the same way, and leave the rest of them idle.
+  bool ShouldPin(size_t workers) const;
 };
 
 }  // namespace tiercel::platform

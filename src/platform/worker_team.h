@@ -17,7 +17,10 @@
 namespace tiercel::platform {
 
 struct WorkerTeamOptions {
-  std::vector<int> cpus;  // one worker is pinned to each, worker 0 (the caller) is pinned at its first Run
+  // One worker for each, not empty; a CPU may be named more than once.
+  std::vector<int> cpus;
+  // Pins each worker to its CPU; worker 0 (the caller) only for the length of a Run, so that the
+  // threads that it starts between Runs do not inherit one CPU.
   bool pin = true;
   int spin_iterations = -1;  // pause instructions before sleeping; −1: chosen from the environment
 };

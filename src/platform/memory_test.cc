@@ -1,0 +1,136 @@
+// Buffer and MappedFile.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "platform/buffer.h"
+#include "platform/mapped_file.h"
+#include "platform/topology.h"
+
+namespace tiercel::platform {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+TEST(Buffer, IsZeroedAlignedAndWholeHugePages) {
+  Expected<Buffer> buffer = Buffer::Allocate(3 * kHugePage + 1);
+  ASSERT_TRUE(buffer) << buffer.error();
+  EXPECT_EQ(buffer->size(), 4 * kHugePage);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % kHugePage, 0u);
+  const uint64_t* words = buffer->as<uint64_t>();
+  uint64_t any = 0;
+  for (size_t i = 0; i < buffer->size() / 8; ++i) any |= words[i];
+  EXPECT_EQ(any, 0u);
+  buffer->as<uint8_t>()[buffer->size() - 1] = 1;
+}
+
+TEST(Buffer, LiesInHugePagesWhereTheyAreAllowed) {
+  const Topology topology = *Topology::Detect();
+  constexpr size_t kSize = 16 * kHugePage;
+  const size_t before = HugePageBytesInUse();
+  Expected<Buffer> buffer = Buffer::Allocate(kSize);
+  ASSERT_TRUE(buffer);
+  for (size_t i = 0; i < kSize; i += 4096) buffer->as<uint8_t>()[i] = 1;
+  if (topology.huge_pages == "never" && topology.explicit_huge_pages_free < 16) {
+    GTEST_SKIP() << "no huge pages on this machine";
+  }
+  // Physical memory may be fragmented: at least half.
+  EXPECT_GE(HugePageBytesInUse(), before + kSize / 2);
+}
+
+TEST(Buffer, MovesAndRefusesTheImpossible) {
+  Expected<Buffer> a = Buffer::Allocate(1);
+  ASSERT_TRUE(a);
+  void* const data = a->data();
+  Buffer b = std::move(*a);
+  EXPECT_EQ(b.data(), data);
+  Buffer c;
+  c = std::move(b);
+  EXPECT_EQ(c.data(), data);
+  EXPECT_EQ(c.size(), kHugePage);
+
+  const Expected<Buffer> huge = Buffer::Allocate(SIZE_MAX - 5);
+  ASSERT_FALSE(huge);
+  EXPECT_EQ(huge.error().code(), StatusCode::kResourceExhausted);
+  const Expected<Buffer> beyond = Buffer::Allocate(size_t{1} << 50);  // beyond the address space
+  ASSERT_FALSE(beyond);
+  EXPECT_EQ(beyond.error().code(), StatusCode::kResourceExhausted);
+}
+
+class MappedFileTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = testing::TempDir() + "mapped_file_XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string Write(const std::string& name, const std::string& text) {
+    const std::string path = folder_ + "/" + name;
+    std::ofstream(path, std::ios::binary) << text;
+    return path;
+  }
+
+  std::string folder_;
+};
+
+TEST_F(MappedFileTest, ShowsTheBytesAndSurvivesHints) {
+  std::string text(10000, 'x');
+  text[9999] = 'y';
+  const std::string path = Write("data", text);
+  Expected<MappedFile> file = MappedFile::Open(path);
+  ASSERT_TRUE(file) << file.error();
+  EXPECT_EQ(file->path(), path);
+  ASSERT_EQ(file->bytes().size(), text.size());
+  file->WillNeed(5000, 5000);
+  file->DontNeed(0, 10000);
+  file->WillNeed(20000, 1);
+  file->DontNeed(9000, SIZE_MAX);
+  EXPECT_EQ(std::string(file->bytes().begin(), file->bytes().end()), text);
+
+  MappedFile moved = std::move(*file);
+  EXPECT_EQ(moved.bytes()[9999], 'y');
+  MappedFile assigned;
+  assigned = std::move(moved);
+  EXPECT_EQ(assigned.path(), path);
+}
+
+TEST_F(MappedFileTest, NamesWhatIsWrong) {
+  const Expected<MappedFile> missing = MappedFile::Open(folder_ + "/missing");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), StatusCode::kNotFound);
+  EXPECT_THAT(missing.error().message(), HasSubstr(folder_ + "/missing"));
+
+  const Expected<MappedFile> empty = MappedFile::Open(Write("empty", ""));
+  ASSERT_FALSE(empty);
+  EXPECT_THAT(empty.error().message(), HasSubstr("/empty: is empty (0 bytes)"));
+
+  const Expected<MappedFile> folder = MappedFile::Open(folder_);
+  ASSERT_FALSE(folder);
+  EXPECT_THAT(folder.error().message(), HasSubstr("is not a regular file"));
+
+  const std::string fifo = folder_ + "/fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  ASSERT_FALSE(MappedFile::Open(fifo));  // and does not wait for a writer
+}
+
+TEST_F(MappedFileTest, NamesAMissingPermission) {
+  if (geteuid() == 0) GTEST_SKIP() << "root reads everything";
+  const std::string secret = Write("secret", "x");
+  ASSERT_EQ(chmod(secret.c_str(), 0), 0);
+  const Expected<MappedFile> denied = MappedFile::Open(secret);
+  ASSERT_FALSE(denied);
+  EXPECT_THAT(denied.error().message(), HasSubstr("permission denied"));
+}
+
+}  // namespace
+}  // namespace tiercel::platform

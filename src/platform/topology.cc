@@ -1,0 +1,160 @@
+#include "platform/topology.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <set>
+
+#include "platform/cgroup.h"
+#include "platform/sysfs.h"
+
+namespace tiercel::platform {
+namespace {
+
+// The CPUs in the affinity mask and in the cpuset.
+std::vector<int> UsableCpus(const std::string& root, const CgroupLimits& limits) {
+  const std::string status = ReadTextFile(root + "/proc/self/status").value_or("");
+  std::vector<int> mask;
+  for (std::string_view line : Split(status, '\n')) {
+    constexpr std::string_view kKey = "Cpus_allowed_list:";
+    if (line.substr(0, kKey.size()) == kKey) {
+      line.remove_prefix(kKey.size());
+      mask = ParseCpuList(line);
+    }
+  }
+  if (mask.empty()) {
+    mask = ParseCpuList(ReadTextFile(root + "/sys/devices/system/cpu/online").value_or(""));
+  }
+  if (!limits.cpuset) return mask;
+  std::vector<int> both;
+  std::set_intersection(mask.begin(), mask.end(), limits.cpuset->begin(), limits.cpuset->end(),
+                        std::back_inserter(both));
+  // Disjoint sets mean that the group was misread: the kernel keeps the mask within the cpuset.
+  return both.empty() ? mask : both;
+}
+
+std::vector<Cpu> DescribeCpus(const std::string& root, const std::vector<int>& ids) {
+  std::vector<Cpu> cpus;
+  for (int id : ids) {
+    const std::string folder =
+        root + "/sys/devices/system/cpu/cpu" + std::to_string(id) + "/topology/";
+    // The lowest of its hardware threads names a core: core_id is unique only within a package,
+    // on some machines only within a die.
+    const std::vector<int> siblings =
+        ParseCpuList(ReadTextFile(folder + "thread_siblings_list").value_or(""));
+    Cpu cpu;
+    cpu.id = id;
+    cpu.core = siblings.empty() ? id : siblings.front();
+    cpu.package = static_cast<int>(ReadInt(folder + "physical_package_id").value_or(0));
+    cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+int AssignNumaNodes(const std::string& root, std::vector<Cpu>& cpus) {
+  const std::string folder = root + "/sys/devices/system/node/";
+  const std::vector<int> nodes = ParseCpuList(ReadTextFile(folder + "online").value_or(""));
+  for (int node : nodes) {
+    const std::string path = folder + "node" + std::to_string(node) + "/cpulist";
+    const std::vector<int> members = ParseCpuList(ReadTextFile(path).value_or(""));
+    for (Cpu& cpu : cpus) {
+      if (std::binary_search(members.begin(), members.end(), cpu.id)) cpu.numa_node = node;
+    }
+  }
+  std::set<int> used;
+  for (const Cpu& cpu : cpus) used.insert(cpu.numa_node);
+  return static_cast<int>(std::max<size_t>(1, used.size()));
+}
+
+int64_t ParseCacheSize(std::string_view text) {  // "48K", "2M"
+  const int64_t number = ParseInt(text).value_or(0);
+  if (text.ends_with('K')) return number << 10;
+  if (text.ends_with('M')) return number << 20;
+  return number;
+}
+
+void ReadCaches(const std::string& root, int cpu, Topology& topology) {
+  constexpr int kMaxCaches = 16;
+  for (int i = 0; i < kMaxCaches; ++i) {
+    const std::string folder = root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                               "/cache/index" + std::to_string(i) + "/";
+    const std::optional<int64_t> level = ReadInt(folder + "level");
+    if (!level) return;
+    const int64_t size = ParseCacheSize(ReadTextFile(folder + "size").value_or(""));
+    const std::string type = ReadTextFile(folder + "type").value_or("");
+    if (*level == 1 && type == "Data") topology.l1d_bytes = size;
+    if (*level == 2) topology.l2_bytes = size;
+    if (*level == 3) topology.l3_bytes = size;
+  }
+}
+
+void ReadMemory(const std::string& root, const CgroupLimits& limits, Topology& topology) {
+  const std::string meminfo = ReadTextFile(root + "/proc/meminfo").value_or("");
+  constexpr int64_t kKib = 1024;
+  topology.memory_total = FindIntField(meminfo, "MemTotal:").value_or(0) * kKib;
+  topology.memory_available = FindIntField(meminfo, "MemAvailable:").value_or(0) * kKib;
+  if (limits.memory_limit) {
+    topology.memory_total = std::min(topology.memory_total, *limits.memory_limit);
+  }
+  if (limits.memory_available) {
+    topology.memory_available = std::min(topology.memory_available, *limits.memory_available);
+  }
+}
+
+void ReadHugePages(const std::string& root, Topology& topology) {
+  const std::string modes =  // "always [madvise] never"
+      ReadTextFile(root + "/sys/kernel/mm/transparent_hugepage/enabled").value_or("");
+  const size_t open = modes.find('[');
+  const size_t close = modes.find(']');
+  topology.huge_pages = open < close && close != std::string::npos
+                            ? modes.substr(open + 1, close - open - 1)
+                            : "never";
+  const std::string folder = root + "/sys/kernel/mm/hugepages/hugepages-2048kB/";
+  const int64_t free = ReadInt(folder + "free_hugepages").value_or(0);
+  const int64_t promised = ReadInt(folder + "resv_hugepages").value_or(0);
+  topology.explicit_huge_pages_free = std::max<int64_t>(0, free - promised);
+}
+
+}  // namespace
+
+Expected<Topology> Topology::Detect(const std::string& root) {
+  const CgroupLimits limits = ReadCgroupLimits(root);
+  const std::vector<int> ids = UsableCpus(root, limits);
+  if (ids.empty()) {
+    return Unexpected(FailedPrecondition(
+        "no usable CPU found in {0}/proc/self/status or {0}/sys/devices/system/cpu/online; are "
+        "/proc and /sys mounted?",
+        root));
+  }
+  Topology topology;
+  topology.cpus = DescribeCpus(root, ids);
+  topology.numa_nodes = AssignNumaNodes(root, topology.cpus);
+  topology.cpu_quota = limits.cpu_quota;
+  ReadMemory(root, limits, topology);
+  ReadCaches(root, ids.front(), topology);
+  ReadHugePages(root, topology);
+  return topology;
+}
+
+std::vector<int> Topology::WorkerCpus(int limit) const {
+  size_t most = cpus.size();
+  if (cpu_quota > 0) {
+    most = std::min(most, std::max<size_t>(1, static_cast<size_t>(std::ceil(cpu_quota))));
+  }
+  if (limit > 0) most = std::min(most, static_cast<size_t>(limit));
+  std::vector<int> workers;
+  std::set<int> cores;
+  for (const Cpu& cpu : cpus) {
+    if (workers.size() == most) break;
+    if (cores.insert(cpu.core).second) workers.push_back(cpu.id);
+  }
+  return workers;
+}
+
+bool Topology::ShouldPin(size_t workers) const {
+  std::set<int> cores;
+  for (const Cpu& cpu : cpus) cores.insert(cpu.core);
+  return workers == cores.size();
+}
+
+}  // namespace tiercel::platform

@@ -1,0 +1,157 @@
+#include "platform/topology.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "platform/cpu_features.h"
+#include "platform/sysfs.h"
+
+namespace tiercel::platform {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr int64_t kGib = int64_t{1} << 30;
+
+// Unpacks tests/data/topology/<name>.txt and reads it as the root of /proc and /sys.
+class RecordedTopology : public testing::Test {
+ protected:
+  Topology Detect(const std::string& name) {
+    std::string folder = testing::TempDir() + "topology_XXXXXX";
+    EXPECT_NE(mkdtemp(folder.data()), nullptr);
+    std::ifstream recorded(std::string(TIERCEL_TEST_DATA) + "/topology/" + name + ".txt");
+    EXPECT_TRUE(recorded.is_open());
+    std::ofstream out;
+    for (std::string line; std::getline(recorded, line);) {
+      if (line.rfind("=== ", 0) == 0) {
+        const std::filesystem::path path = folder + "/" + line.substr(4);
+        std::filesystem::create_directories(path.parent_path());
+        out.close();
+        out.open(path);
+      } else {
+        out << line << '\n';
+      }
+    }
+    out.close();
+    const Expected<Topology> topology = Topology::Detect(folder);
+    std::filesystem::remove_all(folder);
+    EXPECT_TRUE(topology) << topology.error();
+    return topology ? *topology : Topology();
+  }
+};
+
+TEST_F(RecordedTopology, TwoSocketsWithHyperthreads) {
+  const Topology t = Detect("bare_two_sockets");
+  ASSERT_EQ(t.cpus.size(), 16u);
+  EXPECT_EQ(t.cpus[13].id, 13);
+  EXPECT_EQ(t.cpus[13].core, 5);
+  EXPECT_EQ(t.cpus[13].package, 1);
+  EXPECT_EQ(t.cpus[13].numa_node, 1);
+  EXPECT_EQ(t.cpus[8].numa_node, 0);
+  EXPECT_EQ(t.numa_nodes, 2);
+  EXPECT_EQ(t.cpu_quota, 0);
+  EXPECT_EQ(t.memory_total, int64_t{65536000} << 10);
+  EXPECT_EQ(t.memory_available, int64_t{60000000} << 10);
+  EXPECT_EQ(t.l1d_bytes, 48 << 10);
+  EXPECT_EQ(t.l2_bytes, 2 << 20);
+  EXPECT_EQ(t.l3_bytes, 36 << 20);
+  EXPECT_EQ(t.huge_pages, "always");
+  EXPECT_EQ(t.explicit_huge_pages_free, 500);  // those promised to others do not count
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(t.WorkerCpus(3), ElementsAre(0, 1, 2));
+  EXPECT_THAT(t.WorkerCpus(100), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
+  EXPECT_TRUE(t.ShouldPin(8));
+  EXPECT_FALSE(t.ShouldPin(3));
+}
+
+TEST_F(RecordedTopology, DockerV1QuotaAndMemory) {
+  const Topology t = Detect("docker_v1");
+  EXPECT_DOUBLE_EQ(t.cpu_quota, 2.5);
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1, 2));
+  EXPECT_THAT(t.WorkerCpus(2), ElementsAre(0, 1));
+  EXPECT_FALSE(t.ShouldPin(3));
+  EXPECT_EQ(t.memory_total, 4 * kGib);
+  EXPECT_EQ(t.memory_available, 3 * kGib);  // of 3 GiB used, 2 are file cache
+  EXPECT_EQ(t.l3_bytes, 32 << 20);
+}
+
+TEST_F(RecordedTopology, V1WithoutLimits) {
+  const Topology t = Detect("host_v1_unlimited");
+  EXPECT_EQ(t.cpu_quota, 0);
+  EXPECT_EQ(t.memory_total, int64_t{24684084} << 10);
+  EXPECT_EQ(t.memory_available, int64_t{24221240} << 10);
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1));
+  EXPECT_EQ(t.numa_nodes, 1);
+  EXPECT_EQ(t.huge_pages, "madvise");
+}
+
+TEST_F(RecordedTopology, V2TakesTheTightestLimitOnTheWayUp) {
+  const Topology t = Detect("kubernetes_v2_nested");
+  EXPECT_DOUBLE_EQ(t.cpu_quota, 3.5);         // the pod's, not the container's 8
+  EXPECT_EQ(t.WorkerCpus().size(), 4u);
+  EXPECT_EQ(t.memory_total, 16 * kGib);       // the container's, not the pod's 32
+  EXPECT_EQ(t.memory_available, 2 * kGib);    // 32 − (31 − 1 of cache): the pod has less left
+}
+
+TEST_F(RecordedTopology, V2CpusetIntersectsTheMask) {
+  const Topology t = Detect("docker_v2_cpuset");
+  ASSERT_EQ(t.cpus.size(), 3u);
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(6, 7));  // 14 is the second thread of 6
+  EXPECT_TRUE(t.ShouldPin(2));
+  EXPECT_EQ(t.numa_nodes, 1);
+  EXPECT_EQ(t.cpus[0].numa_node, 1);
+  EXPECT_EQ(t.huge_pages, "never");
+}
+
+TEST(Topology, NeedsProcOrSys) {
+  const Expected<Topology> t = Topology::Detect("/nonexistent");
+  ASSERT_FALSE(t);
+  EXPECT_EQ(t.error().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST(Topology, ThisMachine) {
+  const Expected<Topology> t = Topology::Detect();
+  ASSERT_TRUE(t) << t.error();
+  cpu_set_t set;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+  EXPECT_EQ(t->cpus.size(), static_cast<size_t>(CPU_COUNT(&set)));
+  for (const Cpu& cpu : t->cpus) EXPECT_TRUE(CPU_ISSET(cpu.id, &set));
+  EXPECT_GT(t->memory_total, 0);
+  EXPECT_LE(t->memory_available, t->memory_total);
+  EXPECT_FALSE(t->WorkerCpus().empty());
+}
+
+TEST(CpuFeatures, AreConsistent) {
+  const CpuFeatures f = CpuFeatures::Detect();
+  EXPECT_FALSE(f.model_name.empty());
+  if (f.avx512_bf16 || f.avx512_vnni || f.amx_bf16) {
+    EXPECT_TRUE(f.avx512);
+  }
+  if (f.avx512) {
+    EXPECT_TRUE(f.avx2);
+  }
+  // The kernel's own list agrees.
+  const std::string flags = ReadTextFile("/proc/cpuinfo").value_or("");
+  EXPECT_EQ(f.avx2, flags.find(" avx2 ") != std::string::npos);
+  EXPECT_EQ(f.avx512_bf16, flags.find(" avx512_bf16 ") != std::string::npos);
+}
+
+TEST(Sysfs, ParsesListsAndNumbers) {
+  EXPECT_THAT(ParseCpuList("0-2,5,4,5"), ElementsAre(0, 1, 2, 4, 5));
+  EXPECT_THAT(ParseCpuList(""), IsEmpty());
+  EXPECT_THAT(ParseCpuList("x,3-1,-4,7-"), IsEmpty());
+  EXPECT_EQ(ParseCpuList("0-99999999999").size(), 65536u);
+  EXPECT_EQ(ParseInt("99999999999999999999"), INT64_MAX);
+  EXPECT_EQ(ParseInt("max"), std::nullopt);
+  EXPECT_EQ(FindIntField("ab 1\nabc 2\na 3", "a"), 3);
+  EXPECT_EQ(FindIntField("ab 1", "b"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace tiercel::platform
