@@ -1,0 +1,73 @@
+#include "kernels/environment.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+#include "base/log.h"
+#include "kernels/registry.h"
+
+namespace tiercel::kernels {
+namespace {
+
+std::string_view Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+// OMP_NUM_THREADS' first number ("4" or "4,2"), 0 when it is unset. An unreadable value is no
+// reason not to start: it is named and ignored.
+int OmpNumThreads() {
+  const std::string_view text = Variable("OMP_NUM_THREADS");
+  if (text.empty()) return 0;
+  int threads = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), threads);
+  const bool whole = end == text.data() + text.size() || *end == ',';
+  if (error == std::errc() && whole && threads > 0) return threads;
+  LOG_WARNING("OMP_NUM_THREADS: found \"{}\", expected a positive number; ignored", text);
+  return 0;
+}
+
+std::string Join(const std::vector<int>& numbers) {
+  std::string text;
+  for (int n : numbers) text += (text.empty() ? "" : ",") + std::to_string(n);
+  return text;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOptions& options) {
+  auto env = std::make_unique<Environment>();
+  env->cpu = platform::CpuFeatures::Detect();
+  ASSIGN_OR_RETURN(env->topology, platform::Topology::Detect());
+  const std::string isa =
+      options.isa.empty() ? std::string(Variable("TIERCEL_CPU_ISA")) : options.isa;
+  ASSIGN_OR_RETURN(env->kernels, SelectKernels(env->cpu, isa));
+  if (isa.empty() && !env->cpu.avx2) {
+    LOG_WARNING("this CPU ({}) has no AVX2 with FMA: running the scalar reference kernels, which "
+                "are right but very slow",
+                env->cpu.model_name);
+  }
+
+  // OMP_NUM_THREADS only lowers; an explicit number of threads may exceed the cores (tests do),
+  // then CPUs are shared and pinning would only hurt.
+  const int limit = options.threads > 0 ? options.threads : OmpNumThreads();
+  platform::WorkerTeamOptions team;
+  team.cpus = env->topology.WorkerCpus(limit);
+  team.pin = options.pin;
+  if (team.cpus.empty()) return Unexpected(Internal("topology: found no usable CPU"));
+  const size_t cores = team.cpus.size();
+  for (size_t i = 0; static_cast<int>(team.cpus.size()) < options.threads; ++i) {
+    team.cpus.push_back(team.cpus[i % cores]);
+    team.pin = false;
+  }
+  ASSIGN_OR_RETURN(env->team, platform::WorkerTeam::Create(team));
+  env->team->Run([&](int) { env->kernels->init_thread(); });
+
+  LOG_INFO("CPU kernels: {}; {} workers on CPUs {}{}; huge pages: THP {}, {} reserved",
+           env->kernels->detail, env->team->size(), Join(team.cpus), team.pin ? "" : " (not pinned)",
+           env->topology.huge_pages, env->topology.explicit_huge_pages_free);
+  return env;
+}
+
+}  // namespace tiercel::kernels

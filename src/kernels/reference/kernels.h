@@ -1,0 +1,25 @@
+// The scalar truth: every operator in plain C++, one loop nest each. Every other ISA is tested
+// against these, and they run where nothing better does.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace tiercel::kernels::reference {
+
+void Embed(const EmbedArgs& args, Share share);
+void RmsNorm(const RmsNormArgs& args, Share share);
+void Matmul(const MatmulArgs& args, Share share);
+void QkNormRope(const QkNormRopeArgs& args, Share share);
+void Attention(const AttentionArgs& args, Share share);
+int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
+void RopeTable(const RopeTableArgs& args, Share share);
+
+// RowOps
+int64_t ArgMax(const float* x, int64_t n, float* max);
+float SumExp(const float* x, int64_t n, float max, float scale);
+int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indices,
+                       int64_t capacity);
+int64_t CountGreater(const float* x, int64_t n, float threshold);
+void Scale(float* x, int64_t n, float factor);
+
+}  // namespace tiercel::kernels::reference

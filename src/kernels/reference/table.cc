@@ -1,0 +1,28 @@
+#include "kernels/reference/table.h"
+
+#include "kernels/reference/kernels.h"
+
+namespace tiercel::kernels::reference {
+
+const KernelTable& Table() {
+  static constexpr KernelTable kTable = {
+      .isa = "scalar",
+      .detail = "scalar reference",
+      .embed = Embed,
+      .rms_norm = RmsNorm,
+      .matmul = Matmul,
+      .qk_norm_rope = QkNormRope,
+      .attention = Attention,
+      .attention_scratch_bytes = AttentionScratchBytes,
+      .rope_table = RopeTable,
+      .init_thread = [] {},
+      .rows = {.argmax = ArgMax,
+               .sum_exp = SumExp,
+               .collect_at_least = CollectAtLeast,
+               .count_greater = CountGreater,
+               .scale = Scale},
+  };
+  return kTable;
+}
+
+}  // namespace tiercel::kernels::reference

@@ -1,0 +1,13 @@
+// The kernel tables of this ISA. Compiled without ISA flags: safe to call anywhere.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace tiercel::kernels::avx512 {
+
+// BF16 products by FP32 FMA on unpacked pairs: runs on every AVX-512 CPU.
+const KernelTable& Table();
+// BF16 products by vdpbf16ps (AVX512-BF16).
+const KernelTable& Bf16DotTable();
+
+}  // namespace tiercel::kernels::avx512
