@@ -155,6 +155,11 @@ struct KernelTable {
   // Called once on each worker thread before its first kernel (AMX tile permission and the like).
   void (*init_thread)() = nullptr;
   RowOps rows;
+  // Yardsticks for benchmarks (kernels/machine_limits.h): the ISA's matmul instruction on
+  // registers, `iterations` times, returns the FLOPs done; and a sequential read of 64-byte
+  // aligned data, returns a checksum that keeps it from being optimized away.
+  int64_t (*peak_matmul)(int64_t iterations) = nullptr;
+  uint64_t (*read_stream)(const void* data, int64_t bytes) = nullptr;
 };
 
 }  // namespace tiercel::kernels

@@ -21,6 +21,8 @@ const KernelTable& Table() {
                .collect_at_least = CollectAtLeast,
                .count_greater = CountGreater,
                .scale = Scale},
+      .peak_matmul = PeakMatmul,
+      .read_stream = ReadStream,
   };
   return kTable;
 }

@@ -15,4 +15,6 @@ void Matmul(const MatmulArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
 
+int64_t PeakMatmul(int64_t iterations);
+
 }  // namespace tiercel::kernels::amx

@@ -23,6 +23,8 @@ const KernelTable& Table() {
                .collect_at_least = reference::CollectAtLeast,
                .count_greater = reference::CountGreater,
                .scale = reference::Scale},
+      .peak_matmul = PeakMatmul,
+      .read_stream = avx512::ReadStream,
   };
   return kTable;
 }

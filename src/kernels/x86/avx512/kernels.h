@@ -23,4 +23,9 @@ int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indi
 int64_t CountGreater(const float* x, int64_t n, float threshold);
 void Scale(float* x, int64_t n, float factor);
 
+// Yardsticks of machine_limits.h
+int64_t PeakMatmul(int64_t iterations);
+uint64_t ReadStream(const void* data, int64_t bytes);
+int64_t PeakMatmulBf16Dot(int64_t iterations);
+
 }  // namespace tiercel::kernels::avx512

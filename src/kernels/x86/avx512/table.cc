@@ -22,6 +22,8 @@ const KernelTable& Table() {
                .collect_at_least = reference::CollectAtLeast,
                .count_greater = reference::CountGreater,
                .scale = reference::Scale},
+      .peak_matmul = PeakMatmul,
+      .read_stream = ReadStream,
   };
   return kTable;
 }
@@ -43,6 +45,8 @@ const KernelTable& Bf16DotTable() {
                .collect_at_least = reference::CollectAtLeast,
                .count_greater = reference::CountGreater,
                .scale = reference::Scale},
+      .peak_matmul = PeakMatmulBf16Dot,
+      .read_stream = ReadStream,
   };
   return kTable;
 }

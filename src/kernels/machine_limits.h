@@ -1,0 +1,17 @@
+// What this machine can do at this moment: the yardstick that benchmarks divide by. Measured in
+// the same run as the thing that is judged, because neighbors and clocks move both.
+#pragma once
+
+#include "kernels/environment.h"
+
+namespace tiercel::kernels {
+
+struct MachineLimits {
+  double read_gb_per_s = 0;     // DRAM, huge pages, every worker one sequential stream
+  double matmul_gflop_per_s = 0;  // the ISA's matmul instruction from registers, all workers
+};
+
+// Takes about half a second and 512 MiB; medians of several rounds.
+MachineLimits MeasureLimits(const Environment& environment);
+
+}  // namespace tiercel::kernels
