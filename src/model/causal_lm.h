@@ -34,6 +34,13 @@ struct RunLimits {
   int64_t max_rows = 0;         // T ≤ this (max_num_batched_tokens)
   int64_t max_seqs = 0;         // S ≤ this
   int64_t max_logit_rows = 0;   // R ≤ this
+  int64_t max_context = 0;      // context_len ≤ this (max_model_len); 0: max_position()
+};
+
+// How steps were run since the start. Readable from any thread.
+struct GraphStats {
+  uint64_t replayed = 0;  // a captured Program, perhaps with padding rows
+  uint64_t eager = 0;     // recorded anew
 };
 
 class CausalLm {
@@ -63,6 +70,8 @@ class CausalLm {
 
   // Waits for all workers; only inside `after`.
   virtual void Barrier() = 0;
+
+  virtual GraphStats graph_stats() const { return {}; }
 };
 
 }  // namespace tiercel::model

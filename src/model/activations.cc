@@ -1,0 +1,124 @@
+#include "model/activations.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace tiercel::model {
+namespace {
+
+constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+// Hands out pieces of one buffer; with a null base it only counts.
+class Arena {
+ public:
+  explicit Arena(std::byte* base) : base_(base) {}
+
+  template <typename T>
+  T* Take(int64_t count) {
+    T* const piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ = RoundUp(used_ + count * static_cast<int64_t>(sizeof(T)), kAlignment);
+    return piece;
+  }
+  int64_t used() const { return used_; }
+  void Rewind(int64_t used) { used_ = used; }
+
+ private:
+  // A page: no two workers' own pieces share a cache line or a TLB entry.
+  static constexpr int64_t kAlignment = 4096;
+  std::byte* base_;
+  int64_t used_ = 0;
+};
+
+// Leading dimension for rows that a matmul reads (up to the padded k) or writes. A stride of a
+// multiple of 1 KiB would put 16 rows into four sets or fewer of a first-level cache; one line more
+// spreads them.
+int64_t Stride(int64_t columns) {
+  const int64_t stride = RoundUp(columns, kKBlock);
+  return stride % 512 == 0 ? stride + kKBlock : stride;
+}
+
+Rows TakeRows(Arena* arena, int64_t rows, int64_t stride) {
+  // The last row may be read up to a whole kKBlock.
+  return {arena->Take<BF16>(rows * stride + kKBlock), stride, 0};
+}
+
+void TakeInputs(Arena* arena, const RunLimits& limits, int64_t max_context, Activations* a) {
+  a->token_ids = arena->Take<int32_t>(limits.max_rows);
+  a->positions = arena->Take<int32_t>(limits.max_rows);
+  a->kv_slot = arena->Take<int64_t>(limits.max_rows);
+  a->query_start = arena->Take<int32_t>(limits.max_seqs + 1);
+  a->context_len = arena->Take<int32_t>(limits.max_seqs);
+  a->block_table_stride = (max_context + a->layout.block_size - 1) / a->layout.block_size;
+  a->block_table = arena->Take<int32_t>(limits.max_seqs * a->block_table_stride);
+  a->logit_rows = arena->Take<int32_t>(limits.max_logit_rows);
+}
+
+// Fills in every pointer but the KV cache's; returns the bytes used.
+int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
+               const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
+               const RunLimits& limits, Activations* a) {
+  a->layout = {static_cast<int>(c.num_kv_heads), static_cast<int>(c.head_dim), kv.block_size};
+  const int64_t max_context = limits.max_context > 0 ? limits.max_context : c.DerivedMaxModelLen();
+  Arena arena(base);
+  TakeInputs(&arena, limits, max_context, a);
+
+  const int64_t rows = limits.max_rows;
+  a->cos = arena.Take<float>(rows * c.head_dim / 2);
+  a->sin = arena.Take<float>(rows * c.head_dim / 2);
+  a->hidden = TakeRows(&arena, rows, c.hidden_size);
+  a->normed = TakeRows(&arena, std::max(rows, limits.max_logit_rows), c.hidden_size);
+  a->own_normed = {nullptr, c.hidden_size,
+                   RoundUp(kFewRows * c.hidden_size + kKBlock, 4096 / sizeof(BF16))};
+  a->own_normed.data = arena.Take<BF16>(workers * a->own_normed.worker_stride);
+  a->attention = TakeRows(&arena, rows, Stride(c.num_heads * c.head_dim));
+
+  const int64_t shared = arena.used();
+  a->qkv = TakeRows(&arena, rows, Stride((c.num_heads + 2 * c.num_kv_heads) * c.head_dim));
+  const int64_t qkv_end = arena.used();
+  arena.Rewind(shared);
+  a->mlp = TakeRows(&arena, std::min(rows, kMlpRows),
+                    Stride(RoundUp(c.intermediate_size, kColumnGroup)));
+  arena.Rewind(std::max(qkv_end, arena.used()));
+
+  a->logits_stride = weights.lm_head.weight.n;
+  a->logits = arena.Take<float>(limits.max_logit_rows * a->logits_stride);
+  kernels::AttentionArgs attention;
+  attention.layout = a->layout;
+  attention.num_q_heads = static_cast<int>(c.num_heads);
+  attention.ldqkv = a->qkv.stride;
+  attention.ldo = a->attention.stride;
+  attention.num_seqs = static_cast<int>(limits.max_seqs);
+  attention.block_table_stride = a->block_table_stride;
+  a->attention_scratch_bytes = RoundUp(kernels.attention_scratch_bytes(attention, workers), 4096);
+  a->attention_scratch = arena.Take<std::byte>(workers * a->attention_scratch_bytes);
+  return arena.used();
+}
+
+}  // namespace
+
+int64_t ActivationMemory::Bytes(const ModelConfig& config, const Weights& weights,
+                                const kernels::KernelTable& kernels, int workers,
+                                const KvOptions& kv, const RunLimits& limits) {
+  Activations unused;
+  return LayOut(nullptr, config, weights, kernels, workers, kv, limits, &unused);
+}
+
+Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
+                                                      const Weights& weights,
+                                                      const kernels::KernelTable& kernels,
+                                                      int workers, const KvOptions& kv,
+                                                      const RunLimits& limits) {
+  ActivationMemory memory;
+  Activations* a = &memory.activations_;
+  const int64_t bytes = LayOut(nullptr, config, weights, kernels, workers, kv, limits, a);
+  ASSIGN_OR_RETURN(memory.buffer_, platform::Buffer::Allocate(bytes));
+  LayOut(memory.buffer_.as<std::byte>(), config, weights, kernels, workers, kv, limits, a);
+  a->kv_layer_size = kv.num_blocks * a->layout.BlockSize();
+  ASSIGN_OR_RETURN(memory.kv_buffer_,
+                   platform::Buffer::Allocate(config.num_layers * a->kv_layer_size *
+                                              static_cast<int64_t>(sizeof(BF16))));
+  a->kv = memory.kv_buffer_.as<BF16>();
+  return memory;
+}
+
+}  // namespace tiercel::model

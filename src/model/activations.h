@@ -1,0 +1,81 @@
+// Activations: the buffers at fixed addresses that a Program reads and writes, and the KV cache.
+#pragma once
+
+#include <cstdint>
+
+#include "base/bf16.h"
+#include "base/status.h"
+#include "kernels/ops.h"
+#include "model/causal_lm.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "platform/buffer.h"
+
+namespace tiercel::model {
+
+// Rows of BF16, `stride` elements apart; with worker_stride > 0 every worker has its own copy.
+struct Rows {
+  BF16* data = nullptr;
+  int64_t stride = 0;
+  int64_t worker_stride = 0;
+};
+
+// The MLP's inner activations are kept for this many rows: a longer step passes through the MLP
+// in parts. Large enough that reading the weights again costs nothing beside the arithmetic (2 ·
+// 4096 FLOP a weight byte), small enough that a 40k-token step does not need gigabytes for them.
+inline constexpr int64_t kMlpRows = 4096;
+
+// Up to this many rows every worker computes the norms itself instead of meeting the others: a
+// row takes a fraction of a microsecond, a barrier one or more.
+inline constexpr int64_t kFewRows = 8;
+
+struct Activations {
+  // The step's inputs, see StepBatch. T ≤ max_rows, S ≤ max_seqs, R ≤ max_logit_rows.
+  int32_t* token_ids = nullptr;    // [T]
+  int32_t* positions = nullptr;    // [T]
+  int64_t* kv_slot = nullptr;      // [T]; −1 for padding rows
+  int32_t* query_start = nullptr;  // [S + 1]
+  int32_t* context_len = nullptr;  // [S]
+  int32_t* block_table = nullptr;  // [S, block_table_stride]
+  int64_t block_table_stride = 0;
+  int32_t* logit_rows = nullptr;  // [R]
+
+  float* cos = nullptr;  // [T, head_dim / 2]
+  float* sin = nullptr;
+  Rows hidden;     // [T, hidden] the residual stream
+  Rows normed;     // [T, hidden] shared among the workers
+  Rows own_normed;  // [kFewRows, hidden] of each worker
+  Rows qkv;        // [T, (q heads + 2 · KV heads) · head_dim] by KV group
+  Rows attention;  // [T, q heads · head_dim]
+  // [min(T, kMlpRows), intermediate]. Shares its memory with qkv: the one is dead before the other
+  // is written, and barriers lie between.
+  Rows mlp;
+  float* logits = nullptr;  // [R, logits_stride]
+  int64_t logits_stride = 0;
+  void* attention_scratch = nullptr;
+  int64_t attention_scratch_bytes = 0;  // of each worker
+
+  BF16* kv = nullptr;  // [layers][blocks]
+  kernels::KvLayout layout;
+  int64_t kv_layer_size = 0;  // elements
+};
+
+// Owns the memory of one Activations.
+class ActivationMemory {
+ public:
+  // Bytes beside the KV cache.
+  static int64_t Bytes(const ModelConfig& config, const Weights& weights,
+                       const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
+                       const RunLimits& limits);
+  static Expected<ActivationMemory> Allocate(const ModelConfig& config, const Weights& weights,
+                                             const kernels::KernelTable& kernels, int workers,
+                                             const KvOptions& kv, const RunLimits& limits);
+  const Activations& get() const { return activations_; }
+
+ private:
+  Activations activations_;
+  platform::Buffer buffer_;
+  platform::Buffer kv_buffer_;
+};
+
+}  // namespace tiercel::model

@@ -1,0 +1,168 @@
+#include "model/cpu_causal_lm.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace tiercel::model {
+
+CpuCausalLm::CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,
+                         kernels::Environment* environment)
+    : config_(std::move(config)),
+      weights_(std::move(weights)),
+      graph_options_(std::move(graph)),
+      rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),
+      environment_(environment) {}
+
+int CpuCausalLm::workers() const { return environment_->team->size(); }
+
+int64_t CpuCausalLm::KvBlockBytes(int block_size) const {
+  const kernels::KvLayout layout{static_cast<int>(config_.num_kv_heads),
+                                 static_cast<int>(config_.head_dim), block_size};
+  return config_.num_layers * layout.BlockSize() * static_cast<int64_t>(sizeof(BF16));
+}
+
+int64_t CpuCausalLm::ActivationBytes(const RunLimits& limits) const {
+  return ActivationMemory::Bytes(config_, weights_, *environment_->kernels, workers(), KvOptions{},
+                                 limits);
+}
+
+Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
+  if (kv.block_size < 32 || kv.block_size % 32 != 0) {
+    return InvalidArgument("block_size: found {}, expected a multiple of 32 (128 is the default)",
+                           kv.block_size)
+        .WithParam("block_size");
+  }
+  CHECK_GE(kv.num_blocks, 2);
+  CHECK(limits.max_rows >= 1 && limits.max_seqs >= 1 && limits.max_logit_rows >= 1);
+  limits_ = limits;
+  num_blocks_ = kv.num_blocks;
+  ASSIGN_OR_RETURN(memory_, ActivationMemory::Allocate(config_, weights_, *environment_->kernels,
+                                                       workers(), kv, limits));
+  return Capture();
+}
+
+// Records one Program for each captured batch size that a step of this engine can have.
+Status CpuCausalLm::Capture() {
+  graphs_ = GraphCache();
+  if (graph_options_.mode == GraphMode::kNone) return OkStatus();
+  CaptureOptions options;
+  options.sizes = graph_options_.capture_sizes;
+  options.max_size = graph_options_.max_capture_size;
+  options.max_num_seqs = limits_.max_seqs;
+  options.max_num_batched_tokens = limits_.max_rows;
+  ASSIGN_OR_RETURN(const std::vector<int64_t> sizes, ResolveCaptureSizes(options));
+  const int64_t largest = std::min({limits_.max_seqs, limits_.max_logit_rows, limits_.max_rows});
+  std::string names;
+  for (const int64_t size : sizes) {
+    if (size > largest) break;
+    Program program;
+    RecordForward(config_, weights_, rope_, memory_.get(), {size, size, size}, &program);
+    graphs_.Add(size, std::move(program));
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
+  }
+  LOG_INFO("captured decode steps of {} sequences",
+           names.empty() ? "no size: every capture size exceeds max_num_seqs, so 0" : names);
+  return OkStatus();
+}
+
+void CpuCausalLm::CheckBounds(const StepBatch& batch) const {
+  const int64_t rows = std::ssize(batch.token_ids);
+  const int64_t seqs = std::ssize(batch.context_len);
+  CHECK_GE(rows, 1);
+  CHECK_LE(rows, limits_.max_rows);
+  CHECK_GE(seqs, 1);
+  CHECK_LE(seqs, limits_.max_seqs);
+  CHECK_LE(std::ssize(batch.logit_rows), limits_.max_logit_rows);
+  CHECK_EQ(std::ssize(batch.positions), rows);
+  CHECK_EQ(std::ssize(batch.query_start), seqs + 1);
+  CHECK_EQ(batch.query_start[seqs], rows);
+}
+
+// Token placeholders are resolved here: the step that wrote `sampled` is over.
+void CpuCausalLm::CopyInputs(const StepBatch& batch) {
+  const Activations& a = memory_.get();
+  for (int64_t t = 0; t < std::ssize(batch.token_ids); ++t) {
+    int32_t id = batch.token_ids[t];
+    if (id < 0) {
+      CHECK_LT(-1 - int64_t{id}, std::ssize(batch.sampled));
+      id = batch.sampled[-1 - id];
+    }
+    CHECK_MSG(id >= 0 && id < config_.vocab_size, "token {} in row {}", id, t);
+    a.token_ids[t] = id;
+  }
+  std::copy(batch.positions.begin(), batch.positions.end(), a.positions);
+  std::copy(batch.query_start.begin(), batch.query_start.end(), a.query_start);
+  std::copy(batch.context_len.begin(), batch.context_len.end(), a.context_len);
+  std::copy(batch.logit_rows.begin(), batch.logit_rows.end(), a.logit_rows);
+
+  const int64_t block_size = a.layout.block_size;
+  for (int64_t s = 0; s < std::ssize(batch.context_len); ++s) {
+    const int32_t* blocks = batch.block_table.data() + s * batch.block_table_stride;
+    const int64_t used = (batch.context_len[s] + block_size - 1) / block_size;
+    CHECK_LE(used, std::min(batch.block_table_stride, a.block_table_stride));
+    std::copy_n(blocks, used, a.block_table + s * a.block_table_stride);
+    for (int64_t t = batch.query_start[s]; t < batch.query_start[s + 1]; ++t) {
+      const int64_t position = batch.positions[t];
+      CHECK_LT(position, batch.context_len[s]);
+      const int64_t block = blocks[position / block_size];
+      CHECK_MSG(block > 0 && block < num_blocks_, "block {} of {}", block, num_blocks_);
+      a.kv_slot[t] = block * block_size + position % block_size;
+    }
+  }
+}
+
+// Rows [from, to) of a decode step become sequences of one token that read the dummy block 0 and
+// write nowhere.
+void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
+  const Activations& a = memory_.get();
+  for (int64_t row = from; row < to; ++row) {
+    a.token_ids[row] = 0;
+    a.positions[row] = 0;
+    a.kv_slot[row] = -1;
+    a.query_start[row + 1] = static_cast<int32_t>(row + 1);
+    a.context_len[row] = 1;
+    a.block_table[row * a.block_table_stride] = 0;
+    a.logit_rows[row] = static_cast<int32_t>(row);
+  }
+}
+
+const Program& CpuCausalLm::Stage(const StepBatch& batch) {
+  CheckBounds(batch);
+  CopyInputs(batch);
+  const StepShape shape{std::ssize(batch.token_ids), std::ssize(batch.context_len),
+                        std::ssize(batch.logit_rows)};
+  // A pure decode step: one row a sequence, every row's logits wanted.
+  if (!graphs_.empty() && shape.rows == shape.seqs && shape.rows == shape.logit_rows) {
+    if (const auto* entry = graphs_.Find(shape.rows); entry != nullptr) {
+      AddPadding(shape.rows, entry->first);
+      replayed_.fetch_add(1, std::memory_order_relaxed);
+      return entry->second;
+    }
+  }
+  eager_steps_.fetch_add(1, std::memory_order_relaxed);
+  RecordForward(config_, weights_, rope_, memory_.get(), shape, &eager_);
+  return eager_;
+}
+
+void CpuCausalLm::Run(const StepBatch& batch, FunctionRef<void(int worker)> after) {
+  const Program& program = Stage(batch);
+  environment_->team->Run([&](int worker) {
+    program.Replay(*environment_->kernels, *environment_->team, worker);
+    after(worker);
+  });
+}
+
+float* CpuCausalLm::Logits(int64_t r) {
+  return memory_.get().logits + r * memory_.get().logits_stride;
+}
+
+void CpuCausalLm::Barrier() { environment_->team->Barrier(); }
+
+GraphStats CpuCausalLm::graph_stats() const {
+  return {replayed_.load(std::memory_order_relaxed), eager_steps_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace tiercel::model

@@ -1,0 +1,68 @@
+// CpuCausalLm: runs a model's Programs on the worker team.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "kernels/environment.h"
+#include "model/activations.h"
+#include "model/causal_lm.h"
+#include "model/config.h"
+#include "model/graph_cache.h"
+#include "model/program.h"
+#include "model/qwen3.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace tiercel::model {
+
+struct GraphOptions {
+  GraphMode mode = GraphMode::kNone;
+  std::optional<std::vector<int64_t>> capture_sizes;
+  std::optional<int64_t> max_capture_size;
+};
+
+// One thread at a time calls Prepare and Run. `environment` outlives it.
+class CpuCausalLm final : public CausalLm {
+ public:
+  CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,
+              kernels::Environment* environment);
+
+  int64_t vocab_size() const override { return config_.vocab_size; }
+  int64_t max_position() const override { return config_.DerivedMaxModelLen(); }
+  int workers() const override;
+  int64_t KvBlockBytes(int block_size) const override;
+  int64_t WeightBytes() const override { return weights_.bytes; }
+  int64_t ActivationBytes(const RunLimits& limits) const override;
+  Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
+  void Run(const StepBatch& batch, FunctionRef<void(int worker)> after) override;
+  float* Logits(int64_t r) override;
+  void Barrier() override;
+  GraphStats graph_stats() const override;
+
+ private:
+  Status Capture();
+  // Copies the batch into the input buffers, and returns the program to replay.
+  const Program& Stage(const StepBatch& batch);
+  void CheckBounds(const StepBatch& batch) const;
+  void CopyInputs(const StepBatch& batch);
+  void AddPadding(int64_t from, int64_t to);
+
+  const ModelConfig config_;
+  const Weights weights_;
+  const GraphOptions graph_options_;
+  const RopeTable rope_;
+  kernels::Environment* const environment_;
+
+  RunLimits limits_;
+  int64_t num_blocks_ = 0;
+  ActivationMemory memory_;
+  GraphCache graphs_;
+  Program eager_;
+  std::atomic<uint64_t> replayed_{0};
+  std::atomic<uint64_t> eager_steps_{0};
+};
+
+}  // namespace tiercel::model

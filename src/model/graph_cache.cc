@@ -1,0 +1,100 @@
+#include "model/graph_cache.h"
+
+#include <algorithm>
+#include <cctype>
+#include <string>
+
+#include "base/check.h"
+
+namespace tiercel::model {
+namespace {
+
+std::vector<int64_t> DefaultSizes(int64_t max_size, int64_t max_num_seqs) {
+  std::vector<int64_t> sizes;
+  for (const int64_t size : {1, 2, 4}) {
+    if (size <= max_size) sizes.push_back(size);
+  }
+  for (int64_t size = 8; size < 256 && size <= max_size; size += 8) sizes.push_back(size);
+  for (int64_t size = 256; size <= max_size; size += 16) sizes.push_back(size);
+  for (const int64_t size : {max_size, max_num_seqs}) {
+    if (size >= 1 && size <= max_size) sizes.push_back(size);
+  }
+  return sizes;
+}
+
+void SortUnique(std::vector<int64_t>* sizes) {
+  std::sort(sizes->begin(), sizes->end());
+  sizes->erase(std::unique(sizes->begin(), sizes->end()), sizes->end());
+}
+
+}  // namespace
+
+Expected<GraphMode> ParseGraphMode(std::string_view text) {
+  std::string upper(text);
+  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  if (upper == "NONE" || upper == "PIECEWISE") return GraphMode::kNone;
+  if (upper == "FULL_DECODE_ONLY" || upper == "FULL_AND_PIECEWISE") {
+    return GraphMode::kFullDecodeOnly;
+  }
+  if (upper == "FULL") return GraphMode::kFull;
+  return Unexpected(InvalidArgument(
+                        "cudagraph_mode: found \"{}\", expected NONE, PIECEWISE, FULL, "
+                        "FULL_DECODE_ONLY or FULL_AND_PIECEWISE",
+                        text)
+                        .WithParam("cudagraph_mode"));
+}
+
+Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options) {
+  if (options.max_size.has_value() && *options.max_size < 1) {
+    return Unexpected(InvalidArgument("max_cudagraph_capture_size: found {}, expected at least 1",
+                                      *options.max_size)
+                          .WithParam("max_cudagraph_capture_size"));
+  }
+  if (!options.sizes.has_value()) {
+    int64_t max_size =
+        options.max_size.value_or(std::min<int64_t>(2 * options.max_num_seqs, 512));
+    max_size = std::min(max_size, options.max_num_batched_tokens);
+    std::vector<int64_t> sizes = DefaultSizes(max_size, options.max_num_seqs);
+    SortUnique(&sizes);
+    return sizes;
+  }
+  std::vector<int64_t> sizes = *options.sizes;
+  for (const int64_t size : sizes) {
+    if (size < 1) {
+      return Unexpected(InvalidArgument("cudagraph_capture_sizes: found {}, expected positive "
+                                        "batch sizes",
+                                        size)
+                            .WithParam("cudagraph_capture_sizes"));
+    }
+  }
+  SortUnique(&sizes);
+  std::erase_if(sizes, [&](int64_t size) { return size > options.max_num_batched_tokens; });
+  if (sizes.empty()) {
+    return Unexpected(InvalidArgument("cudagraph_capture_sizes: found no size up to "
+                                      "max_num_batched_tokens ({}), expected at least one",
+                                      options.max_num_batched_tokens)
+                          .WithParam("cudagraph_capture_sizes"));
+  }
+  if (options.max_size.has_value() && *options.max_size != sizes.back()) {
+    return Unexpected(InvalidArgument("customized max_cudagraph_capture_size(={}) should be "
+                                      "consistent with the max value of "
+                                      "cudagraph_capture_sizes(={})",
+                                      *options.max_size, sizes.back())
+                          .WithParam("max_cudagraph_capture_size"));
+  }
+  return sizes;
+}
+
+void GraphCache::Add(int64_t size, Program program) {
+  CHECK(programs_.empty() || programs_.back().first < size);
+  programs_.emplace_back(size, std::move(program));
+}
+
+const std::pair<int64_t, Program>* GraphCache::Find(int64_t batch) const {
+  const auto it =
+      std::lower_bound(programs_.begin(), programs_.end(), batch,
+                       [](const auto& entry, int64_t size) { return entry.first < size; });
+  return it == programs_.end() ? nullptr : &*it;
+}
+
+}  // namespace tiercel::model

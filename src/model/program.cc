@@ -1,0 +1,113 @@
+#include "model/program.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "base/check.h"
+
+namespace tiercel::model {
+
+using kernels::AttentionArgs;
+using kernels::EmbedArgs;
+using kernels::Epilogue;
+using kernels::MatmulArgs;
+using kernels::QkNormRopeArgs;
+using kernels::RmsNormArgs;
+using kernels::RopeTableArgs;
+
+// What one worker does at each kind of operator.
+struct Program::Replayer {
+  const kernels::KernelTable& kernels;
+  platform::WorkerTeam& team;
+  int worker;
+  Share share;
+
+  void operator()(const BarrierOp&) const { team.Barrier(); }
+  void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
+  void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
+  void operator()(const RmsNormOp& op) const {
+    if (!op.on_each_worker) return kernels.rms_norm(op.args, share);
+    RmsNormArgs args = op.args;
+    args.out += worker * op.worker_stride;
+    kernels.rms_norm(args, Share{0, 1});
+  }
+  void operator()(const MatmulOp& op) const {
+    MatmulArgs args = op.args;
+    args.x += worker * op.x_worker_stride;
+    kernels.matmul(args, share);
+  }
+  void operator()(const QkNormRopeArgs& args) const { kernels.qk_norm_rope(args, share); }
+  void operator()(const AttentionOp& op) const {
+    AttentionArgs args = op.args;
+    args.scratch = static_cast<std::byte*>(args.scratch) + worker * op.scratch_worker_bytes;
+    kernels.attention(args, share);
+  }
+};
+
+void Program::Clear() { operators_.clear(); }
+
+void Program::Embed(const EmbedArgs& args) {
+  CHECK((args.table != nullptr) != (args.packed != nullptr));
+  CHECK_GT(args.rows, 0);
+  operators_.emplace_back(args);
+}
+
+void Program::RopeTable(const RopeTableArgs& args) {
+  CHECK_GT(args.rows, 0);
+  operators_.emplace_back(args);
+}
+
+void Program::RmsNorm(const RmsNormArgs& args) {
+  CHECK_GT(args.rows, 0);
+  CHECK(args.weight != nullptr);
+  operators_.emplace_back(RmsNormOp{args});
+}
+
+void Program::RmsNormOnEachWorker(const RmsNormArgs& args, int64_t worker_stride) {
+  CHECK_GT(args.rows, 0);
+  CHECK(args.weight != nullptr);
+  CHECK_GE(worker_stride, args.rows * args.hidden);
+  operators_.emplace_back(RmsNormOp{args, true, worker_stride});
+}
+
+void Program::Matmul(const MatmulArgs& args, int64_t x_worker_stride) {
+  const PackedMatrix& w = *args.weight;
+  CHECK_GT(args.rows, 0);
+  CHECK_GE(args.ldx, w.k);
+  CHECK_GE(args.ldo, args.epilogue == Epilogue::kSwiGlu ? w.n / 2 : w.n);
+  CHECK((args.epilogue == Epilogue::kStoreF32 ? static_cast<void*>(args.out_f32)
+                                              : static_cast<void*>(args.out)) != nullptr);
+  CHECK(args.epilogue != Epilogue::kAdd || args.residual != nullptr);
+  // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
+  CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
+  operators_.emplace_back(MatmulOp{args, x_worker_stride});
+}
+
+void Program::QkNormRope(const QkNormRopeArgs& args) {
+  CHECK_GT(args.rows, 0);
+  CHECK_EQ(args.num_q_heads % args.layout.num_kv_heads, 0);
+  CHECK_GE(args.ldqkv, (args.num_q_heads + 2 * args.layout.num_kv_heads) * args.layout.head_dim);
+  operators_.emplace_back(args);
+}
+
+void Program::Attention(const AttentionArgs& args, int64_t scratch_worker_bytes) {
+  CHECK_GT(args.num_seqs, 0);
+  CHECK_GE(args.ldo, int64_t{args.num_q_heads} * args.layout.head_dim);
+  operators_.emplace_back(AttentionOp{args, scratch_worker_bytes});
+}
+
+void Program::Barrier() { operators_.emplace_back(BarrierOp{}); }
+
+void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team,
+                     int worker) const {
+  const Replayer replayer{kernels, team, worker, Share{worker, team.size()}};
+  for (const Operator& op : operators_) std::visit(replayer, op);
+}
+
+int64_t Program::num_barriers() const {
+  return std::count_if(operators_.begin(), operators_.end(), [](const Operator& op) {
+    return std::holds_alternative<BarrierOp>(op);
+  });
+}
+
+}  // namespace tiercel::model

@@ -1,0 +1,66 @@
+// Program: one forward pass as a flat list of operators with fixed buffers.
+//
+// The model records it (model/qwen3.cc); every worker of the team then replays the whole list and
+// meets the others at the recorded barriers only. Recording CHECKs the operators' shapes once;
+// replaying allocates nothing, locks nothing and calls nothing virtual. What changes from step to
+// step lies in the buffers; row and sequence counts are bound at recording.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "platform/worker_team.h"
+
+namespace tiercel::model {
+
+class Program {
+ public:
+  // Forgets the operators and keeps the memory, so that recording anew does not allocate.
+  void Clear();
+
+  void Embed(const kernels::EmbedArgs& args);
+  void RopeTable(const kernels::RopeTableArgs& args);
+  // Rows are shared out among the workers.
+  void RmsNorm(const kernels::RmsNormArgs& args);
+  // Every worker computes all rows, worker i into args.out + i · worker_stride elements: no barrier
+  // is needed before the same worker reads them.
+  void RmsNormOnEachWorker(const kernels::RmsNormArgs& args, int64_t worker_stride);
+  // Worker i reads args.x + i · x_worker_stride elements.
+  void Matmul(const kernels::MatmulArgs& args, int64_t x_worker_stride = 0);
+  void QkNormRope(const kernels::QkNormRopeArgs& args);
+  // Worker i gets args.scratch + i · scratch_worker_bytes.
+  void Attention(const kernels::AttentionArgs& args, int64_t scratch_worker_bytes);
+  // What was written before is visible to every worker after.
+  void Barrier();
+
+  // Called by every worker of the team at once, from within WorkerTeam::Run.
+  void Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const;
+
+  int64_t size() const { return static_cast<int64_t>(operators_.size()); }
+  int64_t num_barriers() const;
+
+ private:
+  struct BarrierOp {};
+  struct RmsNormOp {
+    kernels::RmsNormArgs args;
+    bool on_each_worker = false;
+    int64_t worker_stride = 0;
+  };
+  struct MatmulOp {
+    kernels::MatmulArgs args;
+    int64_t x_worker_stride = 0;
+  };
+  struct AttentionOp {
+    kernels::AttentionArgs args;
+    int64_t scratch_worker_bytes = 0;
+  };
+  using Operator = std::variant<BarrierOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
+                                MatmulOp, kernels::QkNormRopeArgs, AttentionOp>;
+  struct Replayer;
+
+  std::vector<Operator> operators_;
+};
+
+}  // namespace tiercel::model

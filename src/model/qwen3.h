@@ -1,0 +1,27 @@
+// The forward pass of Qwen3, and by configuration of Qwen2 (q/k/v bias, no q/k norm) and Llama
+// (neither): records one step as a Program.
+#pragma once
+
+#include <cstdint>
+
+#include "model/activations.h"
+#include "model/config.h"
+#include "model/program.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace tiercel::model {
+
+// What of a step is bound at recording.
+struct StepShape {
+  int64_t rows = 0;        // T ≥ 1
+  int64_t seqs = 0;        // S ≥ 1
+  int64_t logit_rows = 0;  // R, may be 0
+};
+
+// Records into `program` what turns the activations' input buffers into KV cache entries and
+// logits. After the program's last operator every worker may read all logits.
+void RecordForward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+                   const Activations& activations, const StepShape& shape, Program* program);
+
+}  // namespace tiercel::model
