@@ -1,0 +1,286 @@
+#include "api/chat_messages.h"
+
+#include <algorithm>
+
+namespace tiercel::api {
+
+namespace {
+
+constexpr std::string_view kTextParts[] = {"text", "input_text", "output_text"};
+constexpr std::string_view kMediaParts[] = {"image_url",   "image",       "image_embeds",
+                                            "image_pil",   "input_image", "input_audio",
+                                            "audio_url",   "audio",       "video_url",
+                                            "video",       "file",        "input_file",
+                                            "audio_embeds"};
+
+template <typename Range>
+bool Contains(const Range& range, std::string_view text) {
+  return std::find(std::begin(range), std::end(range), text) != std::end(range);
+}
+
+// One part's text, appended to `content`.
+std::optional<ApiError> AppendPart(const Json& part, bool is_first, std::string* content) {
+  const std::string* text = part.string();  // vLLM takes bare strings in the list as well
+  if (text == nullptr) {
+    const Json* type_field = part.Find("type");
+    const std::string* type = type_field != nullptr ? type_field->string() : nullptr;
+    if (type == nullptr) return BadRequest("Missing 'type' field in message part.", "messages");
+    if (Contains(kMediaParts, *type)) {
+      return BadRequest(
+          fmt::format("Content part of type '{}' is not supported: the model is text only.", *type),
+          "messages");
+    }
+    std::string_view field;
+    if (Contains(kTextParts, *type)) field = "text";
+    if (*type == "refusal") field = "refusal";
+    if (*type == "thinking") return std::nullopt;  // earlier turns' thoughts are not content
+    if (field.empty()) {
+      return BadRequest(fmt::format("Unknown part type: {}", type->substr(0, 64)), "messages");
+    }
+    const Json* value = part.Find(field);
+    text = value != nullptr ? value->string() : nullptr;
+    if (text == nullptr) {
+      return BadRequest(fmt::format("Expected '{}' field in message part of type '{}'.", field,
+                                    *type),
+                        "messages");
+    }
+  }
+  if (!is_first) content->push_back('\n');
+  content->append(*text);
+  return std::nullopt;
+}
+
+Result<std::string> ContentText(const Json* content, const std::string& path,
+                                SchemaErrors* errors) {
+  std::string text;
+  if (content == nullptr || content->is_null()) return text;
+  if (const std::string* v = content->string()) return *v;
+  if (const Json::Array* parts = content->array()) {
+    bool is_first = true;
+    for (const Json& part : *parts) {
+      API_RETURN_IF_ERROR(AppendPart(part, is_first, &text));
+      is_first = false;
+    }
+    return text;
+  }
+  errors->Add("string_type", path + ".content", "Input should be a valid string or list", content);
+  return text;
+}
+
+// "{\"a\":1}" becomes {"a":1}; absent and empty become {}.
+Result<Json> ParsedArguments(const Json* arguments) {
+  if (arguments == nullptr || arguments->is_null()) return Json(Json::Object{});
+  const std::string* text = arguments->string();
+  if (text == nullptr) return *arguments;
+  if (text->empty()) return Json(Json::Object{});
+  Expected<Json> parsed = ParseJson(*text);
+  if (!parsed) {
+    return Fail(BadRequest(
+        fmt::format("Invalid JSON in tool_calls arguments: {}", parsed.error().message()),
+        "messages"));
+  }
+  return std::move(*parsed);
+}
+
+Result<Json> ToolCalls(const Json& calls) {
+  Json::Array out;
+  for (const Json& call : *calls.array()) {
+    Json copy = call;
+    const Json* function = call.Find("function");
+    if (function == nullptr || function->object() == nullptr) {
+      return Fail(BadRequest("Each of tool_calls must have a 'function' object.", "messages"));
+    }
+    API_ASSIGN_OR_RETURN(Json arguments, ParsedArguments(function->Find("arguments")));
+    Json function_copy = *function;
+    function_copy.Set("arguments", std::move(arguments));
+    copy.Set("function", std::move(function_copy));
+    out.push_back(std::move(copy));
+  }
+  return Json(std::move(out));
+}
+
+Result<Json> TemplateMessage(const Json& message, size_t index, SchemaErrors* errors) {
+  const std::string path = fmt::format("messages.{}", index);
+  if (message.object() == nullptr) {
+    errors->Add("dict_type", path, "Input should be a valid dictionary", &message);
+    return Json(Json::Object{});
+  }
+  Fields fields(message, errors, path);
+  std::optional<std::string> role = fields.String("role");
+  if (!role) {
+    if (message.Find("role") == nullptr) fields.Report("missing", "role", "Field required");
+    return Json(Json::Object{});
+  }
+  if (*role == "developer") role = "system";
+  API_ASSIGN_OR_RETURN(std::string content, ContentText(message.Find("content"), path, errors));
+  Json::Object out;
+  out.push_back({"role", Json(*role)});
+  out.push_back({"content", Json(std::move(content))});
+  if (const auto name = fields.String("name")) out.push_back({"name", Json(*name)});
+  if (*role == "assistant") {
+    if (const Json* calls = fields.Array("tool_calls"); calls != nullptr && !calls->array()->empty()) {
+      API_ASSIGN_OR_RETURN(Json parsed, ToolCalls(*calls));
+      out.push_back({"tool_calls", std::move(parsed)});
+    }
+    std::optional<std::string> reasoning = fields.String("reasoning");
+    if (!reasoning) reasoning = fields.String("reasoning_content");
+    if (reasoning) {
+      out.push_back({"reasoning", Json(*reasoning)});
+      out.push_back({"reasoning_content", Json(*reasoning)});
+    }
+  } else if (*role == "tool") {
+    if (const auto id = fields.String("tool_call_id")) out.push_back({"tool_call_id", Json(*id)});
+  }
+  return Json(std::move(out));
+}
+
+std::optional<ApiError> ReadMessages(Fields& fields, Json::Array* out) {
+  const Json* messages = fields.Array("messages");
+  if (messages == nullptr) {
+    if (fields.Any("messages") == nullptr) fields.Report("missing", "messages", "Field required");
+    return std::nullopt;
+  }
+  if (messages->array()->empty()) {
+    return BadParameter("`messages` must not be an empty array.", "messages", "[]");
+  }
+  SchemaErrors errors;
+  for (size_t i = 0; i < messages->array()->size(); ++i) {
+    Result<Json> message = TemplateMessage((*messages->array())[i], i, &errors);
+    if (!message) return std::move(message).error();
+    out->push_back(std::move(*message));
+  }
+  if (!errors.empty()) return errors.ToError();
+  return std::nullopt;
+}
+
+// The server's default, under the request's own, and reasoning_effort below both.
+std::optional<ApiError> ReadTemplateKwargs(Fields& fields, const ApiOptions& options,
+                                           Json::Object* kwargs) {
+  Json merged{Json::Object{}};
+  if (!options.default_chat_template_kwargs.empty()) {
+    if (Expected<Json> parsed = ParseJson(options.default_chat_template_kwargs);
+        parsed && parsed->object() != nullptr) {
+      merged = std::move(*parsed);
+    }
+  }
+  const Json* given = fields.Object("chat_template_kwargs");
+  if (const auto effort = fields.String("reasoning_effort")) {
+    constexpr std::string_view kEfforts[] = {"none", "minimal", "low",
+                                             "medium", "high", "xhigh", "max"};
+    if (!Contains(kEfforts, *effort)) {
+      return BadParameter("reasoning_effort must be one of none, minimal, low, medium, high, "
+                          "xhigh, max.",
+                          "reasoning_effort", effort->substr(0, 64));
+    }
+    merged.Set("reasoning_effort", Json(*effort));
+    if (merged.Find("enable_thinking") == nullptr) {
+      merged.Set("enable_thinking", Json(*effort != "none"));
+    }
+  }
+  if (given != nullptr) {
+    for (const Json::Member& member : *given->object()) merged.Set(member.key, member.value);
+  }
+  // These have fields of their own; a second spelling would contradict them.
+  for (const char* name : {"messages", "tools", "documents", "chat_template", "tokenize",
+                           "add_generation_prompt", "continue_final_message", "bos_token",
+                           "eos_token"}) {
+    merged.Erase(name);
+  }
+  *kwargs = std::move(*merged.object());
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat) {
+  if (auto error = ReadMessages(fields, &chat->messages)) return error;
+  if (const Json* tools = fields.Array("tools")) {
+    if (tools->array()->empty()) {
+      return BadParameter(
+          "`tools` must not be an empty array. Either provide at least one tool or omit the field "
+          "entirely.",
+          "tools", "[]");
+    }
+    for (size_t i = 0; i < tools->array()->size(); ++i) {
+      const Json* function = (*tools->array())[i].Find("function");
+      const Json* name = function != nullptr ? function->Find("name") : nullptr;
+      if (name == nullptr || name->string() == nullptr) {
+        fields.Report("missing", fmt::format("tools.{}.function.name", i), "Field required");
+      }
+    }
+    chat->tools = *tools;
+  }
+  if (const Json* documents = fields.Array("documents")) chat->documents = *documents;
+  if (auto error = ReadTemplateKwargs(fields, options, &chat->template_kwargs)) return error;
+  chat->add_generation_prompt = fields.Bool("add_generation_prompt").value_or(true);
+  chat->continue_final_message = fields.Bool("continue_final_message").value_or(false);
+  if (chat->continue_final_message) {
+    const Json* add = fields.Any("add_generation_prompt");
+    if (add != nullptr && chat->add_generation_prompt) {
+      return BadRequest(
+          "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+          "continue_final_message");
+    }
+    chat->add_generation_prompt = false;
+  }
+  if (const auto source = fields.String("chat_template")) {
+    if (!options.trust_request_chat_template) {
+      return BadRequest(
+          "Chat template is passed with request, but --trust-request-chat-template is not set. "
+          "Refused request with untrusted chat template.",
+          "chat_template");
+    }
+    chat->chat_template = *source;
+  }
+  for (const char* name : {"mm_processor_kwargs", "media_io_kwargs"}) {
+    if (fields.Any(name) != nullptr) {
+      return BadRequest(fmt::format("`{}` is not supported: the model is text only.", name), name);
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> CheckToolChoice(Fields& fields, const ApiOptions& options,
+                                        ChatInput* chat) {
+  const Json* choice = fields.Any("tool_choice");
+  const std::string* word = choice != nullptr ? choice->string() : nullptr;
+  if (chat->tools.is_null()) {
+    if (choice != nullptr && (word == nullptr || (*word != "none" && *word != "auto"))) {
+      return BadRequest("When using `tool_choice`, `tools` must be set.", "tool_choice");
+    }
+    return std::nullopt;
+  }
+  if (word != nullptr && *word == "none") {
+    if (options.exclude_tools_when_tool_choice_none) chat->tools = Json();
+    return std::nullopt;
+  }
+  if (choice == nullptr || (word != nullptr && *word == "auto")) {
+    return BadRequest(
+        "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+        "tool_choice");
+  }
+  if (word != nullptr && *word == "required") {
+    return NotOffered("tool_choice 'required' is not supported by this server.", "tool_choice");
+  }
+  const Json* function = choice->Find("function");
+  const Json* name = function != nullptr ? function->Find("name") : nullptr;
+  if (name == nullptr || name->string() == nullptr) {
+    return BadParameter("Invalid value for `tool_choice`.", "tool_choice",
+                        choice->Dump().substr(0, 64));
+  }
+  const Json::Array& tools = *chat->tools.array();
+  const bool found = std::any_of(tools.begin(), tools.end(), [&](const Json& tool) {
+    const Json* candidate = tool.Find("function");
+    const Json* candidate_name = candidate != nullptr ? candidate->Find("name") : nullptr;
+    return candidate_name != nullptr && candidate_name->string() != nullptr &&
+           *candidate_name->string() == *name->string();
+  });
+  if (!found) {
+    return BadRequest(
+        "The tool specified in `tool_choice` does not match any of the specified `tools`",
+        "tool_choice");
+  }
+  return NotOffered("A named tool_choice is not supported by this server.", "tool_choice");
+}
+
+}  // namespace tiercel::api

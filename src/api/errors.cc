@@ -1,0 +1,70 @@
+#include "api/errors.h"
+
+#include "api/json_writer.h"
+
+namespace tiercel::api {
+
+ApiError FromStatus(const Status& status) {
+  ApiError error;
+  error.message = status.message();
+  if (!status.param().empty()) error.param = status.param();
+  switch (status.code()) {
+    case StatusCode::kOk:
+    case StatusCode::kInvalidArgument:
+      break;
+    case StatusCode::kNotFound:
+      error.http_status = 404;
+      error.type = "NotFoundError";
+      break;
+    case StatusCode::kUnimplemented:
+      error.http_status = 501;
+      error.type = "NotImplementedError";
+      break;
+    case StatusCode::kResourceExhausted:
+    case StatusCode::kUnavailable:
+    case StatusCode::kCancelled:
+      error.http_status = 503;
+      error.type = "ServiceUnavailableError";
+      break;
+    case StatusCode::kFailedPrecondition:
+    case StatusCode::kInternal:
+      error.http_status = 500;
+      error.type = "InternalServerError";
+      error.message = "The engine encountered an issue. See the server's log for the root cause.";
+      error.param.reset();
+      break;
+  }
+  return error;
+}
+
+ApiError BadParameter(std::string message, std::string param, std::string_view value) {
+  message += fmt::format(" (parameter={}, value={})", param, value);
+  return {400, "BadRequestError", std::move(message), std::move(param)};
+}
+
+ApiError BadRequest(std::string message, std::optional<std::string> param) {
+  return {400, "BadRequestError", std::move(message), std::move(param)};
+}
+
+ApiError NotOffered(std::string message, std::optional<std::string> param) {
+  return {501, "NotImplementedError", std::move(message), std::move(param)};
+}
+
+std::string ErrorBody(const ApiError& error) {
+  std::string out = R"({"error":{"message":)";
+  AppendJsonString(&out, error.message);
+  out += R"(,"type":)";
+  AppendJsonString(&out, error.type);
+  out += R"(,"param":)";
+  if (error.param) {
+    AppendJsonString(&out, *error.param);
+  } else {
+    out += "null";
+  }
+  out += R"(,"code":)";
+  AppendJsonInt(&out, error.http_status);
+  out += "}}";
+  return out;
+}
+
+}  // namespace tiercel::api

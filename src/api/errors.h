@@ -1,0 +1,52 @@
+// ApiError: what a client is told, as vLLM words it: {"error":{message,type,param,code}}.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <tl/expected.hpp>
+#include <utility>
+
+#include "base/status.h"
+
+namespace tiercel::api {
+
+struct ApiError {
+  int http_status = 400;
+  std::string type = "BadRequestError";
+  std::string message;
+  std::optional<std::string> param;
+};
+
+template <typename T>
+using Result = tl::expected<T, ApiError>;
+
+// The status and type of each code: user faults 400, unknown names 404, not offered 501, full or
+// stopping 503. kInternal tells the client nothing of its text; the caller logs it.
+ApiError FromStatus(const Status& status);
+
+// A 400 that names its parameter: "…text… (parameter=p, value=v)".
+ApiError BadParameter(std::string message, std::string param, std::string_view value);
+ApiError BadRequest(std::string message, std::optional<std::string> param = std::nullopt);
+ApiError NotOffered(std::string message, std::optional<std::string> param = std::nullopt);
+
+std::string ErrorBody(const ApiError& error);
+
+inline tl::unexpected<ApiError> Fail(ApiError error) {
+  return tl::unexpected<ApiError>(std::move(error));
+}
+
+}  // namespace tiercel::api
+
+// Declares or assigns `lhs` from a Result<T>, or returns its error from the enclosing function.
+#define API_ASSIGN_OR_RETURN(lhs, expr) \
+  API_ASSIGN_OR_RETURN_IMPL(TIERCEL_CONCAT(result_, __LINE__), lhs, expr)
+#define API_ASSIGN_OR_RETURN_IMPL(tmp, lhs, expr)                    \
+  auto tmp = (expr);                                                 \
+  if (!tmp) return ::tiercel::api::Fail(std::move(tmp).error());     \
+  lhs = std::move(*tmp)
+
+// For functions that return std::optional<ApiError> (no value: fine).
+#define API_RETURN_IF_ERROR(expr) \
+  do {                            \
+    if (auto error_ = (expr)) return ::tiercel::api::Fail(std::move(*error_)); \
+  } while (false)

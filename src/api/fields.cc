@@ -1,0 +1,184 @@
+#include "api/fields.h"
+
+#include <charconv>
+#include <cmath>
+
+namespace tiercel::api {
+
+namespace {
+
+constexpr size_t kMaxShownInput = 200;
+constexpr size_t kMaxShownErrors = 20;
+
+std::optional<double> LaxNumber(const Json& value) {
+  if (const int64_t* v = value.integer()) return static_cast<double>(*v);
+  if (const double* v = value.real()) return *v;
+  const std::string* text = value.string();
+  if (text == nullptr || text->empty()) return std::nullopt;
+  double parsed = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), parsed);
+  if (error != std::errc() || end != text->data() + text->size() || !std::isfinite(parsed)) {
+    return std::nullopt;
+  }
+  return parsed;
+}
+
+std::string Shown(const Json& value) {
+  // Large inputs are not written out only to be cut.
+  if (value.array() != nullptr && value.array()->size() > 64) return "[…]";
+  if (value.object() != nullptr && value.object()->size() > 64) return "{…}";
+  std::string text = value.Dump();
+  if (text.size() > kMaxShownInput) {
+    text.resize(kMaxShownInput);
+    text += "…";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::optional<int64_t> LaxInt(const Json& value) {
+  if (const int64_t* v = value.integer()) return *v;
+  const std::optional<double> number = LaxNumber(value);
+  // 2^63 is the first double beyond int64.
+  if (!number || *number != std::floor(*number) || std::abs(*number) >= 0x1p63) {
+    return std::nullopt;
+  }
+  return static_cast<int64_t>(*number);
+}
+
+void SchemaErrors::Add(std::string_view kind, std::string_view path, std::string_view message,
+                       const Json* input) {
+  if (items_.empty()) first_path_ = path;
+  std::string loc = "'body'";
+  for (size_t begin = 0; begin < path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    const std::string_view part = path.substr(begin, end - begin);
+    const bool is_index = part.find_first_not_of("0123456789") == std::string_view::npos;
+    loc += is_index ? fmt::format(", {}", part) : fmt::format(", '{}'", part);
+    begin = end + 1;
+  }
+  std::string item = fmt::format("{{'type': '{}', 'loc': ({}), 'msg': '{}'", kind, loc, message);
+  if (input != nullptr) item += ", 'input': " + Shown(*input);
+  items_.push_back(item + "}");
+}
+
+ApiError SchemaErrors::ToError() const {
+  std::string message =
+      fmt::format("{} validation error{}:", items_.size(), items_.size() == 1 ? "" : "s");
+  for (size_t i = 0; i < std::min(items_.size(), kMaxShownErrors); ++i) message += "\n  " + items_[i];
+  ApiError error{400, "Bad Request", std::move(message), std::nullopt};
+  if (!first_path_.empty()) error.param = first_path_;
+  return error;
+}
+
+Fields::Fields(const Json& object, SchemaErrors* errors, std::string path)
+    : object_(object), errors_(errors), path_(std::move(path)) {}
+
+std::string Fields::PathOf(std::string_view name) const {
+  return path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+}
+
+void Fields::Report(std::string_view kind, std::string_view name, std::string_view message,
+                    const Json* input) {
+  errors_->Add(kind, PathOf(name), message, input);
+}
+
+const Json* Fields::Any(std::string_view name) {
+  read_.emplace(name);
+  const Json* value = object_.Find(name);
+  return value != nullptr && value->is_null() ? nullptr : value;
+}
+
+std::optional<bool> Fields::Bool(std::string_view name) {
+  const Json* value = Any(name);
+  if (value == nullptr) return std::nullopt;
+  if (const bool* v = value->boolean()) return *v;
+  if (const int64_t* v = value->integer(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
+  if (const std::string* v = value->string()) {
+    if (*v == "true" || *v == "True") return true;
+    if (*v == "false" || *v == "False") return false;
+  }
+  Report("bool_type", name, "Input should be a valid boolean", value);
+  return std::nullopt;
+}
+
+std::optional<int64_t> Fields::Int(std::string_view name) {
+  const Json* value = Any(name);
+  if (value == nullptr) return std::nullopt;
+  const std::optional<int64_t> parsed = LaxInt(*value);
+  if (!parsed) Report("int_type", name, "Input should be a valid integer", value);
+  return parsed;
+}
+
+std::optional<double> Fields::Number(std::string_view name) {
+  const Json* value = Any(name);
+  if (value == nullptr) return std::nullopt;
+  const std::optional<double> parsed = LaxNumber(*value);
+  if (!parsed) Report("float_type", name, "Input should be a valid number", value);
+  return parsed;
+}
+
+std::optional<std::string> Fields::String(std::string_view name) {
+  const Json* value = Any(name);
+  if (value == nullptr) return std::nullopt;
+  if (const std::string* v = value->string()) return *v;
+  Report("string_type", name, "Input should be a valid string", value);
+  return std::nullopt;
+}
+
+std::optional<std::vector<int32_t>> Fields::Int32List(std::string_view name) {
+  const Json* value = Array(name);
+  if (value == nullptr) return std::nullopt;
+  std::vector<int32_t> items;
+  items.reserve(value->array()->size());
+  for (size_t i = 0; i < value->array()->size(); ++i) {
+    const Json& item = (*value->array())[i];
+    const std::optional<int64_t> parsed = LaxInt(item);
+    if (!parsed || *parsed < INT32_MIN || *parsed > INT32_MAX) {
+      Report("int_type", fmt::format("{}.{}", name, i), "Input should be a valid integer", &item);
+      return std::nullopt;
+    }
+    items.push_back(static_cast<int32_t>(*parsed));
+  }
+  return items;
+}
+
+std::optional<std::vector<std::string>> Fields::StringList(std::string_view name) {
+  const Json* value = Array(name);
+  if (value == nullptr) return std::nullopt;
+  std::vector<std::string> items;
+  for (size_t i = 0; i < value->array()->size(); ++i) {
+    const Json& item = (*value->array())[i];
+    if (item.string() == nullptr) {
+      Report("string_type", fmt::format("{}.{}", name, i), "Input should be a valid string", &item);
+      return std::nullopt;
+    }
+    items.push_back(*item.string());
+  }
+  return items;
+}
+
+const Json* Fields::Object(std::string_view name) {
+  const Json* value = Any(name);
+  if (value == nullptr || value->object() != nullptr) return value;
+  Report("dict_type", name, "Input should be a valid dictionary", value);
+  return nullptr;
+}
+
+const Json* Fields::Array(std::string_view name) {
+  const Json* value = Any(name);
+  if (value == nullptr || value->array() != nullptr) return value;
+  Report("list_type", name, "Input should be a valid list", value);
+  return nullptr;
+}
+
+std::vector<std::string> Fields::Unread() const {
+  std::vector<std::string> names;
+  for (const Json::Member& member : *object_.object()) {
+    if (!read_.contains(member.key)) names.push_back(member.key);
+  }
+  return names;
+}
+
+}  // namespace tiercel::api

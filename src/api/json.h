@@ -1,0 +1,75 @@
+// Json: a small ordered document, parsed from untrusted text with bounds.
+//
+// The only place of api/ that knows the JSON library is json.cc. Objects keep their key order (chat
+// templates print it); of duplicate keys the last value wins, at the first one's place.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tiercel::api {
+
+class Json {
+ public:
+  struct Member;
+  using Array = std::vector<Json>;
+  using Object = std::vector<Member>;
+
+  Json() = default;
+  Json(bool v) : value_(v) {}                        // NOLINT: values convert
+  Json(int64_t v) : value_(v) {}                     // NOLINT
+  Json(double v) : value_(v) {}                      // NOLINT
+  Json(std::string v) : value_(std::move(v)) {}      // NOLINT
+  Json(std::string_view v) : value_(std::string(v)) {}  // NOLINT
+  Json(const char* v) : value_(std::string(v)) {}    // NOLINT
+  Json(Array v) : value_(std::move(v)) {}            // NOLINT
+  Json(Object v) : value_(std::move(v)) {}           // NOLINT
+
+  bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
+  // The value if it is of that kind, else null. Integers beyond int64 are doubles.
+  const bool* boolean() const { return std::get_if<bool>(&value_); }
+  const int64_t* integer() const { return std::get_if<int64_t>(&value_); }
+  const double* real() const { return std::get_if<double>(&value_); }
+  const std::string* string() const { return std::get_if<std::string>(&value_); }
+  const Array* array() const { return std::get_if<Array>(&value_); }
+  const Object* object() const { return std::get_if<Object>(&value_); }
+  Array* array() { return std::get_if<Array>(&value_); }
+  Object* object() { return std::get_if<Object>(&value_); }
+
+  // The member `key` of an object; null if there is none or this is no object.
+  const Json* Find(std::string_view key) const;
+  // Sets or replaces a member; this must be an object.
+  void Set(std::string_view key, Json value);
+  bool Erase(std::string_view key);
+
+  // Compact JSON text, always valid UTF-8.
+  void AppendTo(std::string* out) const;
+  std::string Dump() const;
+
+ private:
+  std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
+};
+
+struct Json::Member {
+  std::string key;
+  Json value;
+};
+
+struct JsonLimits {
+  int max_depth = 64;
+  // A value takes some 50 bytes: this bounds what a small body of "[0,0,0,…" can allocate.
+  int64_t max_values = 4'000'000;
+  int64_t max_object_keys = 65'536;
+};
+
+// Refuses what is not exactly one JSON value of valid UTF-8 within the limits; the message names
+// the place. NaN, Infinity and numbers beyond double are no JSON.
+Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits = {});
+
+}  // namespace tiercel::api

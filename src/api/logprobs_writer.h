@@ -1,0 +1,48 @@
+// LogprobsWriter: the logprobs objects of completions and chat completions, token by token.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "api/response_plan.h"
+#include "engine/engine.h"
+
+namespace tiercel::api {
+
+// Gathers entries until they are taken by a chunk or by the whole body. For completions the text
+// offsets count characters and go on over the chunks of one choice.
+class LogprobsWriter {
+ public:
+  explicit LogprobsWriter(const ResponsePlan& plan) : plan_(plan) {}
+
+  void Add(const engine::OutputToken& token);
+  // A token of the prompt that is echoed; the first one has no probability (`top` empty).
+  void AddPrompt(int32_t token, std::span<const engine::TokenLogprob> top);
+
+  bool empty() const { return num_entries_ == 0; }
+  // Appends the object of what was gathered and forgets it; "null" if there is nothing.
+  void TakeTo(std::string* out);
+
+ private:
+  void AddCompletionEntry(int32_t token, std::span<const engine::TokenLogprob> top, bool skipped);
+  void AddChatEntry(int32_t token, std::span<const engine::TokenLogprob> top);
+  void AppendChatToken(int32_t token, float logprob);
+
+  const ResponsePlan& plan_;
+  int64_t text_offset_ = 0;
+  int64_t num_entries_ = 0;
+  // The arrays' insides. Chat uses entries_ alone.
+  std::string entries_, offsets_, token_logprobs_, tokens_;
+};
+
+// The `prompt_logprobs` field: [null, {"id":{"logprob":…,"rank":…,"decoded_token":…}}, …].
+// [i] of `logprobs` belongs to prompt token i.
+void AppendPromptLogprobs(std::string* out,
+                          const std::vector<std::vector<engine::TokenLogprob>>& logprobs,
+                          const ResponsePlan& plan);
+
+// Characters that begin in these bytes.
+int64_t CountCharacters(std::string_view bytes);
+
+}  // namespace tiercel::api

@@ -1,0 +1,405 @@
+#include "api/prepare.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "api/json_writer.h"
+
+namespace tiercel::api {
+
+namespace {
+
+// No token of a real vocabulary is longer, so a text of more than max_model_len times this many
+// bytes cannot fit: it is refused without tokenizing megabytes.
+constexpr int64_t kMaxBytesPerToken = 512;
+
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::optional<ApiError> CheckModel(const std::string& name, const ModelInfo& model) {
+  if (name.empty() || std::find(model.served_names.begin(), model.served_names.end(), name) !=
+                          model.served_names.end()) {
+    return std::nullopt;
+  }
+  return ApiError{404, "NotFoundError",
+                  fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model"};
+}
+
+ApiError ContextOverflow(int64_t num_tokens, bool at_least, const ModelInfo& model) {
+  const char* excess = num_tokens > model.max_model_len
+                           ? "which exceeds this limit even without any output tokens"
+                           : "which leaves no room for any output tokens";
+  return BadParameter(
+      fmt::format("This model's maximum context length is {} tokens. However, your prompt contains "
+                  "{}{} input tokens, {}. Please reduce the length of the input prompt.",
+                  model.max_model_len, at_least ? "at least " : "", num_tokens, excess),
+      "input_tokens", std::to_string(num_tokens));
+}
+
+Result<std::vector<int32_t>> Encode(const std::string& text, const GenerationRequest& request,
+                                    const ModelInfo& model) {
+  if (!request.truncate_prompt_tokens &&
+      static_cast<int64_t>(text.size()) > model.max_model_len * kMaxBytesPerToken) {
+    return Fail(ContextOverflow(static_cast<int64_t>(text.size()) / kMaxBytesPerToken, true, model));
+  }
+  return model.tokenizer->Encode(text, request.add_special_tokens);
+}
+
+std::optional<ApiError> Truncate(const GenerationRequest& request, const ModelInfo& model,
+                                 std::vector<int32_t>* ids) {
+  if (!request.truncate_prompt_tokens) return std::nullopt;
+  int64_t keep = *request.truncate_prompt_tokens;
+  if (keep > model.max_model_len) {
+    return BadParameter(
+        fmt::format("truncate_prompt_tokens value is greater than max_model_len ({}). Please "
+                    "request a smaller truncation size.",
+                    model.max_model_len),
+        "truncate_prompt_tokens", std::to_string(keep));
+  }
+  if (keep == -1) keep = model.max_model_len - 1;
+  const auto size = static_cast<int64_t>(ids->size());
+  if (size <= keep) return std::nullopt;
+  if (request.truncate_right) {
+    ids->resize(static_cast<size_t>(keep));
+  } else {
+    ids->erase(ids->begin(), ids->begin() + (size - keep));
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> CheckPrompt(const std::vector<int32_t>& ids, const ModelInfo& model) {
+  if (ids.empty()) return BadRequest("The decoder prompt cannot be empty", "prompt");
+  // The tokenizer's ids may reach beyond the rows of the logits; both bound what can be embedded.
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= model.vocab_size) {
+      return BadParameter(fmt::format("Token id {} is out of vocabulary", id), "prompt",
+                          std::to_string(id));
+    }
+  }
+  const auto size = static_cast<int64_t>(ids.size());
+  if (size >= model.max_model_len) return ContextOverflow(size, false, model);
+  return std::nullopt;
+}
+
+Result<int64_t> ResolveMaxTokens(const GenerationRequest& request, std::optional<int64_t> fallback,
+                                 int64_t prompt_tokens, const ModelInfo& model,
+                                 const ApiOptions& options) {
+  if (request.max_tokens && *request.max_tokens > model.max_model_len) {
+    return Fail(BadParameter(
+        fmt::format("max_tokens={} cannot be greater than max_model_len={}. Please request fewer "
+                    "output tokens.",
+                    *request.max_tokens, model.max_model_len),
+        "max_tokens", std::to_string(*request.max_tokens)));
+  }
+  // What is asked beyond the remaining room is cut to the room.
+  int64_t limit = model.max_model_len - prompt_tokens;
+  if (options.sampling_defaults.max_new_tokens) {
+    limit = std::min(limit, *options.sampling_defaults.max_new_tokens);
+  }
+  if (const auto asked = request.max_tokens ? request.max_tokens : fallback) {
+    limit = std::min(limit, *asked);
+  }
+  return limit;
+}
+
+// As vLLM: each word as it stands and with a space before it, where that is another token.
+void FillBadWords(const ModelInfo& model, sampling::SamplingParams* params) {
+  for (const std::string& word : params->bad_words) {
+    const size_t begin = word.find_first_not_of(' ');
+    const std::string bare = begin == std::string::npos ? word : word.substr(begin);
+    std::vector<int32_t> plain = model.tokenizer->Encode(bare, false);
+    std::vector<int32_t> spaced = model.tokenizer->Encode(" " + bare, false);
+    const bool differs = !spaced.empty() && !plain.empty() && spaced[0] != plain[0] &&
+                         spaced.size() == plain.size();
+    if (!plain.empty()) params->bad_words_token_ids.push_back(std::move(plain));
+    if (differs) params->bad_words_token_ids.push_back(std::move(spaced));
+  }
+}
+
+std::optional<ApiError> Validate(const GenerationRequest& request, const ModelInfo& model,
+                                 const ApiOptions& options, sampling::SamplingParams* params) {
+  const Status status = params->Validate(model.vocab_size, options.max_logprobs);
+  if (status.ok()) return std::nullopt;
+  for (const auto& [name, value] : request.given) {
+    if (name == status.param()) return BadParameter(status.message(), name, value.substr(0, 64));
+  }
+  return FromStatus(status);
+}
+
+ResponsePlan BasePlan(const GenerationRequest& request, std::string_view prefix,
+                      std::string_view request_id, const ModelInfo& model,
+                      const ApiOptions& options) {
+  ResponsePlan plan;
+  plan.stream = request.stream;
+  plan.include_usage = request.include_usage;
+  plan.continuous_usage = request.continuous_usage;
+  plan.prompt_tokens_details = options.enable_prompt_tokens_details;
+  plan.return_token_ids = request.return_token_ids;
+  plan.tokens_as_token_ids = request.return_tokens_as_token_ids;
+  plan.include_stop_token_text = request.params.include_stop_str_in_output;
+  plan.logprobs = request.params.logprobs;
+  plan.n = request.params.n;
+  plan.stream_interval = request.stream_interval;
+  plan.created = UnixSeconds();
+  plan.model = request.model.empty() ? model.served_names.at(0) : request.model;
+  plan.role = options.response_role;
+  plan.tokenizer = model.tokenizer;
+  plan.detokenizer.skip_special_tokens = request.params.skip_special_tokens;
+  plan.detokenizer.stop = request.params.stop;
+  plan.detokenizer.include_stop_str_in_output = request.params.include_stop_str_in_output;
+  plan.detokenizer.min_tokens = request.params.min_tokens;
+  std::string suffix(request_id);
+  if (suffix.empty() && IsPlainId(request.request_id)) suffix = request.request_id;
+  plan.id = std::string(prefix) + (suffix.empty() ? RandomId() : suffix);
+  return plan;
+}
+
+// Adds one prompt to the engine's requests and to the plan.
+std::optional<ApiError> AddPrompt(const GenerationRequest& request, std::vector<int32_t> ids,
+                                  std::string echo_text, std::optional<int64_t> fallback_max_tokens,
+                                  const ModelInfo& model, const ApiOptions& options,
+                                  PreparedRequest* out) {
+  if (auto error = Truncate(request, model, &ids)) return error;
+  if (auto error = CheckPrompt(ids, model)) return error;
+  const auto num_tokens = static_cast<int64_t>(ids.size());
+  Result<int64_t> max_tokens =
+      ResolveMaxTokens(request, fallback_max_tokens, num_tokens, model, options);
+  if (!max_tokens) return std::move(max_tokens).error();
+  engine::Request engine_request;
+  engine_request.id = fmt::format("{}-{}", out->plan.id, out->requests.size());
+  engine_request.params = request.params;
+  engine_request.params.max_tokens = *max_tokens;
+  engine_request.priority = request.priority;
+  engine_request.cache_salt = request.cache_salt;
+  FillBadWords(model, &engine_request.params);
+  if (auto error = Validate(request, model, options, &engine_request.params)) return error;
+  PromptPlan prompt;
+  prompt.num_tokens = num_tokens;
+  prompt.echo_text = std::move(echo_text);
+  if (request.return_token_ids || request.params.prompt_logprobs) prompt.token_ids = ids;
+  engine_request.prompt = std::move(ids);
+  out->plan.prompts.push_back(std::move(prompt));
+  out->requests.push_back(std::move(engine_request));
+  return std::nullopt;
+}
+
+void AppendValue(std::string* out, std::string_view key, const Json& value) {
+  AppendJsonString(out, key);
+  out->push_back(':');
+  value.AppendTo(out);
+  out->push_back(',');
+}
+
+std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
+  std::string values = "{";
+  for (const Json::Member& member : chat.template_kwargs) {
+    AppendValue(&values, member.key, member.value);
+  }
+  if (!chat.tools.is_null()) AppendValue(&values, "tools", chat.tools);
+  if (!chat.documents.is_null()) AppendValue(&values, "documents", chat.documents);
+  if (const auto bos = model.tokenizer->bos()) {
+    AppendValue(&values, "bos_token", Json(model.tokenizer->TokenBytes(*bos)));
+  }
+  if (const auto eos = model.tokenizer->eos()) {
+    AppendValue(&values, "eos_token", Json(model.tokenizer->TokenBytes(*eos)));
+  }
+  AppendValue(&values, "add_generation_prompt", Json(chat.add_generation_prompt));
+  values += R"("messages":[)";
+  for (size_t i = 0; i < chat.messages.size(); ++i) {
+    if (i > 0) values.push_back(',');
+    chat.messages[i].AppendTo(&values);
+  }
+  values += "]}";
+  return values;
+}
+
+std::string_view FinalContent(const ChatInput& chat) {
+  const Json* content = chat.messages.back().Find("content");
+  return content != nullptr && content->string() != nullptr ? std::string_view(*content->string())
+                                                            : std::string_view();
+}
+
+// Cuts the rendering right after the final message's content, as transformers does: the template
+// may have stripped the content's own blanks, which then decide where the cut lies.
+Result<std::string> CutAfterFinalMessage(std::string rendered, std::string_view content) {
+  constexpr std::string_view kBlanks = " \t\n\r\v\f";
+  const size_t first = content.find_first_not_of(kBlanks);
+  if (first == std::string_view::npos) {
+    return Fail(BadRequest("continue_final_message is set but the final message has no content.",
+                           "continue_final_message"));
+  }
+  const std::string_view left_stripped = content.substr(first);
+  const std::string_view stripped =
+      left_stripped.substr(0, left_stripped.find_last_not_of(kBlanks) + 1);
+  const size_t at = rendered.rfind(stripped);
+  if (at == std::string::npos) {
+    return Fail(BadRequest(
+        "continue_final_message is set but the final message does not appear in the chat after "
+        "applying the chat template! This can happen if the chat template deletes portions of the "
+        "final message.",
+        "continue_final_message"));
+  }
+  const bool whole = rendered.compare(at, left_stripped.size(), left_stripped) == 0;
+  rendered.resize(at + (whole ? left_stripped.size() : stripped.size()));
+  return rendered;
+}
+
+}  // namespace
+
+Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
+  std::shared_ptr<const text::ChatTemplate> chat_template = model.chat_template;
+  if (!chat.chat_template.empty()) {
+    Expected<std::shared_ptr<const text::ChatTemplate>> own =
+        text::ChatTemplate::Compile(chat.chat_template);
+    if (!own) return Fail(BadRequest(own.error().message(), "chat_template"));
+    chat_template = *own;
+  }
+  if (chat_template == nullptr) {
+    return Fail(BadRequest(
+        "The model has no chat template: none was found beside its tokenizer. Give one with "
+        "--chat-template.",
+        "chat_template"));
+  }
+  Expected<std::string> rendered = chat_template->Render(TemplateValues(chat, model));
+  if (!rendered) {
+    if (rendered.error().code() == StatusCode::kInvalidArgument) {
+      return Fail(BadRequest(rendered.error().message(), "messages"));
+    }
+    return Fail(FromStatus(rendered.error()));
+  }
+  if (!chat.continue_final_message) return std::move(*rendered);
+  return CutAfterFinalMessage(std::move(*rendered), FinalContent(chat));
+}
+
+Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
+                                    const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(body, options));
+  API_RETURN_IF_ERROR(CheckModel(request.model, model));
+  PreparedRequest out;
+  out.plan = BasePlan(request, "chatcmpl-", request_id, model, options);
+  out.plan.is_chat = true;
+  out.plan.prompt_logprobs = request.params.prompt_logprobs.has_value();
+  API_ASSIGN_OR_RETURN(const std::string text, RenderChat(request.chat, model));
+  API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, Encode(text, request, model));
+  std::string echo_text;
+  const Json* last_role = request.chat.messages.back().Find("role");
+  if (request.echo && *last_role->string() == options.response_role) {
+    echo_text = FinalContent(request.chat);
+  }
+  API_RETURN_IF_ERROR(AddPrompt(request, std::move(ids), std::move(echo_text), std::nullopt, model,
+                                options, &out));
+  return out;
+}
+
+Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,
+                                          const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(CompletionRequest request, ParseCompletionRequest(body, options));
+  API_RETURN_IF_ERROR(CheckModel(request.model, model));
+  PreparedRequest out;
+  out.plan = BasePlan(request, "cmpl-", request_id, model, options);
+  out.plan.prompt_only = request.prompt_only;
+  out.plan.echo_logprobs = request.echo && request.params.logprobs.has_value();
+  out.plan.prompt_logprobs = request.params.prompt_logprobs.has_value();
+  constexpr int64_t kDefaultMaxTokens = 16;
+  for (PromptInput& input : request.prompts) {
+    std::vector<int32_t> ids;
+    std::string echo_text;
+    if (auto* given = std::get_if<std::vector<int32_t>>(&input)) {
+      ids = std::move(*given);
+      if (request.echo) echo_text = model.tokenizer->Decode(ids, false);
+    } else {
+      auto& text = std::get<std::string>(input);
+      API_ASSIGN_OR_RETURN(ids, Encode(text, request, model));
+      if (request.echo) echo_text = std::move(text);
+    }
+    API_RETURN_IF_ERROR(AddPrompt(request, std::move(ids), std::move(echo_text), kDefaultMaxTokens,
+                                  model, options, &out));
+  }
+  return out;
+}
+
+Result<std::string> TokenizeBody(std::string_view body, const ModelInfo& model,
+                                 const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(const TokenizeRequest request, ParseTokenizeRequest(body, options));
+  API_RETURN_IF_ERROR(CheckModel(request.model, model));
+  std::string text;
+  if (request.chat) {
+    API_ASSIGN_OR_RETURN(text, RenderChat(*request.chat, model));
+  } else {
+    text = *request.prompt;
+  }
+  const std::vector<int32_t> ids = model.tokenizer->Encode(text, request.add_special_tokens);
+  std::string out = R"({"count":)";
+  AppendJsonInt(&out, static_cast<int64_t>(ids.size()));
+  out += R"(,"max_model_len":)";
+  AppendJsonInt(&out, model.max_model_len);
+  out += R"(,"tokens":)";
+  AppendJsonInts(&out, ids);
+  out += R"(,"token_strs":)";
+  if (request.return_token_strs) {
+    out += '[';
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (i > 0) out += ',';
+      AppendJsonString(&out, model.tokenizer->TokenString(ids[i]));
+    }
+    out += "]}";
+  } else {
+    out += "null}";
+  }
+  return out;
+}
+
+Result<std::string> DetokenizeBody(std::string_view body, const ModelInfo& model) {
+  API_ASSIGN_OR_RETURN(const DetokenizeRequest request, ParseDetokenizeRequest(body));
+  API_RETURN_IF_ERROR(CheckModel(request.model, model));
+  for (const int32_t id : request.tokens) {
+    if (id < 0) {
+      return Fail(BadParameter("tokens must not be negative.", "tokens", std::to_string(id)));
+    }
+  }
+  std::string out = R"({"prompt":)";
+  AppendJsonString(&out, model.tokenizer->Decode(request.tokens, false));
+  out += '}';
+  return out;
+}
+
+std::string ModelsBody(const ModelInfo& model) {
+  std::string out = R"({"object":"list","data":[)";
+  for (size_t i = 0; i < model.served_names.size(); ++i) {
+    if (i > 0) out += ',';
+    out += R"({"id":)";
+    AppendJsonString(&out, model.served_names[i]);
+    out += fmt::format(R"(,"object":"model","created":{},"owned_by":"vllm","root":)",
+                       model.created);
+    AppendJsonString(&out, model.root);
+    out += fmt::format(R"(,"parent":null,"max_model_len":{},"permission":[{{)", model.max_model_len);
+    out += fmt::format(
+        R"("id":"modelperm-{}","object":"model_permission","created":{},)"
+        R"("allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,)"
+        R"("allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,)"
+        R"("organization":"*","group":null,"is_blocking":false}}]}})",
+        RandomId(), model.created);
+  }
+  out += "]}";
+  return out;
+}
+
+std::string RandomId() {
+  thread_local std::mt19937_64 generator{std::random_device{}()};
+  return fmt::format("{:016x}{:016x}", generator(), generator());
+}
+
+bool IsPlainId(std::string_view id) {
+  constexpr size_t kMaxLength = 128;
+  return !id.empty() && id.size() <= kMaxLength &&
+         std::all_of(id.begin(), id.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || std::string_view("-_.:").find(static_cast<char>(c)) !=
+                                              std::string_view::npos;
+         });
+}
+
+}  // namespace tiercel::api

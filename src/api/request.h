@@ -1,0 +1,86 @@
+// The request bodies as structs: what was asked, typed and checked as far as the body alone tells.
+// What needs the tokenizer or the template is done by prepare.h.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "api/errors.h"
+#include "api/json.h"
+#include "api/options.h"
+#include "sampling/sampling_params.h"
+
+namespace tiercel::api {
+
+// Fields that completions and chat completions share.
+struct GenerationRequest {
+  std::string model;  // empty: the first served name
+  // Server and neutral defaults filled in; max_tokens and bad_words_token_ids come in prepare.
+  sampling::SamplingParams params;
+  std::optional<int64_t> max_tokens;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  std::optional<int64_t> truncate_prompt_tokens;  // −1: as much as fits
+  bool truncate_right = false;                    // keep the first tokens, not the last
+  bool add_special_tokens = true;
+  bool return_token_ids = false;
+  bool return_tokens_as_token_ids = false;
+  int stream_interval = 1;
+  int priority = 0;
+  std::string cache_salt;
+  std::string request_id;  // of the body; a header wins over it
+  // The given values of fields that a later check may refuse, for "(parameter=p, value=v)".
+  std::vector<std::pair<std::string, std::string>> given;
+};
+
+using PromptInput = std::variant<std::string, std::vector<int32_t>>;
+
+struct CompletionRequest : GenerationRequest {
+  std::vector<PromptInput> prompts;  // at least one, none empty
+  bool echo = false;
+  bool prompt_only = false;  // echo with max_tokens 0
+};
+
+// What a chat template is rendered from.
+struct ChatInput {
+  Json::Array messages;  // as the template wants them, see chat_messages.h
+  Json tools;            // an array, or null
+  Json documents;        // an array, or null
+  Json::Object template_kwargs;
+  std::string chat_template;  // the request's own; empty: the model's
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;
+};
+
+struct ChatRequest : GenerationRequest {
+  ChatInput chat;
+  bool logprobs = false;
+  int top_logprobs = 0;  // −1: all
+  bool echo = false;
+  bool include_reasoning = true;
+};
+
+struct TokenizeRequest {
+  std::string model;
+  std::optional<std::string> prompt;  // or:
+  std::optional<ChatInput> chat;
+  bool add_special_tokens = true;
+  bool return_token_strs = false;
+};
+
+struct DetokenizeRequest {
+  std::string model;
+  std::vector<int32_t> tokens;
+};
+
+Result<CompletionRequest> ParseCompletionRequest(std::string_view body, const ApiOptions& options);
+Result<ChatRequest> ParseChatRequest(std::string_view body, const ApiOptions& options);
+Result<TokenizeRequest> ParseTokenizeRequest(std::string_view body, const ApiOptions& options);
+Result<DetokenizeRequest> ParseDetokenizeRequest(std::string_view body);
+
+}  // namespace tiercel::api

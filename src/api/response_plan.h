@@ -1,0 +1,43 @@
+// ResponsePlan: what the answer to one request must look like, fixed before the engine runs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/detokenizer.h"
+#include "text/tokenizer.h"
+
+namespace tiercel::api {
+
+struct PromptPlan {
+  int64_t num_tokens = 0;
+  std::string echo_text;            // comes before the generated text; empty without echo
+  std::vector<int32_t> token_ids;   // kept only where the answer shows them
+};
+
+struct ResponsePlan {
+  bool is_chat = false;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  bool prompt_tokens_details = false;
+  bool return_token_ids = false;
+  bool tokens_as_token_ids = false;
+  bool include_stop_token_text = false;  // include_stop_str_in_output
+  bool prompt_only = false;              // completions: echo with max_tokens 0
+  bool echo_logprobs = false;            // completions: logprobs begin with the prompt's tokens
+  std::optional<int> logprobs;           // entries a token (chat: top_logprobs); −1: all
+  bool prompt_logprobs = false;          // the answer has a prompt_logprobs field
+  int n = 1;
+  int stream_interval = 1;
+  std::string id, model, role, fingerprint;
+  int64_t created = 0;  // Unix seconds
+  text::DetokenizerOptions detokenizer;
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::vector<PromptPlan> prompts;  // choice index = prompt · n + sample
+};
+
+}  // namespace tiercel::api

@@ -1,0 +1,282 @@
+#include "api/sampling_fields.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "base/log.h"
+
+namespace tiercel::api {
+
+namespace {
+
+using sampling::SamplingParams;
+
+// Values beyond int saturate: the range check then refuses them with the right text.
+int ToInt(int64_t value) {
+  return static_cast<int>(std::clamp<int64_t>(value, std::numeric_limits<int>::min(),
+                                              std::numeric_limits<int>::max()));
+}
+
+float ToFloat(double value) {
+  constexpr double kMax = std::numeric_limits<float>::max();
+  return static_cast<float>(std::clamp(value, -kMax, kMax));
+}
+
+template <typename T>
+void Assign(T* target, const std::optional<double>& value, const std::optional<T>& fallback) {
+  if (value) {
+    *target = static_cast<T>(ToFloat(*value));
+  } else if (fallback) {
+    *target = *fallback;
+  }
+}
+
+void ReadDistribution(Fields& fields, const SamplingDefaults& defaults, SamplingParams* params) {
+  Assign(&params->temperature, fields.Number("temperature"), defaults.temperature);
+  Assign(&params->top_p, fields.Number("top_p"), defaults.top_p);
+  Assign(&params->min_p, fields.Number("min_p"), defaults.min_p);
+  Assign(&params->repetition_penalty, fields.Number("repetition_penalty"),
+         defaults.repetition_penalty);
+  Assign(&params->presence_penalty, fields.Number("presence_penalty"), defaults.presence_penalty);
+  Assign(&params->frequency_penalty, fields.Number("frequency_penalty"),
+         defaults.frequency_penalty);
+  if (const auto top_k = fields.Int("top_k")) {
+    params->top_k = ToInt(*top_k);
+  } else if (defaults.top_k) {
+    params->top_k = *defaults.top_k;
+  }
+  if (const auto n = fields.Int("n")) params->n = ToInt(*n);
+  // −1 is "no seed", as vLLM reads it.
+  if (const auto seed = fields.Int("seed"); seed && *seed != -1) {
+    params->seed = static_cast<uint64_t>(*seed);
+  }
+}
+
+std::optional<ApiError> ReadStops(Fields& fields, const ApiOptions& options,
+                                  SamplingParams* params) {
+  if (const Json* stop = fields.Any("stop")) {
+    if (const std::string* text = stop->string()) {
+      // An empty string alone means no stop string.
+      if (!text->empty()) params->stop = {*text};
+    } else if (auto list = fields.StringList("stop")) {
+      params->stop = std::move(*list);
+    }
+  }
+  if (static_cast<int>(params->stop.size()) > options.max_stop_strings) {
+    return BadParameter(fmt::format("stop must have at most {} strings.", options.max_stop_strings),
+                        "stop", std::to_string(params->stop.size()));
+  }
+  if (auto ids = fields.Int32List("stop_token_ids")) params->stop_token_ids = std::move(*ids);
+  params->include_stop_str_in_output = fields.Bool("include_stop_str_in_output").value_or(false);
+  params->skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
+  params->ignore_eos = fields.Bool("ignore_eos").value_or(false);
+  params->min_tokens = fields.Int("min_tokens").value_or(0);
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadTokenRules(Fields& fields, SamplingParams* params) {
+  if (const Json* bias = fields.Object("logit_bias")) {
+    for (const Json::Member& member : *bias->object()) {
+      int32_t token = 0;
+      const char* end = member.key.data() + member.key.size();
+      const auto parsed = std::from_chars(member.key.data(), end, token);
+      if (parsed.ec != std::errc() || parsed.ptr != end || member.key.empty()) {
+        return BadRequest(
+            fmt::format("Found token_id `{}` in logit_bias but token_id must be an integer or "
+                        "string representing an integer",
+                        member.key),
+            "logit_bias");
+      }
+      const double* real = member.value.real();
+      const int64_t* integer = member.value.integer();
+      if (real == nullptr && integer == nullptr) {
+        fields.Report("float_type", "logit_bias." + member.key, "Input should be a valid number",
+                      &member.value);
+        continue;
+      }
+      const double value = real != nullptr ? *real : static_cast<double>(*integer);
+      params->logit_bias.emplace_back(token, static_cast<float>(std::clamp(value, -100.0, 100.0)));
+    }
+  }
+  params->allowed_token_ids = fields.Int32List("allowed_token_ids");
+  if (auto words = fields.StringList("bad_words")) {
+    constexpr size_t kMaxBadWords = 1024;
+    if (words->size() > kMaxBadWords) {
+      return BadParameter(fmt::format("bad_words must have at most {} entries.", kMaxBadWords),
+                          "bad_words", std::to_string(words->size()));
+    }
+    if (std::any_of(words->begin(), words->end(), [](const auto& w) { return w.empty(); })) {
+      return BadRequest("bad_words cannot contain an empty string.", "bad_words");
+    }
+    params->bad_words = std::move(*words);
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadPromptLogprobs(Fields& fields, GenerationRequest* request) {
+  const auto value = fields.Int("prompt_logprobs");
+  if (!value) return std::nullopt;
+  const std::string shown = std::to_string(*value);
+  if (request->stream && (*value > 0 || *value == -1)) {
+    return BadParameter("`prompt_logprobs` are not available when `stream=True`.",
+                        "prompt_logprobs", shown);
+  }
+  if (*value < -1) {
+    return BadParameter("`prompt_logprobs` must be a positive value or -1.", "prompt_logprobs",
+                        shown);
+  }
+  if (!request->stream) request->params.prompt_logprobs = ToInt(*value);
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadStreaming(Fields& fields, const ApiOptions& options,
+                                      GenerationRequest* request) {
+  request->stream = fields.Bool("stream").value_or(false);
+  if (const Json* stream_options = fields.Object("stream_options")) {
+    if (!request->stream) {
+      return BadRequest("Stream options can only be defined when `stream=True`.",
+                        "stream_options");
+    }
+    if (const Json* v = stream_options->Find("include_usage"); v != nullptr && v->boolean()) {
+      request->include_usage = *v->boolean();
+    }
+    if (const Json* v = stream_options->Find("continuous_usage_stats");
+        v != nullptr && v->boolean()) {
+      request->continuous_usage = request->include_usage && *v->boolean();
+    }
+  }
+  if (options.enable_force_include_usage) {
+    request->include_usage = request->continuous_usage = true;
+  }
+  request->stream_interval = options.stream_interval;
+  if (const auto interval = fields.Int("stream_interval")) {
+    if (*interval < 1) {
+      return BadParameter("stream_interval must be at least 1.", "stream_interval",
+                          std::to_string(*interval));
+    }
+    request->stream_interval = std::max(request->stream_interval, ToInt(*interval));
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadScheduling(Fields& fields, const ApiOptions& options,
+                                       GenerationRequest* request) {
+  request->priority = ToInt(fields.Int("priority").value_or(0));
+  if (request->priority != 0 && !options.priority_scheduling) {
+    return BadRequest(fmt::format("Got priority {} but Priority scheduling is not enabled.",
+                                  request->priority),
+                      "priority");
+  }
+  if (const auto salt = fields.String("cache_salt")) {
+    if (salt->empty()) {
+      return BadRequest("Parameter 'cache_salt' must be a non-empty string if provided.",
+                        "cache_salt");
+    }
+    if (salt->size() > 128) {
+      return BadRequest("Parameter 'cache_salt' must have at most 128 characters.", "cache_salt");
+    }
+    if (salt->find_first_of(std::string_view("@/\\\0", 4)) != std::string::npos) {
+      return BadRequest("Parameter 'cache_salt' must not contain '@', '/', '\\' or NUL.",
+                        "cache_salt");
+    }
+    request->cache_salt = *salt;
+  }
+  if (const auto id = fields.String("request_id")) request->request_id = *id;
+  return std::nullopt;
+}
+
+std::optional<ApiError> ReadTruncation(Fields& fields, GenerationRequest* request) {
+  request->truncate_prompt_tokens = fields.Int("truncate_prompt_tokens");
+  if (request->truncate_prompt_tokens && *request->truncate_prompt_tokens < -1) {
+    return BadParameter("truncate_prompt_tokens must be greater than or equal to -1.",
+                        "truncate_prompt_tokens",
+                        std::to_string(*request->truncate_prompt_tokens));
+  }
+  if (const auto side = fields.String("truncation_side")) {
+    if (*side != "left" && *side != "right") {
+      return BadParameter("truncation_side must be 'left' or 'right'.", "truncation_side", *side);
+    }
+    request->truncate_right = *side == "right";
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& options,
+                                             GenerationRequest* request) {
+  request->model = fields.String("model").value_or("");
+  ReadDistribution(fields, options.sampling_defaults, &request->params);
+  if (auto error = ReadStreaming(fields, options, request)) return error;
+  if (auto error = ReadStops(fields, options, &request->params)) return error;
+  if (auto error = ReadTokenRules(fields, &request->params)) return error;
+  if (auto error = ReadPromptLogprobs(fields, request)) return error;
+  if (auto error = ReadScheduling(fields, options, request)) return error;
+  if (auto error = ReadTruncation(fields, request)) return error;
+  request->return_token_ids = fields.Bool("return_token_ids").value_or(false);
+  request->return_tokens_as_token_ids =
+      fields.Bool("return_tokens_as_token_ids").value_or(options.return_tokens_as_token_ids);
+  if (request->params.n > options.max_n) {
+    return BadParameter(fmt::format("n must be at most {}, got {}.", options.max_n,
+                                    request->params.n),
+                        "n", std::to_string(request->params.n));
+  }
+  for (const char* name : {"n", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+                           "presence_penalty", "frequency_penalty", "max_tokens", "min_tokens",
+                           "logprobs", "top_logprobs", "prompt_logprobs"}) {
+    if (const Json* value = fields.Any(name)) request->given.emplace_back(name, value->Dump());
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
+  if (fields.Bool("use_beam_search").value_or(false)) {
+    return NotOffered("Beam search is not supported by this server.", "use_beam_search");
+  }
+  if (const Json* format = fields.Object("response_format")) {
+    const Json* type = format->Find("type");
+    const std::string* name = type != nullptr ? type->string() : nullptr;
+    if (name == nullptr || (*name != "text" && *name != "json_object" && *name != "json_schema" &&
+                            *name != "structural_tag")) {
+      fields.Report("literal_error", "response_format.type",
+                    "Input should be \\'text\\', \\'json_object\\', \\'json_schema\\' or "
+                    "\\'structural_tag\\'",
+                    type);
+    } else if (*name == "json_schema" && format->Find("json_schema") == nullptr) {
+      return BadRequest(
+          "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
+          "response_format");
+    } else if (*name != "text") {
+      return NotOffered(fmt::format("response_format of type '{}' is not supported by this server.",
+                                    *name),
+                        "response_format");
+    }
+  }
+  for (const char* name : {"structured_outputs", "thinking_token_budget", "repetition_detection",
+                           "watermarking", "logprob_token_ids", "kv_transfer_params",
+                           "ec_transfer_params"}) {
+    if (fields.Any(name) != nullptr) {
+      return NotOffered(fmt::format("`{}` is not supported by this server.", name), name);
+    }
+  }
+  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar"}) {
+    if (fields.Any(name) != nullptr) {
+      LOG_WARNING("request field {} was removed from the API and is ignored", name);
+    }
+  }
+  // Known, and without effect here: they need no word in the log.
+  for (const char* name : {"user", "spaces_between_special_tokens", "length_penalty", "best_of",
+                           "session_id", "vllm_xargs", "metadata", "store", "service_tier"}) {
+    fields.Any(name);
+  }
+  return std::nullopt;
+}
+
+void NoteUnreadFields(const Fields& fields) {
+  for (const std::string& name : fields.Unread()) {
+    LOG_DEBUG("request field `{}` is not known and ignored", name.substr(0, 64));
+  }
+}
+
+}  // namespace tiercel::api

@@ -1,0 +1,23 @@
+// The fields of generation requests that both endpoints share, read and checked.
+#pragma once
+
+#include <optional>
+
+#include "api/fields.h"
+#include "api/request.h"
+
+namespace tiercel::api {
+
+// Fills `request` from the body. Ill-typed fields go to the Fields' SchemaErrors; the returned
+// error is the first wrong value or the first field that is not offered.
+std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& options,
+                                             GenerationRequest* request);
+
+// Refuses fields that are understood and not offered (beam search, structured output, LoRA, …);
+// warns of removed ones that vLLM ignores as well (guided_json, …).
+std::optional<ApiError> RefuseUnofferedFields(Fields& fields);
+
+// Logs (debug) the names that no reader asked for: they are accepted and ignored.
+void NoteUnreadFields(const Fields& fields);
+
+}  // namespace tiercel::api
