@@ -12,7 +12,7 @@ const KernelTable& Table() {
       .detail = "amx: bf16 by tdpbf16ps",
       .embed = reference::Embed,
       .rms_norm = reference::RmsNorm,
-      .matmul = reference::Matmul,
+      .matmul = Matmul,
       .qk_norm_rope = reference::QkNormRope,
       .attention = reference::Attention,
       .attention_scratch_bytes = reference::AttentionScratchBytes,

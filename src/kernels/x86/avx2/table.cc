@@ -11,7 +11,7 @@ const KernelTable& Table() {
       .detail = "avx2: bf16 by fp32 fma",
       .embed = reference::Embed,
       .rms_norm = reference::RmsNorm,
-      .matmul = reference::Matmul,
+      .matmul = Matmul,
       .qk_norm_rope = reference::QkNormRope,
       .attention = reference::Attention,
       .attention_scratch_bytes = reference::AttentionScratchBytes,

@@ -1,0 +1,414 @@
+// Every matmul and embedding kernel that this CPU runs against the scalar reference, over one
+// table of shapes, and the promises of ops.h: batch invariance to the bit, no reads or writes out
+// of bounds.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/registry.h"
+
+namespace tiercel::kernels {
+namespace {
+
+// Memory that ends at an unreadable page: one byte too far faults. The start is aligned to 64.
+class GuardedBuffer {
+ public:
+  explicit GuardedBuffer(size_t bytes) {
+    const size_t page = 4096;
+    const size_t body = (bytes + page - 1) / page * page;
+    mapped_ = body + page;
+    base_ = static_cast<uint8_t*>(
+        mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(base_ + body, page, PROT_NONE);
+    data_ = base_ + body - (bytes + 63) / 64 * 64;
+    // Only whole cache lines can end at the page; sizes here are multiples of 2 bytes, so the rest
+    // is checked as a canary by the caller where it is written.
+    if (bytes % 64 != 0) data_ = base_ + body - bytes;
+  }
+  ~GuardedBuffer() { munmap(base_, mapped_); }
+  GuardedBuffer(const GuardedBuffer&) = delete;
+  template <typename T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+
+ private:
+  uint8_t* base_;
+  uint8_t* data_;
+  size_t mapped_;
+};
+
+struct Shape {
+  int64_t n, k;
+  int64_t granule = kColumnGroup;
+  int workers = 1;
+};
+
+std::string Describe(const Shape& s, int64_t rows, Epilogue epilogue) {
+  return "n=" + std::to_string(s.n) + " k=" + std::to_string(s.k) +
+         " granule=" + std::to_string(s.granule) + " workers=" + std::to_string(s.workers) +
+         " rows=" + std::to_string(rows) + " epilogue=" + std::to_string(static_cast<int>(epilogue));
+}
+
+// A matmul with random operands. Weights [n, k] are kept row-major and packed for a team.
+struct Problem {
+  Problem(const Shape& shape, int64_t max_rows, uint32_t seed)
+      : shape(shape),
+        k_padded((shape.k + kKBlock - 1) / kKBlock * kKBlock),
+        weights(shape.n * shape.k),
+        packed(shape.n * k_padded * sizeof(BF16)),
+        x(max_rows * k_padded * sizeof(BF16)) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (BF16& w : weights) w = ToBF16(normal(random));
+    bias.resize(shape.n);
+    for (float& b : bias) b = normal(random);
+    // The pad of x is finite and not zero: it must be multiplied by the weights' zeros.
+    for (int64_t i = 0; i < max_rows * k_padded; ++i) {
+      x.as<BF16>()[i] = ToBF16(normal(random) / std::sqrt(static_cast<float>(shape.k)));
+    }
+    residual.resize(max_rows * shape.n);
+    for (BF16& r : residual) r = ToBF16(normal(random));
+    Pack(shape.workers);
+  }
+
+  // The layout of tensor/packed_matrix.h, element by element from its formula.
+  void Pack(int workers) {
+    matrix = {packed.as<void>(), DType::kBF16, shape.n, shape.k, k_padded, shape.granule, workers};
+    std::memset(packed.as<void>(), 0, shape.n * k_padded * sizeof(BF16));
+    for (int worker = 0; worker < workers; ++worker) {
+      const Range range = matrix.ColumnRange(worker);
+      for (int64_t c = range.begin; c < range.end; ++c) {
+        const int64_t block = (c - range.begin) / kColumnBlock;
+        const int64_t width = std::min(kColumnBlock, range.size() - block * kColumnBlock);
+        const int64_t in_block = (c - range.begin) % kColumnBlock;
+        for (int64_t k = 0; k < shape.k; ++k) {
+          packed.as<BF16>()[range.begin * k_padded + block * kColumnBlock * k_padded +
+                            ((k / 2) * width + in_block) * 2 + k % 2] = weights[c * shape.k + k];
+        }
+      }
+    }
+  }
+
+  Shape shape;
+  int64_t k_padded;
+  std::vector<BF16> weights;
+  GuardedBuffer packed, x;
+  std::vector<float> bias;
+  std::vector<BF16> residual;
+  PackedMatrix matrix;
+};
+
+// The output of one call for every worker, as raw bytes, and the padding of each row checked.
+std::vector<uint8_t> RunMatmul(const KernelTable& kernels, const Problem& problem, int64_t first_row,
+                         int64_t rows, Epilogue epilogue, bool with_bias) {
+  const int64_t columns = epilogue == Epilogue::kSwiGlu ? problem.shape.n / 2 : problem.shape.n;
+  const size_t element = epilogue == Epilogue::kStoreF32 ? sizeof(float) : sizeof(BF16);
+  const int64_t ldo = columns + 8;  // 8 elements behind each row must stay as they were
+  constexpr uint8_t kCanary = 0xA5;
+  // The last row has no pad: writing behind it faults.
+  const size_t bytes = rows > 0 ? ((rows - 1) * ldo + columns) * element : 0;
+  GuardedBuffer out(bytes);
+  std::memset(out.as<void>(), kCanary, bytes);
+  MatmulArgs args;
+  args.x = problem.x.as<BF16>() + first_row * problem.k_padded;
+  args.ldx = problem.k_padded;
+  args.weight = &problem.matrix;
+  args.bias = with_bias ? problem.bias.data() : nullptr;
+  args.epilogue = epilogue;
+  args.out = out.as<BF16>();
+  args.out_f32 = out.as<float>();
+  args.ldo = ldo;
+  args.rows = rows;
+  if (epilogue == Epilogue::kAdd) {  // in place, as the residual stream is
+    args.residual = args.out;
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(args.out + r * ldo, &problem.residual[(first_row + r) * columns],
+                  columns * sizeof(BF16));
+    }
+  }
+  for (int worker = 0; worker < problem.matrix.workers; ++worker) {
+    kernels.matmul(args, {worker, problem.matrix.workers});
+  }
+  std::vector<uint8_t> result(rows * columns * element);
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint8_t* row = out.as<uint8_t>() + r * ldo * element;
+    std::memcpy(&result[r * columns * element], row, columns * element);
+    for (size_t i = columns * element; r + 1 < rows && i < ldo * element; ++i) {
+      EXPECT_EQ(row[i], kCanary) << kernels.detail << " wrote behind row " << r;
+    }
+  }
+  return result;
+}
+
+float ValueAt(const std::vector<uint8_t>& bytes, Epilogue epilogue, int64_t i) {
+  if (epilogue == Epilogue::kStoreF32) return reinterpret_cast<const float*>(bytes.data())[i];
+  return ToFloat(reinterpret_cast<const BF16*>(bytes.data())[i]);
+}
+
+// Σ x·w + bias in double, and Σ |x·w| + |bias|, to which rounding errors are proportional.
+struct Truth {
+  double value = 0;
+  double magnitude = 0;
+};
+Truth Dot(const Problem& p, int64_t row, int64_t column, bool with_bias) {
+  Truth t;
+  for (int64_t k = 0; k < p.shape.k; ++k) {
+    const double product = double{ToFloat(p.x.as<BF16>()[row * p.k_padded + k])} *
+                           ToFloat(p.weights[column * p.shape.k + k]);
+    t.value += product;
+    t.magnitude += std::abs(product);
+  }
+  if (with_bias) {
+    t.value += p.bias[column];
+    t.magnitude += std::abs(p.bias[column]);
+  }
+  return t;
+}
+
+const Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSwiGlu,
+                               Epilogue::kStoreF32};
+
+const std::vector<const KernelTable*>& Kernels() {
+  static const auto tables = [] {
+    auto all = RunnableKernels(platform::CpuFeatures::Detect());
+    for (const KernelTable* table : all) table->init_thread();
+    return all;
+  }();
+  return tables;
+}
+
+// Tolerance. A chain of k FP32 roundings errs by at most k·2⁻²⁴·Σ|x·w|; roundings are not all to
+// one side, so √k times the same with a factor of 8 holds for random data with room (vdpbf16ps and
+// tdpbf16ps may also truncate inside a pair: another factor 2). Storing BF16 adds half a unit in
+// the last of 8 bits: 2⁻⁸ of the value at most. SwiGLU passes gate's and up's errors on, each
+// times a factor of the other's size (|silu'| ≤ 1.1).
+void ExpectNearTruth(const KernelTable& kernels, const Problem& p, int64_t rows, Epilogue epilogue,
+                     bool with_bias) {
+  const std::vector<uint8_t> out = RunMatmul(kernels, p, 0, rows, epilogue, with_bias);
+  const int64_t columns = epilogue == Epilogue::kSwiGlu ? p.shape.n / 2 : p.shape.n;
+  const double relative = 16 * std::sqrt(static_cast<double>(p.shape.k)) * 0x1p-24;
+  const double store = epilogue == Epilogue::kStoreF32 ? 0 : 0x1p-8;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      double expected, error;
+      if (epilogue == Epilogue::kSwiGlu) {
+        const int64_t at = c / 16 * 32 + c % 16;
+        const Truth gate = Dot(p, r, at, with_bias);
+        const Truth up = Dot(p, r, at + 16, with_bias);
+        const double silu = gate.value / (1 + std::exp(-gate.value));
+        expected = silu * up.value;
+        error = relative * (1.1 * gate.magnitude * std::abs(up.value) +
+                            std::abs(silu) * up.magnitude) + 1e-6 * std::abs(expected);
+      } else {
+        const Truth t = Dot(p, r, c, with_bias);
+        expected = t.value;
+        error = relative * t.magnitude;
+        if (epilogue == Epilogue::kAdd) expected += ToFloat(p.residual[r * columns + c]);
+      }
+      error += store * std::abs(expected) + 1e-30;
+      ASSERT_NEAR(ValueAt(out, epilogue, r * columns + c), expected, error)
+          << kernels.detail << " " << Describe(p.shape, rows, epilogue) << " row " << r
+          << " column " << c;
+    }
+  }
+}
+
+TEST(MatmulConformance, EveryKernelEpilogueAndShapeIsNearTheExactSum) {
+  const Shape shapes[] = {
+      {32, 32},           {64, 64},           {96, 33},       {160, 31, 32},    {128, 1},
+      {224, 250, 32},     {64, 1024},         {352, 160, 32, 2}, {352, 96, 32, 3}, {192, 100, 64, 2},
+      {32, 70, 32, 5},    {480, 64, 160, 2},
+  };
+  for (const Shape& shape : shapes) {
+    for (int64_t rows : {1, 2, 7, 17, 35}) {
+      const Problem problem(shape, rows, static_cast<uint32_t>(shape.n * 7 + rows));
+      for (Epilogue epilogue : kEpilogues) {
+        if (epilogue == Epilogue::kSwiGlu && shape.granule % 32 != 0 && shape.workers > 1) continue;
+        for (const KernelTable* kernels : Kernels()) {
+          ExpectNearTruth(*kernels, problem, rows, epilogue, rows % 2 == 1);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST(MatmulConformance, LastBlocksOfEveryWidthAndManyRows) {
+  for (int64_t n : {16, 48, 80, 176}) {
+    for (int64_t rows : {5, 64, 130}) {
+      const Problem problem({n, 96}, rows, static_cast<uint32_t>(n + rows));
+      for (const KernelTable* kernels : Kernels()) {
+        ExpectNearTruth(*kernels, problem, rows, Epilogue::kStoreF32, true);
+        ExpectNearTruth(*kernels, problem, rows, Epilogue::kAdd, false);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(MatmulConformance, NoRowsWritesNothing) {
+  const Problem problem({64, 64}, 1, 1);
+  for (const KernelTable* kernels : Kernels()) {
+    EXPECT_TRUE(RunMatmul(*kernels, problem, 0, 0, Epilogue::kStore, false).empty());
+  }
+}
+
+// A row's bits are the same alone and among any number of others, at any place.
+TEST(MatmulBatchInvariance, RowsDoNotDependOnTheirNumberOrPlace) {
+  constexpr int64_t kRows = 530;
+  for (const Shape& shape : {Shape{112, 200, 16}, Shape{64, 2080}}) {
+    const Problem problem(shape, kRows, 3);
+    for (const KernelTable* kernels : Kernels()) {
+      if (std::string(kernels->isa) == "scalar" && shape.k > 1000) continue;
+      std::vector<uint8_t> alone;
+      for (int64_t r = 0; r < kRows; ++r) {
+        const auto row = RunMatmul(*kernels, problem, r, 1, Epilogue::kStoreF32, true);
+        alone.insert(alone.end(), row.begin(), row.end());
+      }
+      const size_t row_bytes = shape.n * sizeof(float);
+      std::vector<std::pair<int64_t, int64_t>> cases = {{0, kRows}, {0, 512}, {7, 257}, {1, 129}};
+      for (int64_t rows = 1; rows <= 80; ++rows) cases.push_back({rows % 13, rows});
+      for (const auto& [first, rows] : cases) {
+        const auto together = RunMatmul(*kernels, problem, first, rows, Epilogue::kStoreF32, true);
+        ASSERT_EQ(std::memcmp(together.data(), &alone[first * row_bytes], rows * row_bytes), 0)
+            << kernels->detail << " " << Describe(shape, rows, Epilogue::kStoreF32)
+            << " from row " << first;
+      }
+    }
+  }
+}
+
+// The same columns give the same bits however the columns are divided among workers.
+TEST(MatmulBatchInvariance, ColumnsDoNotDependOnTheTeam) {
+  for (int64_t rows : {1, 5, 16, 33, 80}) {
+    Problem problem({16 * 22, 160}, rows, 11);
+    for (const KernelTable* kernels : Kernels()) {
+      for (Epilogue epilogue : kEpilogues) {
+        problem.shape.granule = epilogue == Epilogue::kSwiGlu ? 32 : 16;
+        problem.Pack(1);
+        const auto one = RunMatmul(*kernels, problem, 0, rows, epilogue, true);
+        for (int workers = 2; workers <= 5; ++workers) {
+          problem.Pack(workers);
+          ASSERT_EQ(RunMatmul(*kernels, problem, 0, rows, epilogue, true), one)
+              << kernels->detail << " " << Describe(problem.shape, rows, epilogue) << " team of "
+              << workers;
+        }
+      }
+    }
+  }
+}
+
+// All FMA paths use the same chain, so AVX2 and AVX-512 without vdpbf16ps agree to the bit.
+TEST(MatmulBatchInvariance, FmaKernelsAgreeAcrossIsas) {
+  const KernelTable* avx2 = nullptr;
+  const KernelTable* avx512 = nullptr;
+  for (const KernelTable* kernels : Kernels()) {
+    if (std::string(kernels->isa) == "avx2") avx2 = kernels;
+    if (std::string(kernels->detail).find("avx512: bf16 by fp32 fma") == 0) avx512 = kernels;
+  }
+  if (avx2 == nullptr || avx512 == nullptr) GTEST_SKIP() << "this CPU runs only one of them";
+  const Problem problem({208, 330}, 140, 5);
+  for (int64_t rows : {1, 3, 6, 29, 140}) {
+    EXPECT_EQ(RunMatmul(*avx2, problem, 0, rows, Epilogue::kStoreF32, true),
+              RunMatmul(*avx512, problem, 0, rows, Epilogue::kStoreF32, true));
+  }
+}
+
+// SwiGLU where exp overflows, underflows or is not a number.
+TEST(MatmulConformance, SwiGluOfExtremeGates) {
+  Problem problem({32, 32}, 1, 1);
+  for (float gate : {0.0f, -0.0f, 1e-30f, 30.0f, 88.0f, 120.0f, -30.0f, -87.0f, -120.0f, 3e38f,
+                     -3e38f, INFINITY, NAN}) {
+    std::fill(problem.weights.begin(), problem.weights.end(), ToBF16(0.0f));
+    problem.Pack(1);
+    problem.bias.assign(32, gate);
+    for (int i = 16; i < 32; ++i) problem.bias[i] = 1.0f;
+    const float silu = ToFloat(ToBF16(gate / (1.0f + std::exp(-gate))));
+    for (const KernelTable* kernels : Kernels()) {
+      const float got = ValueAt(RunMatmul(*kernels, problem, 0, 1, Epilogue::kSwiGlu, true),
+                                Epilogue::kSwiGlu, 3);
+      if (std::isnan(silu)) {
+        EXPECT_TRUE(std::isnan(got)) << kernels->detail << " gate " << gate << " gave " << got;
+      } else if (std::isinf(silu)) {
+        EXPECT_EQ(got, silu) << kernels->detail;
+      } else {
+        // Below exp's range (gate < −87) both sides are denormal or zero.
+        EXPECT_NEAR(got, silu, std::abs(silu) * 0x1p-7 + 1e-35) << kernels->detail << " " << gate;
+      }
+    }
+  }
+}
+
+TEST(EmbedConformance, RowMajorAndPackedTables) {
+  constexpr int64_t kVocab = 208;
+  for (int64_t hidden : {64, 70, 33}) {
+    Problem problem({kVocab, hidden}, 1, 9);
+    const std::vector<int32_t> ids = {0, 207, 5, 5, 63, 64, 100, 150};
+    for (const KernelTable* kernels : Kernels()) {
+      for (int workers : {1, 3}) {
+        problem.Pack(workers);
+        for (bool packed : {false, true}) {
+          GuardedBuffer out(ids.size() * hidden * sizeof(BF16));
+          EmbedArgs args;
+          args.token_ids = ids.data();
+          if (packed) {
+            args.packed = &problem.matrix;
+          } else {
+            args.table = problem.weights.data();
+          }
+          args.out = out.as<BF16>();
+          args.hidden = hidden;
+          args.rows = static_cast<int64_t>(ids.size());
+          for (int i = 0; i < 3; ++i) kernels->embed(args, {i, 3});
+          for (size_t r = 0; r < ids.size(); ++r) {
+            EXPECT_EQ(std::memcmp(args.out + r * hidden, &problem.weights[ids[r] * hidden],
+                                  hidden * sizeof(BF16)), 0)
+                << kernels->detail << " packed=" << packed << " id " << ids[r];
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Registry, OverrideNamesAnIsaOrListsThoseThatRun) {
+  const platform::CpuFeatures cpu = platform::CpuFeatures::Detect();
+  for (const KernelTable* table : RunnableKernels(cpu)) {
+    const auto chosen = SelectKernels(cpu, table->isa);
+    ASSERT_TRUE(chosen.has_value());
+    EXPECT_STREQ((*chosen)->isa, table->isa);
+  }
+  EXPECT_EQ(*SelectKernels(cpu, ""), RunnableKernels(cpu).back());
+  const auto unknown = SelectKernels(cpu, "sse9");
+  ASSERT_FALSE(unknown.has_value());
+  EXPECT_NE(unknown.error().message().find("\"sse9\""), std::string::npos);
+  EXPECT_NE(unknown.error().message().find("scalar"), std::string::npos);
+}
+
+TEST(Registry, BestTableOfKnownCpus) {
+  platform::CpuFeatures cpu;
+  EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "scalar");
+  EXPECT_FALSE(SelectKernels(cpu, "avx2").has_value());
+  cpu.avx2 = true;
+  EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "avx2");
+  cpu.avx512 = true;
+  cpu.vendor = "AuthenticAMD";
+  EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "avx512");
+  const KernelTable* by_fma = *SelectKernels(cpu, "");
+  cpu.avx512_bf16 = true;  // Zen 4: twice the rate
+  EXPECT_NE(*SelectKernels(cpu, ""), by_fma);
+  cpu.vendor = "GenuineIntel";  // Sapphire Rapids told not to use AMX: slower than FMA
+  cpu.amx_bf16 = true;
+  EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "amx");
+  EXPECT_EQ(*SelectKernels(cpu, "avx512"), by_fma);
+}
+
+}  // namespace
+}  // namespace tiercel::kernels

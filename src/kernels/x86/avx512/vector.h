@@ -1,0 +1,51 @@
+// Small AVX-512 building blocks that several kernels use. Everything is static: each source gets
+// its own copy, compiled with its own flags.
+#pragma once
+
+#include <immintrin.h>
+
+#include "base/bf16.h"
+
+namespace tiercel::kernels::avx512 {
+
+// 16 BF16 values widened.
+[[gnu::always_inline]] static inline __m512 LoadBF16(const BF16* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+// Rounds like base/bf16.h's ToBF16: nearest, ties to even, a NaN stays one. (vcvtneps2bf16 is not
+// used: it flushes subnormals, and not every AVX-512 CPU has it.)
+[[gnu::always_inline]] static inline void StoreBF16(BF16* p, __m512 v) {
+  const __m512i u = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  const __m512i rounded =
+      _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  const __m512i bits =
+      _mm512_mask_or_epi32(rounded, nan, u, _mm512_set1_epi32(0x400000));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+}
+
+// exp(x) to about 1 ulp over the whole range: x = n·ln 2 + r with |r| ≤ ln 2 / 2, exp(r) by its
+// Taylor polynomial of degree 7 (next term r⁸/8! < 5e-9), scaled by 2ⁿ. Overflows to infinity,
+// underflows to 0; a NaN stays one.
+[[gnu::always_inline]] static inline __m512 Exp(__m512 x) {
+  x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-104.0f), x));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)),
+                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e400p-1f), x);  // ln 2's high bits: exact
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
+  __m512 p = _mm512_set1_ps(1.0f / 5040);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, n);
+}
+
+}  // namespace tiercel::kernels::avx512
