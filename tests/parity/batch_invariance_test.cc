@@ -1,0 +1,213 @@
+// A sequence's logits do not depend, in any bit, on what else is in the batch, on chunk borders, on
+// who computed its prefix, on graph padding or on the number of workers.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "parity/model_runner.h"
+
+namespace tiercel::parity {
+namespace {
+
+using Logits = std::vector<std::vector<float>>;
+
+constexpr int64_t kPrompt = 70;  // two whole blocks of 32 and a part
+constexpr int64_t kLength = 76;
+constexpr int kSharedBlocks = 2;
+
+std::string Folder(const std::string& model) {
+  return std::string(TIERCEL_TEST_DATA) + "/models/" + model;
+}
+
+std::vector<int32_t> RandomTokens(int64_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(n);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 500);
+  return tokens;
+}
+
+std::vector<int32_t> Slice(const std::vector<int32_t>& tokens, int64_t begin, int64_t end) {
+  return {tokens.begin() + begin, tokens.begin() + end};
+}
+
+std::unique_ptr<ModelRunner> MakeRunner(const std::string& model, const kernels::KernelTable* kernels,
+                                        int workers, model::GraphOptions graph = {}) {
+  RunnerOptions options;
+  options.kernels = kernels;
+  options.workers = workers;
+  options.graph = std::move(graph);
+  auto runner = ModelRunner::Create(Folder(model), options);
+  EXPECT_TRUE(runner.has_value()) << runner.error();
+  return runner.has_value() ? std::move(*runner) : nullptr;
+}
+
+// The logits of the measured sequence when it runs alone: its prompt at once, then token by token.
+Logits Alone(ModelRunner* runner, const std::vector<int32_t>& tokens) {
+  const int sequence = runner->NewSequence();
+  runner->Step({{sequence, Slice(tokens, 0, kPrompt)}});
+  Logits logits = runner->logits();
+  for (int64_t t = kPrompt; t < kLength; ++t) {
+    runner->Step({{sequence, {tokens[t]}}});
+    logits.push_back(runner->logits()[0]);
+  }
+  return logits;
+}
+
+class BatchInvarianceTest
+    : public ::testing::TestWithParam<std::tuple<const char*, const kernels::KernelTable*, int>> {
+ protected:
+  void SetUp() override {
+    const auto [model, kernels, workers] = GetParam();
+    runner_ = MakeRunner(model, kernels, workers);
+    ASSERT_NE(runner_, nullptr);
+    alone_ = Alone(runner_.get(), tokens_);
+  }
+
+  // Decodes the measured sequence as number `place` of `batch` sequences of various lengths.
+  Logits DecodeInBatch(ModelRunner* runner, int batch, int place) {
+    std::vector<int> sequences;
+    for (int s = 0; s < batch; ++s) {
+      sequences.push_back(runner->NewSequence());
+      const std::vector<int32_t> prompt =
+          s == place ? Slice(tokens_, 0, kPrompt) : RandomTokens(1 + s * 5 % 90, 1000 + s);
+      runner->Step({{sequences.back(), prompt, false}});
+    }
+    Logits logits;
+    for (int64_t t = kPrompt; t < kLength; ++t) {
+      std::vector<ModelRunner::Part> parts;
+      for (int s = 0; s < batch; ++s) {
+        parts.push_back({sequences[s], {s == place ? tokens_[t] : (s * 7 + 3) % 500}});
+      }
+      runner->Step(parts);
+      logits.push_back(runner->logits()[place]);
+    }
+    return logits;
+  }
+
+  Logits DecodedAlone() const { return {alone_.begin() + kPrompt, alone_.end()}; }
+
+  const std::vector<int32_t> tokens_ = RandomTokens(kLength, 7);
+  std::unique_ptr<ModelRunner> runner_;
+  Logits alone_;
+};
+
+TEST_P(BatchInvarianceTest, OneWorkerOrMany) {
+  const auto [model, kernels, workers] = GetParam();
+  if (workers == 1) return;
+  const auto single = MakeRunner(model, kernels, 1);
+  ASSERT_NE(single, nullptr);
+  EXPECT_EQ(Alone(single.get(), tokens_), alone_);
+}
+
+TEST_P(BatchInvarianceTest, ChunkedAtOddPlaces) {
+  for (const int64_t first : {1, 5, 16, 31, 33, 64}) {
+    const int sequence = runner_->NewSequence();
+    Logits logits;
+    int64_t chunk = first;
+    for (int64_t at = 0; at < kLength; at += chunk, chunk = chunk * 3 % 23 + 1) {
+      runner_->Step({{sequence, Slice(tokens_, at, std::min(at + chunk, kLength))}});
+      logits.insert(logits.end(), runner_->logits().begin(), runner_->logits().end());
+    }
+    EXPECT_EQ(logits, alone_) << "first chunk of " << first;
+  }
+}
+
+TEST_P(BatchInvarianceTest, BesideOtherDecodes) {
+  for (const int batch : {2, 3, 5, 8, 9, 16, 17, 33, 64}) {
+    // A fresh pool for each: 64 sequences of up to 96 tokens fill 192 blocks.
+    const auto [model, kernels, workers] = GetParam();
+    const auto runner = MakeRunner(model, kernels, workers);
+    ASSERT_NE(runner, nullptr);
+    EXPECT_EQ(DecodeInBatch(runner.get(), batch, batch * 2 / 3), DecodedAlone())
+        << "batch of " << batch;
+  }
+}
+
+TEST_P(BatchInvarianceTest, BesidePrefills) {
+  const int sequence = runner_->NewSequence();
+  const int other = runner_->NewSequence();
+  Logits logits;
+  // The prompt in chunks, each with a chunk of another prompt before it and a fresh one after it.
+  for (int64_t at = 0; at < kLength;) {
+    const int64_t rows = at < kPrompt ? std::min<int64_t>(29, kPrompt - at) : 1;
+    const std::vector<ModelRunner::Part> parts{
+        {other, RandomTokens(13 + at % 5, 50 + static_cast<uint32_t>(at)), false},
+        {sequence, Slice(tokens_, at, at + rows)},
+        {runner_->NewSequence(), RandomTokens(37, 60 + static_cast<uint32_t>(at)), false}};
+    runner_->Step(parts);
+    logits.insert(logits.end(), runner_->logits().begin(), runner_->logits().end());
+    at += rows;
+  }
+  EXPECT_EQ(logits, alone_);
+}
+
+TEST_P(BatchInvarianceTest, PrefixComputedByAnotherRequest) {
+  const int64_t shared = kSharedBlocks * 32;
+  const int first = runner_->NewSequence();
+  // Written in chunks, beside another sequence, and continued differently.
+  runner_->Step({{first, Slice(tokens_, 0, 21)}, {runner_->NewSequence(), RandomTokens(9, 3)}});
+  runner_->Step({{first, Slice(tokens_, 21, shared)}});
+  runner_->Step({{first, RandomTokens(17, 4)}});
+  const int second = runner_->ShareSequence(first, shared);
+  runner_->Step({{second, Slice(tokens_, shared, kLength)}});
+  EXPECT_EQ(runner_->logits(), Logits(alone_.begin() + shared, alone_.end()));
+}
+
+TEST_P(BatchInvarianceTest, GraphPadding) {
+  const auto [model, kernels, workers] = GetParam();
+  model::GraphOptions graph;
+  graph.mode = model::GraphMode::kFullDecodeOnly;
+  graph.capture_sizes = {{12, 3, 33}};
+  for (const int batch : {1, 3, 4, 12, 21, 40}) {
+    const auto runner = MakeRunner(model, kernels, workers, graph);
+    ASSERT_NE(runner, nullptr);
+    EXPECT_EQ(DecodeInBatch(runner.get(), batch, batch / 2), DecodedAlone())
+        << "batch of " << batch;
+    const model::GraphStats stats = runner->lm().graph_stats();
+    // Decodes replay, padded to the next size, up to the largest size; prefills never do.
+    const uint64_t decodes = kLength - kPrompt;
+    EXPECT_EQ(stats.replayed, batch <= 33 ? decodes : 0);
+    EXPECT_EQ(stats.eager, batch + (batch <= 33 ? 0 : decodes));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BatchInvarianceTest,
+    // KV heads: 2 (owned by 1 and 2 workers) and 3 (owned by 1 and 3).
+    ::testing::Combine(::testing::Values("qwen3-tied", "qwen2-tied-linear"),
+                       ::testing::ValuesIn(AllKernels()), ::testing::Values(1, 2, 3, 4)),
+    [](const auto& info) {
+      std::string name = std::string(std::get<0>(info.param)) + "_" +
+                         TestName(*std::get<1>(info.param)) + "_" +
+                         std::to_string(std::get<2>(info.param)) + "_workers";
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    });
+
+// A step with more rows than the MLP's buffer holds passes through it in parts.
+TEST(LongStepTest, EqualsShortSteps) {
+  RunnerOptions options;
+  options.limits = {.max_rows = model::kMlpRows + 512, .max_seqs = 64, .max_logit_rows = 512};
+  auto created = ModelRunner::Create(Folder("qwen3-tied"), options);
+  ASSERT_TRUE(created.has_value()) << created.error();
+  ModelRunner& runner = **created;
+  const std::vector<int32_t> tokens = RandomTokens(300, 8);
+  runner.Step({{runner.NewSequence(), tokens}});
+  const Logits alone = runner.logits();
+
+  std::vector<ModelRunner::Part> parts;
+  for (uint32_t s = 0; s < 14; ++s) {
+    parts.push_back({runner.NewSequence(), RandomTokens(300, 100 + s), false});
+  }
+  // Its rows lie on both sides of the border between the parts.
+  parts.insert(parts.begin() + model::kMlpRows / 300, {runner.NewSequence(), tokens});
+  runner.Step(parts);
+  EXPECT_EQ(runner.logits(), alone);
+}
+
+}  // namespace
+}  // namespace tiercel::parity

@@ -1,0 +1,106 @@
+#include "parity/model_runner.h"
+
+#include <algorithm>
+#include <cctype>
+#include <utility>
+
+#include "base/check.h"
+#include "model/checkpoint.h"
+
+namespace tiercel::parity {
+
+std::vector<const kernels::KernelTable*> AllKernels() {
+  return kernels::RunnableKernels(platform::CpuFeatures::Detect());
+}
+
+std::string TestName(const kernels::KernelTable& table) {
+  std::string name = table.detail;
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  return name;
+}
+
+Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& path,
+                                                           const RunnerOptions& options) {
+  auto runner = std::make_unique<ModelRunner>();
+  kernels::EnvironmentOptions environment;
+  environment.threads = options.workers;
+  environment.pin = false;
+  ASSIGN_OR_RETURN(runner->environment_, kernels::Environment::Create(environment));
+  if (options.kernels != nullptr) {
+    // Not by name: an ISA may have two tables.
+    runner->environment_->kernels = options.kernels;
+    runner->environment_->team->Run([&](int) { options.kernels->init_thread(); });
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                   model::Checkpoint::Open(path));
+  ASSIGN_OR_RETURN(runner->model_,
+                   model::LoadModel(*checkpoint, {options.graph}, runner->environment_.get(),
+                                    [](int64_t, int64_t) {}));
+  runner->block_size_ = options.block_size;
+  runner->num_blocks_ = options.num_blocks;
+  RETURN_IF_ERROR(
+      runner->model_->Prepare({options.num_blocks, options.block_size}, options.limits));
+  return runner;
+}
+
+int ModelRunner::NewSequence() {
+  sequences_.emplace_back();
+  return static_cast<int>(sequences_.size()) - 1;
+}
+
+int ModelRunner::ShareSequence(int other, int64_t tokens) {
+  CHECK_EQ(tokens % block_size_, 0);
+  CHECK_LE(tokens, sequences_[other].length);
+  const int id = NewSequence();
+  sequences_[id].length = tokens;
+  sequences_[id].blocks.assign(sequences_[other].blocks.begin(),
+                               sequences_[other].blocks.begin() + tokens / block_size_);
+  return id;
+}
+
+void ModelRunner::Step(const std::vector<Part>& parts) {
+  std::vector<int32_t> token_ids, positions, context_len, logit_rows;
+  std::vector<int32_t> query_start{0};
+  int64_t stride = 0;
+  for (const Part& part : parts) {
+    Sequence& sequence = sequences_[part.sequence];
+    for (const int32_t token : part.tokens) {
+      if (part.want_logits) logit_rows.push_back(static_cast<int32_t>(token_ids.size()));
+      token_ids.push_back(token);
+      positions.push_back(static_cast<int32_t>(sequence.length++));
+    }
+    while (std::ssize(sequence.blocks) * block_size_ < sequence.length) {
+      CHECK_LT(next_block_, num_blocks_);
+      sequence.blocks.push_back(next_block_++);
+    }
+    query_start.push_back(static_cast<int32_t>(token_ids.size()));
+    context_len.push_back(static_cast<int32_t>(sequence.length));
+    stride = std::max(stride, static_cast<int64_t>(std::ssize(sequence.blocks)));
+  }
+  std::vector<int32_t> block_table(parts.size() * stride, 0);
+  for (size_t s = 0; s < parts.size(); ++s) {
+    const std::vector<int32_t>& blocks = sequences_[parts[s].sequence].blocks;
+    std::copy(blocks.begin(), blocks.end(), block_table.begin() + s * stride);
+  }
+
+  model::StepBatch batch;
+  batch.token_ids = token_ids;
+  batch.positions = positions;
+  batch.query_start = query_start;
+  batch.context_len = context_len;
+  batch.block_table = block_table;
+  batch.block_table_stride = stride;
+  batch.logit_rows = logit_rows;
+  logits_.assign(logit_rows.size(), {});
+  const int64_t vocab = model_->vocab_size();
+  model_->Run(batch, [&](int worker) {
+    if (worker != 0) return;
+    for (size_t r = 0; r < logit_rows.size(); ++r) {
+      const float* row = model_->Logits(static_cast<int64_t>(r));
+      logits_[r].assign(row, row + vocab);
+    }
+  });
+}
+
+}  // namespace tiercel::parity

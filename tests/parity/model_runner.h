@@ -1,0 +1,68 @@
+// ModelRunner: drives a model step by step with hand-made batches. For tests and tools.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/environment.h"
+#include "kernels/registry.h"
+#include "model/load_model.h"
+
+namespace tiercel::parity {
+
+struct RunnerOptions {
+  const kernels::KernelTable* kernels = nullptr;  // null: the best
+  int workers = 0;  // 0: one per core
+  model::GraphOptions graph;
+  model::RunLimits limits{.max_rows = 512, .max_seqs = 64, .max_logit_rows = 512};
+  int block_size = 32;
+  int64_t num_blocks = 512;
+};
+
+// The kernel tables that this CPU runs, and a name for each that fits into a test's name.
+std::vector<const kernels::KernelTable*> AllKernels();
+std::string TestName(const kernels::KernelTable& table);
+
+class ModelRunner {
+ public:
+  // One sequence's part of a step: these tokens follow what it has in the cache.
+  struct Part {
+    int sequence = 0;
+    std::vector<int32_t> tokens;
+    bool want_logits = true;  // of every token, else of none
+  };
+
+  static Expected<std::unique_ptr<ModelRunner>> Create(const std::string& path,
+                                                       const RunnerOptions& options);
+
+  int NewSequence();
+  // A sequence that starts with the first `tokens` of another one by sharing its blocks; a
+  // multiple of the block size.
+  int ShareSequence(int other, int64_t tokens);
+
+  // Runs one step. logits()[i] are those of the i-th wanted row, in the order of the parts.
+  void Step(const std::vector<Part>& parts);
+  const std::vector<std::vector<float>>& logits() const { return logits_; }
+
+  model::CausalLm& lm() { return *model_; }
+
+ private:
+  struct Sequence {
+    int64_t length = 0;
+    std::vector<int32_t> blocks;
+  };
+
+  std::unique_ptr<kernels::Environment> environment_;
+  std::unique_ptr<model::CausalLm> model_;
+  int block_size_ = 0;
+  int64_t num_blocks_ = 0;
+  int32_t next_block_ = 1;
+  std::vector<Sequence> sequences_;
+  std::vector<std::vector<float>> logits_;
+};
+
+}  // namespace tiercel::parity
