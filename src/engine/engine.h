@@ -12,16 +12,18 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "engine/stats.h"
 #include "kernels/environment.h"
 #include "model/causal_lm.h"
+#include "sampling/sampler.h"
 #include "sampling/sampling_params.h"
 
 namespace tiercel::engine {
 
 enum class SchedulingPolicy { kFcfs, kPriority };
-enum class LogprobsMode { kRawLogprobs, kRawLogits, kProcessedLogprobs, kProcessedLogits };
+using LogprobsMode = sampling::LogprobsMode;
 
 // Names and meanings are those of vLLM's flags. 0 or nullopt: derived, see the field.
 struct EngineOptions {
@@ -42,6 +44,9 @@ struct EngineOptions {
   LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;
   std::vector<int32_t> eos_token_ids;  // [0] is the primary eos (stop_reason null), others give stop_reason
   uint64_t seed = 0;
+  bool allow_long_max_model_len = false;  // VLLM_ALLOW_LONG_MAX_MODEL_LEN=1
+  double log_stats_interval = 10;  // seconds between the log's throughput lines; 0: none
+  const Clock* clock = nullptr;    // null: the steady clock; else it outlives the engine
 };
 
 struct Request {
@@ -54,11 +59,7 @@ struct Request {
 
 enum class FinishReason { kNone, kStop, kLength, kAbort, kError };
 
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;
-  int64_t rank = 0;  // 1-based
-};
+using TokenLogprob = sampling::TokenLogprob;
 
 // One output token. top[0] is the token itself, then the most likely ones, best first.
 struct OutputToken {
@@ -87,7 +88,8 @@ class Stream {
  public:
   virtual ~Stream() = default;  // cancels what is unfinished
 
-  // Takes what has come since the last call, without waiting; false if there is nothing new.
+  // Replaces *events by what has come since the last call, without waiting; false if there is
+  // nothing new. At most one event per sample.
   virtual bool Poll(std::vector<StreamEvent>* events) = 0;
   // Waits until Poll would give something, or the time is over. For tools and tests.
   virtual bool Wait(double seconds) = 0;
@@ -100,8 +102,11 @@ class Stream {
 
 class Engine {
  public:
-  // Sizes the KV cache and prepares the model. `environment` and `model` must outlive the engine
-  // only through these pointers: the engine owns the model.
+  // Sizes the KV cache and prepares the model, which the engine then owns. `environment` gives the
+  // memory to size the cache from and the kernels' row operators; it outlives the engine. It may
+  // be null (tests, with a model that needs none): then the sampler uses portable code and the
+  // cache takes the largest useful size, if kv_cache_memory_bytes or num_gpu_blocks_override do
+  // not give one.
   static Expected<std::unique_ptr<Engine>> Create(EngineOptions options,
                                                   kernels::Environment* environment,
                                                   std::unique_ptr<model::CausalLm> model);

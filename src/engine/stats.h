@@ -22,6 +22,14 @@ struct Histogram {
   void Observe(double value);
 };
 
+// A "request" in the request_* histograms and the finished_* counters is one sample of the n that
+// a request asked for, as in vLLM; request_params_n alone is observed once per request. Every
+// sample that ends, for whatever reason, is counted in exactly one finished_* counter and observed
+// in request_prompt_tokens, request_generation_tokens and e2e_request_latency; the queue, prefill,
+// decode and inference times only if it came so far. So, once nothing is running, the counts of
+// e2e_request_latency and finished_* agree and the sum of request_generation_tokens is
+// generation_tokens. prompt_tokens counts a sample's prompt at its first token, not again when it
+// is computed anew after a preemption.
 struct Stats {
   // gauges
   int64_t num_requests_running = 0;

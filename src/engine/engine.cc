@@ -1,0 +1,252 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "engine/engine_config.h"
+#include "engine/engine_loop.h"
+#include "engine/inbox.h"
+#include "sampling/random.h"
+
+namespace tiercel::engine {
+namespace {
+
+// Log-probability entries that one request may make the engine hold (16 bytes each).
+constexpr int64_t kMaxLogprobEntries = int64_t{1} << 26;
+
+class StreamHandle final : public Stream {
+ public:
+  StreamHandle(std::shared_ptr<StreamState> state, std::shared_ptr<Inbox> inbox)
+      : state_(std::move(state)), inbox_(std::move(inbox)) {}
+
+  ~StreamHandle() override {
+    state_->Close();
+    if (state_->finished()) return;
+    Message message;
+    message.kind = Message::Kind::kCancel;
+    message.stream = state_;
+    inbox_->Post(std::move(message));
+  }
+
+  bool Poll(std::vector<StreamEvent>* events) override { return state_->Poll(events); }
+  bool Wait(double seconds) override { return state_->Wait(seconds); }
+
+  void Stop(int index) override {
+    if (!state_->MarkStopped(index)) return;
+    Message message;
+    message.kind = Message::Kind::kStopSample;
+    message.stream = state_;
+    message.index = index;
+    inbox_->Post(std::move(message));
+  }
+
+  bool finished() const override { return state_->finished(); }
+  std::optional<PromptInfo> TakePromptInfo() override { return state_->TakePromptInfo(); }
+
+ private:
+  std::shared_ptr<StreamState> state_;  // shared with the engine thread
+  std::shared_ptr<Inbox> inbox_;        // may outlive the engine
+};
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(EngineConfig config, std::unique_ptr<model::CausalLm> model,
+             const sampling::VectorOps& ops)
+      : config_(std::move(config)), model_(std::move(model)),
+        clock_(config_.options.clock != nullptr ? config_.options.clock : &steady_clock_),
+        inbox_(std::make_shared<Inbox>(config_.options.max_num_queued_reqs,
+                                       config_.options.max_num_queued_tokens)),
+        loop_(config_, model_.get(), ops, clock_, inbox_) {
+    thread_ = std::thread([this] { loop_.Run([this] { ReportIdle(); }); });
+  }
+
+  ~EngineImpl() override {
+    Post(Message::Kind::kShutDown);
+    thread_.join();
+  }
+
+  Expected<std::unique_ptr<Stream>> Submit(Request request,
+                                           std::function<void()> on_news) override;
+  void SetStepHook(std::function<void()> hook) override { loop_.SetStepHook(std::move(hook)); }
+  const EngineOptions& options() const override { return config_.options; }
+
+  Stats GetStats() const override {
+    Stats stats = loop_.GetStats();
+    stats.num_requests_waiting += inbox_->num_pending_sequences();
+    stats.rejected_queue_full = inbox_->num_rejected();
+    return stats;
+  }
+
+  bool ResetPrefixCache() override {
+    std::promise<bool> answer;
+    Message message;
+    message.kind = Message::Kind::kResetPrefixCache;
+    message.answer = &answer;
+    std::future<bool> future = answer.get_future();
+    return inbox_->Post(std::move(message)) && future.get();
+  }
+
+  bool healthy() const override { return loop_.healthy(); }
+  void Drain(double grace_seconds) override;
+
+ private:
+  Status Check(const Request& request) const;
+
+  bool Post(Message::Kind kind) {
+    Message message;
+    message.kind = kind;
+    return inbox_->Post(std::move(message));
+  }
+
+  void ReportIdle() {
+    std::lock_guard lock(idle_mutex_);
+    ++idle_reports_;
+    idle_changed_.notify_all();
+  }
+
+  EngineConfig config_;
+  SteadyClock steady_clock_;
+  std::unique_ptr<model::CausalLm> model_;
+  const Clock* clock_;
+  std::shared_ptr<Inbox> inbox_;  // shared with the streams
+  std::atomic<uint64_t> num_submitted_{0};
+  std::mutex idle_mutex_;
+  std::condition_variable idle_changed_;
+  int64_t idle_reports_ = 0;
+  EngineLoop loop_;
+  std::thread thread_;
+};
+
+Status EngineImpl::Check(const Request& request) const {
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  const int64_t max_model_len = config_.options.max_model_len;
+  if (prompt == 0) {
+    return InvalidArgument("The decoder prompt cannot be empty").WithParam("prompt");
+  }
+  if (prompt >= max_model_len) {
+    return InvalidArgument(
+               "This model's maximum context length is {} tokens. However, your prompt contains {} "
+               "input tokens, which exceeds this limit even without any output tokens. Please "
+               "reduce the length of the input prompt. (parameter=input_tokens, value={})",
+               max_model_len, prompt, prompt)
+        .WithParam("input_tokens");
+  }
+  if (prompt >= config_.max_length) {
+    return InvalidArgument(
+               "The prompt of {} tokens can never run: the KV cache holds {} tokens ({} blocks of "
+               "{}), and at least one output token is needed. Shorten the prompt or give the "
+               "server a larger KV cache.",
+               prompt, config_.max_length, config_.kv.num_blocks - 1, config_.kv.block_size)
+        .WithParam("input_tokens");
+  }
+  for (const int32_t token : request.prompt) {
+    if (token < 0 || token >= model_->vocab_size()) {
+      return InvalidArgument("Token id {} is out of vocabulary", token).WithParam("prompt");
+    }
+  }
+  if (request.priority != 0 && config_.options.scheduling_policy == SchedulingPolicy::kFcfs) {
+    return InvalidArgument("Got priority {} but Priority scheduling is not enabled.",
+                           request.priority)
+        .WithParam("priority");
+  }
+  return OkStatus();
+}
+
+// What the log-probabilities of a request may take, before any of it is allocated.
+Status CheckLogprobMemory(const sampling::SamplingParams& params, int64_t prompt,
+                          int64_t max_output, int64_t vocab_size) {
+  const auto entries = [vocab_size](std::optional<int> count, int64_t tokens) {
+    if (!count) return int64_t{0};
+    return tokens * (1 + (*count < 0 ? vocab_size : int64_t{*count}));
+  };
+  const auto check = [](int64_t wanted, const char* param) {
+    if (wanted <= kMaxLogprobEntries) return OkStatus();
+    return InvalidArgument(
+               "{} would give up to {} entries for this request, more than the {} that a request "
+               "may have. Ask for fewer logprobs, fewer tokens or fewer samples.",
+               param, wanted, kMaxLogprobEntries)
+        .WithParam(param);
+  };
+  RETURN_IF_ERROR(check(entries(params.prompt_logprobs, prompt), "prompt_logprobs"));
+  return check(entries(params.logprobs, max_output * params.n), "logprobs");
+}
+
+Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
+                                                     std::function<void()> on_news) {
+  RETURN_IF_ERROR(Check(request));
+  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
+  sampling::SamplingParams params = std::move(request.params);
+  RETURN_IF_ERROR(params.Validate(model_->vocab_size(), /*max_logprobs=*/-1));
+  // More is granted than fits: the length ends it, as in vLLM.
+  params.max_tokens = std::min(params.max_tokens, config_.max_length - prompt);
+  params.min_tokens = std::min(params.min_tokens, params.max_tokens);
+  RETURN_IF_ERROR(CheckLogprobMemory(params, prompt, params.max_tokens, model_->vocab_size()));
+
+  auto active = std::make_unique<ActiveRequest>();
+  active->id = std::move(request.id);
+  active->prompt = std::move(request.prompt);
+  active->priority = request.priority;
+  active->cache_salt = std::move(request.cache_salt);
+  active->arrival_time = clock_->Now();
+  active->seed = params.seed ? *params.seed
+                             : sampling::DerivedSeed(config_.options.seed, num_submitted_++);
+  active->stream = std::make_shared<StreamState>(params.n, std::move(on_news));
+  active->num_unfinished = params.n;
+  if (params.prompt_logprobs) active->prompt_logprobs.resize(active->prompt.size());
+  for (int i = 0; i < params.n; ++i) {
+    active->sequences.push_back(std::make_unique<Sequence>());
+    active->sequences.back()->request = active.get();
+    active->sequences.back()->index = i;
+  }
+  active->params = std::make_shared<const sampling::SamplingParams>(std::move(params));
+  std::shared_ptr<StreamState> stream = active->stream;
+  if (Status status = inbox_->Submit(std::move(active)); !status.ok()) return Unexpected(status);
+  return std::make_unique<StreamHandle>(std::move(stream), inbox_);
+}
+
+void EngineImpl::Drain(double grace_seconds) {
+  inbox_->StopSubmissions();
+  // kDrain comes after every request that was let in; from then on the engine thread reports
+  // whenever it has nothing left to do.
+  std::unique_lock lock(idle_mutex_);
+  const int64_t before = idle_reports_;
+  lock.unlock();
+  if (!Post(Message::Kind::kDrain)) return;
+  lock.lock();
+  const auto idle = [&] { return idle_reports_ > before; };
+  if (idle_changed_.wait_for(lock, std::chrono::duration<double>(grace_seconds), idle)) return;
+  lock.unlock();
+  Post(Message::Kind::kAbortAll);
+  lock.lock();
+  idle_changed_.wait(lock, idle);
+}
+
+sampling::VectorOps OpsOf(const kernels::Environment* environment) {
+  sampling::VectorOps ops = sampling::PortableVectorOps();
+  if (environment == nullptr || environment->kernels == nullptr) return ops;
+  const kernels::RowOps& rows = environment->kernels->rows;
+  if (rows.argmax != nullptr) ops.argmax = rows.argmax;
+  if (rows.sum_exp != nullptr) ops.sum_exp = rows.sum_exp;
+  if (rows.collect_at_least != nullptr) ops.collect_at_least = rows.collect_at_least;
+  if (rows.count_greater != nullptr) ops.count_greater = rows.count_greater;
+  return ops;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Engine>> Engine::Create(EngineOptions options,
+                                                 kernels::Environment* environment,
+                                                 std::unique_ptr<model::CausalLm> model) {
+  MemoryBudget memory;
+  if (environment != nullptr) {
+    memory.total = environment->topology.memory_total;
+    memory.available = environment->topology.memory_available;
+  }
+  ASSIGN_OR_RETURN(EngineConfig config, Configure(std::move(options), *model, memory));
+  RETURN_IF_ERROR(model->Prepare(config.kv, config.limits));
+  return std::make_unique<EngineImpl>(std::move(config), std::move(model), OpsOf(environment));
+}
+
+}  // namespace tiercel::engine

@@ -1,0 +1,182 @@
+#include "engine/engine_config.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace tiercel::engine {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+Status ResolveModelLen(EngineOptions* o, int64_t derived) {
+  if (o->max_model_len == 0) o->max_model_len = derived;
+  if (o->max_model_len < 2) {
+    return InvalidArgument("max_model_len must be at least 2, got {}.", o->max_model_len)
+        .WithParam("max_model_len");
+  }
+  if (o->max_model_len > derived && !o->allow_long_max_model_len) {
+    return InvalidArgument(
+               "User-specified max_model_len ({}) is greater than the derived max_model_len "
+               "(max_position_embeddings={} or model_max_length=None in model's config.json). To "
+               "allow overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. "
+               "VLLM_ALLOW_LONG_MAX_MODEL_LEN must be used with extreme caution. If the model uses "
+               "relative position encoding (RoPE), positions exceeding derived_max_model_len lead "
+               "to nan. If the model uses absolute position encoding, positions exceeding "
+               "derived_max_model_len will cause a CUDA array out-of-bounds error.",
+               o->max_model_len, derived)
+        .WithParam("max_model_len");
+  }
+  return OkStatus();
+}
+
+Status ResolveScheduling(EngineOptions* o) {
+  const bool given_tokens = o->max_num_batched_tokens > 0;
+  const bool given_seqs = o->max_num_seqs > 0;
+  if (!given_seqs) o->max_num_seqs = 128;
+  if (!given_tokens) {
+    // Both factors are user input: no overflow below 2^62.
+    const int64_t useful = o->max_model_len > 2048 / o->max_num_seqs
+                               ? std::max<int64_t>(2048, o->max_num_seqs)
+                               : o->max_num_seqs * o->max_model_len;
+    o->max_num_batched_tokens = std::min(std::max<int64_t>(2048, o->max_num_seqs), useful);
+    if (!o->enable_chunked_prefill) {
+      o->max_num_batched_tokens = std::max(o->max_model_len, o->max_num_batched_tokens);
+    }
+  }
+  if (!given_seqs) o->max_num_seqs = std::min(o->max_num_seqs, o->max_num_batched_tokens);
+  if (!o->enable_chunked_prefill && o->max_num_batched_tokens < o->max_model_len) {
+    return InvalidArgument(
+               "max_num_batched_tokens ({}) is smaller than max_model_len ({}). This effectively "
+               "limits the maximum sequence length to max_num_batched_tokens and makes vLLM reject "
+               "longer sequences. Please increase max_num_batched_tokens or decrease "
+               "max_model_len.",
+               o->max_num_batched_tokens, o->max_model_len)
+        .WithParam("max_num_batched_tokens");
+  }
+  if (o->max_num_batched_tokens < o->max_num_seqs) {
+    return InvalidArgument(
+               "max_num_batched_tokens ({}) must be greater than or equal to max_num_seqs ({}).",
+               o->max_num_batched_tokens, o->max_num_seqs)
+        .WithParam("max_num_batched_tokens");
+  }
+  if (o->long_prefill_token_threshold > o->max_model_len) {
+    return InvalidArgument(
+               "long_prefill_token_threshold ({}) cannot be greater than the max_model_len ({}).",
+               o->long_prefill_token_threshold, o->max_model_len)
+        .WithParam("long_prefill_token_threshold");
+  }
+  return OkStatus();
+}
+
+Status CheckRanges(const EngineOptions& o) {
+  const auto check = [](bool good, const char* name, int64_t value, const char* expected) {
+    return good ? OkStatus()
+                : InvalidArgument("{} must be {}, got {}.", name, expected, value).WithParam(name);
+  };
+  // The upper bounds only keep products of two of them far from overflow.
+  constexpr int64_t kMax = int64_t{1} << 30;
+  RETURN_IF_ERROR(check(o.max_model_len >= 0 && o.max_model_len <= kMax, "max_model_len",
+                        o.max_model_len, "between 1 and 2^30"));
+  RETURN_IF_ERROR(check(o.max_num_batched_tokens >= 0 && o.max_num_batched_tokens <= kMax,
+                        "max_num_batched_tokens", o.max_num_batched_tokens, "between 1 and 2^30"));
+  RETURN_IF_ERROR(check(o.max_num_seqs >= 0 && o.max_num_seqs <= 65536, "max_num_seqs",
+                        o.max_num_seqs, "between 1 and 65536"));
+  RETURN_IF_ERROR(check(o.block_size >= 1 && o.block_size <= 65536, "block_size", o.block_size,
+                        "between 1 and 65536"));
+  RETURN_IF_ERROR(check(o.long_prefill_token_threshold >= 0, "long_prefill_token_threshold",
+                        o.long_prefill_token_threshold, "at least 0"));
+  if (o.num_gpu_blocks_override) {
+    RETURN_IF_ERROR(check(*o.num_gpu_blocks_override >= 2 && *o.num_gpu_blocks_override <= kMax,
+                          "num_gpu_blocks_override", *o.num_gpu_blocks_override,
+                          "between 2 and 2^30"));
+  }
+  if (o.kv_cache_memory_bytes) {
+    RETURN_IF_ERROR(check(*o.kv_cache_memory_bytes > 0, "kv_cache_memory_bytes",
+                          *o.kv_cache_memory_bytes, "greater than 0"));
+  }
+  if (!(o.gpu_memory_utilization > 0 && o.gpu_memory_utilization <= 1)) {
+    return InvalidArgument("gpu_memory_utilization must be in (0, 1], got {}.",
+                           o.gpu_memory_utilization)
+        .WithParam("gpu_memory_utilization");
+  }
+  return OkStatus();
+}
+
+Expected<int64_t> NumBlocks(const EngineOptions& o, const model::CausalLm& model,
+                            const model::RunLimits& limits, const MemoryBudget& memory) {
+  const int64_t per_sequence = CeilDiv(o.max_model_len, o.block_size);
+  const int64_t useful = 1 + o.max_num_seqs * per_sequence;
+  if (o.num_gpu_blocks_override) return *o.num_gpu_blocks_override;
+  const int64_t block_bytes = std::max<int64_t>(1, model.KvBlockBytes(o.block_size));
+  int64_t bytes = 0;
+  if (o.kv_cache_memory_bytes) {
+    bytes = *o.kv_cache_memory_bytes;
+  } else if (memory.total > 0) {
+    const int64_t share = static_cast<int64_t>(o.gpu_memory_utilization *
+                                               static_cast<double>(memory.total));
+    bytes = std::min(share, memory.available) - model.WeightBytes() - model.ActivationBytes(limits);
+  } else {
+    return useful;
+  }
+  if (bytes < 2 * block_bytes) {
+    return Unexpected(ResourceExhausted(
+        "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when "
+        "initializing the engine. Found {:.2f} GiB for the KV cache; the weights take {:.2f} GiB, "
+        "the activations {:.2f} GiB.",
+        static_cast<double>(std::max<int64_t>(0, bytes)) / kGiB,
+        static_cast<double>(model.WeightBytes()) / kGiB,
+        static_cast<double>(model.ActivationBytes(limits)) / kGiB));
+  }
+  const int64_t blocks = bytes / block_bytes;
+  if (blocks - 1 < per_sequence) {
+    const int64_t fits = (blocks - 1) * o.block_size;
+    return Unexpected(ResourceExhausted(
+        "To serve at least one request with the model's max seq len ({}), ({:.2f} GiB KV cache is "
+        "needed, which is larger than the available KV cache memory ({:.2f} GiB). Based on the "
+        "available memory, the estimated maximum model length is {}. Try increasing "
+        "`gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.",
+        o.max_model_len, static_cast<double>((per_sequence + 1) * block_bytes) / kGiB,
+        static_cast<double>(bytes) / kGiB, fits));
+  }
+  return std::min(blocks, useful);
+}
+
+// 1234567 as 1,234,567.
+std::string WithCommas(int64_t value) {
+  std::string digits = std::to_string(value);
+  for (int64_t i = static_cast<int64_t>(digits.size()) - 3; i > 0; i -= 3) {
+    digits.insert(static_cast<size_t>(i), ",");
+  }
+  return digits;
+}
+
+}  // namespace
+
+Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& model,
+                                 const MemoryBudget& memory) {
+  EngineConfig config;
+  RETURN_IF_ERROR(CheckRanges(options));
+  RETURN_IF_ERROR(ResolveModelLen(&options, model.max_position()));
+  RETURN_IF_ERROR(ResolveScheduling(&options));
+  std::erase_if(options.eos_token_ids,
+                [&](int32_t id) { return id < 0 || id >= model.vocab_size(); });
+
+  config.limits.max_rows = options.max_num_batched_tokens;
+  config.limits.max_seqs = options.max_num_seqs;
+  config.limits.max_logit_rows =
+      std::min(options.max_num_seqs + kPromptLogitRows, options.max_num_batched_tokens);
+  ASSIGN_OR_RETURN(config.kv.num_blocks, NumBlocks(options, model, config.limits, memory));
+  config.kv.block_size = options.block_size;
+  const int64_t pool_tokens = (config.kv.num_blocks - 1) * options.block_size;
+  config.max_length = std::min(options.max_model_len, pool_tokens);
+  LOG_INFO("CPU KV cache size: {} tokens, Maximum concurrency for {} tokens per request: {:.2f}x",
+           WithCommas(pool_tokens), WithCommas(options.max_model_len),
+           static_cast<double>(pool_tokens) / static_cast<double>(options.max_model_len));
+  config.options = std::move(options);
+  return config;
+}
+
+}  // namespace tiercel::engine

@@ -1,0 +1,415 @@
+#include "engine/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <random>
+
+#include "engine/engine_test_util.h"
+
+namespace tiercel::engine {
+namespace {
+
+// Everything runs with asynchronous scheduling off and on.
+class EngineTest : public testing::TestWithParam<bool> {
+ protected:
+  EngineOptions Options() const {
+    EngineOptions options = SmallOptions();
+    options.async_scheduling = GetParam();
+    return options;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Scheduling, EngineTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Async" : "Sync"; });
+
+Request MakeRequest(int64_t prompt_length, int32_t start, int64_t max_tokens) {
+  Request request;
+  request.prompt = MakePrompt(prompt_length, start);
+  request.params.temperature = 0;
+  request.params.max_tokens = max_tokens;
+  return request;
+}
+
+std::vector<Outcome> Ask(Engine* engine, const Request& request) {
+  auto stream = engine->Submit(request, nullptr);
+  EXPECT_TRUE(stream.has_value()) << (stream ? "" : stream.error().message());
+  if (!stream) return {};
+  return Collect(stream->get(), request.params.n);
+}
+
+TEST_P(EngineTest, GreedyTokensAreThoseOfTheModel) {
+  TestEngine test = MakeEngine(Options());
+  for (const int64_t length : {1, 3, 4, 5, 31, 32, 33, 100, 255}) {
+    const Request request = MakeRequest(length, static_cast<int32_t>(length), 20);
+    ExpectEqual(Ask(test.engine.get(), request)[0],
+                Reference(request, test.engine->options(), 101, 256));
+  }
+}
+
+TEST_P(EngineTest, RefusesWhatCanNeverRun) {
+  EngineOptions options = Options();
+  options.num_gpu_blocks_override = 11;  // 40 tokens
+  TestEngine test = MakeEngine(options);
+  const auto refused = [&](Request request) {
+    auto stream = test.engine->Submit(std::move(request), nullptr);
+    return stream ? std::string("accepted") : stream.error().message();
+  };
+  EXPECT_THAT(refused(MakeRequest(0, 0, 5)), testing::HasSubstr("cannot be empty"));
+  EXPECT_THAT(refused(MakeRequest(256, 0, 5)),
+              testing::StartsWith("This model's maximum context length is 256 tokens. However, "
+                                  "your prompt contains 256 input tokens"));
+  EXPECT_THAT(refused(MakeRequest(40, 0, 5)), testing::HasSubstr("KV cache holds 40 tokens"));
+  Request bad = MakeRequest(4, 0, 5);
+  bad.prompt[2] = 101;
+  EXPECT_EQ(refused(bad), "Token id 101 is out of vocabulary");
+  bad.prompt[2] = -1;
+  EXPECT_EQ(refused(bad), "Token id -1 is out of vocabulary");
+  bad = MakeRequest(4, 0, 5);
+  bad.priority = 1;
+  EXPECT_EQ(refused(bad), "Got priority 1 but Priority scheduling is not enabled.");
+  bad = MakeRequest(4, 0, 5);
+  bad.params.top_p = 0;
+  EXPECT_EQ(refused(bad), "top_p must be in (0, 1], got 0.0.");
+  // What fits ends by length when the pool is full.
+  const Outcome outcome = Ask(test.engine.get(), MakeRequest(39, 1, 100))[0];
+  EXPECT_EQ(outcome.tokens.size(), 1u);
+  EXPECT_EQ(outcome.finish, FinishReason::kLength);
+}
+
+TEST_P(EngineTest, EndsAtEosStopTokensAndLengths) {
+  // The model counts upwards from the last token.
+  FakeLmOptions fake;
+  fake.logits = [](const std::vector<int32_t>& tokens, float* logits) {
+    for (int i = 0; i < 101; ++i) logits[i] = 0;
+    logits[(tokens.back() + 1) % 101] = 5;
+  };
+  TestEngine test = MakeEngine(Options(), fake);
+  const auto run = [&](int32_t first, auto set) {
+    Request request;
+    request.prompt = {first};
+    request.params.temperature = 0;
+    request.params.max_tokens = 10;
+    set(&request.params);
+    return Ask(test.engine.get(), request)[0];
+  };
+  Outcome o = run(97, [](auto*) {});
+  EXPECT_EQ(o.ids(), (std::vector<int32_t>{98, 99}));
+  EXPECT_EQ(o.finish, FinishReason::kStop);
+  EXPECT_EQ(o.stop_token, 99);  // not the primary eos
+  o = run(99, [](auto*) {});
+  EXPECT_EQ(o.ids(), (std::vector<int32_t>{100}));
+  EXPECT_EQ(o.finish, FinishReason::kStop);
+  EXPECT_EQ(o.stop_token, std::nullopt);
+  o = run(97, [](auto* p) { p->ignore_eos = true; });
+  EXPECT_EQ(o.tokens.size(), 10u);
+  EXPECT_EQ(o.finish, FinishReason::kLength);
+  o = run(1, [](auto* p) { p->stop_token_ids = {5}; });
+  EXPECT_EQ(o.ids(), (std::vector<int32_t>{2, 3, 4, 5}));
+  EXPECT_EQ(o.stop_token, 5);
+  o = run(1, [](auto* p) {
+    p->stop_token_ids = {3};
+    p->min_tokens = 4;
+  });
+  // 3 is masked as the second token; the first of the equal others follows.
+  EXPECT_EQ(o.ids(), (std::vector<int32_t>{2, 0, 1, 2, 3}));
+}
+
+TEST_P(EngineTest, ManySamplesShareThePromptAndDiffer) {
+  for (const bool caching : {true, false}) {
+    EngineOptions options = Options();
+    options.enable_prefix_caching = caching;
+    TestEngine test = MakeEngine(options);
+    Request request = MakeRequest(101, 3, 6);
+    request.params.temperature = 1;
+    request.params.seed = 5;
+    request.params.n = 64;
+    const std::vector<Outcome> outcomes = Ask(test.engine.get(), request);
+    std::set<std::vector<int32_t>> distinct;
+    for (int i = 0; i < 64; ++i) {
+      ExpectEqual(outcomes[static_cast<size_t>(i)],
+                  Reference(request, test.engine->options(), 101, 256, i));
+      distinct.insert(outcomes[static_cast<size_t>(i)].ids());
+    }
+    EXPECT_GT(distinct.size(), 60u);
+    // The prompt once, its last token by each sample, and the outputs.
+    EXPECT_LT(test.lm->rows(), 101 + 64 * 8 + 64);
+  }
+}
+
+TEST_P(EngineTest, PrefixCacheChangesNoTokenAndCacheSaltSeparates) {
+  TestEngine test = MakeEngine(Options());
+  const Request request = MakeRequest(64, 9, 12);
+  const auto run = [&](const std::string& salt) {
+    Request r = request;
+    r.cache_salt = salt;
+    auto stream = test.engine->Submit(r, nullptr);
+    const Outcome outcome = Collect(stream->get())[0];
+    ExpectEqual(outcome, Reference(r, test.engine->options(), 101, 256));
+    return (*stream)->TakePromptInfo()->cached_tokens;
+  };
+  EXPECT_EQ(run(""), 0);
+  EXPECT_EQ(run(""), 60);  // the last token is computed for its logits
+  EXPECT_EQ(run("a"), 0);
+  EXPECT_EQ(run("b"), 0);
+  EXPECT_EQ(run("a"), 60);
+  const Stats stats = test.engine->GetStats();
+  EXPECT_EQ(stats.prefix_cache_queries, 5u * 64);
+  EXPECT_EQ(stats.prefix_cache_hits, 2u * 60);
+  EXPECT_TRUE(test.engine->ResetPrefixCache());
+  EXPECT_EQ(run(""), 0);
+}
+
+TEST_P(EngineTest, PromptLogprobsAreCompleteWhateverIsCached) {
+  TestEngine test = MakeEngine(Options());
+  Request request = MakeRequest(150, 2, 3);
+  Ask(test.engine.get(), request);
+  request.params.prompt_logprobs = 2;
+  for (int round = 0; round < 2; ++round) {
+    auto stream = test.engine->Submit(request, nullptr);
+    ExpectEqual(Collect(stream->get())[0], Reference(request, test.engine->options(), 101, 256));
+    const std::optional<PromptInfo> info = (*stream)->TakePromptInfo();
+    ASSERT_TRUE(info.has_value());
+    EXPECT_EQ(info->cached_tokens, 0);
+    ASSERT_EQ(info->prompt_logprobs.size(), 150u);
+    EXPECT_TRUE(info->prompt_logprobs[0].empty());
+    sampling::Sampler sampler(sampling::PortableVectorOps(), 101, LogprobsMode::kRawLogprobs);
+    std::vector<float> logits(101);
+    for (size_t i = 1; i < 150; ++i) {
+      FakeLm::LogitsOf({request.prompt.begin(), request.prompt.begin() + static_cast<int>(i)}, 101,
+                       logits.data());
+      std::vector<TokenLogprob> expected;
+      sampler.PromptLogprobs(logits.data(), request.prompt[i], 2, &expected);
+      ASSERT_EQ(info->prompt_logprobs[i].size(), 3u);
+      for (size_t j = 0; j < 3; ++j) {
+        EXPECT_EQ(info->prompt_logprobs[i][j].token, expected[j].token);
+        EXPECT_EQ(info->prompt_logprobs[i][j].logprob, expected[j].logprob);
+      }
+    }
+  }
+}
+
+TEST_P(EngineTest, TinyCacheManyClientsSameTokensAsAlone) {
+  EngineOptions options = Options();
+  options.max_model_len = 64;
+  options.num_gpu_blocks_override = 1 + 3 * 16;  // three sequences' worth
+  TestEngine test = MakeEngine(options);
+  std::vector<Request> requests;
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 64; ++i) {
+    Request request = MakeRequest(5 + i % 11, i, 60);
+    request.params.ignore_eos = true;
+    request.params.temperature = i % 2 ? 0.9f : 0;
+    request.params.seed = static_cast<uint64_t>(i);
+    request.params.repetition_penalty = i % 3 ? 1.0f : 1.3f;
+    requests.push_back(request);
+    streams.push_back(std::move(*test.engine->Submit(request, nullptr)));
+  }
+  for (size_t i = 0; i < 64; ++i) {
+    ExpectEqual(Collect(streams[i].get())[0],
+                Reference(requests[i], test.engine->options(), 101, 64));
+  }
+  const Stats stats = test.engine->GetStats();
+  EXPECT_GT(stats.num_preemptions, 0u);
+  EXPECT_EQ(stats.finished_length, 64u);
+  EXPECT_EQ(stats.kv_cache_usage, 0);
+}
+
+TEST_P(EngineTest, DroppedAndStoppedStreamsFreeEverything) {
+  EngineOptions options = Options();
+  FakeLmOptions fake;
+  fake.step_seconds = 0.001;
+  TestEngine test = MakeEngine(options, fake);
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 20; ++i) {  // 8 run, 12 wait
+    Request request = MakeRequest(i % 4 == 0 ? 200 : 20, i, 50);
+    request.params.ignore_eos = true;
+    request.params.temperature = 1;
+    request.params.n = i % 5 == 0 ? 3 : 1;
+    streams.push_back(std::move(*test.engine->Submit(request, nullptr)));
+  }
+  std::vector<StreamEvent> events;
+  ASSERT_TRUE(streams[1]->Wait(20));
+  streams[1]->Poll(&events);
+  streams[1]->Stop(0);
+  EXPECT_TRUE(streams[1]->finished());
+  streams.clear();
+  for (int i = 0; i < 2000; ++i) {
+    const Stats stats = test.engine->GetStats();
+    if (stats.num_requests_running + stats.num_requests_waiting == 0) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const Stats stats = test.engine->GetStats();
+  EXPECT_EQ(stats.num_requests_running, 0);
+  EXPECT_EQ(stats.num_requests_waiting, 0);
+  EXPECT_EQ(stats.kv_cache_usage, 0);
+  EXPECT_EQ(stats.finished_stop, 1u);
+  EXPECT_EQ(stats.finished_abort, 16u + 4 * 3 - 1);
+  EXPECT_EQ(stats.e2e_request_latency.count, 28u);
+  EXPECT_EQ(stats.request_params_n.count, 20u);
+  EXPECT_EQ(stats.request_generation_tokens.sum, static_cast<double>(stats.generation_tokens));
+  // And it still works.
+  const Request request = MakeRequest(10, 1, 5);
+  ExpectEqual(Ask(test.engine.get(), request)[0],
+              Reference(request, test.engine->options(), 101, 256));
+}
+
+TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
+  EngineOptions options = Options();
+  options.max_num_seqs = 1;
+  options.max_num_queued_reqs = 2;
+  FakeLmOptions fake;
+  fake.step_seconds = 0.002;
+  TestEngine test = MakeEngine(options, fake);
+  std::vector<std::unique_ptr<Stream>> streams;
+  int rejected = 0;
+  for (int i = 0; i < 10; ++i) {
+    Request request = MakeRequest(4, i, 200);
+    request.params.ignore_eos = true;
+    auto stream = test.engine->Submit(request, nullptr);
+    if (stream) {
+      streams.push_back(std::move(*stream));
+    } else {
+      EXPECT_EQ(stream.error().code(), StatusCode::kResourceExhausted);
+      ++rejected;
+    }
+  }
+  EXPECT_GE(rejected, 7);
+  EXPECT_EQ(test.engine->GetStats().rejected_queue_full, static_cast<uint64_t>(rejected));
+  test.engine->Drain(0.02);
+  for (const auto& stream : streams) EXPECT_EQ(Collect(stream.get())[0].finish, FinishReason::kAbort);
+  auto late = test.engine->Submit(MakeRequest(4, 1, 1), nullptr);
+  ASSERT_FALSE(late.has_value());
+  EXPECT_EQ(late.error().code(), StatusCode::kUnavailable);
+}
+
+TEST_P(EngineTest, DrainLetsRunningRequestsEnd) {
+  TestEngine test = MakeEngine(Options());
+  const Request request = MakeRequest(30, 1, 30);
+  auto stream = test.engine->Submit(request, nullptr);
+  test.engine->Drain(20);
+  EXPECT_TRUE((*stream)->Wait(0));
+  ExpectEqual(Collect(stream->get())[0], Reference(request, test.engine->options(), 101, 256));
+}
+
+TEST_P(EngineTest, AFailingModelEndsEveryStreamWithAnError) {
+  FakeLmOptions fake;
+  fake.fail_at_step = 5;
+  TestEngine test = MakeEngine(Options(), fake);
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 10; ++i) {
+    Request request = MakeRequest(20, i, 50);
+    request.params.ignore_eos = true;
+    auto stream = test.engine->Submit(request, nullptr);
+    if (stream) streams.push_back(std::move(*stream));
+  }
+  for (const auto& stream : streams) {
+    EXPECT_EQ(Collect(stream.get())[0].finish, FinishReason::kError);
+  }
+  EXPECT_FALSE(test.engine->healthy());
+  EXPECT_FALSE(test.engine->Submit(MakeRequest(4, 1, 1), nullptr).has_value());
+  EXPECT_FALSE(test.engine->ResetPrefixCache());
+  test.engine->Drain(1);  // returns at once
+}
+
+TEST_P(EngineTest, NewsComeOncePerStepAndBeforeTheHook) {
+  TestEngine test = MakeEngine(Options());
+  std::atomic<int> news{0}, hooks{0};
+  test.engine->SetStepHook([&] {
+    EXPECT_GT(news.load(), 0);
+    ++hooks;
+  });
+  Request request = MakeRequest(10, 1, 20);
+  request.params.ignore_eos = true;
+  auto stream = test.engine->Submit(request, [&] { ++news; });
+  std::vector<StreamEvent> events;
+  // A reader that never polls is told once.
+  test.engine->Drain(20);
+  EXPECT_EQ(news, 1);
+  EXPECT_EQ(hooks, 1);
+  ASSERT_TRUE((*stream)->Poll(&events));
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].tokens.size(), 20u);
+  EXPECT_FALSE((*stream)->Poll(&events));
+}
+
+TEST_P(EngineTest, StatisticsAreConsistent) {
+  TestEngine test = MakeEngine(Options());
+  Stats stats = test.engine->GetStats();
+  EXPECT_EQ(stats.e2e_request_latency.bounds.size(), 21u);
+  EXPECT_EQ(stats.iteration_tokens.bounds.size(), 13u);
+  for (int i = 0; i < 10; ++i) {
+    Request request = MakeRequest(10 + i, i, 10);
+    request.params.temperature = 1;
+    request.params.n = 1 + i % 3;
+    Ask(test.engine.get(), request);
+  }
+  test.engine->Drain(20);
+  stats = test.engine->GetStats();
+  const uint64_t samples = 10 + 3 + 2 * 3;
+  EXPECT_EQ(stats.finished_stop + stats.finished_length, samples);
+  EXPECT_EQ(stats.e2e_request_latency.count, samples);
+  EXPECT_EQ(stats.request_queue_time.count, samples);
+  EXPECT_EQ(stats.time_to_first_token.count, samples);
+  EXPECT_EQ(stats.request_params_n.count, 10u);
+  EXPECT_EQ(stats.request_prompt_tokens.sum, static_cast<double>(stats.prompt_tokens));
+  EXPECT_EQ(stats.request_generation_tokens.sum, static_cast<double>(stats.generation_tokens));
+  EXPECT_EQ(stats.inter_token_latency.count + stats.time_to_first_token.count,
+            stats.generation_tokens);
+  EXPECT_EQ(stats.num_steps, stats.iteration_tokens.count);
+}
+
+// Random mixes of parameters: the sequence alone, without an engine, is the truth for both modes.
+TEST_P(EngineTest, RandomMixesGiveTheTokensOfEachSequenceAlone) {
+  std::mt19937 random(17);
+  for (int round = 0; round < 6; ++round) {
+    EngineOptions options = Options();
+    options.num_gpu_blocks_override = 80 + static_cast<int64_t>(random() % 200);
+    options.max_num_batched_tokens = 8 + static_cast<int64_t>(random() % 60);
+    options.enable_prefix_caching = random() % 2;
+    if (random() % 3 == 0) options.long_prefill_token_threshold = 7;
+    options.logprobs_mode = static_cast<LogprobsMode>(random() % 4);
+    FakeLmOptions fake;
+    fake.workers = 1 + round % 3;
+    TestEngine test = MakeEngine(options, fake);
+    std::vector<Request> requests;
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (int i = 0; i < 40; ++i) {
+      Request request = MakeRequest(1 + static_cast<int64_t>(random() % 120),
+                                    static_cast<int32_t>(random() % 3),
+                                    1 + static_cast<int64_t>(random() % 50));
+      sampling::SamplingParams& p = request.params;
+      if (random() % 3) p.temperature = 0.5f + static_cast<float>(random() % 10) / 10;
+      p.seed = random();
+      if (random() % 3 == 0 && !p.greedy()) p.n = 1 + static_cast<int>(random() % 5);
+      if (random() % 3 == 0) p.top_k = 1 + static_cast<int>(random() % 30);
+      if (random() % 3 == 0) p.top_p = 0.7f;
+      if (random() % 4 == 0) p.min_p = 0.05f;
+      if (random() % 3 == 0) p.repetition_penalty = 1.2f;
+      if (random() % 3 == 0) p.frequency_penalty = 0.7f;
+      if (random() % 3 == 0) p.presence_penalty = -0.5f;
+      if (random() % 3 == 0) p.min_tokens = p.max_tokens / 2;
+      if (random() % 3 == 0) p.logprobs = static_cast<int>(random() % 5);
+      if (random() % 4 == 0) p.bad_words_token_ids = {{5}, {1, 2}, {static_cast<int>(random() % 90)}};
+      if (random() % 4 == 0) p.stop_token_ids = {static_cast<int32_t>(random() % 97), 3};
+      if (random() % 5 == 0) p.logit_bias = {{3, 4.0f}, {100, -50.0f}};
+      if (random() % 5 == 0) p.prompt_logprobs = 1;
+      if (random() % 3 == 0) p.ignore_eos = true;
+      requests.push_back(request);
+      streams.push_back(std::move(*test.engine->Submit(request, nullptr)));
+    }
+    const int64_t max_length =
+        std::min<int64_t>(256, (*options.num_gpu_blocks_override - 1) * options.block_size);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const std::vector<Outcome> outcomes = Collect(streams[i].get(), requests[i].params.n);
+      for (int k = 0; k < requests[i].params.n; ++k) {
+        ExpectEqual(outcomes[static_cast<size_t>(k)],
+                    Reference(requests[i], test.engine->options(), 101, max_length, k));
+      }
+    }
+    EXPECT_EQ(test.engine->GetStats().kv_cache_usage, 0);
+  }
+}
+
+}  // namespace
+}  // namespace tiercel::engine

@@ -1,0 +1,172 @@
+// FakeLm: a CausalLm for tests, deterministic and exact about what it is given.
+//
+// Its "cache" holds each written token with its position. The logits of a row are a pure function
+// of the tokens that it reads back through the block table, from position 0 up to its own, so a
+// wrong block table, a block that was reused too early or a wrong shared prefix changes the tokens.
+// It CHECKs the contract of model/causal_lm.h: sizes, ascending rows, block 0, known placeholders.
+#pragma once
+
+#include <atomic>
+#include <barrier>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "base/check.h"
+#include "model/causal_lm.h"
+
+namespace tiercel::engine {
+
+struct FakeLmOptions {
+  int64_t vocab_size = 101;
+  int64_t max_position = 4096;
+  int workers = 1;
+  double step_seconds = 0;      // each step sleeps that long
+  int64_t fail_at_step = -1;    // Run throws in this step (0-based)
+  int64_t kv_block_bytes = 1024;
+  // Overrides the logits of a row: (tokens up to and with the row's, logits [vocab_size]).
+  std::function<void(const std::vector<int32_t>&, float*)> logits;
+};
+
+class FakeLm final : public model::CausalLm {
+ public:
+  explicit FakeLm(FakeLmOptions options = {}) : options_(std::move(options)) {}
+
+  int64_t vocab_size() const override { return options_.vocab_size; }
+  int64_t max_position() const override { return options_.max_position; }
+  int workers() const override { return options_.workers; }
+  int64_t KvBlockBytes(int) const override { return options_.kv_block_bytes; }
+  int64_t WeightBytes() const override { return 1 << 20; }
+  int64_t ActivationBytes(const model::RunLimits&) const override { return 1 << 20; }
+
+  Status Prepare(const model::KvOptions& kv, const model::RunLimits& limits) override {
+    kv_ = kv;
+    limits_ = limits;
+    cache_.assign(static_cast<size_t>(kv.num_blocks * kv.block_size), Cell{});
+    logits_.resize(static_cast<size_t>(limits.max_logit_rows * options_.vocab_size));
+    barrier_ = std::make_unique<std::barrier<>>(options_.workers);
+    return OkStatus();
+  }
+
+  void Run(const model::StepBatch& batch, FunctionRef<void(int worker)> after) override {
+    if (steps_++ == options_.fail_at_step) throw std::runtime_error("injected failure");
+    if (options_.step_seconds > 0) {
+      std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
+    }
+    CheckShapes(batch);
+    for (size_t s = 0; s < batch.context_len.size(); ++s) WriteCache(batch, s);
+    size_t row = 0;
+    for (size_t s = 0; s < batch.context_len.size(); ++s) {
+      for (; row < batch.logit_rows.size() && batch.logit_rows[row] < batch.query_start[s + 1];
+           ++row) {
+        ComputeLogits(batch, s, batch.logit_rows[row], row);
+      }
+    }
+    if (options_.workers == 1) {
+      after(0);
+      return;
+    }
+    std::vector<std::thread> team;
+    for (int w = 1; w < options_.workers; ++w) team.emplace_back([&after, w] { after(w); });
+    after(0);
+    for (std::thread& t : team) t.join();
+  }
+
+  float* Logits(int64_t r) override { return logits_.data() + r * options_.vocab_size; }
+  void Barrier() override { barrier_->arrive_and_wait(); }
+
+  int64_t steps() const { return steps_; }
+  int64_t rows() const { return rows_; }  // tokens computed in all
+
+  // The plain function: the logits after `tokens`.
+  static void LogitsOf(const std::vector<int32_t>& tokens, int64_t vocab_size, float* logits) {
+    uint64_t state = 0x243F6A8885A308D3;
+    for (const int32_t token : tokens) state = Mix(state ^ static_cast<uint64_t>(token + 1));
+    for (int64_t v = 0; v < vocab_size; ++v) {
+      const uint64_t h = Mix(state + static_cast<uint64_t>(v) * 0x9E3779B97F4A7C15);
+      logits[v] = static_cast<float>(h >> 40) * 0x1p-24f * 8;  // [0, 8)
+    }
+  }
+
+ private:
+  struct Cell {
+    int32_t token = -1;
+    int32_t position = -1;
+  };
+
+  static uint64_t Mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+    return x ^ (x >> 31);
+  }
+
+  void CheckShapes(const model::StepBatch& b) {
+    const auto rows = static_cast<int64_t>(b.token_ids.size());
+    const auto seqs = static_cast<int64_t>(b.context_len.size());
+    CHECK(rows > 0 && rows <= limits_.max_rows);
+    CHECK(seqs > 0 && seqs <= limits_.max_seqs);
+    CHECK_LE(static_cast<int64_t>(b.logit_rows.size()), limits_.max_logit_rows);
+    CHECK_EQ(b.positions.size(), b.token_ids.size());
+    CHECK_EQ(static_cast<int64_t>(b.query_start.size()), seqs + 1);
+    CHECK_EQ(b.query_start[0], 0);
+    CHECK_EQ(b.query_start[seqs], rows);
+    CHECK_EQ(static_cast<int64_t>(b.block_table.size()), seqs * b.block_table_stride);
+    for (size_t i = 0; i < b.logit_rows.size(); ++i) {
+      CHECK(b.logit_rows[i] < rows && (i == 0 || b.logit_rows[i] > b.logit_rows[i - 1]));
+    }
+    rows_ += rows;
+  }
+
+  Cell* CellOf(const model::StepBatch& b, size_t s, int64_t position) {
+    const int64_t index = position / kv_.block_size;
+    CHECK_LT(index, b.block_table_stride);
+    const int32_t block =
+        b.block_table[s * static_cast<size_t>(b.block_table_stride) + static_cast<size_t>(index)];
+    CHECK_MSG(block > 0 && block < kv_.num_blocks, "block {} at position {}", block, position);
+    return &cache_[static_cast<size_t>(block * kv_.block_size + position % kv_.block_size)];
+  }
+
+  void WriteCache(const model::StepBatch& b, size_t s) {
+    CHECK_LT(b.query_start[s], b.query_start[s + 1]);
+    const int32_t end = b.query_start[s + 1];
+    for (int32_t row = b.query_start[s]; row < end; ++row) {
+      int32_t token = b.token_ids[static_cast<size_t>(row)];
+      if (token < 0) token = b.sampled[static_cast<size_t>(-1 - token)];
+      CHECK(token >= 0 && token < options_.vocab_size);
+      const int32_t position = b.positions[static_cast<size_t>(row)];
+      CHECK_EQ(position, b.context_len[s] - (end - row));
+      *CellOf(b, s, position) = {token, position};
+    }
+  }
+
+  void ComputeLogits(const model::StepBatch& b, size_t s, int32_t row, size_t r) {
+    const int32_t position = b.positions[static_cast<size_t>(row)];
+    history_.clear();
+    for (int32_t p = 0; p <= position; ++p) {
+      const Cell& cell = *CellOf(b, s, p);
+      // A cell of another position shows as a token that nobody wrote.
+      history_.push_back(cell.position == p ? cell.token : -2);
+    }
+    float* const logits = Logits(static_cast<int64_t>(r));
+    if (options_.logits) {
+      options_.logits(history_, logits);
+    } else {
+      LogitsOf(history_, options_.vocab_size, logits);
+    }
+  }
+
+  FakeLmOptions options_;
+  model::KvOptions kv_;
+  model::RunLimits limits_;
+  std::vector<Cell> cache_;
+  std::vector<float> logits_;
+  std::vector<int32_t> history_;
+  std::unique_ptr<std::barrier<>> barrier_;
+  std::atomic<int64_t> steps_{0};
+  std::atomic<int64_t> rows_{0};
+};
+
+}  // namespace tiercel::engine

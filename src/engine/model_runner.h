@@ -1,0 +1,56 @@
+// ModelRunner: runs launched plans on the model, one after the other, and samples on its workers.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/batch_plan.h"
+#include "model/causal_lm.h"
+#include "sampling/sampler.h"
+
+namespace tiercel::engine {
+
+// Launch and Wait belong to the engine thread. Without `async` Launch runs the plan there, so the
+// engine thread is worker 0; with it a thread of its own does, so that the engine can plan the
+// next step meanwhile. Sampling states change in the order of the launches, on the workers: a
+// later step's penalties and seeds see the earlier step's token whatever the engine does.
+class ModelRunner {
+ public:
+  ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
+              sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async);
+  ~ModelRunner();  // waits for what was launched
+
+  // The plan belongs to the runner until Wait returns it. At most `depth()` at a time.
+  void Launch(BatchPlan* plan);
+  // Waits for the oldest launched plan. Throws what the model threw; then nothing more runs.
+  BatchPlan* Wait();
+
+  int depth() const { return async_ ? 2 : 1; }
+  int num_launched() const { return num_launched_; }
+
+ private:
+  void Execute(BatchPlan* plan);
+  void Sample(BatchPlan* plan, int worker);
+  void Loop();
+
+  model::CausalLm* model_;
+  const bool async_;
+  std::vector<sampling::Sampler> samplers_;  // by worker
+  std::vector<int32_t> sampled_;             // by slot
+  std::atomic<int64_t> next_task_{0};
+  int num_launched_ = 0;  // engine thread's
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<BatchPlan*> queue_;     // launched, oldest first
+  int64_t num_done_ = 0;              // of the queue's front
+  std::exception_ptr error_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace tiercel::engine

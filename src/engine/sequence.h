@@ -1,0 +1,70 @@
+// What the scheduler knows of a request: its prompt, and its n samples as sequences.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/prefix_hash.h"
+#include "sampling/logits_processors.h"
+
+namespace tiercel::engine {
+
+struct RequestState;
+
+enum class SequenceStatus { kWaiting, kRunning, kFinished };
+
+// One sample of a request. Its tokens are the prompt, the known output, and the pending tokens:
+// those that steps have been planned to sample and whose values have not come back yet.
+struct Sequence {
+  RequestState* request = nullptr;
+  int index = 0;  // of the sample
+  SequenceStatus status = SequenceStatus::kWaiting;
+  std::vector<int32_t> output;
+  int64_t num_pending = 0;  // at most one when a step is planned
+  int64_t num_computed = 0;  // tokens that are in the cache once all planned steps have run
+  std::vector<int32_t> blocks;
+
+  // Scheduler's own.
+  int64_t num_named_blocks = 0;  // of `blocks`, those given to the prefix cache or taken from it
+  std::vector<BlockHash> hashes;  // of the full blocks beyond the prompt's
+  int64_t last_step = -1;         // that planned this sequence
+  int64_t computed_before_last_step = 0;
+  int32_t slot = -1;  // in the array of sampled tokens, while running
+  bool ever_scheduled = false;
+
+  // Engine's own.
+  std::unique_ptr<sampling::SequenceState> sampling;
+  int steps_in_flight = 0;  // planned steps whose results have not been processed
+  double first_scheduled_time = 0, first_token_time = 0, last_token_time = 0;
+
+  int64_t num_prompt() const;
+  int64_t num_known() const { return num_prompt() + static_cast<int64_t>(output.size()); }
+  int64_t num_tokens() const { return num_known() + num_pending; }
+  int32_t token(int64_t position) const;  // a known one
+};
+
+struct RequestState {
+  virtual ~RequestState() = default;
+
+  std::vector<int32_t> prompt;
+  std::shared_ptr<const sampling::SamplingParams> params;  // shared with the samplers' states
+  int priority = 0;
+  std::string cache_salt;
+  int64_t arrival = 0;  // a number that grows from request to request
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<Sequence*> running;        // those of them that run
+  std::vector<BlockHash> prompt_hashes;  // of the prompt's full blocks, as far as computed
+  int64_t num_cached_tokens = -1;        // the first sample's prefix cache hit; −1: not yet known
+  bool prompt_logprobs_done = false;
+};
+
+inline int64_t Sequence::num_prompt() const { return static_cast<int64_t>(request->prompt.size()); }
+inline int32_t Sequence::token(int64_t position) const {
+  const int64_t prompt = num_prompt();
+  return position < prompt ? request->prompt[static_cast<size_t>(position)]
+                           : output[static_cast<size_t>(position - prompt)];
+}
+
+}  // namespace tiercel::engine
