@@ -109,7 +109,10 @@ bool EngineLoop::HandleMessages(bool wait) {
         break;
     }
   }
-  if (!messages_.empty()) UpdateGauges();
+  if (!messages_.empty()) {
+    StatsRecorder::Update update(&stats_);
+    UpdateGauges(&update);
+  }
   messages_.clear();
   return go_on;
 }
@@ -144,8 +147,8 @@ void EngineLoop::Launch() {
       Unqueue(request);
     }
     update.PrefixCache(scheduler_.prefix_queries(), scheduler_.prefix_hits());
+    UpdateGauges(&update);
   }
-  UpdateGauges();
   BatchPlan* const batch = free_batches_.back();
   free_batches_.pop_back();
   batch->Build(plan_, [](Sequence* sequence) { return &ActiveOf(sequence)->prompt_logprobs; });
@@ -165,6 +168,8 @@ void EngineLoop::ProcessResults() {
       if (task.sequence->status == SequenceStatus::kFinished) continue;
       ProcessToken(task.sequence, &batch->results()[i], &update, now);
     }
+    // Within the same update: who has seen a last token sees its blocks free as well.
+    UpdateGauges(&update);
     log_line = update.LogLine(now);
   }
   for (const PlanEntry& entry : batch->entries()) {
@@ -174,7 +179,6 @@ void EngineLoop::ProcessResults() {
     RetireIfDone(request);
   }
   free_batches_.push_back(batch);
-  UpdateGauges();
   if (log_line) LOG_INFO("{}", *log_line);
   NotifyReaders();
 }
@@ -281,11 +285,10 @@ void EngineLoop::RetireIfDone(ActiveRequest* request) {
   requests_.erase(request->stream.get());
 }
 
-void EngineLoop::UpdateGauges() {
+void EngineLoop::UpdateGauges(StatsRecorder::Update* update) {
   const BlockPool& pool = scheduler_.pool();
-  StatsRecorder::Update update(&stats_);
-  update.Gauges(scheduler_.num_running(), scheduler_.num_waiting(),
-                1.0 - static_cast<double>(pool.num_free()) / static_cast<double>(pool.num_usable()));
+  update->Gauges(scheduler_.num_running(), scheduler_.num_waiting(),
+                 1.0 - static_cast<double>(pool.num_free()) / static_cast<double>(pool.num_usable()));
 }
 
 void EngineLoop::NotifyReaders() {

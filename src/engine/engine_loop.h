@@ -52,7 +52,7 @@ class EngineLoop {
   void StopSample(StreamState* stream, int index);
   void Unqueue(ActiveRequest* request);
   void RetireIfDone(ActiveRequest* request);
-  void UpdateGauges();
+  void UpdateGauges(StatsRecorder::Update* update);
   void NotifyReaders();
   void Fail(const std::string& what);
   void Refuse(ActiveRequest* request);
