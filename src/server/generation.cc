@@ -1,0 +1,139 @@
+#include "server/generation.h"
+
+#include "base/log.h"
+
+namespace tiercel::server {
+
+HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers) {
+  if (error.http_status == 503 || error.http_status == 429) headers.emplace_back("Retry-After", "1");
+  return {error.http_status, "application/json", api::ErrorBody(error), std::move(headers)};
+}
+
+Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
+                       std::shared_ptr<Exchange> exchange, GenerationKind kind,
+                       std::string request_id, HttpHeaders headers)
+    : context_(context),
+      model_(std::move(model)),
+      exchange_(std::move(exchange)),
+      kind_(kind),
+      request_id_(std::move(request_id)),
+      headers_(std::move(headers)) {
+  context_.load.fetch_add(1);
+}
+
+Generation::~Generation() { context_.load.fetch_sub(1); }
+
+void Generation::Start() {
+  exchange_->SetCallbacks([self = shared_from_this()] { self->WriteDue(); },
+                          [self = shared_from_this()] {
+                            self->client_gone_.store(true);
+                            self->streams_.clear();
+                          });
+  context_.pool.Post([self = shared_from_this()] { self->PrepareAndSubmit(); });
+}
+
+void Generation::PrepareAndSubmit() {
+  if (client_gone_.load()) return;
+  const std::string& body = exchange_->request().body;
+  api::Result<api::PreparedRequest> prepared =
+      kind_ == GenerationKind::kChat
+          ? api::PrepareChat(body, request_id_, model_->info, context_.options.api)
+          : api::PrepareCompletion(body, request_id_, model_->info, context_.options.api);
+  if (!prepared) {
+    exchange_->Post([self = shared_from_this(), error = prepared.error()] { self->Fail(error); });
+    return;
+  }
+  prepared->plan.fingerprint = context_.options.fingerprint;
+  if (context_.options.log_requests) LogRequest(*prepared);
+  if (client_gone_.load()) return;
+  api::Result<Streams> streams = Submit(&*prepared);
+  if (!streams) {
+    exchange_->Post([self = shared_from_this(), error = streams.error()] { self->Fail(error); });
+    return;
+  }
+  // Shared, as std::function copies.
+  auto taken = std::make_shared<Streams>(std::move(*streams));
+  exchange_->Post([self = shared_from_this(), plan = std::move(prepared->plan), taken]() mutable {
+    self->Begin(std::move(plan), std::move(*taken));
+  });
+}
+
+api::Result<Generation::Streams> Generation::Submit(api::PreparedRequest* prepared) {
+  Streams streams;
+  for (engine::Request& request : prepared->requests) {
+    // Runs on the engine thread. Pinned once until it has looked.
+    auto on_news = [weak = weak_from_this(), board = &context_.board,
+                    io_thread = exchange_->io_thread()] {
+      auto self = weak.lock();
+      if (self && !self->pinned_.exchange(true)) board->Pin(io_thread, std::move(self));
+    };
+    Expected<std::unique_ptr<engine::Stream>> stream =
+        model_->engine->Submit(std::move(request), std::move(on_news));
+    if (!stream) {
+      if (stream.error().code() == StatusCode::kInternal) {
+        LOG_ERROR("request {}: {}", prepared->plan.id, stream.error().message());
+      }
+      return api::Fail(api::FromStatus(stream.error()));
+    }
+    streams.push_back(std::move(*stream));
+  }
+  return streams;
+}
+
+void Generation::Begin(api::ResponsePlan plan, Streams streams) {
+  if (client_gone_.load()) return;  // the streams go with this scope
+  responder_ = std::make_unique<api::Responder>(std::move(plan));
+  streams_ = std::move(streams);
+  if (responder_->plan().stream) {
+    HttpReply head{200, "text/event-stream; charset=utf-8", "", headers_};
+    head.headers.emplace_back("Cache-Control", "no-cache");
+    head.headers.emplace_back("X-Accel-Buffering", "no");
+    exchange_->BeginStream(std::move(head));
+  }
+  OnNews();
+}
+
+void Generation::Fail(const api::ApiError& error) {
+  if (!client_gone_.load()) exchange_->Respond(ErrorReply(error, headers_));
+}
+
+void Generation::OnNews() {
+  pinned_.store(false);
+  if (streams_.empty() || client_gone_.load()) return;
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    responder_->Consume(static_cast<int>(i), streams_[i].get());
+  }
+  if (responder_->done()) streams_.clear();
+  WriteDue();
+}
+
+void Generation::WriteDue() {
+  if (responder_ == nullptr || client_gone_.load()) return;
+  if (!responder_->plan().stream) {
+    if (!responder_->done()) return;
+    if (responder_->error()) {
+      Fail(*responder_->error());
+    } else {
+      exchange_->Respond({200, "application/json", responder_->TakeBody(), headers_});
+    }
+    return;
+  }
+  // A slow client finds its deltas merged when it has taken the last ones.
+  if (!exchange_->writable()) return;
+  std::string events;
+  responder_->TakeEvents(&events);
+  if (!events.empty()) exchange_->Write(events);
+  if (responder_->done()) exchange_->EndStream();
+}
+
+void Generation::LogRequest(const api::PreparedRequest& prepared) const {
+  for (const engine::Request& request : prepared.requests) {
+    const auto& params = request.params;
+    LOG_INFO("Received request {}: prompt tokens: {}, params: n={}, temperature={}, top_p={}, "
+             "top_k={}, max_tokens={}, stop={}, stream={}",
+             request.id, request.prompt.size(), params.n, params.temperature, params.top_p,
+             params.top_k, params.max_tokens, params.stop.size(), prepared.plan.stream);
+  }
+}
+
+}  // namespace tiercel::server

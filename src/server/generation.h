@@ -1,0 +1,73 @@
+// Generation: one completion or chat request on its way through the server.
+//
+//   I/O thread: Start → work pool: prepare, submit → I/O thread: Begin, then OnNews per step,
+//   until the answer is written or the client has gone; dropping the streams cancels them.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/prepare.h"
+#include "api/responder.h"
+#include "engine/engine.h"
+#include "server/http_server.h"
+#include "server/news_board.h"
+#include "server/work_pool.h"
+
+namespace tiercel::server {
+
+// A loaded model: shared by the requests that use it, so that their streams end before the engine.
+struct LoadedModel {
+  std::unique_ptr<engine::Engine> engine;
+  api::ModelInfo info;
+};
+
+enum class GenerationKind { kChat, kCompletion };
+
+// What every Generation needs of the server, which outlives them all.
+struct GenerationContext {
+  const ServerOptions& options;
+  WorkPool& pool;
+  NewsBoard& board;
+  std::atomic<int64_t>& load;  // requests between Start and their end
+};
+
+class Generation final : public NewsReader, public std::enable_shared_from_this<Generation> {
+ public:
+  Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
+             std::shared_ptr<Exchange> exchange, GenerationKind kind, std::string request_id,
+             HttpHeaders headers);
+  ~Generation() override;
+
+  void Start();
+  void OnNews() override;
+
+ private:
+  using Streams = std::vector<std::unique_ptr<engine::Stream>>;
+
+  void PrepareAndSubmit();                                // work pool
+  api::Result<Streams> Submit(api::PreparedRequest* prepared);
+  void Begin(api::ResponsePlan plan, Streams streams);
+  void Fail(const api::ApiError& error);
+  void WriteDue();
+  void LogRequest(const api::PreparedRequest& prepared) const;
+
+  const GenerationContext context_;
+  const std::shared_ptr<const LoadedModel> model_;
+  const std::shared_ptr<Exchange> exchange_;
+  const GenerationKind kind_;
+  const std::string request_id_;  // the client's or a random one
+  const HttpHeaders headers_;     // of the answer
+  std::atomic<bool> client_gone_{false};
+  std::atomic<bool> pinned_{false};
+  // I/O thread only.
+  std::unique_ptr<api::Responder> responder_;
+  Streams streams_;  // after model_, so that they go first
+};
+
+// "Retry-After" where the error says that the server is full.
+HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers);
+
+}  // namespace tiercel::server

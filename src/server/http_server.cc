@@ -1,0 +1,313 @@
+#include "server/http_server.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "server/http_session.h"
+
+namespace tiercel::server {
+
+namespace {
+
+using Acceptor =
+    asio::basic_socket_acceptor<asio::generic::stream_protocol, asio::io_context::executor_type>;
+using asio::ip::tcp;
+
+Expected<std::unique_ptr<asio::ssl::context>> MakeTlsContext(const ServerOptions& options) {
+  auto context = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
+  error_code error;
+  context->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
+                           asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 |
+                           asio::ssl::context::no_tlsv1_1,
+                       error);
+  context->use_certificate_chain_file(options.ssl_certfile, error);
+  if (error) {
+    return Unexpected(InvalidArgument("--ssl-certfile {}: {}", options.ssl_certfile, error.message()));
+  }
+  context->use_private_key_file(options.ssl_keyfile, asio::ssl::context::pem, error);
+  if (error) {
+    return Unexpected(InvalidArgument("--ssl-keyfile {}: {}", options.ssl_keyfile, error.message()));
+  }
+  if (!options.ssl_ca_certs.empty()) {
+    context->load_verify_file(options.ssl_ca_certs, error);
+    if (error) {
+      return Unexpected(
+          InvalidArgument("--ssl-ca-certs {}: {}", options.ssl_ca_certs, error.message()));
+    }
+  }
+  if (!options.ssl_ciphers.empty() &&
+      SSL_CTX_set_cipher_list(context->native_handle(), options.ssl_ciphers.c_str()) != 1) {
+    return Unexpected(InvalidArgument("--ssl-ciphers {}: no such cipher", options.ssl_ciphers));
+  }
+  int mode = asio::ssl::verify_none;
+  if (options.ssl_cert_reqs >= 1) mode = asio::ssl::verify_peer;
+  if (options.ssl_cert_reqs >= 2) mode |= asio::ssl::verify_fail_if_no_peer_cert;
+  context->set_verify_mode(mode, error);
+  return context;
+}
+
+std::string PeerName(const Socket& socket) {
+  error_code error;
+  const auto endpoint = socket.remote_endpoint(error);
+  if (error || (endpoint.protocol().family() != AF_INET && endpoint.protocol().family() != AF_INET6)) {
+    return "unix";
+  }
+  tcp::endpoint ip;
+  if (endpoint.size() > ip.capacity()) return "?";
+  ip.resize(endpoint.size());
+  std::memcpy(ip.data(), endpoint.data(), endpoint.size());
+  return fmt::format("{}:{}", ip.address().to_string(), ip.port());
+}
+
+class HttpServerImpl final : public HttpServer {
+ public:
+  HttpServerImpl(const ServerOptions& options, Hooks hooks)
+      : options_(options), hooks_(std::move(hooks)), shared_{options_, hooks_} {
+    for (int i = 0; i < std::max(1, options_.io_threads); ++i) {
+      threads_.push_back(std::make_unique<IoThread>());
+      threads_.back()->index = i;
+    }
+    retry_ = std::make_unique<asio::steady_timer>(threads_[0]->context);
+  }
+
+  ~HttpServerImpl() override { Stop(); }
+
+  Status Open() {
+    if (!options_.ssl_certfile.empty() || !options_.ssl_keyfile.empty()) {
+      if (options_.ssl_certfile.empty() || options_.ssl_keyfile.empty()) {
+        return InvalidArgument("--ssl-certfile and --ssl-keyfile must be given together");
+      }
+      ASSIGN_OR_RETURN(tls_, MakeTlsContext(options_));
+    }
+    if (!options_.uds.empty()) return OpenUnixSocket();
+    return OpenTcp();
+  }
+
+  void Run() {
+    for (auto& thread : threads_) {
+      guards_.push_back(asio::make_work_guard(thread->context));
+      timers_.push_back(std::make_unique<asio::steady_timer>(thread->context));
+      const size_t index = guards_.size() - 1;
+      asio::post(thread->context, [this, index] { ScheduleTick(index); });
+      runners_.emplace_back([context = &thread->context] { context->run(); });
+    }
+    asio::post(threads_[0]->context, [this] { Accept(); });
+  }
+
+  void StopAccepting() override {
+    shared_.draining.store(true);
+    asio::post(threads_[0]->context, [this] { CloseAcceptor(); });
+    ForEachSession([](SessionBase& session) { session.CloseIfIdle(); });
+  }
+
+  void Stop() override {
+    if (stopped_.exchange(true)) return;
+    shared_.draining.store(true);
+    if (runners_.empty()) return;
+    std::promise<void> acceptor_closed;
+    asio::post(threads_[0]->context, [&] {
+      CloseAcceptor();
+      acceptor_closed.set_value();
+    });
+    acceptor_closed.get_future().wait();
+    for (size_t i = 0; i < threads_.size(); ++i) {
+      std::promise<void> closed;
+      asio::post(threads_[i]->context, [&, i] {
+        timers_[i]->cancel();
+        CloseSessions(*threads_[i]);
+        closed.set_value();
+      });
+      closed.get_future().wait();
+    }
+    for (auto& guard : guards_) guard.reset();
+    for (auto& thread : threads_) thread->context.stop();
+    for (std::thread& runner : runners_) runner.join();
+    if (!options_.uds.empty()) ::unlink(options_.uds.c_str());
+  }
+
+  int64_t active_exchanges() const override { return shared_.num_active.load(); }
+  int num_io_threads() const override { return static_cast<int>(threads_.size()); }
+  void Post(int io_thread, std::function<void()> task) override {
+    asio::post(threads_[static_cast<size_t>(io_thread)]->context, std::move(task));
+  }
+  int port() const override { return port_; }
+
+ private:
+  Status OpenUnixSocket() {
+    error_code error;
+    const asio::local::stream_protocol::endpoint endpoint(options_.uds);
+    // A socket that a killed server left behind would refuse the bind; one that answers is in use.
+    asio::local::stream_protocol::socket probe(threads_[0]->context);
+    probe.connect(endpoint, error);
+    if (!error) return FailedPrecondition("--uds {}: another server listens there", options_.uds);
+    if (std::filesystem::is_socket(options_.uds, error)) ::unlink(options_.uds.c_str());
+    return Listen(endpoint, options_.uds);
+  }
+
+  Status OpenTcp() {
+    if (options_.port < 0 || options_.port > 65535) {
+      return InvalidArgument("--port {}: expected 0 to 65535", options_.port);
+    }
+    error_code error;
+    if (options_.host.empty()) {
+      // One socket for both families, where the machine has IPv6.
+      const Status both =
+          Listen(tcp::endpoint(tcp::v6(), static_cast<uint16_t>(options_.port)), "[::]", true);
+      if (both.ok() || both.code() == StatusCode::kFailedPrecondition) return both;
+      return Listen(tcp::endpoint(tcp::v4(), static_cast<uint16_t>(options_.port)), "0.0.0.0");
+    }
+    tcp::resolver resolver(threads_[0]->context);
+    const auto results = resolver.resolve(options_.host, std::to_string(options_.port),
+                                          tcp::resolver::passive, error);
+    if (error || results.empty()) {
+      return InvalidArgument("--host {}: {}", options_.host, error.message());
+    }
+    return Listen(results.begin()->endpoint(), options_.host);
+  }
+
+  // kFailedPrecondition if the address is taken or forbidden, kUnavailable for all else.
+  template <typename Endpoint>
+  Status Listen(const Endpoint& endpoint, const std::string& name, bool dual_stack = false) {
+    error_code error;
+    acceptor_ = std::make_unique<Acceptor>(threads_[0]->context);
+    const auto failed = [&] {
+      const std::string where =
+          options_.uds.empty() ? fmt::format("{}:{}", name, options_.port) : name;
+      const bool taken = error == asio::error::address_in_use;
+      acceptor_.reset();
+      return Status(taken || error == asio::error::access_denied ? StatusCode::kFailedPrecondition
+                                                                 : StatusCode::kUnavailable,
+                    fmt::format("cannot listen on {}: {}{}", where, error.message(),
+                                taken ? "; stop the other server or choose another --port" : ""));
+    };
+    acceptor_->open(endpoint.protocol(), error);
+    if (error) return failed();
+    if (options_.uds.empty()) acceptor_->set_option(asio::socket_base::reuse_address(true), error);
+    if (dual_stack) acceptor_->set_option(asio::ip::v6_only(false), error);
+    acceptor_->bind(endpoint, error);
+    if (error) return failed();
+    acceptor_->listen(asio::socket_base::max_listen_connections, error);
+    if (error) return failed();
+    if (options_.uds.empty()) {
+      const auto local = acceptor_->local_endpoint(error);
+      tcp::endpoint ip;
+      ip.resize(local.size());
+      std::memcpy(ip.data(), local.data(), local.size());
+      port_ = ip.port();
+    }
+    return OkStatus();
+  }
+
+  void Accept() {
+    if (acceptor_ == nullptr || shared_.draining.load()) return;
+    if (shared_.num_connections.load() >= options_.max_connections) {
+      RetryAccept();
+      return;
+    }
+    IoThread* thread = threads_[next_thread_++ % threads_.size()].get();
+    acceptor_->async_accept(thread->context, [this, thread](error_code error, Socket socket) {
+      if (error == asio::error::operation_aborted || shared_.draining.load()) return;
+      if (error) {
+        // Out of descriptors, most likely: some will be free in a moment.
+        LOG_WARNING("accept: {}", error.message());
+        RetryAccept();
+        return;
+      }
+      StartSession(thread, std::move(socket));
+      Accept();
+    });
+  }
+
+  void RetryAccept() {
+    retry_->expires_after(std::chrono::milliseconds(50));
+    retry_->async_wait([this](error_code error) {
+      if (!error) Accept();
+    });
+  }
+
+  void StartSession(IoThread* thread, Socket socket) {
+    error_code ignored;
+    const std::string peer = PeerName(socket);
+    // Tokens are small and must not wait for each other.
+    if (options_.uds.empty()) socket.set_option(tcp::no_delay(true), ignored);
+    // The socket belongs to the thread's loop; its session is made there.
+    asio::post(thread->context, [this, thread, peer, moved = std::move(socket)]() mutable {
+      std::shared_ptr<SessionBase> session;
+      if (tls_ != nullptr) {
+        session = std::make_shared<StreamSession<TlsStream>>(&shared_, thread, peer,
+                                                             TlsStream(std::move(moved), *tls_));
+      } else {
+        session = std::make_shared<StreamSession<Socket>>(&shared_, thread, peer, std::move(moved));
+      }
+      session->Start();
+    });
+  }
+
+  void CloseAcceptor() {
+    error_code ignored;
+    retry_->cancel();
+    if (acceptor_ != nullptr) acceptor_->close(ignored);
+  }
+
+  // `visit` may close sessions, which then leave the set: it is walked over a copy.
+  template <typename Visit>
+  static void VisitSessions(IoThread& thread, Visit visit) {
+    std::vector<std::shared_ptr<SessionBase>> sessions;
+    sessions.reserve(thread.sessions.size());
+    for (SessionBase* session : thread.sessions) {
+      if (auto alive = session->weak_from_this().lock()) sessions.push_back(std::move(alive));
+    }
+    for (const auto& session : sessions) visit(*session);
+  }
+
+  static void CloseSessions(IoThread& thread) {
+    VisitSessions(thread, [](SessionBase& session) { session.Close(); });
+  }
+
+  template <typename Visit>
+  void ForEachSession(Visit visit) {
+    for (auto& thread : threads_) {
+      asio::post(thread->context, [t = thread.get(), visit] { VisitSessions(*t, visit); });
+    }
+  }
+
+  void ScheduleTick(size_t index) {
+    timers_[index]->expires_after(std::chrono::seconds(1));
+    timers_[index]->async_wait([this, index](error_code error) {
+      if (error) return;
+      const SteadyTime now = std::chrono::steady_clock::now();
+      VisitSessions(*threads_[index], [now](SessionBase& session) { session.Tick(now); });
+      ScheduleTick(index);
+    });
+  }
+
+  const ServerOptions options_;
+  const Hooks hooks_;
+  SessionShared shared_;
+  std::unique_ptr<asio::ssl::context> tls_;
+  std::vector<std::unique_ptr<IoThread>> threads_;
+  std::vector<asio::executor_work_guard<asio::io_context::executor_type>> guards_;
+  std::vector<std::unique_ptr<asio::steady_timer>> timers_;
+  std::unique_ptr<asio::steady_timer> retry_;
+  std::unique_ptr<Acceptor> acceptor_;
+  std::vector<std::thread> runners_;
+  size_t next_thread_ = 0;
+  int port_ = 0;
+  std::atomic<bool> stopped_{false};
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<HttpServer>> HttpServer::Start(const ServerOptions& options, Hooks hooks) {
+  auto server = std::make_unique<HttpServerImpl>(options, std::move(hooks));
+  RETURN_IF_ERROR(server->Open());
+  server->Run();
+  return server;
+}
+
+}  // namespace tiercel::server

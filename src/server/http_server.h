@@ -1,0 +1,102 @@
+// HttpServer: HTTP/1.1 over TCP, TLS or a Unix socket, without any knowledge of routes.
+//
+// Connections live on a few I/O threads, each with its own event loop; a connection never changes
+// its thread, so nothing of it is locked. Handlers run on that thread and must not block.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "server/http_client.h"
+#include "server/server.h"
+
+namespace tiercel::server {
+
+struct HttpRequest {
+  std::string method;
+  std::string target;  // as sent: path and query
+  std::string path;    // without query, slashes tidied: "//v1/models/" is "/v1/models"
+  HttpHeaders headers;
+  std::string body;
+  std::string peer;  // "127.0.0.1:5000"
+
+  // The first header of that name (compared without case); empty if there is none.
+  std::string_view Header(std::string_view name) const;
+};
+
+struct HttpReply {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  HttpHeaders headers;
+};
+
+// One request and its answer. Every member but Post is called on the request's I/O thread only.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual const HttpRequest& request() const = 0;
+  virtual int io_thread() const = 0;
+  // Runs `task` on the I/O thread. Any thread.
+  virtual void Post(std::function<void()> task) = 0;
+
+  // The whole answer at once. Exactly one of Respond and BeginStream is called.
+  virtual void Respond(HttpReply reply) = 0;
+  // The head of an answer that comes in pieces; reply.body is its first piece.
+  virtual void BeginStream(HttpReply reply) = 0;
+  virtual void Write(std::string_view piece) = 0;
+  virtual void EndStream() = 0;
+  // True while the client has taken all that was written: the moment for more. A streaming
+  // handler that writes only then keeps one bounded buffer a connection.
+  virtual bool writable() const = 0;
+
+  // `on_writable`: the client has taken all. `on_closed`: the client has gone before the end;
+  // called once, writes after it are ignored.
+  virtual void SetCallbacks(std::function<void()> on_writable,
+                            std::function<void()> on_closed) = 0;
+};
+
+// A finished exchange, for the access log and the metrics.
+struct ExchangeSummary {
+  int status = 0;
+  double seconds = 0;
+  int64_t response_bytes = 0;
+};
+
+class HttpServer {
+ public:
+  struct Hooks {
+    std::function<void(std::shared_ptr<Exchange>)> handle;
+    std::function<void(const HttpRequest&, const ExchangeSummary&)> finished;  // I/O thread
+    // The body for errors that the transport itself answers (bad HTTP, limits).
+    std::function<std::string(int status, std::string_view message)> error_body;
+  };
+
+  // Binds, listens and starts the I/O threads.
+  static Expected<std::unique_ptr<HttpServer>> Start(const ServerOptions& options, Hooks hooks);
+  virtual ~HttpServer() = default;  // Stop()
+
+  // Closes the listener and idle connections; the others close after their answer.
+  virtual void StopAccepting() = 0;
+  // Requests whose answer is not finished.
+  virtual int64_t active_exchanges() const = 0;
+  // Closes every connection and joins the threads. Not from an I/O thread.
+  virtual void Stop() = 0;
+
+  virtual int num_io_threads() const = 0;
+  virtual void Post(int io_thread, std::function<void()> task) = 0;
+  virtual int port() const = 0;  // 0 for a Unix socket
+};
+
+// "//a///b/" → "/a/b"; at least "/".
+std::string TidyPath(std::string_view path);
+std::string_view ReasonPhrase(int status);
+bool EqualsNoCase(std::string_view a, std::string_view b);
+
+}  // namespace tiercel::server

@@ -1,0 +1,204 @@
+// HttpSession: one connection, request after request. Included by http*.cc alone (Boost).
+//
+// While a request is being answered the session goes on reading one piece: the end of the stream
+// tells that the client has gone; bytes are the next, pipelined request and wait in the buffer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/asio.hpp>
+#include <boost/asio/ssl.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_set>
+
+#include "server/http_server.h"
+
+namespace tiercel::server {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using Socket = asio::basic_stream_socket<asio::generic::stream_protocol,
+                                         asio::io_context::executor_type>;
+using TlsStream = asio::ssl::stream<Socket>;
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+class SessionBase;
+
+// One event loop and its connections. Everything but Post belongs to its thread.
+struct IoThread {
+  int index = 0;
+  std::unordered_set<SessionBase*> sessions;
+  asio::io_context context{1};  // last: its handlers own sessions, which leave the set
+};
+
+// What all sessions of a server share; outlives them.
+struct SessionShared {
+  const ServerOptions& options;
+  const HttpServer::Hooks& hooks;
+  std::atomic<int64_t> num_connections{0};
+  std::atomic<int64_t> num_active{0};
+  std::atomic<bool> draining{false};
+};
+
+// What does not depend on the kind of stream: request and answer, deadlines, output buffer.
+class SessionBase : public std::enable_shared_from_this<SessionBase> {
+ public:
+  SessionBase(SessionShared* shared, IoThread* thread, std::string peer);
+  virtual ~SessionBase();
+
+  virtual void Start() = 0;
+  // Once a second: deadlines and keep-alive comments.
+  void Tick(SteadyTime now);
+  void CloseIfIdle();
+  void Close();
+
+ protected:
+  friend class SessionExchange;
+
+  // Transport, by stream kind.
+  virtual void StartRead() = 0;        // one piece into buffer_, then OnRead
+  virtual void StartReadHead() = 0;    // parser_, then OnHead
+  virtual void StartReadBody() = 0;    // parser_, then OnBody
+  virtual void StartWrite() = 0;       // in_flight_, then OnWritten
+  virtual void StartShutdown() = 0;    // tells the peer that no more comes
+  virtual void CloseSocket() = 0;
+
+  void WaitForRequest();
+  void OnRead(error_code error, size_t size);
+  void BeginRequest();
+  void OnHead(error_code error);
+  void OnBody(error_code error);
+  void Dispatch();
+  void RefuseRequest(int status, std::string_view message);
+
+  void Respond(HttpReply reply);
+  void BeginStream(HttpReply reply);
+  void WritePiece(std::string_view piece);
+  void EndStream();
+  void AppendHead(const HttpReply& reply, bool chunked);
+  void AppendChunk(std::string_view piece);
+  void Flush();
+  void OnWritten(error_code error);
+  void FinishAnswer();
+  void SetDeadline(double seconds);
+
+  SessionShared* const shared_;
+  IoThread* const thread_;
+  const std::string peer_;
+  boost::beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  bool read_in_flight_ = false;
+  bool lingering_ = false;  // all is said; reading on only so that the peer can take it
+  bool closed_ = false;
+
+  // The request being answered.
+  std::shared_ptr<class SessionExchange> exchange_;
+  bool keep_alive_ = false;
+  bool is_head_ = false;
+  bool http_1_0_ = false;
+  bool streaming_ = false;
+  bool answer_complete_ = false;  // nothing will be appended to out_ any more
+  int status_ = 0;
+  int64_t answer_bytes_ = 0;
+  SteadyTime request_start_, last_write_;
+
+  std::string out_;        // waits for the write in flight
+  std::string in_flight_;  // being written; empty: none
+  SteadyTime deadline_ = SteadyTime::max();
+};
+
+// The handle that a handler holds; it may outlive both the request and the connection.
+class SessionExchange final : public Exchange {
+ public:
+  SessionExchange(std::weak_ptr<SessionBase> session, IoThread* thread, HttpRequest request)
+      : session_(std::move(session)), thread_(thread), request_(std::move(request)) {}
+
+  const HttpRequest& request() const override { return request_; }
+  int io_thread() const override { return thread_->index; }
+  void Post(std::function<void()> task) override { asio::post(thread_->context, std::move(task)); }
+  void Respond(HttpReply reply) override;
+  void BeginStream(HttpReply reply) override;
+  void Write(std::string_view piece) override;
+  void EndStream() override;
+  bool writable() const override;
+  void SetCallbacks(std::function<void()> on_writable, std::function<void()> on_closed) override;
+
+ private:
+  friend class SessionBase;
+  // The session, while this request is still the one that it answers.
+  std::shared_ptr<SessionBase> Session() const;
+  // Both forget the callbacks first: they hold the handler, which holds this.
+  void NotifyClosed();
+  void Forget();
+
+  std::weak_ptr<SessionBase> session_;
+  IoThread* thread_;
+  HttpRequest request_;
+  std::function<void()> on_writable_, on_closed_;
+};
+
+template <typename Stream>
+class StreamSession final : public SessionBase {
+ public:
+  StreamSession(SessionShared* shared, IoThread* thread, std::string peer, Stream stream)
+      : SessionBase(shared, thread, std::move(peer)), stream_(std::move(stream)) {}
+
+  void Start() override {
+    if constexpr (kIsTls) {
+      SetDeadline(shared_->options.header_timeout_s);
+      stream_.async_handshake(asio::ssl::stream_base::server,
+                              [this, self = shared_from_this()](error_code error) {
+                                error ? Close() : WaitForRequest();
+                              });
+    } else {
+      WaitForRequest();
+    }
+  }
+
+ private:
+  static constexpr bool kIsTls = std::is_same_v<Stream, TlsStream>;
+  static constexpr size_t kReadPiece = 8192;
+
+  void StartRead() override {
+    stream_.async_read_some(
+        buffer_.prepare(kReadPiece),
+        [this, self = shared_from_this()](error_code error, size_t size) { OnRead(error, size); });
+  }
+  void StartReadHead() override {
+    http::async_read_header(
+        stream_, buffer_, *parser_,
+        [this, self = shared_from_this()](error_code error, size_t) { OnHead(error); });
+  }
+  void StartReadBody() override {
+    http::async_read(stream_, buffer_, *parser_,
+                     [this, self = shared_from_this()](error_code error, size_t) { OnBody(error); });
+  }
+  void StartWrite() override {
+    asio::async_write(
+        stream_, asio::buffer(in_flight_),
+        [this, self = shared_from_this()](error_code error, size_t) { OnWritten(error); });
+  }
+  void StartShutdown() override {
+    error_code ignored;
+    if constexpr (kIsTls) {
+      stream_.async_shutdown([self = shared_from_this()](error_code) { self->Close(); });
+    } else {
+      stream_.shutdown(Socket::shutdown_send, ignored);
+    }
+  }
+  void CloseSocket() override {
+    error_code ignored;
+    stream_.lowest_layer().close(ignored);
+  }
+
+  Stream stream_;
+};
+
+}  // namespace tiercel::server

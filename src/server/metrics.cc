@@ -1,0 +1,289 @@
+#include "server/metrics.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+namespace tiercel::server {
+
+namespace {
+
+std::string Number(double value) {
+  if (std::isinf(value)) return "+Inf";
+  // Counters are integers far below 2^53; as Prometheus' Python client writes them: "3.0".
+  if (value == std::floor(value) && std::abs(value) < 1e15) return fmt::format("{:.1f}", value);
+  return fmt::format("{}", value);
+}
+
+void AppendLabels(const Labels& labels, std::string* out) {
+  if (labels.empty()) return;
+  *out += '{';
+  bool is_first = true;
+  for (const auto& [name, value] : labels) {
+    if (!is_first) *out += ',';
+    is_first = false;
+    *out += name;
+    *out += "=\"";
+    for (const char c : value) {
+      if (c == '\\' || c == '"') *out += '\\';
+      if (c == '\n') {
+        *out += "\\n";
+      } else {
+        *out += c;
+      }
+    }
+    *out += '"';
+  }
+  *out += '}';
+}
+
+Labels With(Labels labels, std::string name, std::string value) {
+  labels.emplace_back(std::move(name), std::move(value));
+  return labels;
+}
+
+}  // namespace
+
+void MetricsText::Begin(std::string_view name, std::string_view type, std::string_view help) {
+  name_ = name;
+  text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+}
+
+void MetricsText::Sample(std::string_view suffix, const Labels& labels, double value) {
+  text_ += name_;
+  text_ += suffix;
+  AppendLabels(labels, &text_);
+  text_ += ' ';
+  text_ += Number(value);
+  text_ += '\n';
+}
+
+void MetricsText::HistogramSamples(const Labels& labels, const engine::Histogram& histogram) {
+  uint64_t cumulative = 0;
+  for (size_t i = 0; i < histogram.bounds.size(); ++i) {
+    cumulative += histogram.counts[i];
+    Sample("_bucket", With(labels, "le", Number(histogram.bounds[i])),
+           static_cast<double>(cumulative));
+  }
+  Sample("_bucket", With(labels, "le", "+Inf"), static_cast<double>(histogram.count));
+  Sample("_count", labels, static_cast<double>(histogram.count));
+  Sample("_sum", labels, histogram.sum);
+}
+
+namespace {
+
+void WriteGauges(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
+  const Labels& base = info.base_labels;
+  const auto gauge = [&](std::string_view name, std::string_view help, double value) {
+    out->Begin(name, "gauge", help);
+    out->Sample("", base, value);
+  };
+  gauge("vllm:num_requests_running", "Number of requests in model execution batches.",
+        static_cast<double>(s.num_requests_running));
+  gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.",
+        static_cast<double>(s.num_requests_waiting));
+  out->Begin("vllm:num_requests_waiting_by_reason", "gauge",
+             "Number of waiting requests by the reason for which they wait.");
+  out->Sample("", With(base, "reason", "capacity"), static_cast<double>(s.num_requests_waiting));
+  out->Sample("", With(base, "reason", "deferred"), 0);
+  gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.",
+        s.kv_cache_usage);
+  gauge("vllm:gpu_cache_usage_perc",
+        "KV-cache usage, under its older name. 1 means 100 percent usage.", s.kv_cache_usage);
+  out->Begin("vllm:engine_sleep_state", "gauge", "Engine sleep state; 1 for the current one.");
+  out->Sample("", With(base, "sleep_state", "awake"), 1);
+  out->Sample("", With(base, "sleep_state", "weights_offloaded"), 0);
+  out->Sample("", With(base, "sleep_state", "discard_all"), 0);
+  out->Begin("vllm:lora_requests_info", "gauge", "Running stats on LoRA requests.");
+  out->Sample("", {{"max_lora", "0"}, {"waiting_lora_adapters", ""}, {"running_lora_adapters", ""}},
+              0);
+  out->Begin("vllm:cache_config_info", "gauge", "Information of the cache configuration.");
+  Labels cache = info.cache_config_labels;
+  cache.emplace_back("num_gpu_blocks", std::to_string(s.num_gpu_blocks));
+  cache.emplace_back("engine", "0");
+  out->Sample("", cache, 1);
+}
+
+void WriteCounters(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
+  const Labels& base = info.base_labels;
+  const auto counter = [&](std::string_view name, std::string_view help, uint64_t value) {
+    out->Begin(name, "counter", help);
+    out->Sample("", base, static_cast<double>(value));
+  };
+  counter("vllm:prompt_tokens_total", "Number of prefill tokens processed.", s.prompt_tokens);
+  counter("vllm:prompt_tokens_cached_total", "Number of prefill tokens found in the prefix cache.",
+          s.prompt_tokens_cached);
+  out->Begin("vllm:prompt_tokens_by_source_total", "counter",
+             "Number of prefill tokens by the source of their KV.");
+  out->Sample("", With(base, "source", "local_compute"),
+              static_cast<double>(s.prompt_tokens - s.prompt_tokens_cached));
+  out->Sample("", With(base, "source", "local_cache_hit"),
+              static_cast<double>(s.prompt_tokens_cached));
+  counter("vllm:generation_tokens_total", "Number of generation tokens processed.",
+          s.generation_tokens);
+  counter("vllm:prefix_cache_queries_total",
+          "Prefix cache queries, in terms of number of queried tokens.", s.prefix_cache_queries);
+  counter("vllm:prefix_cache_hits_total",
+          "Prefix cache hits, in terms of number of cached tokens.", s.prefix_cache_hits);
+  counter("vllm:gpu_prefix_cache_queries_total",
+          "Prefix cache queries in tokens, under their older name.", s.prefix_cache_queries);
+  counter("vllm:gpu_prefix_cache_hits_total",
+          "Prefix cache hits in tokens, under their older name.", s.prefix_cache_hits);
+  counter("vllm:external_prefix_cache_queries_total",
+          "External prefix cache queries, in tokens.", 0);
+  counter("vllm:external_prefix_cache_hits_total", "External prefix cache hits, in tokens.", 0);
+  counter("vllm:num_preemptions_total", "Cumulative number of preemptions from the engine.",
+          s.num_preemptions);
+  out->Begin("vllm:request_success_total", "counter", "Count of finished requests.");
+  const std::pair<const char*, uint64_t> reasons[] = {{"stop", s.finished_stop},
+                                                      {"length", s.finished_length},
+                                                      {"abort", s.finished_abort},
+                                                      {"error", s.finished_error},
+                                                      {"repetition", 0}};
+  for (const auto& [reason, value] : reasons) {
+    out->Sample("", With(base, "finished_reason", reason), static_cast<double>(value));
+  }
+  out->Begin("vllm:admission_rejections_total", "counter", "Requests refused at admission.");
+  out->Sample("", With(base, "reason", "queue_full"), static_cast<double>(s.rejected_queue_full));
+}
+
+void WriteHistograms(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
+  struct Entry {
+    const char* name;
+    const char* help;
+    const engine::Histogram& histogram;
+  };
+  const Entry entries[] = {
+      {"vllm:request_prompt_tokens", "Number of prefill tokens processed.", s.request_prompt_tokens},
+      {"vllm:request_generation_tokens", "Number of generation tokens processed.",
+       s.request_generation_tokens},
+      {"vllm:request_max_num_generation_tokens",
+       "Histogram of maximum number of requested generation tokens.", s.request_generation_tokens},
+      {"vllm:iteration_tokens_total", "Histogram of number of tokens per engine_step.",
+       s.iteration_tokens},
+      {"vllm:request_params_n", "Histogram of the n request parameter.", s.request_params_n},
+      {"vllm:request_params_max_tokens", "Histogram of the max_tokens request parameter.",
+       s.request_params_max_tokens},
+      {"vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.",
+       s.time_to_first_token},
+      {"vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.",
+       s.inter_token_latency},
+      {"vllm:time_per_output_token_seconds",
+       "Histogram of inter-token latency in seconds, under its older name.", s.inter_token_latency},
+      {"vllm:request_time_per_output_token_seconds",
+       "Histogram of time per output token in seconds per request.",
+       s.request_time_per_output_token},
+      {"vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.",
+       s.e2e_request_latency},
+      {"vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.",
+       s.request_queue_time},
+      {"vllm:request_inference_time_seconds",
+       "Histogram of time spent in RUNNING phase for request.", s.request_inference_time},
+      {"vllm:request_prefill_time_seconds",
+       "Histogram of time spent in PREFILL phase for request.", s.request_prefill_time},
+      {"vllm:request_decode_time_seconds", "Histogram of time spent in DECODE phase for request.",
+       s.request_decode_time},
+  };
+  for (const Entry& entry : entries) {
+    out->Begin(entry.name, "histogram", entry.help);
+    out->HistogramSamples(info.base_labels, entry.histogram);
+  }
+}
+
+}  // namespace
+
+void WriteEngineMetrics(const engine::Stats& stats, const EngineMetricsInfo& info,
+                        MetricsText* out) {
+  WriteGauges(stats, info, out);
+  WriteCounters(stats, info, out);
+  WriteHistograms(stats, info, out);
+}
+
+HttpMetrics::HttpMetrics()
+    : fine_durations_({.01, .025, .05, .075, .1, .25, .5, .75, 1, 1.5, 2, 2.5, 3,
+                       3.5, 4, 4.5, 5, 7.5, 10, 30, 60}) {}
+
+void HttpMetrics::Observe(std::string_view method, std::string_view handler, int status,
+                          double seconds, int64_t request_bytes, int64_t response_bytes) {
+  const std::pair<std::string, std::string> key{method, handler};
+  std::lock_guard lock(mutex_);
+  ++requests_[key][fmt::format("{}xx", status / 100)];
+  durations_.try_emplace(key, engine::Histogram({.1, .5, 1})).first->second.Observe(seconds);
+  fine_durations_.Observe(seconds);
+  for (const auto& [sizes, bytes] :
+       {std::pair{&request_sizes_, request_bytes}, std::pair{&response_sizes_, response_bytes}}) {
+    Totals& totals = (*sizes)[key.second];
+    ++totals.count;
+    totals.sum += static_cast<double>(bytes);
+  }
+}
+
+void HttpMetrics::Write(MetricsText* out) const {
+  std::lock_guard lock(mutex_);
+  out->Begin("http_requests_total", "counter",
+             "Total number of requests by method, status and handler.");
+  for (const auto& [key, by_status] : requests_) {
+    for (const auto& [status, count] : by_status) {
+      out->Sample("", {{"handler", key.second}, {"method", key.first}, {"status", status}},
+                  static_cast<double>(count));
+    }
+  }
+  const auto sizes = [&](std::string_view name, std::string_view help,
+                         const std::map<std::string, Totals>& by_handler) {
+    out->Begin(name, "summary", help);
+    for (const auto& [handler, totals] : by_handler) {
+      out->Sample("_count", {{"handler", handler}}, static_cast<double>(totals.count));
+      out->Sample("_sum", {{"handler", handler}}, totals.sum);
+    }
+  };
+  sizes("http_request_size_bytes", "Content length of incoming requests by handler.",
+        request_sizes_);
+  sizes("http_response_size_bytes", "Content length of outgoing responses by handler.",
+        response_sizes_);
+  out->Begin("http_request_duration_highr_seconds", "histogram",
+             "Latency with many buckets but no API specific labels.");
+  out->HistogramSamples({}, fine_durations_);
+  out->Begin("http_request_duration_seconds", "histogram",
+             "Latency with only few buckets by handler.");
+  for (const auto& [key, histogram] : durations_) {
+    out->HistogramSamples({{"handler", key.second}, {"method", key.first}}, histogram);
+  }
+}
+
+void WriteProcessMetrics(MetricsText* out) {
+  const auto single = [&](std::string_view name, std::string_view type, std::string_view help,
+                          double value) {
+    out->Begin(name, type, help);
+    out->Sample("", {}, value);
+  };
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
+  single("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
+         seconds(usage.ru_utime) + seconds(usage.ru_stime));
+  std::ifstream statm("/proc/self/statm");
+  double virtual_pages = 0;
+  double resident_pages = 0;
+  statm >> virtual_pages >> resident_pages;
+  const auto page = static_cast<double>(sysconf(_SC_PAGESIZE));
+  single("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
+         virtual_pages * page);
+  single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+         resident_pages * page);
+  std::error_code error;
+  const auto fds = std::distance(std::filesystem::directory_iterator("/proc/self/fd", error),
+                                 std::filesystem::directory_iterator());
+  single("process_open_fds", "gauge", "Number of open file descriptors.", static_cast<double>(fds));
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  single("process_max_fds", "gauge", "Maximum number of open file descriptors.",
+         static_cast<double>(limit.rlim_cur));
+}
+
+}  // namespace tiercel::server
