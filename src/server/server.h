@@ -78,6 +78,7 @@ struct ServingModel {
   std::shared_ptr<const text::ChatTemplate> chat_template;  // may be null
   std::string root;        // path or id, as given on the command line
   int64_t vocab_size = 0;  // rows of the logits
+  api::SamplingDefaults sampling_defaults;  // take the place of ServerOptions::api's
 };
 
 class Server {
