@@ -1,0 +1,50 @@
+#include <cmath>
+#include <limits>
+
+#include "kernels/reference/kernels.h"
+
+namespace tiercel::kernels::reference {
+
+int64_t ArgMax(const float* x, int64_t n, float* max) {
+  int64_t best = 0;
+  float value = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < n; ++i) {
+    if (x[i] > value) {  // false for a NaN
+      value = x[i];
+      best = i;
+    }
+  }
+  *max = value;
+  return best;
+}
+
+float SumExp(const float* x, int64_t n, float max, float scale) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (x[i] > -std::numeric_limits<float>::infinity()) sum += std::exp((x[i] - max) * scale);
+  }
+  return static_cast<float>(sum);
+}
+
+int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indices,
+                       int64_t capacity) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!(x[i] >= threshold)) continue;
+    if (count < capacity) indices[count] = static_cast<int32_t>(i);
+    ++count;
+  }
+  return count;
+}
+
+int64_t CountGreater(const float* x, int64_t n, float threshold) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += x[i] > threshold;
+  return count;
+}
+
+void Scale(float* x, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+}  // namespace tiercel::kernels::reference
