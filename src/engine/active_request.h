@@ -20,7 +20,6 @@ struct ActiveRequest final : RequestState {
   bool queued = true;  // counts against the queue limits
   int num_unfinished = 0;
   int steps_in_flight = 0;
-  int64_t max_generated = 0;
 };
 
 inline ActiveRequest* ActiveOf(const Sequence* sequence) {

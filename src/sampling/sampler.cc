@@ -156,28 +156,22 @@ int32_t Sampler::ChooseFromNucleus(const float* logits, const SamplingParams& pa
     if (keep_processed_) KeepOnly(list, scale);
     return Draw(list, max, scale, uniform);
   }
-  const Candidate end = selector_.NucleusEnd(params.top_p, scale, &weights_);
-  const auto kept = [&](int64_t i) {
-    return logits[i] > end.logit || (logits[i] == end.logit && i <= end.id);
+  const auto [end, mass] = selector_.NucleusEnd(params.top_p, scale, &weights_);
+  const auto kept = [logits, last = end](int64_t i) {
+    return logits[i] > last.logit || (logits[i] == last.logit && i <= last.id);
   };
-  double total = 0;
-  for (int64_t i = 0; i < vocab_size_; ++i) {
-    if (!kept(i)) weights_[static_cast<size_t>(i)] = 0;
-    total += weights_[static_cast<size_t>(i)];
-  }
   if (keep_processed_) {
     processed_.resize(static_cast<size_t>(vocab_size_));
     for (int64_t i = 0; i < vocab_size_; ++i) {
       processed_[static_cast<size_t>(i)] = kept(i) ? logits[i] * scale : kMinusInfinity;
     }
   }
-  double left = uniform * total;
+  double left = uniform * mass;
   int32_t last = end.id;
   for (int64_t i = 0; i < vocab_size_; ++i) {
-    const double weight = weights_[static_cast<size_t>(i)];
-    if (!(weight > 0)) continue;
+    if (!kept(i)) continue;
     last = static_cast<int32_t>(i);
-    left -= weight;
+    left -= weights_[static_cast<size_t>(i)];
     if (left < 0) break;
   }
   return last;

@@ -24,7 +24,8 @@ constexpr int64_t kNucleusList = 256;
 inline float FastExp(float x) {
   const bool normal = x > -87.0f;
   const float y = (normal ? x : -87.0f) * 1.44269504f;
-  const float i = std::floor(y + 0.5f);
+  // Adding 1.5 · 2²³ leaves no fraction bits: rounds to nearest without a call.
+  const float i = (y + 12582912.0f) - 12582912.0f;
   const float f = (y - i) * 0.693147181f;
   float p = 1.0f / 720;
   p = p * f + 1.0f / 120;
@@ -110,10 +111,15 @@ std::span<const Candidate> TokenSelector::Nucleus(float p, float scale) {
   return {};
 }
 
-Candidate TokenSelector::NucleusEnd(float p, float scale, std::vector<float>* weights) {
+TokenSelector::Set TokenSelector::NucleusEnd(float p, float scale, std::vector<float>* weights) {
   weights->resize(static_cast<size_t>(n_));
   float* w = weights->data();
-  for (int64_t i = 0; i < n_; ++i) w[i] = FastExp((row_[i] - max_) * scale);
+  constexpr int64_t kStrip = 64;  // a fixed count, so that compilers vectorize the inner loop
+  int64_t done = 0;
+  for (; done + kStrip <= n_; done += kStrip) {
+    for (int64_t i = 0; i < kStrip; ++i) w[done + i] = FastExp((row_[done + i] - max_) * scale);
+  }
+  for (; done < n_; ++done) w[done] = FastExp((row_[done] - max_) * scale);
 
   // Buckets by distance from the maximum; the last one takes everything below e⁻³².
   constexpr int kBuckets = 2048;
@@ -143,9 +149,9 @@ Candidate TokenSelector::NucleusEnd(float p, float scale, std::vector<float>* we
   std::sort(candidates_.begin(), candidates_.end(), Precedes);
   for (const Candidate& candidate : candidates_) {
     before += w[candidate.id];
-    if (before >= wanted) return candidate;
+    if (before >= wanted) return {candidate, before};
   }
-  return candidates_.empty() ? Candidate{max_, 0} : candidates_.back();
+  return {candidates_.empty() ? Candidate{max_, 0} : candidates_.back(), before};
 }
 
 }  // namespace tiercel::sampling

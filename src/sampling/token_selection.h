@@ -43,9 +43,13 @@ class TokenSelector {
   // in order; empty if they are so many that a list is the wrong answer: then use NucleusEnd.
   std::span<const Candidate> Nucleus(float p, float scale);
 
-  // The last token of that set: a token belongs to it if it does not come after this one.
+  // That set by its last token: a token belongs to it if it does not come after this one.
+  struct Set {
+    Candidate last;
+    double mass;  // Σ exp((x−max)·scale) over the set
+  };
   // Fills `weights` with exp((x−max)·scale) of the whole row.
-  Candidate NucleusEnd(float p, float scale, std::vector<float>* weights);
+  Set NucleusEnd(float p, float scale, std::vector<float>* weights);
 
  private:
   void Collect(float threshold);
