@@ -43,10 +43,10 @@ constexpr OptionSpec kSchedulerConfig[] = {
 };
 
 constexpr OptionSpec kCompilationConfig[] = {
-    {"--cudagraph-capture-sizes", Kind::kInts, "", Effect::kNone,
-     "Checked; programs are recorded for the batch sizes that occur."},
-    {"--max-cudagraph-capture-size", Kind::kInt, "", Effect::kNone,
-     "Checked; programs are recorded for the batch sizes that occur."},
+    {"--cudagraph-capture-sizes", Kind::kInts, "", Effect::kUsed,
+     "Batch sizes whose programs are recorded at start."},
+    {"--max-cudagraph-capture-size", Kind::kInt, "", Effect::kUsed,
+     "Largest batch size whose program is recorded at start."},
 };
 
 constexpr OptionSpec kKernelConfig[] = {

@@ -1,0 +1,46 @@
+// What `tiercel chat` and `tiercel complete` share: a running server's address, its model, and a
+// streamed answer.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "api/json.h"
+#include "base/status.h"
+#include "server/http_client.h"
+#include "tools/options/option_parser.h"
+
+namespace tiercel::tools {
+
+// --url, --model-name, --api-key; for both commands' tables.
+extern const OptionSpec kClientOptions[3];
+
+class ClientSession {
+ public:
+  // Asks /v1/models for the name unless one is given.
+  static Expected<ClientSession> Connect(const ParsedOptions& options);
+
+  const std::string& model() const { return model_; }
+
+  // Posts `body` (with "stream": true) to url/`route` and passes every event's JSON on. Ends early,
+  // with kCancelled, once *stop is set.
+  Status Stream(std::string_view route, const api::Json& body, const std::atomic<bool>* stop,
+                const std::function<void(const api::Json&)>& on_event);
+
+ private:
+  Expected<api::Json> CheckAnswer(const Expected<server::HttpResponse>& response) const;
+
+  std::string url_;
+  std::string model_;
+  server::HttpHeaders headers_;
+};
+
+// The text of choices[0].delta.content or choices[0].text; empty if there is none.
+std::string_view DeltaText(const api::Json& event);
+
+// Whether standard output is a terminal that takes colors (NO_COLOR is honored).
+bool WantsColor();
+
+}  // namespace tiercel::tools

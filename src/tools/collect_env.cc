@@ -1,0 +1,113 @@
+// tiercel collect-env: what this build and this machine offer, for bug reports.
+#include <sys/utsname.h>
+
+#include <cstdio>
+#include <string>
+
+#include "base/log.h"
+#include "kernels/registry.h"
+#include "platform/cpu_features.h"
+#include "platform/topology.h"
+#include "tools/command.h"
+#include "tools/options/env_vars.h"
+#include "tools/progress_bar.h"
+#include "tools/version.h"
+
+namespace tiercel::tools {
+namespace {
+
+constexpr CommandHelp kHelp = {"tiercel collect-env",
+                               "Shows what this build and this machine offer, for reports.", ""};
+
+void Line(std::string_view name, const std::string& value) {
+  std::fputs(fmt::format("{:<22}{}\n", name, value).c_str(), stdout);
+}
+
+std::string JoinInts(const std::vector<int>& numbers) {
+  std::string text;
+  for (const int n : numbers) text += (text.empty() ? "" : ",") + std::to_string(n);
+  return text;
+}
+
+std::string FeatureList(const platform::CpuFeatures& cpu) {
+  std::string text;
+  for (const auto& [name, present] :
+       {std::pair{"avx2", cpu.avx2}, {"avx512", cpu.avx512}, {"avx512_bf16", cpu.avx512_bf16},
+        {"avx512_vnni", cpu.avx512_vnni}, {"avx_vnni", cpu.avx_vnni}, {"amx_bf16", cpu.amx_bf16},
+        {"amx_int8", cpu.amx_int8}}) {
+    if (present) text += (text.empty() ? "" : " ") + std::string(name);
+  }
+  return text.empty() ? "none of those used here" : text;
+}
+
+void PrintBuild() {
+  Line("Tiercel", TIERCEL_VERSION);
+  Line("Build", std::string(TIERCEL_BUILD_TYPE) + ", flags: " TIERCEL_BUILD_FLAGS);
+  Line("Compiler", TIERCEL_COMPILER);
+  utsname name;
+  if (::uname(&name) == 0) Line("Kernel", fmt::format("{} {}", name.sysname, name.release));
+}
+
+void PrintKernels(const platform::CpuFeatures& cpu, const Environ& environ) {
+  Line("CPU", fmt::format("{} ({})", cpu.model_name, cpu.vendor));
+  Line("CPU features", FeatureList(cpu));
+  std::string tables;
+  for (const kernels::KernelTable* table : kernels::RunnableKernels(cpu)) {
+    tables += (tables.empty() ? "" : ", ") + std::string(table->isa);
+  }
+  Line("Kernels that run here", tables);
+  const std::string wanted = EnvValue(environ, "TIERCEL_CPU_ISA");
+  const auto chosen = kernels::SelectKernels(cpu, wanted);
+  Line("Kernels chosen", chosen ? (*chosen)->detail : chosen.error().message());
+  if (!wanted.empty()) Line("TIERCEL_CPU_ISA", wanted);
+}
+
+void PrintTopology(const platform::Topology& topology, const Environ& environ) {
+  std::vector<int> ids;
+  for (const platform::Cpu& cpu : topology.cpus) ids.push_back(cpu.id);
+  Line("CPUs allowed", JoinInts(ids));
+  Line("CPU quota", topology.cpu_quota > 0 ? fmt::format("{:.2f} cores", topology.cpu_quota)
+                                           : "none");
+  Line("Worker threads on", JoinInts(topology.WorkerCpus(0)));
+  if (const std::string omp = EnvValue(environ, "OMP_NUM_THREADS"); !omp.empty()) {
+    Line("OMP_NUM_THREADS", omp);
+  }
+  Line("NUMA nodes", std::to_string(topology.numa_nodes));
+  Line("Caches", fmt::format("L1d {} KiB, L2 {} KiB, L3 {} KiB", topology.l1d_bytes >> 10,
+                             topology.l2_bytes >> 10, topology.l3_bytes >> 10));
+  Line("Memory", fmt::format("{} usable (machine or cgroup limit), {} available",
+                             HumanBytes(topology.memory_total),
+                             HumanBytes(topology.memory_available)));
+  Line("Huge pages", fmt::format("transparent: {}; reserved and free: {} of 2 MiB",
+                                 topology.huge_pages, topology.explicit_huge_pages_free));
+}
+
+}  // namespace
+
+int RunCollectEnv(const std::vector<std::string>& words) {
+  const OptionTable table(std::vector<OptionGroup>{{"options", "None.", {}}});
+  const auto options = ParseOptions(table, words, 0);
+  if (!options) return UsageError(kHelp, "tiercel collect-env", options.error().message());
+  if (options->help_wanted()) {
+    std::fputs(RenderHelp(table, kHelp, "").c_str(), stdout);
+    return kExitOk;
+  }
+  InitLogging();
+  const Environ environ = ReadEnviron();
+  PrintBuild();
+  PrintKernels(platform::CpuFeatures::Detect(), environ);
+  const auto topology = platform::Topology::Detect();
+  if (!topology) {
+    Line("Topology", topology.error().message());
+    return kExitFailure;
+  }
+  PrintTopology(*topology, environ);
+  for (const auto& [name, value] : environ) {
+    const bool secret = name.find("KEY") != std::string::npos ||
+                        name.find("TOKEN") != std::string::npos;
+    if (name.starts_with("VLLM_") || name.starts_with("HF_")) Line(name, secret ? "***" : value);
+  }
+  return kExitOk;
+}
+
+}  // namespace tiercel::tools

@@ -1,0 +1,24 @@
+// The subcommands: each gets the words behind its name and returns the process's exit code.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/options/help.h"
+#include "tools/options/option_parser.h"
+
+namespace tiercel::tools {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailure = 1;  // the environment's fault, or the model's
+inline constexpr int kExitUsage = 2;    // the command line's
+
+int RunServe(const std::vector<std::string>& words);
+int RunChat(const std::vector<std::string>& words);
+int RunComplete(const std::vector<std::string>& words);
+int RunCollectEnv(const std::vector<std::string>& words);
+
+// Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.
+int UsageError(const CommandHelp& command, std::string_view name, const std::string& message);
+
+}  // namespace tiercel::tools

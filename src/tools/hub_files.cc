@@ -1,0 +1,129 @@
+#include "tools/hub_files.h"
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+namespace tiercel::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool IsHex(std::string_view text, size_t size) {
+  return text.size() == size && text.find_first_not_of("0123456789abcdef") == text.npos;
+}
+
+std::string Lower(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower;
+}
+
+bool IsSupportFile(const std::string& path) {
+  return path.ends_with(".json") || path.ends_with(".jinja") || path.ends_with(".txt") ||
+         path.ends_with(".model");
+}
+
+}  // namespace
+
+bool IsSafeName(std::string_view name) {
+  return !name.empty() && name.size() <= 255 && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+}
+
+bool IsSafePath(std::string_view path) {
+  while (true) {
+    const size_t slash = path.find('/');
+    if (!IsSafeName(path.substr(0, slash))) return false;
+    if (slash == path.npos) return true;
+    path.remove_prefix(slash + 1);
+  }
+}
+
+std::optional<HubId> ParseHubId(std::string_view text) {
+  HubId id;
+  if (const size_t colon = text.find(':'); colon != text.npos) {
+    id.variant = text.substr(colon + 1);
+    text = text.substr(0, colon);
+    if (!IsSafeName(id.variant)) return std::nullopt;
+  }
+  id.repository = text;
+  const auto allowed = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' ||
+           c == '/';
+  };
+  if (text.empty() || text.size() > 200 || text.front() == '.' || text.front() == '/' ||
+      text.ends_with(".gguf") || !std::all_of(text.begin(), text.end(), allowed) ||
+      std::count(text.begin(), text.end(), '/') > 1 || !IsSafePath(text)) {
+    return std::nullopt;
+  }
+  return id;
+}
+
+Expected<std::vector<HubFile>> SelectFiles(const std::vector<HubFile>& files, const HubId& id) {
+  std::vector<HubFile> chosen, safetensors, gguf;
+  bool has_model_files = false;
+  for (const HubFile& file : files) {
+    // Weights in folders are other forms of the same model (original/, onnx/, …).
+    if (!IsSafeName(file.path)) continue;
+    if (IsSupportFile(file.path)) {
+      chosen.push_back(file);
+    } else if (file.path.ends_with(".safetensors")) {
+      has_model_files |= file.path.starts_with("model");
+      safetensors.push_back(file);
+    } else if (file.path.ends_with(".gguf") &&
+               Lower(file.path).find(Lower(id.variant)) != std::string::npos) {
+      gguf.push_back(file);
+    }
+  }
+  if (!safetensors.empty() && id.variant.empty()) {
+    // "consolidated.safetensors" beside "model-….safetensors" is the same model once more.
+    for (HubFile& file : safetensors) {
+      if (!has_model_files || file.path.starts_with("model")) chosen.push_back(std::move(file));
+    }
+    return chosen;
+  }
+  if (gguf.size() == 1) {
+    chosen.push_back(std::move(gguf[0]));
+    return chosen;
+  }
+  if (gguf.empty()) {
+    return Unexpected(NotFound("{}: the repository has no {} file", id.repository,
+                               id.variant.empty() ? ".safetensors or .gguf"
+                                                  : ".gguf file of variant '" + id.variant + "':"));
+  }
+  std::string names;
+  for (const HubFile& file : gguf) names += (names.empty() ? "" : ", ") + file.path;
+  return Unexpected(InvalidArgument("{0}: several GGUF files ({1}): name one, as in {0}:Q4_K_M",
+                                    id.repository, names));
+}
+
+std::string BlobName(const HubFile& file, const std::string& commit) {
+  if (IsHex(file.sha256, 64)) return file.sha256;
+  if (IsHex(file.git_sha1, 40)) return file.git_sha1;
+  std::string name = commit + "-" + file.path;
+  std::replace(name.begin(), name.end(), '/', '-');
+  return name;
+}
+
+std::string ModelScopeFolder(const std::string& cache_dir, const std::string& repository) {
+  std::string folder = repository;
+  for (size_t at = 0; (at = folder.find('.', at)) != std::string::npos; at += 3) {
+    folder.replace(at, 1, "___");
+  }
+  return cache_dir + "/models/" + folder;
+}
+
+Expected<std::string> LocalModel(const std::string& folder, const HubId& id) {
+  if (id.variant.empty()) return folder;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    if (name.ends_with(".gguf") && Lower(name).find(Lower(id.variant)) != std::string::npos) {
+      return entry.path().string();
+    }
+  }
+  return Unexpected(NotFound("{}: no .gguf file with '{}' in its name", folder, id.variant));
+}
+
+}  // namespace tiercel::tools

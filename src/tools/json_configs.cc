@@ -1,0 +1,199 @@
+#include "tools/json_configs.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "api/json.h"
+#include "model/graph_cache.h"
+
+namespace tiercel::tools {
+namespace {
+
+using api::Json;
+
+// A key with the kind of value that it takes.
+enum class Is { kBool, kInt, kNumber, kString, kList, kObject, kAny };
+struct Key {
+  std::string_view name;
+  Is is;
+};
+
+constexpr Key kCompilationKeys[] = {
+    {"mode", Is::kAny}, {"level", Is::kInt}, {"debug_dump_path", Is::kString},
+    {"cache_dir", Is::kString}, {"compile_cache_save_format", Is::kString},
+    {"backend", Is::kString}, {"custom_ops", Is::kList}, {"splitting_ops", Is::kList},
+    {"compile_mm_encoder", Is::kBool}, {"use_inductor", Is::kBool}, {"compile_sizes", Is::kList},
+    {"compile_ranges_split_points", Is::kList}, {"inductor_compile_config", Is::kObject},
+    {"inductor_passes", Is::kObject}, {"use_cudagraph", Is::kBool},
+    {"cudagraph_num_of_warmups", Is::kInt}, {"cudagraph_copy_inputs", Is::kBool},
+    {"cudagraph_specialize_lora", Is::kBool}, {"full_cuda_graph", Is::kBool},
+    {"use_inductor_graph_partition", Is::kBool}, {"pass_config", Is::kObject},
+    {"dynamic_shapes_config", Is::kObject}, {"fast_moe_cold_start", Is::kBool},
+    {"local_cache_dir", Is::kString},
+};
+
+// Those of the Ascend plugin. None has an effect yet.
+constexpr Key kAdditionalKeys[] = {
+    {"xlite_graph_config", Is::kObject}, {"weight_prefetch_config", Is::kObject},
+    {"finegrained_tp_config", Is::kObject}, {"ascend_compilation_config", Is::kObject},
+    {"ascend_fusion_config", Is::kObject}, {"eplb_config", Is::kObject}, {"refresh", Is::kBool},
+    {"dump_config_path", Is::kString}, {"enable_async_exponential", Is::kBool},
+    {"enable_shared_expert_dp", Is::kBool}, {"multistream_overlap_shared_expert", Is::kBool},
+    {"multistream_overlap_gate", Is::kBool}, {"recompute_scheduler_enable", Is::kBool},
+    {"enable_cpu_binding", Is::kBool}, {"SLO_limits_for_dynamic_batch", Is::kInt},
+    {"pa_shape_list", Is::kList}, {"enable_kv_nz", Is::kBool}, {"layer_sharding", Is::kAny},
+    {"sp_threshold", Is::kInt}, {"enable_flashcomm1", Is::kBool},
+    {"scheduler_config", Is::kObject}, {"ascend_scheduler_config", Is::kObject},
+    {"torchair_graph_config", Is::kObject},
+};
+constexpr Key kWeightPrefetchKeys[] = {{"enabled", Is::kBool}, {"prefetch_ratio", Is::kObject}};
+constexpr Key kAscendCompilationKeys[] = {
+    {"enable_npugraph_ex", Is::kBool}, {"enable_static_kernel", Is::kBool},
+    {"fuse_norm_quant", Is::kBool}, {"fuse_qknorm_rope", Is::kBool},
+    {"fuse_allreduce_rms", Is::kBool}, {"fuse_muls_add", Is::kBool},
+};
+
+std::string_view NameOf(Is is) {
+  switch (is) {
+    case Is::kBool: return "true or false";
+    case Is::kInt: return "an integer";
+    case Is::kNumber: return "a number";
+    case Is::kString: return "a string";
+    case Is::kList: return "a list";
+    case Is::kObject: return "an object";
+    case Is::kAny: return "a value";
+  }
+  return "";
+}
+
+bool Matches(const Json& value, Is is) {
+  if (value.is_null()) return true;  // None: the default
+  switch (is) {
+    case Is::kBool: return value.boolean() != nullptr;
+    case Is::kInt: return value.integer() != nullptr;
+    case Is::kNumber: return value.integer() != nullptr || value.real() != nullptr;
+    case Is::kString: return value.string() != nullptr;
+    case Is::kList: return value.array() != nullptr;
+    case Is::kObject: return value.object() != nullptr;
+    case Is::kAny: return true;
+  }
+  return false;
+}
+
+Status CheckKind(const std::string& where, const Json& value, Is is) {
+  if (Matches(value, is)) return OkStatus();
+  return InvalidArgument("{}: found {}, expected {}", where, value.Dump(), NameOf(is));
+}
+
+template <size_t n>
+const Key* FindKey(const Key (&keys)[n], std::string_view name) {
+  const Key* key =
+      std::find_if(std::begin(keys), std::end(keys), [&](const Key& k) { return k.name == name; });
+  return key == std::end(keys) ? nullptr : key;
+}
+
+// Every member must be known and of its kind.
+template <size_t n>
+Status CheckObject(const std::string& where, const Json& object, const Key (&keys)[n]) {
+  if (object.object() == nullptr) return OkStatus();
+  for (const Json::Member& member : *object.object()) {
+    const Key* key = FindKey(keys, member.key);
+    if (key == nullptr) {
+      std::string known;
+      for (const Key& k : keys) known += fmt::format("{}{}", known.empty() ? "" : ", ", k.name);
+      return InvalidArgument("{}: unknown key '{}' (known: {})", where, member.key, known);
+    }
+    RETURN_IF_ERROR(CheckKind(where + "." + member.key, member.value, key->is));
+  }
+  return OkStatus();
+}
+
+Expected<std::vector<int64_t>> ReadInts(const std::string& where, const Json& value,
+                                        int64_t smallest) {
+  std::vector<int64_t> numbers;
+  if (value.array() == nullptr) {
+    return Unexpected(CheckKind(where, value, Is::kList));
+  }
+  for (const Json& item : *value.array()) {
+    if (item.integer() == nullptr || *item.integer() < smallest) {
+      return Unexpected(InvalidArgument("{}: found {}, expected integers of at least {}", where,
+                                        item.Dump(), smallest));
+    }
+    numbers.push_back(*item.integer());
+  }
+  return numbers;
+}
+
+Status CheckPrefetchRatios(const Json& config) {
+  const Json* ratios = config.Find("prefetch_ratio");
+  if (ratios == nullptr || ratios->object() == nullptr) return OkStatus();
+  const std::string where = "--additional-config.weight_prefetch_config.prefetch_ratio";
+  for (const Json::Member& part : *ratios->object()) {
+    if (part.value.object() == nullptr) {
+      return CheckKind(where + "." + part.key, part.value, Is::kObject);
+    }
+    for (const Json::Member& ratio : *part.value.object()) {
+      RETURN_IF_ERROR(
+          CheckKind(fmt::format("{}.{}.{}", where, part.key, ratio.key), ratio.value, Is::kNumber));
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
+                                                    std::vector<std::string>* notices) {
+  const std::string flag = "--compilation-config";
+  model::GraphOptions graph;
+  graph.mode = model::GraphMode::kFullDecodeOnly;
+  ASSIGN_OR_RETURN(const Json config, api::ParseJson(json));
+  for (const Json::Member& member : *config.object()) {
+    const std::string where = flag + "." + member.key;
+    const Json& value = member.value;
+    if (value.is_null()) continue;
+    if (member.key == "cudagraph_mode") {
+      RETURN_IF_ERROR(CheckKind(where, value, Is::kString));
+      auto mode = model::ParseGraphMode(*value.string());
+      if (!mode) return Unexpected(InvalidArgument("{}: {}", where, mode.error().message()));
+      graph.mode = *mode;
+    } else if (member.key == "cudagraph_capture_sizes") {
+      ASSIGN_OR_RETURN(graph.capture_sizes, ReadInts(where, value, 1));
+    } else if (member.key == "max_cudagraph_capture_size") {
+      RETURN_IF_ERROR(CheckKind(where, value, Is::kInt));
+      graph.max_capture_size = *value.integer();
+    } else if (const Key* key = FindKey(kCompilationKeys, member.key); key != nullptr) {
+      RETURN_IF_ERROR(CheckKind(where, value, key->is));
+      notices->push_back(where + " has no effect here: nothing is compiled at start");
+    } else {
+      return Unexpected(InvalidArgument("{}: unknown key '{}'", flag, member.key));
+    }
+  }
+  return graph;
+}
+
+Status CheckAdditionalConfig(const std::string& json, std::vector<std::string>* notices) {
+  const std::string flag = "--additional-config";
+  ASSIGN_OR_RETURN(const Json config, api::ParseJson(json));
+  for (const Json::Member& member : *config.object()) {
+    const std::string where = flag + "." + member.key;
+    const Key* key = FindKey(kAdditionalKeys, member.key);
+    if (key == nullptr) {
+      notices->push_back(fmt::format("{}: unknown key '{}' is ignored", flag, member.key));
+      continue;
+    }
+    RETURN_IF_ERROR(CheckKind(where, member.value, key->is));
+    if (member.key == "weight_prefetch_config") {
+      RETURN_IF_ERROR(CheckObject(where, member.value, kWeightPrefetchKeys));
+      RETURN_IF_ERROR(CheckPrefetchRatios(member.value));
+    } else if (member.key == "ascend_compilation_config") {
+      RETURN_IF_ERROR(CheckObject(where, member.value, kAscendCompilationKeys));
+    } else if (member.key == "pa_shape_list") {
+      if (auto shapes = ReadInts(where, member.value, 1); !shapes) return shapes.error();
+    }
+    notices->push_back(where + " has no effect yet");
+  }
+  return OkStatus();
+}
+
+}  // namespace tiercel::tools

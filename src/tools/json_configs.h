@@ -1,0 +1,19 @@
+// The settings that vLLM takes as JSON: --compilation-config and --additional-config.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/cpu_causal_lm.h"
+
+namespace tiercel::tools {
+
+// Messages name flag and key, as "--compilation-config.cudagraph_mode". Unknown keys of the first
+// are errors (vLLM's rule), of the second warnings. `notices` gets one line for each setting that
+// is known and has no effect here.
+Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
+                                                    std::vector<std::string>* notices);
+Status CheckAdditionalConfig(const std::string& json, std::vector<std::string>* notices);
+
+}  // namespace tiercel::tools

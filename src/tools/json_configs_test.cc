@@ -1,0 +1,78 @@
+#include "tools/json_configs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tiercel::tools {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string CompilationError(const std::string& json) {
+  std::vector<std::string> notices;
+  const auto graph = ReadCompilationConfig(json, &notices);
+  return graph ? "" : graph.error().message();
+}
+
+TEST(CompilationConfig, ReadsGraphSettings) {
+  std::vector<std::string> notices;
+  const auto graph = ReadCompilationConfig(
+      R"({"cudagraph_mode": "full_decode_only", "cudagraph_capture_sizes": [1, 8],
+          "max_cudagraph_capture_size": 8})",
+      &notices);
+  ASSERT_TRUE(graph) << graph.error().message();
+  EXPECT_EQ(graph->mode, model::GraphMode::kFullDecodeOnly);
+  EXPECT_THAT(*graph->capture_sizes, ElementsAre(1, 8));
+  EXPECT_EQ(graph->max_capture_size, 8);
+  EXPECT_TRUE(notices.empty());
+}
+
+TEST(CompilationConfig, ErrorsNameFlagAndKey) {
+  EXPECT_THAT(CompilationError(R"({"cudagraph_mode": "SOMETIMES"})"),
+              HasSubstr("--compilation-config.cudagraph_mode"));
+  EXPECT_THAT(CompilationError(R"({"cudagraph_mode": 3})"), HasSubstr("expected a string"));
+  EXPECT_THAT(CompilationError(R"({"cudagraph_mod": "FULL"})"),
+              HasSubstr("unknown key 'cudagraph_mod'"));
+  for (const char* sizes : {"[0]", "[-1]", "[1, \"2\"]", "7", "[1.5]"}) {
+    EXPECT_THAT(CompilationError(fmt::format(R"({{"cudagraph_capture_sizes": {}}})", sizes)),
+                HasSubstr("cudagraph_capture_sizes"));
+  }
+}
+
+TEST(CompilationConfig, WhatHasNoEffectIsNamed) {
+  std::vector<std::string> notices;
+  ASSERT_TRUE(ReadCompilationConfig(R"({"use_inductor": true})", &notices));
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("use_inductor has no effect")));
+}
+
+TEST(AdditionalConfig, KnownKeysAreCheckedAndNamed) {
+  std::vector<std::string> notices;
+  EXPECT_TRUE(CheckAdditionalConfig(
+                  R"({"pa_shape_list":[48,64,72,80], "weight_prefetch_config":{"enabled":true,
+                      "prefetch_ratio": {"mlp": {"gate_up": 1.0, "down": 1}}}, "surprise": 1})",
+                  &notices)
+                  .ok());
+  EXPECT_THAT(notices, Contains(HasSubstr("pa_shape_list has no effect yet")));
+  EXPECT_THAT(notices, Contains(HasSubstr("weight_prefetch_config has no effect yet")));
+  EXPECT_THAT(notices, Contains(HasSubstr("unknown key 'surprise'")));
+}
+
+TEST(AdditionalConfig, ErrorsNameFlagAndKey) {
+  for (const auto& [json, part] :
+       {std::pair{R"({"pa_shape_list": [0]})", "--additional-config.pa_shape_list"},
+        {R"({"pa_shape_list": {}})", "expected a list"},
+        {R"({"weight_prefetch_config": {"enable": true}})", "unknown key 'enable'"},
+        {R"({"weight_prefetch_config": {"enabled": "yes"}})", "expected true or false"},
+        {R"({"weight_prefetch_config": {"prefetch_ratio": {"mlp": {"down": "x"}}}})",
+         "prefetch_ratio.mlp.down"},
+        {R"({"ascend_compilation_config": {"fuse_norms": true}})", "unknown key 'fuse_norms'"},
+        {R"({"enable_flashcomm1": 1})", "enable_flashcomm1"}}) {
+    std::vector<std::string> notices;
+    EXPECT_THAT(CheckAdditionalConfig(json, &notices).message(), HasSubstr(part)) << json;
+  }
+}
+
+}  // namespace
+}  // namespace tiercel::tools

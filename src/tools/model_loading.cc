@@ -1,0 +1,162 @@
+#include "tools/model_loading.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <sstream>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "model/dummy_checkpoint.h"
+#include "model/load_model.h"
+#include "platform/buffer.h"
+#include "tools/hub.h"
+#include "tools/progress_bar.h"
+
+namespace tiercel::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config,
+                                                            const std::string& path) {
+  if (config.load_format == LoadFormat::kDummy) {
+    LOG_WARNING("--load-format dummy: the weights are random");
+    return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
+  }
+  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides);
+  if (!checkpoint) return checkpoint;
+  const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
+  if (config.load_format != LoadFormat::kAuto &&
+      is_gguf != (config.load_format == LoadFormat::kGguf)) {
+    return Unexpected(InvalidArgument("argument --load-format: {} holds {} files", path,
+                                      is_gguf ? "GGUF" : "safetensors"));
+  }
+  return checkpoint;
+}
+
+text::GgufVocab ToVocab(const model::GgufTokenizerData& data) {
+  text::GgufVocab vocab;
+  vocab.model = data.model;
+  vocab.pre = data.pre;
+  vocab.tokens = data.tokens;
+  vocab.scores = data.scores;
+  vocab.token_types = data.token_types;
+  vocab.merges = data.merges;
+  vocab.bos = data.bos;
+  vocab.eos = data.eos;
+  vocab.unknown = data.unknown;
+  vocab.padding = data.padding;
+  vocab.add_bos = data.add_bos;
+  return vocab;
+}
+
+Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
+    const std::string& dir, const model::GgufTokenizerData* gguf) {
+  if (gguf != nullptr) return text::Tokenizer::FromGguf(ToVocab(*gguf));
+  return text::Tokenizer::Load(dir);
+}
+
+// --chat-template: a file, or the template itself.
+Expected<std::string> TemplateOfFlag(const std::string& value) {
+  std::ifstream file(value);
+  std::error_code error;
+  if (file && fs::is_regular_file(value, error)) {
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  if (value.find_first_of("{}\n") != std::string::npos) return value;
+  return Unexpected(NotFound(
+      "The supplied chat template ({}) looks like a file path, but it cannot be opened", value));
+}
+
+Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
+    const ServeConfig& config, const std::string& dir, const model::GgufTokenizerData* gguf) {
+  if (!config.chat_template.empty()) {
+    ASSIGN_OR_RETURN(const std::string source, TemplateOfFlag(config.chat_template));
+    return text::ChatTemplate::Compile(source);
+  }
+  if (gguf != nullptr && !gguf->chat_template.empty()) {
+    return text::ChatTemplate::Compile(gguf->chat_template);
+  }
+  const auto source = text::ChatTemplate::FindSource(dir);
+  if (!source && source.error().code() != StatusCode::kNotFound) {
+    return Unexpected(source.error());
+  }
+  if (!source) {
+    LOG_WARNING("{}; chat requests will be refused (give one with --chat-template)",
+                source.error().message());
+    return std::shared_ptr<const text::ChatTemplate>();
+  }
+  return text::ChatTemplate::Compile(*source);
+}
+
+// The config's own eos ids first (the first is the primary one), then generation_config's, then
+// the tokenizer's if neither names any.
+std::vector<int32_t> EosTokenIds(const model::ModelConfig& config,
+                                 const std::vector<int32_t>& generation,
+                                 const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = config.eos_token_ids;
+  ids.insert(ids.end(), generation.begin(), generation.end());
+  if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  std::vector<int32_t> unique;
+  for (const int32_t id : ids) {
+    if (std::find(unique.begin(), unique.end(), id) == unique.end()) unique.push_back(id);
+  }
+  return unique;
+}
+
+Expected<std::unique_ptr<model::CausalLm>> LoadWeights(const model::Checkpoint& checkpoint,
+                                                       const ServeConfig& config,
+                                                       kernels::Environment* environment) {
+  ProgressBar bar("Loading weights", config.progress_bar);
+  return model::LoadModel(checkpoint, config.load, environment,
+                          [&](int64_t done, int64_t total) { bar.Update(done, total); });
+}
+
+}  // namespace
+
+Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
+                              const Environ& environ, kernels::Environment* environment) {
+  const double start = SteadyClock().Now();
+  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                   OpenCheckpoint(config, path));
+  LoadedModel loaded;
+  ASSIGN_OR_RETURN(loaded.generation,
+                   ResolveGeneration(config.generation, checkpoint->generation_config()));
+
+  std::error_code error;
+  std::string text_dir = path;
+  if (!fs::is_directory(path, error)) text_dir = fs::path(path).parent_path();
+  const model::GgufTokenizerData* gguf = checkpoint->gguf_tokenizer();
+  if (!config.tokenizer.empty()) {
+    HubOptions hub = config.hub;
+    hub.revision = config.tokenizer_revision;
+    ASSIGN_OR_RETURN(text_dir, ResolveModel(config.tokenizer, hub, environ));
+    gguf = nullptr;
+  }
+
+  auto weights = std::async(std::launch::async,
+                            [&] { return LoadWeights(*checkpoint, config, environment); });
+  auto tokenizer = LoadTokenizer(text_dir, gguf);
+  auto chat_template = LoadTemplate(config, text_dir, gguf);
+  auto model = weights.get();
+  if (!model) return Unexpected(std::move(model).error());
+  if (!tokenizer) return Unexpected(std::move(tokenizer).error());
+  if (!chat_template) return Unexpected(std::move(chat_template).error());
+
+  loaded.model = std::move(*model);
+  loaded.tokenizer = std::move(*tokenizer);
+  loaded.chat_template = std::move(*chat_template);
+  loaded.eos_token_ids =
+      EosTokenIds(checkpoint->config(), loaded.generation.eos_token_ids, *loaded.tokenizer);
+  LOG_INFO("Loaded {} ({}) in {:.2f} s: {} of weights, {} in huge pages",
+           checkpoint->config().architecture, path, SteadyClock().Now() - start,
+           HumanBytes(loaded.model->WeightBytes()),
+           HumanBytes(static_cast<int64_t>(platform::HugePageBytesInUse())));
+  return loaded;
+}
+
+}  // namespace tiercel::tools

@@ -1,0 +1,32 @@
+// From a local model to all that the server needs of it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/environment.h"
+#include "model/causal_lm.h"
+#include "model/checkpoint.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+#include "tools/generation_defaults.h"
+#include "tools/options/env_vars.h"
+#include "tools/serve_config.h"
+
+namespace tiercel::tools {
+
+struct LoadedModel {
+  std::unique_ptr<model::CausalLm> model;
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // null: the model has none
+  ResolvedGeneration generation;
+  std::vector<int32_t> eos_token_ids;  // [0] is the primary one
+};
+
+// `path` is a folder or a .gguf file. The weights are packed on the environment's team while
+// tokenizer and template are read.
+Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
+                              const Environ& environ, kernels::Environment* environment);
+
+}  // namespace tiercel::tools

@@ -1,0 +1,58 @@
+#include "tools/progress_bar.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/clock.h"
+
+namespace tiercel::tools {
+namespace {
+
+constexpr double kMinInterval = 0.1;
+constexpr int kBarWidth = 30;
+
+}  // namespace
+
+std::string HumanBytes(int64_t bytes) {
+  if (bytes < 1'000'000) return fmt::format("{:.1f} kB", static_cast<double>(bytes) / 1e3);
+  if (bytes < 1'000'000'000) return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+  return fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
+}
+
+ProgressBar::ProgressBar(std::string label, bool enabled)
+    : label_(std::move(label)),
+      enabled_(enabled && ::isatty(STDERR_FILENO) == 1),
+      start_(SteadyClock().Now()) {}
+
+ProgressBar::~ProgressBar() {
+  if (drawn_) std::fputc('\n', stderr);
+}
+
+void ProgressBar::Update(int64_t done, int64_t total) {
+  if (!enabled_) return;
+  const double now = SteadyClock().Now();
+  const std::lock_guard lock(mutex_);
+  if (done < total && now - last_drawn_ < kMinInterval) return;
+  last_drawn_ = now;
+  Draw(done, total, now);
+}
+
+void ProgressBar::Draw(int64_t done, int64_t total, double now) {
+  const double share =
+      total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
+  const int filled = static_cast<int>(share * kBarWidth);
+  std::string bar(static_cast<size_t>(filled), '=');
+  bar.resize(kBarWidth, ' ');
+  const double rate = static_cast<double>(done) / std::max(now - start_, 1e-3);
+  const std::string line =
+      fmt::format("\r{}: {:3.0f}% [{}] {} of {}, {}/s\x1b[K", label_, share * 100, bar,
+                  HumanBytes(done), HumanBytes(total), HumanBytes(static_cast<int64_t>(rate)));
+  std::fputs(line.c_str(), stderr);
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+}  // namespace tiercel::tools

@@ -1,0 +1,37 @@
+// ProgressBar: one line on standard error that fills up, on a terminal; silent elsewhere.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+namespace tiercel::tools {
+
+// Bytes done of a total, with the rate. Update may be called from many threads; it draws at most
+// ten times a second. The line is ended by the destructor.
+class ProgressBar {
+ public:
+  // `enabled` false, or a standard error that is no terminal: nothing is drawn.
+  ProgressBar(std::string label, bool enabled);
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  void Update(int64_t done, int64_t total);
+
+ private:
+  void Draw(int64_t done, int64_t total, double now);
+
+  const std::string label_;
+  const bool enabled_;
+  const double start_;
+  std::mutex mutex_;
+  double last_drawn_ = 0;
+  bool drawn_ = false;
+};
+
+// "1.53 GB"
+std::string HumanBytes(int64_t bytes);
+
+}  // namespace tiercel::tools

@@ -1,0 +1,143 @@
+// tiercel serve: parse, take the port, load, run until told to stop.
+#include <csignal>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "kernels/environment.h"
+#include "tools/command.h"
+#include "tools/hub.h"
+#include "tools/model_loading.h"
+#include "tools/serve_config.h"
+#include "tools/signals.h"
+#include "tools/version.h"
+
+namespace tiercel::tools {
+namespace {
+
+constexpr CommandHelp kHelp = {
+    "tiercel serve [model_tag] [options]",
+    "Serves a model over the OpenAI API. Flags, their short forms and their abbreviations are those "
+    "of `vllm serve`.",
+    "positional arguments:\n  model_tag   a folder, a .gguf file, or a hub id such as "
+    "Qwen/Qwen3-0.6B (the default)"};
+
+// The first signal drains, the second ends the process at once; while the model is still loading
+// the first one does.
+class Shutdown {
+ public:
+  explicit Shutdown(double grace_seconds) : grace_seconds_(grace_seconds) {}
+  ~Shutdown() {
+    if (drain_.joinable()) drain_.join();
+  }
+
+  void OnSignal(int signal, int count) {
+    const std::lock_guard lock(mutex_);
+    const char* name = signal == SIGINT ? "SIGINT" : "SIGTERM";
+    if (count > 1 || server_ == nullptr) {
+      LOG_WARNING("{}: {}", name, count > 1 ? "again, aborting" : "stopping while still loading");
+      std::_Exit(count > 1 || signal == SIGINT ? 128 + signal : kExitOk);
+    }
+    LOG_INFO("{}: shutting down, running requests get {} s", name, grace_seconds_);
+    drain_ = std::thread([this] { server_->Shutdown(grace_seconds_); });
+  }
+
+  void SetServer(server::Server* server) {
+    const std::lock_guard lock(mutex_);
+    server_ = server;
+  }
+
+ private:
+  const double grace_seconds_;
+  std::mutex mutex_;
+  server::Server* server_ = nullptr;
+  std::thread drain_;
+};
+
+int Fail(const Status& status) {
+  LOG_ERROR("{}", status.message());
+  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+}
+
+void LogStart(const ServeConfig& config) {
+  LOG_INFO("Tiercel {} ({}), serving {}", TIERCEL_VERSION, TIERCEL_COMPILER, config.model);
+  LOG_INFO("non-default args: {}", config.non_default_args);
+  for (const std::string& warning : config.warnings) LOG_WARNING("{}", warning);
+}
+
+void LogReady(const server::Server& server) {
+  LOG_INFO("Available routes are:");
+  for (const std::string& line : server.RouteLines()) LOG_INFO("{}", line);
+  LOG_INFO("Starting vLLM server on {}", server.url());
+  LOG_INFO("Application startup complete.");
+}
+
+Expected<server::ServingModel> BuildServingModel(ServeConfig* config, const Environ& environ,
+                                                 kernels::Environment* environment,
+                                                 const std::string& path) {
+  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, environment));
+  if (!loaded.generation.description.empty()) {
+    LOG_WARNING(
+        "Default vLLM sampling parameters have been overridden by {}: `{}`. If this is not "
+        "intended, please relaunch vLLM instance with `--generation-config vllm`.",
+        config->generation.source == "auto" ? "the model's `generation_config.json`"
+                                            : "--generation-config",
+        loaded.generation.description);
+  }
+  server::ServingModel serving;
+  serving.root = config->model;
+  serving.vocab_size = loaded.model->vocab_size();
+  serving.tokenizer = loaded.tokenizer;
+  serving.chat_template = loaded.chat_template;
+  serving.sampling_defaults = loaded.generation.defaults;
+  config->engine.eos_token_ids = loaded.eos_token_ids;
+  ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,
+                                                          std::move(loaded.model)));
+  return serving;
+}
+
+int Serve(ServeConfig config, const Environ& environ) {
+  const double start = SteadyClock().Now();
+  Shutdown shutdown(config.shutdown_timeout);
+  const SignalWatcher watcher([&](int signal, int count) { shutdown.OnSignal(signal, count); });
+  auto server = server::Server::Bind(config.server);
+  if (!server) return Fail(server.error());
+  LogStart(config);
+
+  auto path = ResolveModel(config.model, config.hub, environ);
+  if (!path) return Fail(path.error());
+  auto environment = kernels::Environment::Create({});
+  if (!environment) return Fail(environment.error());
+  auto serving = BuildServingModel(&config, environ, environment->get(), *path);
+  if (!serving) return Fail(serving.error());
+  (*server)->SetModel(std::move(*serving));
+  shutdown.SetServer(server->get());
+  LogReady(**server);
+  LOG_INFO("Ready after {:.2f} s", SteadyClock().Now() - start);
+
+  const Status status = (*server)->Run();
+  if (!status.ok()) return Fail(status);
+  LOG_INFO("Stopped");
+  return kExitOk;
+}
+
+}  // namespace
+
+int RunServe(const std::vector<std::string>& words) {
+  auto options = ParseOptions(ServeOptionTable(), words, 1);
+  if (!options) return UsageError(kHelp, "tiercel serve", options.error().message());
+  if (options->help_wanted()) {
+    std::fputs(RenderHelp(ServeOptionTable(), kHelp, options->help_topic()).c_str(), stdout);
+    return kExitOk;
+  }
+  const Environ environ = ReadEnviron();
+  auto config = MakeServeConfig(*options, environ);
+  if (!config) return UsageError(kHelp, "tiercel serve", config.error().message());
+  if (!config->log_level.empty()) ::setenv("VLLM_LOGGING_LEVEL", config->log_level.c_str(), 1);
+  InitLogging();
+  return Serve(std::move(*config), environ);
+}
+
+}  // namespace tiercel::tools

@@ -1,0 +1,403 @@
+#include "tools/serve_config.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "tools/json_configs.h"
+#include "tools/options/human_int.h"
+#include "tools/options/json_value.h"
+#include "tools/version.h"
+
+namespace tiercel::tools {
+namespace {
+
+constexpr std::string_view kToolParsers[] = {"hermes", "qwen3_coder", "qwen3_json", "qwen3_xml"};
+constexpr std::string_view kReasoningParsers[] = {"deepseek_r1", "qwen3"};
+
+template <typename List>
+std::string Join(const List& list) {
+  std::string text;
+  for (const auto& item : list) text += fmt::format("{}{}", text.empty() ? "" : ", ", item);
+  return text;
+}
+
+std::string PythonName(std::string_view name) {
+  std::string text(name);
+  std::replace(text.begin(), text.end(), '-', '_');
+  return text;
+}
+
+// Flags that are understood and not offered are refused, those without effect are named once.
+Status CheckEffects(const ParsedOptions& options, ServeConfig* config) {
+  for (const OptionSpec* spec : options.NonDefault()) {
+    if (spec->effect == Effect::kLater) {
+      return InvalidArgument("argument {}: not offered: {}", spec->Display(), spec->help);
+    }
+    if (spec->effect == Effect::kNone) {
+      config->warnings.push_back(
+          fmt::format("--{} has no effect here: {}", spec->name(), spec->help));
+    }
+  }
+  return OkStatus();
+}
+
+Status CheckEnvironment(const ParsedOptions& options, const Environ& environ,
+                        ServeConfig* config) {
+  EnvReport report = CheckEnviron(environ);
+  if (!report.unknown.empty() && options.On("fail-on-environ-validation")) {
+    return InvalidArgument("Unknown vLLM environment variable detected: {}",
+                           Join(report.unknown));
+  }
+  for (const std::string& name : report.unknown) {
+    config->warnings.push_back("Unknown vLLM environment variable detected: " + name);
+  }
+  config->warnings.insert(config->warnings.end(), report.notices.begin(), report.notices.end());
+  return OkStatus();
+}
+
+template <size_t n>
+Status CheckParser(const ParsedOptions& options, std::string_view flag, std::string_view kind,
+                   const std::string_view (&known)[n]) {
+  const std::string value = options.String(flag);
+  if (value.empty() || std::find(std::begin(known), std::end(known), value) != std::end(known)) {
+    return OkStatus();
+  }
+  return InvalidArgument("invalid {} parser: {} (chose from {{ {} }})", kind, value, Join(known));
+}
+
+// Rules between flags, with vLLM's messages.
+Status CheckCombinations(const ParsedOptions& options) {
+  RETURN_IF_ERROR(CheckParser(options, "tool-call-parser", "tool call", kToolParsers));
+  RETURN_IF_ERROR(CheckParser(options, "reasoning-parser", "reasoning", kReasoningParsers));
+  if (options.On("enable-auto-tool-choice") && options.String("tool-call-parser").empty()) {
+    return InvalidArgument("Error: --enable-auto-tool-choice requires --tool-call-parser");
+  }
+  if (options.On("enable-log-outputs") && !options.On("enable-log-requests")) {
+    return InvalidArgument("Error: --enable-log-outputs requires --enable-log-requests");
+  }
+  if (options.String("ssl-certfile").empty() != options.String("ssl-keyfile").empty()) {
+    return InvalidArgument("--ssl-certfile and --ssl-keyfile must be given together");
+  }
+  for (const char* flag : {"runner", "convert"}) {
+    const std::string value = options.String(flag);
+    if (value == "auto" || value == "generate" || value == "none") continue;
+    return InvalidArgument("argument --{}: '{}' is not offered: only generation is", flag, value);
+  }
+  const std::string kv_dtype = options.String("kv-cache-dtype");
+  if (kv_dtype != "auto" && kv_dtype != "bfloat16") {
+    return InvalidArgument("argument --kv-cache-dtype: '{}' is not offered: auto or bfloat16 are",
+                           kv_dtype);
+  }
+  return OkStatus();
+}
+
+Status FillModel(const ParsedOptions& options, ServeConfig* config) {
+  config->model = options.positional().empty() ? options.String("model") : options.positional()[0];
+  if (options.positional().empty() && options.Given("model") && !options.Given("config")) {
+    config->warnings.push_back(
+        "With `serve`, give the model as the positional argument: --model may be removed");
+  } else if (!options.positional().empty() && options.Given("model")) {
+    config->warnings.push_back(
+        fmt::format("--model {} gives way to the positional argument {}",
+                    options.String("model"), config->model));
+  }
+  if (config->model.empty()) return InvalidArgument("the model's path or hub id is empty");
+  config->tokenizer = options.String("tokenizer");
+  config->hub.revision = options.String("revision");
+  config->hub.token = options.String("hf-token");
+  config->hub.download_dir = options.String("download-dir");
+  config->tokenizer_revision = options.String("tokenizer-revision");
+  config->hf_overrides = options.Given("hf-overrides") ? options.String("hf-overrides") : "";
+  config->progress_bar = options.On("use-tqdm-on-load");
+  config->chat_template = options.String("chat-template");
+  config->generation = {options.String("generation-config"),
+                        options.String("override-generation-config")};
+
+  const std::string format = options.String("load-format");
+  if (format == "dummy") {
+    config->load_format = LoadFormat::kDummy;
+  } else if (format == "safetensors") {
+    config->load_format = LoadFormat::kSafetensors;
+  } else if (format == "gguf") {
+    config->load_format = LoadFormat::kGguf;
+  } else if (format != "auto" && format != "hf") {
+    return InvalidArgument(
+        "argument --load-format: '{}' is not offered: auto, hf, safetensors, gguf and dummy are",
+        format);
+  }
+  const std::string dtype = options.String("dtype");
+  if (dtype != "auto" && dtype != "bfloat16") {
+    config->warnings.push_back("--dtype " + dtype + ": computing in bfloat16");
+  }
+  return OkStatus();
+}
+
+// --rope-scaling and --rope-theta of older versions are overrides of config.json today.
+Status MergeOldRopeFlags(const ParsedOptions& options, ServeConfig* config) {
+  std::string overrides = config->hf_overrides.empty() ? "{}" : config->hf_overrides;
+  for (const auto& [flag, key] : {std::pair{"rope-scaling", "rope_scaling"},
+                                  std::pair{"rope-theta", "rope_theta"}}) {
+    if (!options.Given(flag)) continue;
+    ASSIGN_OR_RETURN(overrides, SetJsonPath(overrides, key, options.String(flag), false));
+    config->warnings.push_back(
+        fmt::format("--{} is an old form of --hf-overrides '{{\"{}\": …}}'", flag, key));
+    config->hf_overrides = overrides;
+  }
+  return OkStatus();
+}
+
+// A bound that argparse does not check; every size is checked again where it is used.
+Status CheckAtLeast(const ParsedOptions& options, std::string_view flag, int64_t smallest) {
+  if (!options.Given(flag) || options.Int(flag) >= smallest) return OkStatus();
+  return InvalidArgument("argument --{}: found {}, expected at least {}", flag,
+                         options.Int(flag), smallest);
+}
+
+Status FillKvCache(const ParsedOptions& options, const Environ& environ,
+                   engine::EngineOptions* engine) {
+  engine->gpu_memory_utilization = options.Float("gpu-memory-utilization");
+  if (!(engine->gpu_memory_utilization > 0 && engine->gpu_memory_utilization <= 1)) {
+    return InvalidArgument("argument --gpu-memory-utilization: found {}, expected (0, 1]",
+                           options.String("gpu-memory-utilization"));
+  }
+  const std::string space = EnvValue(environ, "VLLM_CPU_KVCACHE_SPACE");
+  if (options.Given("kv-cache-memory-bytes")) {
+    engine->kv_cache_memory_bytes = options.Int("kv-cache-memory-bytes");
+  } else if (!space.empty()) {
+    const auto gib = ParseFloat(space);
+    if (!gib || *gib < 0 || *gib > 1e6) {
+      return InvalidArgument("VLLM_CPU_KVCACHE_SPACE: found '{}', expected a number of GiB", space);
+    }
+    // 0 is vLLM's word for "not set".
+    if (*gib > 0) engine->kv_cache_memory_bytes = static_cast<int64_t>(*gib * (1 << 30));
+  }
+  if (options.Given("num-gpu-blocks-override")) {
+    engine->num_gpu_blocks_override = options.Int("num-gpu-blocks-override");
+  }
+  return OkStatus();
+}
+
+Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
+  for (const char* flag :
+       {"max-num-batched-tokens", "max-num-seqs", "block-size", "kv-cache-memory-bytes",
+        "num-gpu-blocks-override", "stream-interval", "tensor-parallel-size",
+        "pipeline-parallel-size", "data-parallel-size"}) {
+    RETURN_IF_ERROR(CheckAtLeast(options, flag, 1));
+  }
+  for (const char* flag : {"long-prefill-token-threshold", "max-num-queued-reqs",
+                           "max-num-queued-tokens", "seed"}) {
+    RETURN_IF_ERROR(CheckAtLeast(options, flag, 0));
+  }
+  engine::EngineOptions& engine = config->engine;
+  if (options.Given("max-model-len")) {
+    config->fit_max_model_len = options.Int("max-model-len") == -1;
+    if (!config->fit_max_model_len) RETURN_IF_ERROR(CheckAtLeast(options, "max-model-len", 2));
+    engine.max_model_len = config->fit_max_model_len ? 0 : options.Int("max-model-len");
+  }
+  engine.allow_long_max_model_len = EnvIsOn(environ, "VLLM_ALLOW_LONG_MAX_MODEL_LEN");
+  const int scale = options.String("performance-mode") == "throughput" ? 2 : 0;
+  engine.max_num_batched_tokens = options.Given("max-num-batched-tokens")
+                                      ? options.Int("max-num-batched-tokens")
+                                      : 2048 * scale;
+  engine.max_num_seqs =
+      options.Given("max-num-seqs") ? options.Int("max-num-seqs") : 128 * scale;
+  if (options.Int("block-size") > 65536) {
+    return InvalidArgument("argument --block-size: found {}, expected at most 65536",
+                           options.Int("block-size"));
+  }
+  engine.block_size = static_cast<int>(options.Int("block-size"));
+  RETURN_IF_ERROR(FillKvCache(options, environ, &engine));
+  engine.enable_prefix_caching = options.On("enable-prefix-caching");
+  engine.enable_chunked_prefill = options.On("enable-chunked-prefill");
+  engine.long_prefill_token_threshold = options.Int("long-prefill-token-threshold");
+  engine.scheduling_policy = options.String("scheduling-policy") == "priority"
+                                 ? engine::SchedulingPolicy::kPriority
+                                 : engine::SchedulingPolicy::kFcfs;
+  engine.async_scheduling = options.On("async-scheduling");
+  engine.max_num_queued_reqs = options.Int("max-num-queued-reqs");
+  engine.max_num_queued_tokens = options.Int("max-num-queued-tokens");
+  const std::string mode = options.String("logprobs-mode");
+  engine.logprobs_mode = mode == "raw_logits"           ? engine::LogprobsMode::kRawLogits
+                         : mode == "processed_logprobs" ? engine::LogprobsMode::kProcessedLogprobs
+                         : mode == "processed_logits"   ? engine::LogprobsMode::kProcessedLogits
+                                                        : engine::LogprobsMode::kRawLogprobs;
+  engine.seed = static_cast<uint64_t>(options.Int("seed"));
+  if (options.On("disable-log-stats")) engine.log_stats_interval = 0;
+  return OkStatus();
+}
+
+Status FillGraph(const ParsedOptions& options, ServeConfig* config) {
+  ASSIGN_OR_RETURN(config->load.graph, ReadCompilationConfig(options.String("compilation-config"),
+                                                             &config->warnings));
+  RETURN_IF_ERROR(CheckAdditionalConfig(options.String("additional-config"), &config->warnings));
+  model::GraphOptions& graph = config->load.graph;
+  if (options.Given("cudagraph-capture-sizes")) {
+    graph.capture_sizes.emplace();
+    for (const std::string& text : options.Strings("cudagraph-capture-sizes")) {
+      ASSIGN_OR_RETURN(const int64_t size, ParseInt(text));
+      if (size < 1) {
+        return InvalidArgument(
+            "argument --cudagraph-capture-sizes: found {}, expected integers of at least 1", size);
+      }
+      graph.capture_sizes->push_back(size);
+    }
+  }
+  if (options.Given("max-cudagraph-capture-size")) {
+    RETURN_IF_ERROR(CheckAtLeast(options, "max-cudagraph-capture-size", 1));
+    graph.max_capture_size = options.Int("max-cudagraph-capture-size");
+  }
+  if (options.On("enforce-eager")) graph.mode = model::GraphMode::kNone;
+  return OkStatus();
+}
+
+// A number that identifies the configuration, for system_fingerprint.
+std::string ShortHash(std::string_view text) {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return fmt::format("{:08x}", hash);
+}
+
+std::string Fingerprint(const ParsedOptions& options, const std::string& arguments) {
+  const std::string mode = options.String("fingerprint-mode");
+  if (mode == "none") return "";
+  if (mode == "custom") return options.String("fingerprint-value");
+  if (mode == "hash") return ShortHash(arguments);
+  return "tiercel-" TIERCEL_VERSION "-" + ShortHash(arguments);
+}
+
+Status FillApi(const ParsedOptions& options, const Environ& environ, api::ApiOptions* api) {
+  RETURN_IF_ERROR(CheckAtLeast(options, "max-logprobs", -1));
+  api->max_logprobs = static_cast<int>(std::min<int64_t>(options.Int("max-logprobs"), 1 << 20));
+  api->response_role = options.String("response-role");
+  api->return_tokens_as_token_ids = options.On("return-tokens-as-token-ids");
+  api->enable_prompt_tokens_details = options.On("enable-prompt-tokens-details");
+  api->enable_force_include_usage = options.On("enable-force-include-usage");
+  api->stream_interval =
+      static_cast<int>(std::min<int64_t>(options.Int("stream-interval"), 1 << 20));
+  api->trust_request_chat_template = options.On("trust-request-chat-template");
+  api->exclude_tools_when_tool_choice_none = options.On("exclude-tools-when-tool-choice-none");
+  if (options.Given("default-chat-template-kwargs")) {
+    api->default_chat_template_kwargs = options.String("default-chat-template-kwargs");
+  }
+  api->priority_scheduling = options.String("scheduling-policy") == "priority";
+  const std::pair<const char*, int*> limits[] = {
+      {"VLLM_MAX_N_SEQUENCES", &api->max_n},
+      {"VLLM_MAX_COMPLETION_PROMPTS", &api->max_completion_prompts},
+      {"VLLM_MAX_STOP_STRINGS", &api->max_stop_strings}};
+  for (const auto& [name, limit] : limits) {
+    const std::string text = EnvValue(environ, name);
+    if (text.empty()) continue;
+    const auto value = ParseInt(text);
+    if (!value || *value < 1 || *value > 1 << 20) {
+      return InvalidArgument("{}: found '{}', expected an integer of at least 1", name, text);
+    }
+    *limit = static_cast<int>(*value);
+  }
+  return OkStatus();
+}
+
+std::vector<std::string> SplitCommas(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    if (end > begin) parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+Status FillServer(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
+  server::ServerOptions& server = config->server;
+  if (const int64_t port = options.Int("port"); port < 0 || port > 65535) {
+    return InvalidArgument("argument --port: found {}, expected 0 … 65535", port);
+  }
+  server.host = options.String("host");
+  server.port = static_cast<int>(options.Int("port"));
+  server.uds = options.String("uds");
+  server.served_model_names = options.Given("served-model-name")
+                                  ? options.Strings("served-model-name")
+                                  : std::vector<std::string>{config->model};
+  server.api_keys = options.Strings("api-key");
+  if (const std::string key = EnvValue(environ, "VLLM_API_KEY");
+      server.api_keys.empty() && !key.empty()) {
+    server.api_keys = {key};
+  }
+  server.root_path = options.String("root-path");
+  server.allowed_origins = options.Strings("allowed-origins");
+  server.allowed_methods = options.Strings("allowed-methods");
+  server.allowed_headers = options.Strings("allowed-headers");
+  server.allow_credentials = options.On("allow-credentials");
+  server.ssl_certfile = options.String("ssl-certfile");
+  server.ssl_keyfile = options.String("ssl-keyfile");
+  server.ssl_ca_certs = options.String("ssl-ca-certs");
+  server.ssl_ciphers = options.String("ssl-ciphers");
+  server.ssl_cert_reqs = static_cast<int>(options.Int("ssl-cert-reqs"));
+  RETURN_IF_ERROR(CheckAtLeast(options, "h11-max-header-count", 1));
+  server.max_header_count =
+      static_cast<int>(std::min<int64_t>(options.Int("h11-max-header-count"), 1 << 16));
+  server.sse_keep_alive_interval_s = std::max(0.0, options.Float("sse-keep-alive-interval"));
+
+  const std::string level = options.String("uvicorn-log-level");
+  server.access_log = !options.On("disable-uvicorn-access-log") &&
+                      (level == "info" || level == "debug" || level == "trace");
+  server.access_log_excluded_paths =
+      SplitCommas(options.String("disable-access-log-for-endpoints"));
+  server.log_requests = options.On("enable-log-requests");
+  if (options.Given("max-log-len")) {
+    server.max_log_len =
+        static_cast<int>(std::clamp<int64_t>(options.Int("max-log-len"), 0, 1 << 30));
+  }
+  server.log_stats = !options.On("disable-log-stats");
+  server.enable_request_id_headers = options.On("enable-request-id-headers");
+  server.enable_server_load_tracking = options.On("enable-server-load-tracking");
+  server.dev_mode = EnvIsOn(environ, "VLLM_SERVER_DEV_MODE");
+  server.version = TIERCEL_VERSION;
+  server.fingerprint = Fingerprint(options, config->non_default_args);
+  server.server_info_json =
+      fmt::format("{{\"vllm_config\":{}}}", JsonQuote(config->non_default_args));
+  server.cache_config_labels = {
+      {"gpu_memory_utilization", options.String("gpu-memory-utilization")},
+      {"cache_dtype", options.String("kv-cache-dtype")},
+      {"enable_prefix_caching", options.String("enable-prefix-caching")},
+      {"prefix_caching_hash_algo", options.String("prefix-caching-hash-algo")}};
+  return FillApi(options, environ, &server.api);
+}
+
+// {'model': '…', 'port': 8113}; keys are not shown.
+std::string DescribeArguments(const ParsedOptions& options) {
+  std::string text;
+  if (!options.positional().empty()) {
+    text += fmt::format("'model_tag': '{}'", options.positional()[0]);
+  }
+  for (const OptionSpec* spec : options.NonDefault()) {
+    const bool secret = spec->name() == "api-key" || spec->name() == "hf-token";
+    text += fmt::format("{}'{}': {}", text.empty() ? "" : ", ", PythonName(spec->name()),
+                        secret ? "'***'" : options.Repr(*spec));
+  }
+  return "{" + text + "}";
+}
+
+}  // namespace
+
+Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Environ& environ) {
+  ServeConfig config;
+  config.warnings = options.warnings();
+  config.non_default_args = DescribeArguments(options);
+  config.log_level = options.String("log-level");
+  RETURN_IF_ERROR(CheckCombinations(options));
+  RETURN_IF_ERROR(CheckEffects(options, &config));
+  RETURN_IF_ERROR(CheckEnvironment(options, environ, &config));
+  RETURN_IF_ERROR(FillModel(options, &config));
+  RETURN_IF_ERROR(MergeOldRopeFlags(options, &config));
+  RETURN_IF_ERROR(FillEngine(options, environ, &config));
+  RETURN_IF_ERROR(FillGraph(options, &config));
+  RETURN_IF_ERROR(FillServer(options, environ, &config));
+  config.shutdown_timeout = options.Float("shutdown-timeout");
+  if (config.shutdown_timeout < 0) {
+    return Unexpected(InvalidArgument("argument --shutdown-timeout: found {}, expected at least 0",
+                                      options.String("shutdown-timeout")));
+  }
+  return config;
+}
+
+}  // namespace tiercel::tools

@@ -1,0 +1,57 @@
+// ServeConfig: what `tiercel serve` was asked to do, typed. The one place that maps flags and
+// variables to the options of the layers below.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/engine.h"
+#include "model/load_model.h"
+#include "server/server.h"
+#include "tools/options/env_vars.h"
+#include "tools/options/option_parser.h"
+
+namespace tiercel::tools {
+
+struct HubOptions {
+  std::string revision;      // empty: main
+  std::string token;         // --hf-token; empty: HF_TOKEN or the token file
+  std::string download_dir;  // empty: the hub's own cache
+};
+
+enum class LoadFormat { kAuto, kSafetensors, kGguf, kDummy };
+
+// Where sampling defaults come from: --generation-config and --override-generation-config.
+struct GenerationDefaults {
+  std::string source = "auto";  // auto, vllm, or a folder
+  std::string override_json = "{}";
+};
+
+struct ServeConfig {
+  std::string model;      // as given: a folder, a .gguf file, or a hub id
+  std::string tokenizer;  // empty: the model's
+  HubOptions hub;
+  std::string tokenizer_revision;
+  std::string hf_overrides;  // JSON object, or empty
+  LoadFormat load_format = LoadFormat::kAuto;
+  bool progress_bar = true;
+  std::string chat_template;  // a file or the text; empty: the model's
+  GenerationDefaults generation;
+  bool fit_max_model_len = false;  // --max-model-len auto
+
+  engine::EngineOptions engine;
+  model::LoadOptions load;
+  server::ServerOptions server;
+  double shutdown_timeout = 0;
+
+  std::string log_level;               // empty: VLLM_LOGGING_LEVEL
+  std::string non_default_args;        // "{'port': 8113, …}", for the log
+  std::vector<std::string> warnings;   // to be logged once, in this order
+};
+
+// The user's fault is kInvalidArgument and names the flag.
+Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Environ& environ);
+
+}  // namespace tiercel::tools
