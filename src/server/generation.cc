@@ -37,8 +37,8 @@ void Generation::PrepareAndSubmit() {
   const std::string& body = exchange_->request().body;
   api::Result<api::PreparedRequest> prepared =
       kind_ == GenerationKind::kChat
-          ? api::PrepareChat(body, request_id_, model_->info, context_.options.api)
-          : api::PrepareCompletion(body, request_id_, model_->info, context_.options.api);
+          ? api::PrepareChat(body, request_id_, model_->info, model_->api)
+          : api::PrepareCompletion(body, request_id_, model_->info, model_->api);
   if (!prepared) {
     exchange_->Post([self = shared_from_this(), error = prepared.error()] { self->Fail(error); });
     return;

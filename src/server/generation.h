@@ -22,6 +22,7 @@ namespace tiercel::server {
 struct LoadedModel {
   std::unique_ptr<engine::Engine> engine;
   api::ModelInfo info;
+  api::ApiOptions api;  // the server's, with this model's sampling defaults
 };
 
 enum class GenerationKind { kChat, kCompletion };

@@ -78,7 +78,11 @@ class ServerImpl final : public Server {
                                .count();
     loaded->info.tokenizer = std::move(model.tokenizer);
     loaded->info.chat_template = std::move(model.chat_template);
+    loaded->api = options_.api;
+    loaded->api.sampling_defaults = std::move(model.sampling_defaults);
     loaded->engine->SetStepHook([board = board_.get()] { board->Deliver(); });
+    // No request reads the defaults before it has seen the model, under the same lock.
+    options_.api.sampling_defaults = model.sampling_defaults;
     std::lock_guard lock(mutex_);
     model_ = std::move(loaded);
   }
@@ -271,8 +275,8 @@ class ServerImpl final : public Server {
         false);
     Add("/metrics", {{"GET", [this](const Call& call) { Metrics(call); }}}, false);
     Add("/tokenize", {{"POST", [this](const Call& call) {
-                         AnswerFromPool(call, [this](const std::string& body, const auto& model) {
-                           return api::TokenizeBody(body, model.info, options_.api);
+                         AnswerFromPool(call, [](const std::string& body, const auto& model) {
+                           return api::TokenizeBody(body, model.info, model.api);
                          });
                        }}});
     Add("/detokenize", {{"POST", [this](const Call& call) {

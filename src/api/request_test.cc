@@ -1,0 +1,258 @@
+// Bodies and the exact errors that they give, and what good bodies become.
+#include "api/request.h"
+
+#include <gtest/gtest.h>
+
+#include "api/prepare.h"
+#include "api/test_support.h"
+
+namespace tiercel::api {
+namespace {
+
+struct Case {
+  const char* body;
+  int status;
+  const char* message;  // the exact text
+  const char* param;    // null: none
+};
+
+class Requests : public testing::Test {
+ protected:
+  void ExpectErrors(bool chat, std::initializer_list<Case> cases) {
+    for (const Case& c : cases) {
+      const auto result = chat ? PrepareChat(c.body, "", model_, options_)
+                               : PrepareCompletion(c.body, "", model_, options_);
+      ASSERT_FALSE(result) << c.body;
+      EXPECT_EQ(result.error().http_status, c.status) << c.body;
+      EXPECT_EQ(result.error().message, c.message) << c.body;
+      EXPECT_EQ(result.error().param.value_or("(none)"), c.param ? c.param : "(none)") << c.body;
+    }
+  }
+
+  PreparedRequest Completion(std::string_view body) {
+    auto result = PrepareCompletion(body, "", model_, options_);
+    EXPECT_TRUE(result) << body << ": " << result.error().message;
+    return std::move(*result);
+  }
+  PreparedRequest Chat(std::string_view body) {
+    auto result = PrepareChat(body, "", model_, options_);
+    EXPECT_TRUE(result) << body << ": " << result.error().message;
+    return std::move(*result);
+  }
+  std::string Prompt(const PreparedRequest& request, size_t i = 0) {
+    return model_.tokenizer->Decode(request.requests.at(i).prompt, false);
+  }
+
+  ModelInfo model_ = TestModel();
+  ApiOptions options_;
+};
+
+#define MESSAGES R"("messages":[{"role":"user","content":"hi"}])"
+
+TEST_F(Requests, CompletionErrors) {
+  ExpectErrors(false, {
+    {R"({})", 400, "Either prompt or prompt_embeds must be provided and non-empty.", "prompt"},
+    {R"({"prompt":""})", 400, "Either prompt or prompt_embeds must be provided and non-empty.", "prompt"},
+    {R"({"prompt":[]})", 400, "Either prompt or prompt_embeds must be provided and non-empty.", "prompt"},
+    {R"({"prompt":[[]]})", 400, "Either prompt or prompt_embeds must be provided and non-empty.", "prompt"},
+    {R"({"prompt":[""]})", 400, "Either prompt or prompt_embeds must be provided and non-empty.", "prompt"},
+    {R"({"prompt":[-1]})", 400, "Token id -1 is out of vocabulary (parameter=prompt, value=-1)", "prompt"},
+    {R"({"prompt":[258]})", 400, "Token id 258 is out of vocabulary (parameter=prompt, value=258)", "prompt"},
+    {R"({"prompt":"a","model":"other"})", 404, "The model `other` does not exist.", "model"},
+    {R"({"prompt":"a","temperature":3})", 400,
+     "temperature must be in [0, 2], got 3.0. (parameter=temperature, value=3)", "temperature"},
+    {R"({"prompt":"a","n":0})", 400, "n must be at least 1, got 0. (parameter=n, value=0)", "n"},
+    {R"({"prompt":"a","top_k":-2})", 400,
+     "top_k must be 0 (disable), or at least 1, got -2. (parameter=top_k, value=-2)", "top_k"},
+    {R"({"prompt":"a","max_tokens":0})", 400,
+     "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)", "max_tokens"},
+    {R"({"prompt":"a","max_tokens":129})", 400,
+     "max_tokens=129 cannot be greater than max_model_len=128. Please request fewer output tokens."
+     " (parameter=max_tokens, value=129)", "max_tokens"},
+    {R"({"prompt":"a","logprobs":-5})", 400,
+     "`logprobs` must be a positive value or -1. (parameter=logprobs, value=-5)", "logprobs"},
+    {R"({"prompt":"a","prompt_logprobs":-2})", 400,
+     "`prompt_logprobs` must be a positive value or -1. (parameter=prompt_logprobs, value=-2)",
+     "prompt_logprobs"},
+    {R"({"prompt":"a","prompt_logprobs":1,"stream":true})", 400,
+     "`prompt_logprobs` are not available when `stream=True`. (parameter=prompt_logprobs, value=1)",
+     "prompt_logprobs"},
+    {R"({"prompt":"a","logprobs":21})", 400,
+     "Requested sample logprobs of 21, which is greater than max allowed: 20"
+     " (parameter=logprobs, value=21)", "logprobs"},
+    {R"({"prompt":"a","stream_options":{"include_usage":true}})", 400,
+     "Stream options can only be defined when `stream=True`.", "stream_options"},
+    {R"({"prompt":"a","stop":["a",""]})", 400, "stop cannot contain an empty string.", "stop"},
+    {R"({"prompt":"a","suffix":"b"})", 400, "suffix is not currently supported", "suffix"},
+    {R"({"prompt":"a","priority":1})", 400,
+     "Got priority 1 but Priority scheduling is not enabled.", "priority"},
+    {R"({"prompt":"a","cache_salt":""})", 400,
+     "Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt"},
+    {R"({"prompt":"a","prompt_embeds":"AAAA"})", 400,
+     "You must set `--enable-prompt-embeds` to input `prompt_embeds`.", "prompt_embeds"},
+    {R"({"prompt":"a","use_beam_search":true})", 501,
+     "Beam search is not supported by this server.", "use_beam_search"},
+    {R"({"prompt":"a","response_format":{"type":"json_object"}})", 501,
+     "response_format of type 'json_object' is not supported by this server.", "response_format"},
+    {R"({"prompt":"a","structured_outputs":{"regex":"a"}})", 501,
+     "`structured_outputs` is not supported by this server.", "structured_outputs"},
+    {R"({"prompt":"a","max_tokens":"many","top_p":[]})", 400,
+     "2 validation errors:\n"
+     "  {'type': 'float_type', 'loc': ('body', 'top_p'), 'msg': 'Input should be a valid number',"
+     " 'input': []}\n"
+     "  {'type': 'int_type', 'loc': ('body', 'max_tokens'), 'msg': 'Input should be a valid"
+     " integer', 'input': \"many\"}", "top_p"},
+  });
+}
+
+TEST_F(Requests, ChatErrors) {
+  ExpectErrors(true, {
+    {R"({})", 400,
+     "1 validation error:\n  {'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field "
+     "required'}", "messages"},
+    {R"({"messages":[]})", 400,
+     "`messages` must not be an empty array. (parameter=messages, value=[])", "messages"},
+    {R"({"messages":[{"content":"x"}]})", 400,
+     "1 validation error:\n  {'type': 'missing', 'loc': ('body', 'messages', 0, 'role'), 'msg': "
+     "'Field required'}", "messages.0.role"},
+    {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}]})",
+     400, "Content part of type 'image_url' is not supported: the model is text only.", "messages"},
+    {"{" MESSAGES R"(,"top_logprobs":2})", 400,
+     "when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs"},
+    {"{" MESSAGES R"(,"tools":[]})", 400,
+     "`tools` must not be an empty array. Either provide at least one tool or omit the field "
+     "entirely. (parameter=tools, value=[])", "tools"},
+    {"{" MESSAGES R"(,"tool_choice":"required"})", 400,
+     "When using `tool_choice`, `tools` must be set.", "tool_choice"},
+    {"{" MESSAGES R"(,"tools":[{"type":"function","function":{"name":"f"}}]})", 400,
+     "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+     "tool_choice"},
+    {"{" MESSAGES R"(,"continue_final_message":true,"add_generation_prompt":true})", 400,
+     "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+     "continue_final_message"},
+    {"{" MESSAGES R"(,"chat_template":"x"})", 400,
+     "Chat template is passed with request, but --trust-request-chat-template is not set. "
+     "Refused request with untrusted chat template.", "chat_template"},
+    {R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]}]})",
+     400,
+     "Invalid JSON in tool_calls arguments: JSON decode error at byte 2: parse error at line 1, "
+     "column 2: syntax error while parsing object key - unexpected end of input; expected string "
+     "literal", "messages"},
+  });
+}
+
+TEST_F(Requests, BrokenBodies) {
+  for (const char* body : {"", "{", "[]", "5", "null", R"({"messages":5})", R"({"messages":[5]})",
+                           R"({"messages":[{"role":5}]})", R"({"prompt":{}})", R"({"prompt":5})"}) {
+    const auto chat = PrepareChat(body, "", model_, options_);
+    ASSERT_FALSE(chat) << body;
+    EXPECT_EQ(chat.error().http_status, 400) << body;
+    const auto completion = PrepareCompletion(body, "", model_, options_);
+    ASSERT_FALSE(completion) << body;
+    EXPECT_EQ(completion.error().http_status, 400) << body;
+  }
+}
+
+TEST_F(Requests, EveryIntegerFieldSurvivesEveryValue) {
+  for (const char* field : {"n", "max_tokens", "min_tokens", "seed", "top_k", "logprobs",
+                            "prompt_logprobs", "truncate_prompt_tokens", "priority",
+                            "stream_interval", "top_logprobs", "temperature", "top_p"}) {
+    for (const char* value : {"-1", "0", "2147483648", "9223372036854775807",
+                              "18446744073709551616", "1e308", "\"NaN\"", "\"5\"", "true", "[]",
+                              "{}", "null"}) {
+      const std::string body = fmt::format(R"({{"prompt":"a",{},"{}":{}}})", MESSAGES, field, value);
+      for (const bool chat : {false, true}) {
+        const auto result = chat ? PrepareChat(body, "", model_, options_)
+                                 : PrepareCompletion(body, "", model_, options_);
+        if (!result) {
+          EXPECT_EQ(result.error().http_status, 400) << body;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Requests, ContextOverflow) {
+  const auto at = [&](size_t length) {
+    return PrepareCompletion(fmt::format(R"({{"prompt":"{}"}})", std::string(length, 'a')), "",
+                             model_, options_);
+  };
+  EXPECT_TRUE(at(127));
+  EXPECT_EQ(at(127)->requests[0].params.max_tokens, 1);  // clamped to the room
+  EXPECT_NE(at(128).error().message.find("maximum context length is 128 tokens"),
+            std::string::npos);
+  EXPECT_EQ(at(200).error().message,
+            "This model's maximum context length is 128 tokens. However, your prompt contains 200 "
+            "input tokens, which exceeds this limit even without any output tokens. Please reduce "
+            "the length of the input prompt. (parameter=input_tokens, value=200)");
+  EXPECT_NE(at(1 << 20).error().message.find("at least"), std::string::npos);
+}
+
+TEST_F(Requests, MaxTokens) {
+  EXPECT_EQ(Completion(R"({"prompt":"a"})").requests[0].params.max_tokens, 16);
+  EXPECT_EQ(Completion(R"({"prompt":"a","max_tokens":null})").requests[0].params.max_tokens, 16);
+  const auto chat = Chat("{" MESSAGES R"(,"max_tokens":null})");
+  EXPECT_EQ(chat.requests[0].params.max_tokens,
+            128 - static_cast<int64_t>(chat.requests[0].prompt.size()));
+  EXPECT_EQ(Chat("{" MESSAGES R"(,"max_tokens":50,"max_completion_tokens":5})")
+                .requests[0].params.max_tokens, 5);
+  options_.sampling_defaults.max_new_tokens = 3;
+  EXPECT_EQ(Chat("{" MESSAGES "}").requests[0].params.max_tokens, 3);
+}
+
+TEST_F(Requests, SamplingDefaultsAreUnderTheRequest) {
+  options_.sampling_defaults.temperature = 0.6f;
+  options_.sampling_defaults.top_k = 20;
+  const auto request = Completion(R"({"prompt":"a","top_k":-1,"seed":-1})");
+  EXPECT_FLOAT_EQ(request.requests[0].params.temperature, 0.6f);
+  EXPECT_EQ(request.requests[0].params.top_k, -1);
+  EXPECT_FALSE(request.requests[0].params.seed.has_value());
+}
+
+TEST_F(Requests, BatchesAndTruncation) {
+  const auto batch = Completion(R"({"prompt":["ab",[99]],"truncate_prompt_tokens":1,"n":2,"echo":true,"x_unknown":1})");
+  const auto ids = Completion(R"({"prompt":[[97,98],[99]],"truncate_prompt_tokens":1})");
+  EXPECT_EQ(Prompt(ids, 0), "b");
+  EXPECT_EQ(Prompt(ids, 1), "c");
+  EXPECT_EQ(Prompt(Completion(
+                R"({"prompt":"abc","truncate_prompt_tokens":2,"truncation_side":"right"})")), "ab");
+  EXPECT_EQ(batch.plan.prompts.size(), 2u);
+}
+
+TEST_F(Requests, MessagesBecomeTemplateInput) {
+  EXPECT_EQ(Prompt(Chat(R"({"messages":[{"role":"developer","content":"s"},{"role":"user","content":[
+      {"type":"text","text":"a"},{"type":"text","text":"b"}]}]})")),
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\na\nb<|im_end|>\n"
+            "<|im_start|>assistant\n");
+  // null, "" and no content are one.
+  std::string first;
+  for (const char* content : {R"("content":null,)", R"("content":"",)", ""}) {
+    const std::string body = fmt::format(
+        R"({{"messages":[{{"role":"assistant",{}"tool_calls":[{{"function":{{"name":"f","arguments":"{{}}"}}}}]}}]}})",
+        content);
+    if (first.empty()) first = Prompt(Chat(body));
+    EXPECT_EQ(Prompt(Chat(body)), first);
+  }
+  EXPECT_EQ(Prompt(Chat(R"({"messages":[{"role":"user","content":"q"},
+      {"role":"assistant","content":"The ans"}],"continue_final_message":true})")),
+            "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nThe ans");
+}
+
+TEST_F(Requests, IdsArePlain) {
+  EXPECT_EQ(PrepareCompletion(R"({"prompt":"a","request_id":"x"})", "hdr", model_, options_)->plan.id,
+            "cmpl-hdr");
+  EXPECT_EQ(Completion(R"({"prompt":"a","request_id":"mine"})").plan.id, "cmpl-mine");
+  EXPECT_EQ(Completion(R"({"prompt":"a","request_id":"a\r\nb"})").plan.id.size(), 5u + 32u);
+  EXPECT_FALSE(IsPlainId(std::string(129, 'a')));
+}
+
+TEST_F(Requests, TokenizeAndBack) {
+  EXPECT_EQ(*TokenizeBody(R"({"prompt":"ab","return_token_strs":true})", model_, options_),
+            R"({"count":2,"max_model_len":128,"tokens":[97,98],"token_strs":["a","b"]})");
+  EXPECT_EQ(*DetokenizeBody(R"({"tokens":[97,98]})", model_), R"({"prompt":"ab"})");
+  EXPECT_EQ(DetokenizeBody(R"({"tokens":[-1]})", model_).error().http_status, 400);
+  EXPECT_EQ(DetokenizeBody(R"({})", model_).error().http_status, 400);
+}
+
+}  // namespace
+}  // namespace tiercel::api

@@ -1,0 +1,294 @@
+#include "api/responder.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "api/json.h"
+#include "api/test_support.h"
+
+namespace tiercel::api {
+namespace {
+
+using engine::FinishReason;
+
+ResponsePlan Plan(bool chat, bool stream) {
+  ResponsePlan plan;
+  plan.is_chat = chat;
+  plan.stream = stream;
+  plan.id = "id";
+  plan.model = "test";
+  plan.role = "assistant";
+  plan.tokenizer = ByteTokenizer();
+  plan.prompts.push_back({3, "", {}});
+  return plan;
+}
+
+// The data of the events, each parsed; [DONE] must be the last one.
+std::vector<Json> Events(const std::string& text) {
+  std::vector<Json> events;
+  bool done = false;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find("\n\n", begin);
+    EXPECT_NE(end, std::string::npos);
+    const std::string data = text.substr(begin + 6, end - begin - 6);
+    EXPECT_FALSE(done);
+    if (data == "[DONE]") {
+      done = true;
+    } else {
+      auto json = ParseJson(data);
+      EXPECT_TRUE(json) << data;
+      events.push_back(std::move(*json));
+    }
+    begin = end + 2;
+  }
+  EXPECT_TRUE(done);
+  return events;
+}
+
+const Json& At(const Json& json, std::initializer_list<const char*> path) {
+  const Json* at = &json;
+  for (const char* key : path) {
+    if (at->array() != nullptr) {
+      at = &at->array()->at(static_cast<size_t>(std::stoi(key)));
+    } else {
+      at = at->Find(key);
+    }
+    EXPECT_NE(at, nullptr) << key;
+  }
+  return *at;
+}
+
+std::string StreamedContent(const std::vector<Json>& events) {
+  std::string text;
+  for (const Json& event : events) {
+    if (At(event, {"choices"}).array()->empty()) continue;
+    const Json* delta = At(event, {"choices", "0"}).Find("delta");
+    const Json* content = delta ? delta->Find("content") : At(event, {"choices", "0"}).Find("text");
+    if (content != nullptr) text += *content->string();
+  }
+  return text;
+}
+
+TEST(Responder, ChatBodyHasEveryField) {
+  Responder responder(Plan(true, false));
+  ScriptedStream stream;
+  stream.Put(Event(Bytes("hi")));
+  stream.Put(Event({kImEnd}, FinishReason::kStop));
+  responder.Consume(0, &stream);
+  ASSERT_TRUE(responder.done());
+  EXPECT_EQ(responder.TakeBody(),
+            R"({"id":"id","object":"chat.completion","created":0,"model":"test","choices":[{"index":0,)"
+            R"("message":{"role":"assistant","content":"hi","refusal":null,"annotations":null,)"
+            R"("audio":null,"function_call":null,"reasoning":null},"logprobs":null,)"
+            R"("finish_reason":"stop","stop_reason":null,"token_ids":null}],"service_tier":null,)"
+            R"("system_fingerprint":null,"usage":{"prompt_tokens":3,"total_tokens":6,)"
+            R"("completion_tokens":3,"prompt_tokens_details":null},"prompt_logprobs":null,)"
+            R"("prompt_token_ids":null,"kv_transfer_params":null})");
+}
+
+TEST(Responder, ChatChunks) {
+  ResponsePlan plan = Plan(true, true);
+  plan.include_usage = true;
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  std::string out;
+  responder.TakeEvents(&out);
+  EXPECT_EQ(out, "");
+  stream.Put(Event(Bytes("h")));
+  responder.Consume(0, &stream);
+  responder.TakeEvents(&out);
+  stream.Put(Event({kImEnd}, FinishReason::kStop));
+  responder.Consume(0, &stream);
+  responder.TakeEvents(&out);
+  const std::string head =
+      R"(data: {"id":"id","object":"chat.completion.chunk","created":0,"model":"test","choices":[)";
+  EXPECT_EQ(out,
+            head + R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,)"
+                   R"("finish_reason":null}],"prompt_token_ids":null})" "\n\n" +
+            head + R"({"index":0,"delta":{"content":"h"},"logprobs":null,"finish_reason":null,)"
+                   R"("token_ids":null}]})" "\n\n" +
+            head + R"({"index":0,"delta":{"content":""},"logprobs":null,"finish_reason":"stop",)"
+                   R"("stop_reason":null,"token_ids":null}]})" "\n\n" +
+            head + R"(],"usage":{"prompt_tokens":3,"total_tokens":5,"completion_tokens":2,)"
+                   R"("prompt_tokens_details":null}})" "\n\ndata: [DONE]\n\n");
+}
+
+// Multi-byte text, cut at every place and in random steps: what is streamed adds up.
+TEST(Responder, StreamingEqualsNotStreaming) {
+  const std::string text = "é客单价🌶 end ZZ tail";
+  std::mt19937 random(1);
+  for (const char* stop : {"", "ZZ", "tail!", "价"}) {
+    for (int round = 0; round < 40; ++round) {
+      for (const bool chat : {true, false}) {
+        ResponsePlan streamed = Plan(chat, true);
+        streamed.logprobs = 1;
+        streamed.return_token_ids = round % 2 == 0;
+        if (*stop != '\0') streamed.detokenizer.stop = {stop};
+        ResponsePlan whole = streamed;
+        whole.stream = false;
+        Responder a(std::move(streamed));
+        Responder b(std::move(whole));
+        ScriptedStream stream_a;
+        ScriptedStream stream_b;
+        std::string events_text;
+        const std::vector<int32_t> ids = Bytes(text);
+        for (size_t i = 0; i < ids.size() && !a.done();) {
+          const size_t count = std::min<size_t>(ids.size() - i, 1 + random() % 4);
+          const auto event =
+              Event({ids.begin() + static_cast<ptrdiff_t>(i), ids.begin() + static_cast<ptrdiff_t>(i + count)},
+                    i + count == ids.size() ? FinishReason::kLength : FinishReason::kNone);
+          stream_a.Put(event);
+          stream_b.Put(event);
+          a.Consume(0, &stream_a);
+          b.Consume(0, &stream_b);
+          if (random() % 2 == 0) a.TakeEvents(&events_text);
+          i += count;
+        }
+        a.TakeEvents(&events_text);
+        ASSERT_TRUE(a.done() && b.done());
+        const std::vector<Json> events = Events(events_text);
+        const auto body = ParseJson(b.TakeBody());
+        ASSERT_TRUE(body);
+        const Json& choice = At(*body, {"choices", "0"});
+        const std::string content = chat ? *At(choice, {"message", "content"}).string()
+                                         : *At(choice, {"text"}).string();
+        EXPECT_EQ(StreamedContent(events), content);
+        const size_t cut = *stop == '\0' ? std::string::npos : text.find(stop);
+        EXPECT_EQ(content, text.substr(0, cut));
+        EXPECT_EQ(At(events.back(), {"choices", "0", "finish_reason"}).Dump(),
+                  At(choice, {"finish_reason"}).Dump());
+        EXPECT_EQ(At(events.back(), {"choices", "0", "stop_reason"}).Dump(),
+                  At(choice, {"stop_reason"}).Dump());
+        // Logprobs: the same entries, none lost and none twice.
+        std::string entries;
+        for (const Json& event : events) {
+          const Json& logprobs = At(event, {"choices", "0", "logprobs"});
+          if (logprobs.is_null()) continue;
+          const Json& list = At(logprobs, {chat ? "content" : "tokens"});
+          for (const Json& item : *list.array()) entries += item.Dump() + ",";
+        }
+        std::string whole_entries;
+        for (const Json& item : *At(choice, {"logprobs", chat ? "content" : "tokens"}).array()) {
+          whole_entries += item.Dump() + ",";
+        }
+        EXPECT_EQ(entries, whole_entries);
+      }
+    }
+  }
+}
+
+TEST(Responder, StopStringStopsTheSample) {
+  ResponsePlan plan = Plan(true, false);
+  plan.detokenizer.stop = {"b"};
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  stream.Put(Event(Bytes("abc")));
+  responder.Consume(0, &stream);
+  EXPECT_EQ(stream.stopped, std::vector<int>{0});
+  ASSERT_TRUE(responder.done());
+  const std::string body = responder.TakeBody();
+  EXPECT_NE(body.find(R"("content":"a")"), std::string::npos);
+  EXPECT_NE(body.find(R"("finish_reason":"stop","stop_reason":"b")"), std::string::npos);
+  EXPECT_NE(body.find(R"("completion_tokens":2)"), std::string::npos);  // c is not counted
+}
+
+TEST(Responder, NoEmptyChunksWhileTextIsHeldBack) {
+  ResponsePlan plan = Plan(false, true);
+  plan.detokenizer.stop = {"aaaaaaaab"};
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  std::string out;
+  for (int i = 0; i < 8; ++i) {
+    stream.Put(Event(Bytes("a")));
+    responder.Consume(0, &stream);
+    responder.TakeEvents(&out);
+    EXPECT_EQ(out, "");
+  }
+  stream.Put(Event(Bytes("c"), FinishReason::kLength));
+  responder.Consume(0, &stream);
+  responder.TakeEvents(&out);
+  const auto events = Events(out);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(*At(events[0], {"choices", "0", "text"}).string(), "aaaaaaaac");
+}
+
+TEST(Responder, EchoedLogprobsBeginWithNull) {
+  ResponsePlan plan = Plan(false, false);
+  plan.logprobs = 1;
+  plan.echo_logprobs = true;
+  plan.prompts[0] = {2, "é!", {0xC3, 0xA9, '!'}};
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  engine::PromptInfo info;
+  info.prompt_logprobs = {{}, {{0xA9, -1.0f, 1}}, {{'!', -INFINITY, 9}}};
+  stream.PutInfo(std::move(info));
+  stream.Put(Event(Bytes("x"), FinishReason::kLength));
+  responder.Consume(0, &stream);
+  const auto body = ParseJson(responder.TakeBody());
+  ASSERT_TRUE(body);
+  const Json& choice = At(*body, {"choices", "0"});
+  EXPECT_EQ(*At(choice, {"text"}).string(), "é!x");
+  EXPECT_EQ(At(choice, {"logprobs", "token_logprobs"}).Dump(), "[null,-1.0,-9999.0,-0.5]");
+  EXPECT_EQ(At(choice, {"logprobs", "text_offset"}).Dump(), "[0,1,1,2]");
+  EXPECT_TRUE(At(choice, {"logprobs", "top_logprobs", "0"}).is_null());
+}
+
+TEST(Responder, SeveralPromptsAndSamplesKeepTheirIndex) {
+  ResponsePlan plan = Plan(false, false);
+  plan.n = 2;
+  plan.prompts.push_back({4, "", {}});
+  Responder responder(std::move(plan));
+  ScriptedStream streams[2];
+  streams[1].Put(Event(Bytes("d"), FinishReason::kLength, 1));
+  streams[1].Put(Event(Bytes("c"), FinishReason::kLength, 0));
+  streams[0].Put(Event(Bytes("b"), FinishReason::kLength, 1));
+  streams[0].Put(Event(Bytes("a"), FinishReason::kLength, 0));
+  responder.Consume(1, &streams[1]);
+  EXPECT_FALSE(responder.done());
+  responder.Consume(0, &streams[0]);
+  const auto body = ParseJson(responder.TakeBody());
+  ASSERT_TRUE(body);
+  std::string texts;
+  for (const char* i : {"0", "1", "2", "3"}) {
+    EXPECT_EQ(At(*body, {"choices", i, "index"}).Dump(), i);
+    texts += *At(*body, {"choices", i, "text"}).string();
+  }
+  EXPECT_EQ(texts, "abcd");
+  EXPECT_EQ(At(*body, {"usage", "prompt_tokens"}).Dump(), "7");
+}
+
+TEST(Responder, FailureIsOneErrorEventAndNoInternals) {
+  Responder responder(Plan(true, true));
+  ScriptedStream stream;
+  engine::StreamEvent event;
+  event.finish = FinishReason::kError;
+  event.error = Internal("bad pointer 0x7fff1234 in /src/engine.cc");
+  stream.Put(event);
+  responder.Consume(0, &stream);
+  std::string out;
+  responder.TakeEvents(&out);
+  EXPECT_NE(out.find(R"("code":500)"), std::string::npos);
+  EXPECT_EQ(out.find("0x7f"), std::string::npos);
+  EXPECT_EQ(Events(out).size(), 1u);
+}
+
+TEST(Responder, StreamIntervalMergesTokens) {
+  ResponsePlan plan = Plan(false, true);
+  plan.stream_interval = 3;
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  std::string out;
+  for (const char c : std::string("abcdefg")) {
+    stream.Put(Event({c}, c == 'g' ? FinishReason::kLength : FinishReason::kNone));
+    responder.Consume(0, &stream);
+    responder.TakeEvents(&out);
+  }
+  std::vector<std::string> texts;
+  for (const Json& event : Events(out)) texts.push_back(*At(event, {"choices", "0", "text"}).string());
+  EXPECT_EQ(texts, (std::vector<std::string>{"a", "bcd", "efg"}));
+}
+
+}  // namespace
+}  // namespace tiercel::api
