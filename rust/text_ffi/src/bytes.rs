@@ -1,0 +1,85 @@
+//! Buffers that cross the C border, and the guard around every exported function.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+/// Bytes owned by Rust until `tiercel_bytes_free`.
+#[repr(C)]
+pub struct Bytes {
+    data: *mut u8,
+    size: usize,
+}
+
+impl Bytes {
+    pub fn new(content: Vec<u8>) -> Self {
+        let content = content.into_boxed_slice();
+        let size = content.len();
+        Bytes { data: Box::into_raw(content) as *mut u8, size }
+    }
+}
+
+/// # Safety
+/// `bytes` came from this library and is freed once.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_bytes_free(bytes: Bytes) {
+    if !bytes.data.is_null() {
+        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes.data, bytes.size)));
+    }
+}
+
+/// Token ids owned by Rust until `tiercel_ids_free`.
+#[repr(C)]
+pub struct Ids {
+    data: *mut i32,
+    size: usize,
+}
+
+impl Ids {
+    pub fn new(ids: Vec<i32>) -> Self {
+        let ids = ids.into_boxed_slice();
+        let size = ids.len();
+        Ids { data: Box::into_raw(ids) as *mut i32, size }
+    }
+}
+
+/// # Safety
+/// `ids` came from this library and is freed once.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_ids_free(ids: Ids) {
+    if !ids.data.is_null() {
+        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(ids.data, ids.size)));
+    }
+}
+
+/// A borrowed C string with a length; null counts as empty.
+///
+/// # Safety
+/// `data` points to `size` readable bytes, or is null.
+pub unsafe fn slice<'a>(data: *const u8, size: usize) -> &'a [u8] {
+    if data.is_null() {
+        &[]
+    } else {
+        std::slice::from_raw_parts(data, size)
+    }
+}
+
+/// Runs `work`; an error or a panic goes to `*error`, and the result is None.
+///
+/// # Safety
+/// `error` is writable.
+pub unsafe fn guard<T>(error: *mut Bytes, work: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
+            .unwrap_or_else(|| "unknown".to_string());
+        Err(format!("internal error of the text library: {text}"))
+    });
+    match outcome {
+        Ok(value) => Some(value),
+        Err(text) => {
+            *error = Bytes::new(text.into_bytes());
+            None
+        }
+    }
+}

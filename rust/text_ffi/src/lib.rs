@@ -1,0 +1,9 @@
+//! Tokenizers and chat templates behind one C header (src/text/ffi.h).
+//!
+//! Every exported function catches panics: a fault in a library becomes an error text, never an
+//! unwinding through C++.
+
+mod bytes;
+mod chat_template;
+mod gguf_vocab;
+mod tokenizer;

@@ -1,0 +1,285 @@
+//! A Hugging Face fast tokenizer: encoding by the `tokenizers` crate, and the bytes of every token
+//! as a table, from which C++ decodes.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::bytes::{guard, slice, Bytes, Ids};
+use crate::gguf_vocab;
+
+const ADDED: u32 = 1;
+const SPECIAL: u32 = 2;
+
+struct Token {
+    spelling: String,
+    bytes: Vec<u8>,
+    flags: u32,
+}
+
+pub struct TiercelTokenizer {
+    tokenizer: Tokenizer,
+    tokens: Vec<Token>,
+}
+
+/// How the vocabulary spells bytes.
+#[derive(Clone, Copy, PartialEq)]
+enum Spelling {
+    ByteLevel,
+    SentencePiece,
+    Plain,
+}
+
+fn spelling_of(json: &Value) -> Spelling {
+    let decoder = json.get("decoder").unwrap_or(&Value::Null);
+    let mut kinds = vec![decoder];
+    if let Some(list) = decoder.get("decoders").and_then(Value::as_array) {
+        kinds.extend(list);
+    }
+    let has = |name: &str| kinds.iter().any(|d| d.get("type").and_then(Value::as_str) == Some(name));
+    if has("ByteLevel") {
+        Spelling::ByteLevel
+    } else if has("ByteFallback") || has("Metaspace") {
+        Spelling::SentencePiece
+    } else {
+        Spelling::Plain
+    }
+}
+
+/// GPT-2's printable stand-ins for the 256 bytes.
+fn byte_level_alphabet() -> HashMap<char, u8> {
+    let mut map = HashMap::with_capacity(256);
+    let mut next = 256u32;
+    for byte in 0..=255u8 {
+        let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+        let stand_in = if printable {
+            byte as u32
+        } else {
+            next += 1;
+            next - 1
+        };
+        map.insert(char::from_u32(stand_in).expect("below 0x144"), byte);
+    }
+    map
+}
+
+fn bytes_of(token: &str, spelling: Spelling, alphabet: &HashMap<char, u8>) -> Vec<u8> {
+    match spelling {
+        Spelling::ByteLevel => token
+            .chars()
+            .map(|c| alphabet.get(&c).copied())
+            .collect::<Option<Vec<u8>>>()
+            .unwrap_or_else(|| token.as_bytes().to_vec()),
+        Spelling::SentencePiece => {
+            let hex = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
+            match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
+                Some(byte) => vec![byte],
+                None => token.replace('\u{2581}', " ").into_bytes(),
+            }
+        }
+        Spelling::Plain => token.as_bytes().to_vec(),
+    }
+}
+
+/// Tokens that only tokenizer_config.json names, in the order of their ids.
+fn add_config_tokens(tokenizer: &mut Tokenizer, config: &Value) {
+    let Some(map) = config.get("added_tokens_decoder").and_then(Value::as_object) else {
+        return;
+    };
+    let mut missing: Vec<(u32, AddedToken)> = Vec::new();
+    for (id, entry) in map {
+        let (Ok(id), Some(content)) = (id.parse(), entry.get("content").and_then(Value::as_str)) else {
+            continue;
+        };
+        if content.is_empty() || tokenizer.token_to_id(content).is_some() {
+            continue;
+        }
+        let flag = |name: &str| entry.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let token = AddedToken::from(content.to_string(), flag("special"))
+            .lstrip(flag("lstrip"))
+            .rstrip(flag("rstrip"))
+            .single_word(flag("single_word"))
+            .normalized(flag("normalized"));
+        missing.push((id, token));
+    }
+    missing.sort_by_key(|(id, _)| *id);
+    for (_, token) in missing {
+        if token.special {
+            tokenizer.add_special_tokens(&[token]);
+        } else {
+            tokenizer.add_tokens(&[token]);
+        }
+    }
+}
+
+/// Ids above this are refused: the table is as long as the largest id.
+const MAX_TOKENS: u32 = 8 << 20;
+
+fn build(mut tokenizer: Tokenizer, spelling: Spelling) -> Result<TiercelTokenizer, String> {
+    // A serving tokenizer neither cuts nor pads, whatever the file was last used for.
+    tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
+    tokenizer.with_padding(None);
+    let vocab = tokenizer.get_vocab(true);
+    let size = vocab.values().max().map_or(0, |id| id + 1);
+    if size > MAX_TOKENS {
+        return Err(format!("vocabulary: found the id {}, expected at most {MAX_TOKENS}", size - 1));
+    }
+    let alphabet = byte_level_alphabet();
+    let mut tokens: Vec<Token> = Vec::new();
+    tokens.resize_with(size as usize, || Token { spelling: String::new(), bytes: Vec::new(), flags: 0 });
+    for (spelled, id) in vocab {
+        let bytes = bytes_of(&spelled, spelling, &alphabet);
+        tokens[id as usize] = Token { spelling: spelled, bytes, flags: 0 };
+    }
+    for (id, added) in tokenizer.get_added_tokens_decoder() {
+        let flags = ADDED | if added.special { SPECIAL } else { 0 };
+        tokens[id as usize] =
+            Token { bytes: added.content.as_bytes().to_vec(), spelling: added.content, flags };
+    }
+    Ok(TiercelTokenizer { tokenizer, tokens })
+}
+
+fn parse(name: &str, json: &[u8]) -> Result<Value, String> {
+    if json.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(json).map_err(|e| format!("{name}: {e}"))
+}
+
+fn from_json(json: &[u8], config: &[u8]) -> Result<TiercelTokenizer, String> {
+    // Only the decoder of the file is needed here: the vocabulary is parsed once, by the crate.
+    #[derive(serde::Deserialize)]
+    struct DecoderOnly {
+        #[serde(default)]
+        decoder: Value,
+    }
+    let head: DecoderOnly =
+        serde_json::from_slice(json).map_err(|e| format!("tokenizer.json: {e}"))?;
+    let spelling = spelling_of(&serde_json::json!({ "decoder": head.decoder }));
+    let mut tokenizer =
+        Tokenizer::from_bytes(json).map_err(|e| format!("tokenizer.json: {e}"))?;
+    add_config_tokens(&mut tokenizer, &parse("tokenizer_config.json", config)?);
+    build(tokenizer, spelling)
+}
+
+fn from_gguf(description: &[u8]) -> Result<TiercelTokenizer, String> {
+    let vocab = parse("tokenizer.ggml", description)?;
+    let json = gguf_vocab::to_tokenizer_json(&vocab)?;
+    let tokenizer: Tokenizer = serde_json::from_value(json.clone())
+        .map_err(|e| format!("tokenizer.ggml: {e}"))?;
+    build(tokenizer, spelling_of(&json))
+}
+
+fn boxed(tokenizer: Option<TiercelTokenizer>) -> *mut TiercelTokenizer {
+    tokenizer.map_or(std::ptr::null_mut(), |t| Box::into_raw(Box::new(t)))
+}
+
+/// # Safety
+/// The slices are readable, `error` is writable.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_from_json(
+    json: *const u8,
+    json_size: usize,
+    config: *const u8,
+    config_size: usize,
+    error: *mut Bytes,
+) -> *mut TiercelTokenizer {
+    boxed(guard(error, || from_json(slice(json, json_size), slice(config, config_size))))
+}
+
+/// # Safety
+/// As above.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_from_gguf(
+    description: *const u8,
+    size: usize,
+    error: *mut Bytes,
+) -> *mut TiercelTokenizer {
+    boxed(guard(error, || from_gguf(slice(description, size))))
+}
+
+/// # Safety
+/// `tokenizer` came from this library and is freed once.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_free(tokenizer: *mut TiercelTokenizer) {
+    if !tokenizer.is_null() {
+        drop(Box::from_raw(tokenizer));
+    }
+}
+
+/// # Safety
+/// `tokenizer` is valid, `text` readable, `ids` and `error` writable.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_encode(
+    tokenizer: *const TiercelTokenizer,
+    text: *const u8,
+    size: usize,
+    add_special: bool,
+    ids: *mut Ids,
+    error: *mut Bytes,
+) -> bool {
+    let encoded = guard(error, || {
+        let text = String::from_utf8_lossy(slice(text, size));
+        let encoding = (*tokenizer)
+            .tokenizer
+            .encode_fast(text.as_ref(), add_special)
+            .map_err(|e| e.to_string())?;
+        Ok(encoding.get_ids().iter().map(|&id| id as i32).collect::<Vec<i32>>())
+    });
+    let done = encoded.is_some();
+    if let Some(list) = encoded {
+        *ids = Ids::new(list);
+    }
+    done
+}
+
+/// # Safety
+/// `tokenizer` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_size(tokenizer: *const TiercelTokenizer) -> usize {
+    (*tokenizer).tokens.len()
+}
+
+/// A token's spelling and bytes, borrowed from the tokenizer.
+#[repr(C)]
+pub struct TokenView {
+    spelling: *const u8,
+    spelling_size: usize,
+    bytes: *const u8,
+    bytes_size: usize,
+    flags: u32,
+}
+
+/// # Safety
+/// `tokenizer` is valid and `id` below its size.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_token(
+    tokenizer: *const TiercelTokenizer,
+    id: usize,
+) -> TokenView {
+    let token = &(&(*tokenizer).tokens)[id];
+    TokenView {
+        spelling: token.spelling.as_ptr(),
+        spelling_size: token.spelling.len(),
+        bytes: token.bytes.as_ptr(),
+        bytes_size: token.bytes.len(),
+        flags: token.flags,
+    }
+}
+
+/// The id of a spelling, or −1.
+///
+/// # Safety
+/// `tokenizer` is valid, `token` readable.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_token_to_id(
+    tokenizer: *const TiercelTokenizer,
+    token: *const u8,
+    size: usize,
+) -> i32 {
+    std::str::from_utf8(slice(token, size))
+        .ok()
+        .and_then(|t| (*tokenizer).tokenizer.token_to_id(t))
+        .map_or(-1, |id| id as i32)
+}

@@ -1,0 +1,63 @@
+// The C border of rust/text_ffi. Only src/text/*.cc includes it.
+//
+// Conventions: inputs are borrowed for the call; Tiercel{Bytes,Ids} that a function fills belong to
+// the caller and are freed by their own functions; a function that fails (null or false) has
+// filled *error with UTF-8 text. All functions may be called from many threads at once on one
+// object; nothing here panics or unwinds.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+
+struct TiercelTokenizer;
+struct TiercelTemplate;
+
+struct TiercelBytes {
+  uint8_t* data;
+  size_t size;
+};
+void tiercel_bytes_free(TiercelBytes bytes);
+
+struct TiercelIds {
+  int32_t* data;
+  size_t size;
+};
+void tiercel_ids_free(TiercelIds ids);
+
+// `json`: tokenizer.json; `config`: tokenizer_config.json or empty.
+TiercelTokenizer* tiercel_tokenizer_from_json(const uint8_t* json, size_t json_size,
+                                              const uint8_t* config, size_t config_size,
+                                              TiercelBytes* error);
+// `description`: text::GgufVocab as a JSON object with the same field names.
+TiercelTokenizer* tiercel_tokenizer_from_gguf(const uint8_t* description, size_t size,
+                                              TiercelBytes* error);
+void tiercel_tokenizer_free(TiercelTokenizer* tokenizer);
+
+// Invalid UTF-8 is replaced.
+bool tiercel_tokenizer_encode(const TiercelTokenizer* tokenizer, const uint8_t* text, size_t size,
+                              bool add_special, TiercelIds* ids, TiercelBytes* error);
+
+// 1 + the largest id.
+size_t tiercel_tokenizer_size(const TiercelTokenizer* tokenizer);
+
+enum { kTiercelTokenAdded = 1, kTiercelTokenSpecial = 2 };
+struct TiercelTokenView {  // borrowed from the tokenizer
+  const uint8_t* spelling;
+  size_t spelling_size;
+  const uint8_t* bytes;
+  size_t bytes_size;
+  uint32_t flags;
+};
+TiercelTokenView tiercel_tokenizer_token(const TiercelTokenizer* tokenizer, size_t id);
+int32_t tiercel_tokenizer_token_to_id(const TiercelTokenizer* tokenizer, const uint8_t* token,
+                                      size_t size);
+
+TiercelTemplate* tiercel_template_compile(const uint8_t* source, size_t size, TiercelBytes* error);
+void tiercel_template_free(TiercelTemplate* chat_template);
+// `values`: a JSON object.
+bool tiercel_template_render(const TiercelTemplate* chat_template, const uint8_t* values,
+                             size_t size, TiercelBytes* text, TiercelBytes* error);
+
+}  // extern "C"

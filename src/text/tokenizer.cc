@@ -1,0 +1,160 @@
+#include "text/tokenizer.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "text/ffi.h"
+#include "text/ffi_bytes.h"
+#include "text/files.h"
+#include "text/utf8.h"
+
+namespace tiercel::text {
+
+struct Tokenizer::Impl {
+  struct Token {
+    std::string_view spelling, bytes;  // owned by `handle`
+    bool special = false;
+  };
+
+  ~Impl() { tiercel_tokenizer_free(handle); }
+
+  TiercelTokenizer* handle = nullptr;
+  std::vector<Token> tokens;
+  std::optional<int32_t> bos, eos;
+};
+
+namespace {
+
+constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
+constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+// tokenizer_config.json spells a token as a string or as an AddedToken object.
+std::optional<std::string> TokenField(const nlohmann::json& config, const char* key) {
+  const auto it = config.find(key);
+  if (it == config.end()) return std::nullopt;
+  if (it->is_string()) return it->get<std::string>();
+  if (it->is_object() && it->contains("content") && (*it)["content"].is_string()) {
+    return (*it)["content"].get<std::string>();
+  }
+  return std::nullopt;
+}
+
+std::string_view View(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
+  const size_t size = tiercel_tokenizer_size(impl_->handle);
+  impl_->tokens.reserve(size);
+  for (size_t id = 0; id < size; ++id) {
+    const TiercelTokenView token = tiercel_tokenizer_token(impl_->handle, id);
+    impl_->tokens.push_back({.spelling = View(token.spelling, token.spelling_size),
+                             .bytes = View(token.bytes, token.bytes_size),
+                             .special = (token.flags & kTiercelTokenSpecial) != 0});
+  }
+}
+
+Tokenizer::~Tokenizer() = default;
+
+Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& dir) {
+  const std::string path = dir + "/tokenizer.json";
+  ASSIGN_OR_RETURN(const auto json, ReadFileIfPresent(path, kMaxTokenizerBytes));
+  if (!json) {
+    return Unexpected(NotFound(
+        "{}: not found; expected the tokenizer of the model (is the download complete?)", path));
+  }
+  ASSIGN_OR_RETURN(const auto config,
+                   ReadFileIfPresent(dir + "/tokenizer_config.json", kMaxConfigBytes));
+  auto impl = std::make_unique<Impl>();
+  FfiBytes error;
+  impl->handle = tiercel_tokenizer_from_json(FfiData(*json), json->size(),
+                                             config ? FfiData(*config) : nullptr,
+                                             config ? config->size() : 0, error.out());
+  if (impl->handle == nullptr) return Unexpected(InvalidArgument("{}: {}", dir, error.text()));
+  auto tokenizer = std::shared_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
+  if (config) {
+    const auto parsed = nlohmann::json::parse(*config, nullptr, /*allow_exceptions=*/false);
+    if (parsed.is_object()) {
+      const auto id = [&](const char* key) -> std::optional<int32_t> {
+        const std::optional<std::string> token = TokenField(parsed, key);
+        return token ? tokenizer->TokenToId(*token) : std::nullopt;
+      };
+      tokenizer->impl_->bos = id("bos_token");
+      tokenizer->impl_->eos = id("eos_token");
+    }
+  }
+  return tokenizer;
+}
+
+Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& vocab) {
+  const nlohmann::json description = {
+      {"model", vocab.model},   {"pre", vocab.pre},
+      {"tokens", vocab.tokens}, {"scores", vocab.scores},
+      {"merges", vocab.merges}, {"token_types", vocab.token_types},
+      {"bos", vocab.bos},       {"unknown", vocab.unknown},
+      {"add_bos", vocab.add_bos}};
+  // Spellings that are not UTF-8 cannot be looked up by anyone; they decode to U+FFFD.
+  const std::string json =
+      description.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  auto impl = std::make_unique<Impl>();
+  FfiBytes error;
+  impl->handle = tiercel_tokenizer_from_gguf(FfiData(json), json.size(), error.out());
+  if (impl->handle == nullptr) return Unexpected(InvalidArgument("{}", error.text()));
+  const auto optional = [](int64_t id) {
+    return id >= 0 ? std::optional<int32_t>(static_cast<int32_t>(id)) : std::nullopt;
+  };
+  impl->bos = optional(vocab.bos);
+  impl->eos = optional(vocab.eos);
+  return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
+}
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text, bool add_special) const {
+  TiercelIds ids{};
+  FfiBytes error;
+  // The crate's encode fails only by a broken vocabulary, which loading would have refused.
+  const bool ok = tiercel_tokenizer_encode(impl_->handle, FfiData(text), text.size(), add_special,
+                                           &ids, error.out());
+  CHECK_MSG(ok, "tokenizer: {}", error.text());
+  std::vector<int32_t> result(ids.data, ids.data + ids.size);
+  tiercel_ids_free(ids);
+  return result;
+}
+
+std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) const {
+  std::string bytes;
+  for (const int32_t id : ids) {
+    if (!(skip_special && IsSpecial(id))) bytes += TokenBytes(id);
+  }
+  std::string text;
+  text.reserve(bytes.size());
+  AppendValidUtf8(bytes, &text);
+  return text;
+}
+
+std::string_view Tokenizer::TokenBytes(int32_t id) const {
+  if (id < 0 || id >= vocab_size()) return {};
+  return impl_->tokens[id].bytes;
+}
+
+std::string_view Tokenizer::TokenString(int32_t id) const {
+  if (id < 0 || id >= vocab_size()) return {};
+  return impl_->tokens[id].spelling;
+}
+
+bool Tokenizer::IsSpecial(int32_t id) const {
+  return id >= 0 && id < vocab_size() && impl_->tokens[id].special;
+}
+
+std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
+  const int32_t id =
+      tiercel_tokenizer_token_to_id(impl_->handle, FfiData(token), token.size());
+  return id >= 0 ? std::optional(id) : std::nullopt;
+}
+
+int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(impl_->tokens.size()); }
+std::optional<int32_t> Tokenizer::bos() const { return impl_->bos; }
+std::optional<int32_t> Tokenizer::eos() const { return impl_->eos; }
+
+}  // namespace tiercel::text
