@@ -1,0 +1,107 @@
+"""Help, errors and exit codes, without a server."""
+import json
+import socket
+import time
+
+import pytest
+
+from cli_support import TINY, dummy_server, run
+
+
+def test_version_is_one_line():
+    for flag in ("--version", "-v"):
+        result = run(flag)
+        assert result.returncode == 0
+        assert result.stdout.strip().count(".") == 2 and result.stdout.count("\n") == 1
+
+
+def test_help_names_what_there_is():
+    text = run("--help").stdout
+    for command in ("serve", "chat", "complete", "collect-env"):
+        assert command in text
+    assert "quantize" not in text
+
+
+@pytest.mark.parametrize("words", [("frobnicate",), ("serve", "--frobnicate"),
+                                   ("serve", "x", "--port", "abc"), ("chat", "--nothing"),
+                                   ("serve", "x", "--scheduling-policy", "lifo"),
+                                   ("serve", "x", "--max-num", "3"),
+                                   ("serve", "x", "--quantization", "nonsense")])
+def test_usage_errors_exit_with_2(words):
+    result = run(*words)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: tiercel")
+    assert ": error: " in result.stderr.splitlines()[-1]
+    assert result.stdout == ""
+
+
+def test_serve_help_topics():
+    assert "SchedulerConfig" in run("serve", "--help").stdout
+    assert "SchedulerConfig" in run("serve", "--help=listgroup").stdout
+    assert "--max-num-seqs" in run("serve", "--help=SchedulerConfig").stdout
+    assert "--max-num-seqs" in run("serve", "--help=max-num-seqs").stdout
+    assert "--hf-overrides" in run("serve", "--help=all").stdout
+
+
+@pytest.mark.parametrize("flag,value,parts", [
+    ("--hf-overrides", "{bad", ["--hf-overrides", "line 1, column 2"]),
+    ("--compilation-config", '{"cudagraph_mod": 1}', ["--compilation-config", "cudagraph_mod"]),
+    ("--compilation-config.cudagraph_mode", "NEVER", ["cudagraph_mode", "NEVER"]),
+    ("--additional-config", '{"pa_shape_list": "x"}', ["--additional-config.pa_shape_list"]),
+])
+def test_bad_json_flags_name_flag_and_place(flag, value, parts):
+    result = run("serve", TINY, flag, value)
+    assert result.returncode == 2
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_collect_env():
+    result = run("collect-env")
+    assert result.returncode == 0
+    for part in ("Tiercel", "Compiler", "CPU features", "Kernels chosen", "Worker threads", "Caches",
+                 "NUMA nodes", "Huge pages", "CPU quota", "Memory"):
+        assert part in result.stdout
+    assert "scalar" in run("collect-env", env={"TIERCEL_CPU_ISA": "scalar"}).stdout
+
+
+def test_busy_port_is_found_before_anything_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        start = time.monotonic()
+        result = run("serve", TINY, "--load-format", "dummy", "--port", port)
+        assert time.monotonic() - start < 1
+    assert result.returncode not in (0, 2)
+    assert str(port) in result.stderr
+
+
+@pytest.mark.parametrize("model,part", [("/nowhere/model", "/nowhere/model"),
+                                        ("./missing.gguf", "missing.gguf")])
+def test_missing_model_is_one_line(model, part):
+    result = run("serve", model, "--port", "0")
+    assert result.returncode == 1
+    assert part in result.stderr.splitlines()[-1]
+
+
+def test_unknown_architecture_names_found_and_supported(tmp_path):
+    config = json.loads((TINY / "config.json").read_text())
+    config["architectures"] = ["MambaForCausalLM"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = run("serve", tmp_path, "--load-format", "dummy", "--port", "0")
+    assert result.returncode != 0
+    assert "MambaForCausalLM" in result.stderr and "Qwen3ForCausalLM" in result.stderr
+
+
+def test_client_without_server_is_one_line():
+    result = run("chat", "--url", "http://127.0.0.1:9/v1", "-q", "hi")
+    assert result.returncode == 1
+    assert result.stderr.startswith("tiercel chat: ") and result.stderr.count("\n") == 1
+
+
+def test_api_keys_stay_out_of_the_log():
+    with dummy_server("--api-key", "sesame-1234") as server:
+        server.wait_ready()
+        assert server.stop() == 0
+        assert "sesame-1234" not in server.log and "'api_key': '***'" in server.log
