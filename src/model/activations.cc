@@ -66,7 +66,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   a->cos = arena.Take<float>(rows * c.head_dim / 2);
   a->sin = arena.Take<float>(rows * c.head_dim / 2);
   a->hidden = TakeRows(&arena, rows, c.hidden_size);
-  a->normed = TakeRows(&arena, std::max(rows, limits.max_logit_rows), c.hidden_size);
+  a->normed = TakeRows(&arena, rows, c.hidden_size);
   a->own_normed = {nullptr, c.hidden_size,
                    RoundUp(kFewRows * c.hidden_size + kKBlock, 4096 / sizeof(BF16))};
   a->own_normed.data = arena.Take<BF16>(workers * a->own_normed.worker_stride);
@@ -80,6 +80,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
                     Stride(RoundUp(c.intermediate_size, kColumnGroup)));
   arena.Rewind(std::max(qkv_end, arena.used()));
 
+  a->logit_hidden = TakeRows(&arena, limits.max_logit_rows, c.hidden_size);
   a->logits_stride = weights.lm_head.weight.n;
   a->logits = arena.Take<float>(limits.max_logit_rows * a->logits_stride);
   kernels::AttentionArgs attention;

@@ -50,6 +50,7 @@ struct Activations {
   // [min(T, kMlpRows), intermediate]. Shares its memory with qkv: the one is dead before the other
   // is written, and barriers lie between.
   Rows mlp;
+  Rows logit_hidden;        // [R, hidden] the rows of the residual stream that become logits
   float* logits = nullptr;  // [R, logits_stride]
   int64_t logits_stride = 0;
   void* attention_scratch = nullptr;

@@ -1,6 +1,7 @@
 #include "model/cpu_causal_lm.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/check.h"
@@ -79,6 +80,10 @@ void CpuCausalLm::CheckBounds(const StepBatch& batch) const {
   CHECK_EQ(std::ssize(batch.positions), rows);
   CHECK_EQ(std::ssize(batch.query_start), seqs + 1);
   CHECK_EQ(batch.query_start[seqs], rows);
+  CHECK(std::adjacent_find(batch.logit_rows.begin(), batch.logit_rows.end(),
+                           std::greater_equal<>()) == batch.logit_rows.end());
+  CHECK(batch.logit_rows.empty() ||
+        (batch.logit_rows.front() >= 0 && batch.logit_rows.back() < rows));
 }
 
 // Token placeholders are resolved here: the step that wrote `sampled` is over.

@@ -42,6 +42,12 @@ struct Program::Replayer {
     args.scratch = static_cast<std::byte*>(args.scratch) + worker * op.scratch_worker_bytes;
     kernels.attention(args, share);
   }
+  void operator()(const GatherRowsArgs& args) const {
+    const Range rows = SplitRange(args.rows, 1, share);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      std::copy_n(args.x + args.row_index[r] * args.width, args.width, args.out + r * args.width);
+    }
+  }
 };
 
 void Program::Clear() { operators_.clear(); }
@@ -94,6 +100,11 @@ void Program::Attention(const AttentionArgs& args, int64_t scratch_worker_bytes)
   CHECK_GT(args.num_seqs, 0);
   CHECK_GE(args.ldo, int64_t{args.num_q_heads} * args.layout.head_dim);
   operators_.emplace_back(AttentionOp{args, scratch_worker_bytes});
+}
+
+void Program::GatherRows(const GatherRowsArgs& args) {
+  CHECK_GT(args.rows, 0);
+  operators_.emplace_back(args);
 }
 
 void Program::Barrier() { operators_.emplace_back(BarrierOp{}); }

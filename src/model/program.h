@@ -15,6 +15,15 @@
 
 namespace tiercel::model {
 
+// out[r, :] = x[row_index[r], :]
+struct GatherRowsArgs {
+  const BF16* x = nullptr;             // [*, width]
+  const int32_t* row_index = nullptr;  // [rows]
+  BF16* out = nullptr;                 // [rows, width]
+  int64_t width = 0;
+  int64_t rows = 0;
+};
+
 class Program {
  public:
   // Forgets the operators and keeps the memory, so that recording anew does not allocate.
@@ -32,6 +41,8 @@ class Program {
   void QkNormRope(const kernels::QkNormRopeArgs& args);
   // Worker i gets args.scratch + i · scratch_worker_bytes.
   void Attention(const kernels::AttentionArgs& args, int64_t scratch_worker_bytes);
+  // Rows are shared out among the workers.
+  void GatherRows(const GatherRowsArgs& args);
   // What was written before is visible to every worker after.
   void Barrier();
 
@@ -57,7 +68,7 @@ class Program {
     int64_t scratch_worker_bytes = 0;
   };
   using Operator = std::variant<BarrierOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
-                                MatmulOp, kernels::QkNormRopeArgs, AttentionOp>;
+                                MatmulOp, kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
   struct Replayer;
 
   std::vector<Operator> operators_;

@@ -11,10 +11,10 @@
 namespace tiercel::model {
 namespace {
 
-ModelConfig Config(int64_t num_kv_heads) {
+ModelConfig Config(int64_t num_layers, int64_t num_kv_heads) {
   ModelConfig config;
   config.hidden_size = 64;
-  config.num_layers = 3;
+  config.num_layers = num_layers;
   config.num_heads = 6;
   config.num_kv_heads = num_kv_heads;
   config.head_dim = 32;
@@ -25,24 +25,28 @@ ModelConfig Config(int64_t num_kv_heads) {
   return config;
 }
 
-// Barriers of one forward pass beyond those before the first and after the last layer.
-int64_t BarriersPerLayer(int64_t num_kv_heads, int workers, int64_t rows) {
+// Barriers of one recorded step of one sequence.
+int64_t Barriers(int64_t num_layers, int64_t num_kv_heads, int workers, int64_t rows,
+                 int64_t logit_rows) {
   auto environment =
       kernels::Environment::Create({.threads = workers, .isa = "scalar", .pin = false});
   EXPECT_TRUE(environment.has_value());
-  const ModelConfig config = Config(num_kv_heads);
+  const ModelConfig config = Config(num_layers, num_kv_heads);
   auto weights = LoadWeights(*MakeDummyCheckpoint(config, {}, 1), *(*environment)->team,
                              [](int64_t, int64_t) {});
   EXPECT_TRUE(weights.has_value());
   auto memory = ActivationMemory::Allocate(config, *weights, *(*environment)->kernels, workers,
-                                           {2, 32}, {64, 8, 8});
+                                           {2, 32}, {64, 8, 64});
   EXPECT_TRUE(memory.has_value());
   Program program;
   RecordForward(config, *weights, MakeRopeTable(config.rope, config.head_dim, 64), memory->get(),
-                {rows, 1, 1}, &program);
-  const int64_t barriers = program.num_barriers() - 2;
-  EXPECT_EQ(barriers % config.num_layers, 0);
-  return barriers / config.num_layers;
+                {rows, 1, logit_rows}, &program);
+  return program.num_barriers();
+}
+
+int64_t BarriersPerLayer(int64_t num_kv_heads, int workers, int64_t rows) {
+  return Barriers(3, num_kv_heads, workers, rows, rows) -
+         Barriers(2, num_kv_heads, workers, rows, rows);
 }
 
 TEST(ForwardProgramTest, DecodeMeetsFourTimesALayer) {
@@ -54,6 +58,11 @@ TEST(ForwardProgramTest, SharedKvGroupsCostTwoMore) { EXPECT_EQ(BarriersPerLayer
 
 TEST(ForwardProgramTest, ManyRowsShareOutTheNorms) {
   EXPECT_EQ(BarriersPerLayer(2, 2, kFewRows + 1), 6);
+}
+
+// The embedding's barrier alone: the last layer ends with its keys and values.
+TEST(ForwardProgramTest, WithoutLogitsTheLastLayerIsNotFinished) {
+  EXPECT_EQ(Barriers(1, 2, 2, 1, 0), 1);
 }
 
 }  // namespace

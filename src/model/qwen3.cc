@@ -21,21 +21,40 @@ class Forward {
 
   void Record() {
     Embed();
-    for (int64_t i = 0; i < c_.num_layers; ++i) {
-      Attention(w_.layers[i], a_.kv + i * a_.kv_layer_size);
-      Mlp(w_.layers[i]);
+    const int64_t last = c_.num_layers - 1;
+    for (int64_t i = 0; i < last; ++i) {
+      Attention(w_.layers[i], KvOf(i));
+      Mlp(w_.layers[i], a_.hidden, shape_.rows);
     }
-    if (shape_.logit_rows > 0) Head();
+    // Beyond the last layer's keys and values only the rows that become logits matter.
+    WriteKv(w_.layers[last], KvOf(last));
+    if (shape_.logit_rows == 0) return;
+    Attend(w_.layers[last], KvOf(last));
+    const Rows tail = LogitRows();
+    Mlp(w_.layers[last], tail, shape_.logit_rows);
+    Head(tail);
   }
 
  private:
   void Embed();
-  void Attention(const LayerWeights& layer, BF16* kv);
-  void Mlp(const LayerWeights& layer);
-  void Head();
+  void Attention(const LayerWeights& layer, BF16* kv) {
+    WriteKv(layer, kv);
+    Attend(layer, kv);
+  }
+  void WriteKv(const LayerWeights& layer, BF16* kv);
+  void Attend(const LayerWeights& layer, BF16* kv);
+  void Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows);
+  Rows LogitRows();
+  void Head(const Rows& hidden);
 
-  Rows Norm(const std::vector<float>& weight, int64_t first_row, const int32_t* row_index,
-            int64_t rows);
+  BF16* KvOf(int64_t layer) const { return a_.kv + layer * a_.kv_layer_size; }
+  // Where every worker owns whole KV groups, what it wrote is what it reads, from the q, k and v
+  // projection to the attention's output.
+  bool OwnsGroups() const {
+    return kernels::AttentionOwnsGroups(static_cast<int>(c_.num_kv_heads),
+                                        w_.layers[0].qkv.weight.workers);
+  }
+  Rows Norm(const Rows& x, const std::vector<float>& weight, int64_t rows);
   void Project(const Rows& x, const Linear& linear, Epilogue epilogue, const Rows& out,
                int64_t rows);
 
@@ -74,15 +93,12 @@ void Forward::Embed() {
   p_.Barrier();
 }
 
-// hidden += o(attention(rope(norm(q)), rope(norm(k)), v)) with q, k, v = qkv(norm(hidden))
-void Forward::Attention(const LayerWeights& layer, BF16* kv) {
-  const Rows x = Norm(layer.input_norm, 0, nullptr, shape_.rows);  // [T, H]
-  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);    // [T, G · (q + k + v) · D]
+// q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
+void Forward::WriteKv(const LayerWeights& layer, BF16* kv) {
+  const Rows x = Norm(a_.hidden, layer.input_norm, shape_.rows);  // [T, H]
+  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);   // [T, G · (q + k + v) · D]
+  if (!OwnsGroups()) p_.Barrier();
 
-  // Where every worker owns whole KV groups, what it wrote is what it reads, up to the output.
-  const bool owned = kernels::AttentionOwnsGroups(static_cast<int>(c_.num_kv_heads),
-                                                  layer.qkv.weight.workers);
-  if (!owned) p_.Barrier();
   kernels::QkNormRopeArgs rope;
   rope.qkv = a_.qkv.data;
   rope.ldqkv = a_.qkv.stride;
@@ -97,8 +113,11 @@ void Forward::Attention(const LayerWeights& layer, BF16* kv) {
   rope.num_q_heads = static_cast<int>(c_.num_heads);
   rope.rows = shape_.rows;
   p_.QkNormRope(rope);
+}
 
-  if (!owned) p_.Barrier();
+// hidden += o(attention(q, cache))
+void Forward::Attend(const LayerWeights& layer, BF16* kv) {
+  if (!OwnsGroups()) p_.Barrier();
   kernels::AttentionArgs attention;
   attention.qkv = a_.qkv.data;
   attention.ldqkv = a_.qkv.stride;
@@ -122,20 +141,29 @@ void Forward::Attention(const LayerWeights& layer, BF16* kv) {
 }
 
 // hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden)
-void Forward::Mlp(const LayerWeights& layer) {
-  for (int64_t first = 0; first < shape_.rows; first += kMlpRows) {
-    const int64_t rows = std::min(kMlpRows, shape_.rows - first);
-    const Rows x = Norm(layer.post_attention_norm, first, nullptr, rows);  // [rows, H]
-    Project(x, layer.gate_up, Epilogue::kSwiGlu, a_.mlp, rows);            // [rows, intermediate]
+void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
+  for (int64_t first = 0; first < rows; first += kMlpRows) {
+    const int64_t part = std::min(kMlpRows, rows - first);
+    const Rows x = Norm(From(hidden, first), layer.post_attention_norm, part);  // [part, H]
+    Project(x, layer.gate_up, Epilogue::kSwiGlu, a_.mlp, part);  // [part, intermediate]
     p_.Barrier();
-    Project(a_.mlp, layer.down, Epilogue::kAdd, From(a_.hidden, first), rows);
+    Project(a_.mlp, layer.down, Epilogue::kAdd, From(hidden, first), part);
     p_.Barrier();
   }
 }
 
-// logits [R, vocabulary] = lm_head(norm(hidden[logit_rows]))
-void Forward::Head() {
-  const Rows x = Norm(w_.final_norm, 0, a_.logit_rows, shape_.logit_rows);  // [R, H]
+// hidden[logit_rows] [R, H]; where every row is one, hidden itself.
+Rows Forward::LogitRows() {
+  if (shape_.logit_rows == shape_.rows) return a_.hidden;
+  p_.GatherRows({a_.hidden.data, a_.logit_rows, a_.logit_hidden.data, c_.hidden_size,
+                 shape_.logit_rows});
+  p_.Barrier();
+  return a_.logit_hidden;
+}
+
+// logits [R, vocabulary] = lm_head(norm(hidden))
+void Forward::Head(const Rows& hidden) {
+  const Rows x = Norm(hidden, w_.final_norm, shape_.logit_rows);  // [R, H]
   kernels::MatmulArgs head;
   head.x = x.data;
   head.ldx = x.stride;
@@ -151,13 +179,11 @@ void Forward::Head() {
 
 // The normed rows of the residual stream: few are computed by every worker for itself, many are
 // shared out. Either way they can be read at once.
-Rows Forward::Norm(const std::vector<float>& weight, int64_t first_row, const int32_t* row_index,
-                   int64_t rows) {
+Rows Forward::Norm(const Rows& x, const std::vector<float>& weight, int64_t rows) {
   const bool few = rows <= kFewRows;
   const Rows& out = few ? a_.own_normed : a_.normed;
   kernels::RmsNormArgs norm;
-  norm.x = From(a_.hidden, first_row).data;
-  norm.row_index = row_index;
+  norm.x = x.data;
   norm.weight = weight.data();
   norm.out = out.data;
   norm.hidden = c_.hidden_size;

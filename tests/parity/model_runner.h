@@ -20,7 +20,7 @@ struct RunnerOptions {
   model::GraphOptions graph;
   model::RunLimits limits{.max_rows = 512, .max_seqs = 64, .max_logit_rows = 512};
   int block_size = 32;
-  int64_t num_blocks = 512;
+  int64_t num_blocks = 1024;
 };
 
 // The kernel tables that this CPU runs, and a name for each that fits into a test's name.
