@@ -25,7 +25,7 @@ unit-test: deps
 # Python tests against a real server with the real clients.
 http-test: build
 	@scripts/make_venv.sh
-	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q tests/http tests/cli
+	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
 
 check: asan tsan fuzz
 
