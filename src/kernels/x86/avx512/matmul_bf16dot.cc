@@ -70,11 +70,10 @@ void MatmulBf16Dot(const MatmulArgs& args, Share share) {
   for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
     const int64_t width = std::min(kColumnBlock, range.end - column);
     const BF16* w = static_cast<const BF16*>(weight.data) + column * weight.k_padded;
-    // A full block that follows takes 4 lines a k pair in all. With one pass the hardware's
-    // prefetcher follows the one linear stream by itself.
-    const bool prefetch = passes > 1 && column + 2 * kColumnBlock <= range.end;
+    // A full block that follows takes 4 lines a k pair in all.
+    const bool prefetch = column + 2 * kColumnBlock <= range.end;
     const char* next = reinterpret_cast<const char*>(w + width * weight.k_padded);
-    const int lines_per_step = passes < 4 ? 2 : 1;
+    const int lines_per_step = passes == 1 ? 4 : passes < 4 ? 2 : 1;
     int64_t prefetch_passes = prefetch ? 4 / lines_per_step : 0;
     for (int64_t pass = 0; pass < passes; ++pass) {
       const int64_t row = args.rows * pass / passes;
