@@ -42,7 +42,8 @@ struct EngineOptions {
   int64_t max_num_queued_reqs = 0;    // 0: no limit
   int64_t max_num_queued_tokens = 0;  // 0: no limit
   LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;
-  std::vector<int32_t> eos_token_ids;  // [0] is the primary eos (stop_reason null), others give stop_reason
+  // [0] is the primary eos (stop_reason null), the others give a stop_reason.
+  std::vector<int32_t> eos_token_ids;
   uint64_t seed = 0;
   bool allow_long_max_model_len = false;  // VLLM_ALLOW_LONG_MAX_MODEL_LEN=1
   double log_stats_interval = 10;  // seconds between the log's throughput lines; 0: none

@@ -288,7 +288,8 @@ void EngineLoop::RetireIfDone(ActiveRequest* request) {
 void EngineLoop::UpdateGauges(StatsRecorder::Update* update) {
   const BlockPool& pool = scheduler_.pool();
   update->Gauges(scheduler_.num_running(), scheduler_.num_waiting(),
-                 1.0 - static_cast<double>(pool.num_free()) / static_cast<double>(pool.num_usable()));
+                 1.0 - static_cast<double>(pool.num_free()) /
+                           static_cast<double>(pool.num_usable()));
 }
 
 void EngineLoop::NotifyReaders() {

@@ -1,8 +1,8 @@
 // EngineLoop: what the engine thread does. It alone owns the scheduler, the blocks and every
 // request; all its members but the constructor, Run's start and `stats` are that thread's.
 //
-// A step: take the inbox → Schedule → launch the plan → take the oldest launched plan's results →
-// append, check for the end, publish. With asynchronous scheduling two plans may be launched at a
+// A step: take the inbox → Schedule → launch the plan → take the oldest launched plan's results
+// → append, check for the end, publish. With asynchronous scheduling two plans may be launched at a
 // time, so that the next step is planned while one runs: its unknown input tokens are placeholders,
 // and a sequence that turns out to have ended costs one discarded row.
 #pragma once

@@ -277,7 +277,9 @@ TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
   EXPECT_GE(rejected, 7);
   EXPECT_EQ(test.engine->GetStats().rejected_queue_full, static_cast<uint64_t>(rejected));
   test.engine->Drain(0.02);
-  for (const auto& stream : streams) EXPECT_EQ(Collect(stream.get())[0].finish, FinishReason::kAbort);
+  for (const auto& stream : streams) {
+    EXPECT_EQ(Collect(stream.get())[0].finish, FinishReason::kAbort);
+  }
   auto late = test.engine->Submit(MakeRequest(4, 1, 1), nullptr);
   ASSERT_FALSE(late.has_value());
   EXPECT_EQ(late.error().code(), StatusCode::kUnavailable);
@@ -390,7 +392,9 @@ TEST_P(EngineTest, RandomMixesGiveTheTokensOfEachSequenceAlone) {
       if (random() % 3 == 0) p.presence_penalty = -0.5f;
       if (random() % 3 == 0) p.min_tokens = p.max_tokens / 2;
       if (random() % 3 == 0) p.logprobs = static_cast<int>(random() % 5);
-      if (random() % 4 == 0) p.bad_words_token_ids = {{5}, {1, 2}, {static_cast<int>(random() % 90)}};
+      if (random() % 4 == 0) {
+        p.bad_words_token_ids = {{5}, {1, 2}, {static_cast<int32_t>(random() % 90)}};
+      }
       if (random() % 4 == 0) p.stop_token_ids = {static_cast<int32_t>(random() % 97), 3};
       if (random() % 5 == 0) p.logit_bias = {{3, 4.0f}, {100, -50.0f}};
       if (random() % 5 == 0) p.prompt_logprobs = 1;

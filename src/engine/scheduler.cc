@@ -228,7 +228,9 @@ const BlockHash& Scheduler::HashOf(Sequence* sequence, int64_t block) {
   while (static_cast<int64_t>(sequence->hashes.size()) < block + 1 - prompt_blocks) {
     const int64_t i = prompt_blocks + static_cast<int64_t>(sequence->hashes.size());
     std::vector<int32_t> tokens(static_cast<size_t>(size));
-    for (int64_t j = 0; j < size; ++j) tokens[static_cast<size_t>(j)] = sequence->token(i * size + j);
+    for (int64_t j = 0; j < size; ++j) {
+      tokens[static_cast<size_t>(j)] = sequence->token(i * size + j);
+    }
     sequence->hashes.push_back(hasher_.Next(parent(i), tokens));
   }
   return sequence->hashes[static_cast<size_t>(block - prompt_blocks)];
