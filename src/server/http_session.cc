@@ -7,9 +7,15 @@ namespace tiercel::server {
 namespace {
 
 constexpr double kLingerSeconds = 2;
-constexpr size_t kMaxReadBuffer = 64 << 10;
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+// The connection's own end or failure, as opposed to bad HTTP.
+bool PeerHasGone(error_code error) {
+  return error && (error == http::error::end_of_stream || error == asio::error::eof ||
+                   error == http::error::partial_message ||
+                   error.category() == asio::error::get_system_category());
+}
 
 double SecondsSince(SteadyTime start) {
   return std::chrono::duration<double>(Now() - start).count();
@@ -56,13 +62,28 @@ void SessionBase::Close() {
   deadline_ = SteadyTime::max();
   CloseSocket();
   if (!exchange_) return;
-  shared_->num_active.fetch_sub(1);
-  const std::shared_ptr<SessionExchange> exchange = std::move(exchange_);
-  exchange_ = nullptr;
   constexpr int kClientClosedRequest = 499;
+  // This may be the last that holds the session.
+  const std::shared_ptr<SessionBase> self = shared_from_this();
+  EndExchange(kClientClosedRequest)->NotifyClosed();
+}
+
+void SessionBase::BeginExchange(HttpRequest request) {
+  answer_bytes_ = 0;
+  streaming_ = answer_complete_ = false;
+  self_while_answering_ = shared_from_this();
+  exchange_ = std::make_shared<SessionExchange>(weak_from_this(), thread_, std::move(request));
+  shared_->num_active.fetch_add(1);
+}
+
+std::shared_ptr<SessionExchange> SessionBase::EndExchange(int status) {
+  std::shared_ptr<SessionExchange> exchange = std::move(exchange_);
+  exchange_ = nullptr;
+  self_while_answering_.reset();
+  shared_->num_active.fetch_sub(1);
   shared_->hooks.finished(exchange->request(),
-                          {kClientClosedRequest, SecondsSince(request_start_), answer_bytes_});
-  exchange->NotifyClosed();
+                          {status, SecondsSince(request_start_), answer_bytes_});
+  return exchange;
 }
 
 // ---- reading
@@ -112,11 +133,7 @@ void SessionBase::BeginRequest() {
 void SessionBase::OnHead(error_code error) {
   if (closed_) return;
   request_start_ = Now();
-  if (error == http::error::end_of_stream || error == asio::error::eof ||
-      error == http::error::partial_message || error.category() == asio::error::get_system_category()) {
-    Close();
-    return;
-  }
+  if (PeerHasGone(error)) return Close();
   if (error == http::error::header_limit) return RefuseRequest(431, "The request's headers are too large.");
   if (error == http::error::body_limit) return RefuseRequest(413, "The request's body is too large.");
   if (error) return RefuseRequest(400, "Invalid HTTP request received.");
@@ -143,10 +160,7 @@ void SessionBase::OnHead(error_code error) {
 void SessionBase::OnBody(error_code error) {
   if (closed_) return;
   if (error == http::error::body_limit) return RefuseRequest(413, "The request's body is too large.");
-  if (error == http::error::partial_message || error == asio::error::eof ||
-      error.category() == asio::error::get_system_category()) {
-    if (error) return Close();
-  }
+  if (PeerHasGone(error)) return Close();
   if (error) return RefuseRequest(400, "Invalid HTTP request received.");
   Dispatch();
 }
@@ -167,11 +181,8 @@ void SessionBase::Dispatch() {
   is_head_ = message.method() == http::verb::head;
   http_1_0_ = message.version() < 11;
   parser_.reset();
-  streaming_ = answer_complete_ = false;
-  answer_bytes_ = 0;
   deadline_ = SteadyTime::max();
-  exchange_ = std::make_shared<SessionExchange>(weak_from_this(), thread_, std::move(request));
-  shared_->num_active.fetch_add(1);
+  BeginExchange(std::move(request));
   if (buffer_.size() == 0 && !read_in_flight_) {
     read_in_flight_ = true;
     StartRead();
@@ -185,12 +196,10 @@ void SessionBase::Dispatch() {
 void SessionBase::RefuseRequest(int status, std::string_view message) {
   parser_.reset();
   keep_alive_ = is_head_ = http_1_0_ = false;
-  answer_bytes_ = 0;
   HttpRequest request;
   request.peer = peer_;
   request.method = "-";
-  exchange_ = std::make_shared<SessionExchange>(weak_from_this(), thread_, std::move(request));
-  shared_->num_active.fetch_add(1);
+  BeginExchange(std::move(request));
   Respond({status, "application/json", shared_->hooks.error_body(status, message), {}});
 }
 
@@ -296,13 +305,9 @@ void SessionBase::OnWritten(error_code error) {
 }
 
 void SessionBase::FinishAnswer() {
-  const std::shared_ptr<SessionExchange> exchange = std::move(exchange_);
-  exchange_ = nullptr;
-  answer_complete_ = streaming_ = false;
-  shared_->num_active.fetch_sub(1);
-  shared_->hooks.finished(exchange->request(),
-                          {status_, SecondsSince(request_start_), answer_bytes_});
-  exchange->Forget();
+  // The caller's handler holds the session no longer than the request does.
+  const std::shared_ptr<SessionBase> self = shared_from_this();
+  EndExchange(status_)->Forget();
   if (keep_alive_ && !shared_->draining.load()) {
     // Not from within the handler that has just answered: a flood of pipelined requests would
     // nest their handlers.

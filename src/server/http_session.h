@@ -98,8 +98,12 @@ class SessionBase : public std::enable_shared_from_this<SessionBase> {
   bool lingering_ = false;  // all is said; reading on only so that the peer can take it
   bool closed_ = false;
 
-  // The request being answered.
+  void BeginExchange(HttpRequest request);
+  std::shared_ptr<class SessionExchange> EndExchange(int status);
+
+  // The request being answered. Meanwhile the session holds itself: nothing may be in flight.
   std::shared_ptr<class SessionExchange> exchange_;
+  std::shared_ptr<SessionBase> self_while_answering_;
   bool keep_alive_ = false;
   bool is_head_ = false;
   bool http_1_0_ = false;

@@ -1,0 +1,164 @@
+"""Groups H, I, K and O: aborts, metrics, health under load, start and stop, the HTTP surface."""
+
+import concurrent.futures
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+import requests
+
+from conftest import BINARY, MODEL, NAME
+
+LONG = {"model": NAME, "prompt": "x", "max_tokens": 2000, "ignore_eos": True}
+
+
+def abandon(server, body, seconds=0.3):
+    """Sends a request and closes the connection before the answer."""
+    try:
+        requests.post(server.url + "/v1/completions", json=body, timeout=seconds)
+    except requests.exceptions.Timeout:
+        pass
+
+
+def test_series_are_there_before_traffic(make_server):
+    server = make_server()
+    samples = server.metrics()
+    labels = f'{{model_name="{NAME}",engine="0"}}'
+    for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
+                 "gpu_cache_usage_perc", "prompt_tokens_total", "generation_tokens_total",
+                 "num_preemptions_total", "prefix_cache_queries_total", "prefix_cache_hits_total",
+                 "time_to_first_token_seconds_count", "inter_token_latency_seconds_count",
+                 "time_per_output_token_seconds_count", "e2e_request_latency_seconds_count"):
+        assert samples[f"vllm:{name}{labels}"] == 0, name
+    text = requests.get(server.url + "/metrics").text
+    assert "# TYPE vllm:prompt_tokens_total counter" in text
+
+
+def test_counters_agree(server):
+    before = server.metrics()
+    answer = server.complete("x y z", max_tokens=5, n=1, ignore_eos=True)
+    after = server.metrics()
+    labels = f'{{model_name="{NAME}",engine="0"}}'
+    assert (after[f"vllm:generation_tokens_total{labels}"]
+            - before[f"vllm:generation_tokens_total{labels}"]) == 5
+    assert (after[f"vllm:prompt_tokens_total{labels}"]
+            - before[f"vllm:prompt_tokens_total{labels}"]) == answer["usage"]["prompt_tokens"]
+    assert (after[f"vllm:time_to_first_token_seconds_count{labels}"]
+            - before[f"vllm:time_to_first_token_seconds_count{labels}"]) == 1
+
+
+def test_clients_that_go_are_aborted(server):
+    name = f'vllm:request_success_total{{model_name="{NAME}",engine="0",finished_reason="abort"}}'
+    before = server.metrics()[name]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for stream in (True, False, True, False):
+            pool.submit(abandon, server, {**LONG, "stream": stream})
+    server.wait_for_metric("vllm:num_requests_running", 0)
+    server.wait_for_metric("vllm:num_requests_waiting", 0)
+    finished = server.metrics()[name] - before
+    assert finished >= 1  # those that had not ended by themselves
+
+
+def test_health_is_fast_under_load(server):
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        work = [pool.submit(server.complete, "x " * 50, max_tokens=100, ignore_eos=True)
+                for _ in range(32)]
+        delays = []
+        while not all(w.done() for w in work) and len(delays) < 60:
+            start = time.monotonic()
+            assert requests.get(server.url + "/health", timeout=5).status_code == 200
+            delays.append(time.monotonic() - start)
+            time.sleep(0.02)
+        for w in work:
+            w.result()
+    assert sorted(delays)[len(delays) // 2] < 0.05
+
+
+def test_models_version_ping(server):
+    models = requests.get(server.url + "/v1/models").json()
+    assert models["data"][0]["id"] == NAME and models["data"][0]["max_model_len"] == 2048
+    assert requests.get(server.url + "/version").json()["version"]
+    assert requests.post(server.url + "/ping").status_code == 200
+    assert requests.get(server.url + "/load").json() == {"server_load": 0}
+    assert requests.head(server.url + "/health").status_code == 200
+
+
+def test_tokenize_round_trip(server):
+    for text in ("Hello, world!", "é客单价🌶", "<|im_start|>user", " a\n\n b"):
+        ids = server.tokens(text)
+        back = server.post("/detokenize", {"model": NAME, "tokens": ids}).json()["prompt"]
+        assert back == text
+
+
+def test_request_ids_and_cors(server):
+    headers = {"X-Request-Id": "abc", "Origin": "http://a.example"}
+    response = server.post("/v1/completions", {**LONG, "max_tokens": 1}, headers=headers)
+    assert response.headers["x-request-id"] == "abc" and response.json()["id"] == "cmpl-abc"
+    assert response.headers["access-control-allow-origin"] == "*"
+    huge = server.post("/v1/completions", {**LONG, "max_tokens": 1},
+                       headers={"X-Request-Id": "a" * 10000})
+    assert len(huge.headers["x-request-id"]) == 32
+    preflight = requests.options(server.url + "/v1/chat/completions", headers={
+        "Origin": "http://a.example", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os"})
+    assert preflight.status_code == 200
+    assert "x-stainless-os" in preflight.headers["access-control-allow-headers"]
+
+
+def test_errors_tell_nothing_of_the_inside(server):
+    for body in ({"prompt": "x", "n": -1}, {"prompt": {"a": 1}}, {"model": "no", "prompt": "x"}):
+        text = server.post("/v1/completions", body).text
+        assert "0x7f" not in text and ".cc" not in text and "/src/" not in text
+
+
+def test_api_keys(make_server):
+    server = make_server("--api-key", "secret")
+    assert requests.get(server.url + "/v1/models").status_code == 401
+    assert requests.get(server.url + "/health").status_code == 200
+    assert server.client(api_key="secret").models.list().data[0].id == NAME
+
+
+def test_busy_port_ends_at_once(server):
+    start = time.monotonic()
+    second = subprocess.run([BINARY, "serve", str(MODEL), "--host", "127.0.0.1", "--port",
+                             str(server.port)], capture_output=True, text=True, timeout=30)
+    assert second.returncode != 0 and str(server.port) in second.stderr + second.stdout
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_the_server(make_server, sig):
+    server = make_server()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(abandon, server, {**LONG, "stream": True}, 5)
+        time.sleep(0.3)
+        assert server.stop(sig) == 0
+    with socket.socket() as probe:  # the port is free at once
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", server.port))
+
+
+def test_default_sampling_comes_from_the_model(make_server):
+    server = make_server("--override-generation-config", '{"max_new_tokens": 3}')
+    answer = server.complete("x", max_tokens=10, ignore_eos=True)
+    assert answer["usage"]["completion_tokens"] == 3
+
+
+def test_prompt_that_can_never_fit_is_refused(make_server):
+    server = make_server("--max-model-len", "512", "--num-gpu-blocks-override", "6")
+    word = server.tokens("x")[0]
+    response = server.post("/v1/completions", {"prompt": [word] * 600, "max_tokens": 1})
+    assert response.status_code == 400
+
+
+def test_few_blocks_and_many_clients(make_server):
+    server = make_server("--max-model-len", "512", "--num-gpu-blocks-override", "7",
+                         "--max-num-seqs", "16")
+    alone = server.complete("tell", max_tokens=200, ignore_eos=True)["choices"][0]["text"]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: server.complete("tell", max_tokens=200, ignore_eos=True),
+                                range(16)))
+    assert all(a["choices"][0]["text"] == alone for a in answers)
