@@ -53,7 +53,8 @@ struct Shape {
 std::string Describe(const Shape& s, int64_t rows, Epilogue epilogue) {
   return "n=" + std::to_string(s.n) + " k=" + std::to_string(s.k) +
          " granule=" + std::to_string(s.granule) + " workers=" + std::to_string(s.workers) +
-         " rows=" + std::to_string(rows) + " epilogue=" + std::to_string(static_cast<int>(epilogue));
+         " rows=" + std::to_string(rows) +
+         " epilogue=" + std::to_string(static_cast<int>(epilogue));
 }
 
 // A matmul with random operands. Weights [n, k] are kept row-major and packed for a team.
@@ -106,8 +107,9 @@ struct Problem {
 };
 
 // The output of one call for every worker, as raw bytes, and the padding of each row checked.
-std::vector<uint8_t> RunMatmul(const KernelTable& kernels, const Problem& problem, int64_t first_row,
-                         int64_t rows, Epilogue epilogue, bool with_bias) {
+std::vector<uint8_t> RunMatmul(const KernelTable& kernels, const Problem& problem,
+                               int64_t first_row, int64_t rows, Epilogue epilogue,
+                               bool with_bias) {
   const int64_t columns = epilogue == Epilogue::kSwiGlu ? problem.shape.n / 2 : problem.shape.n;
   const size_t element = epilogue == Epilogue::kStoreF32 ? sizeof(float) : sizeof(BF16);
   const int64_t ldo = columns + 8;  // 8 elements behind each row must stay as they were
@@ -223,7 +225,8 @@ void ExpectNearTruth(const KernelTable& kernels, const Problem& p, int64_t rows,
 TEST(MatmulConformance, EveryKernelEpilogueAndShapeIsNearTheExactSum) {
   const Shape shapes[] = {
       {32, 32},           {64, 64},           {96, 33},       {160, 31, 32},    {128, 1},
-      {224, 250, 32},     {64, 1024},         {352, 160, 32, 2}, {352, 96, 32, 3}, {192, 100, 64, 2},
+      {224, 250, 32},     {64, 1024},         {352, 160, 32, 2}, {352, 96, 32, 3},
+      {192, 100, 64, 2},
       {32, 70, 32, 5},    {480, 64, 160, 2},
   };
   for (const Shape& shape : shapes) {

@@ -65,7 +65,8 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
   env->team->Run([&](int) { env->kernels->init_thread(); });
 
   LOG_INFO("CPU kernels: {}; {} workers on CPUs {}{}; huge pages: THP {}, {} reserved",
-           env->kernels->detail, env->team->size(), Join(team.cpus), team.pin ? "" : " (not pinned)",
+           env->kernels->detail, env->team->size(), Join(team.cpus),
+           team.pin ? "" : " (not pinned)",
            env->topology.huge_pages, env->topology.explicit_huge_pages_free);
   return env;
 }

@@ -253,7 +253,8 @@ void PanelBand(const MatmulArgs& args, Range rows, Range band, Range range, Scra
         next = chunk_at(band.end, 0);
       }
       const int64_t width = width_at(column);
-      const int64_t steps = groups * (chunk.k_count / kKBlock) * ((width + kSlotColumns - 1) / kSlotColumns);
+      const int64_t steps = groups * (chunk.k_count / kKBlock) *
+                            ((width + kSlotColumns - 1) / kSlotColumns);
       const int64_t lines = chunk.k_count * width * static_cast<int64_t>(sizeof(BF16)) / 64;
       chunk.next = reinterpret_cast<const char*>(next);
       chunk.lines_per_step = (lines + steps - 1) / steps;
