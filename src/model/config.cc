@@ -25,8 +25,8 @@ struct Architecture {
   std::string_view name;
   std::string_view model_type;
   bool qk_norm;
-  bool qkv_bias;            // always, whatever attention_bias says
-  int64_t default_head_dim; // 0: hidden_size / num_attention_heads
+  bool qkv_bias;             // always, whatever attention_bias says
+  int64_t default_head_dim;  // 0: hidden_size / num_attention_heads
   int64_t default_max_position;
 };
 
@@ -90,8 +90,8 @@ Status ReadSizes(const JsonFields& f, const Architecture& a, ModelConfig& c) {
     }
   }
   if (c.head_dim % 2 != 0) {
-    return f.Wrong("head_dim", fmt::format("an even number, not {}: rotary embedding pairs it",
-                                           c.head_dim));
+    return f.Wrong("head_dim",
+                   fmt::format("an even number, not {}: rotary embedding pairs it", c.head_dim));
   }
   c.max_position_embeddings = a.default_max_position;
   return f.Int("max_position_embeddings", 1, kMaxPosition, c.max_position_embeddings);

@@ -37,12 +37,12 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   float rms_norm_eps = 1e-6f;
   bool tie_word_embeddings = false;
-  bool qk_norm = false;    // Qwen3
-  bool qkv_bias = false;   // Qwen2
-  bool o_bias = false;     // attention_bias of Llama and Qwen3
+  bool qk_norm = false;   // Qwen3
+  bool qkv_bias = false;  // Qwen2
+  bool o_bias = false;    // attention_bias of Llama and Qwen3
   bool mlp_bias = false;
   RopeConfig rope;
-  DType dtype = DType::kBF16;  // the checkpoint's
+  DType dtype = DType::kBF16;          // the checkpoint's
   std::vector<int32_t> eos_token_ids;  // config.json's; may be empty
   std::optional<int32_t> bos_token_id;
 

@@ -126,8 +126,8 @@ TEST(ModelConfig, YarnDetails) {
   const auto m = Parse(R"({"rope_scaling":{"rope_type":"yarn","factor":40,"mscale":0.707,
       "mscale_all_dim":1.0}})");
   ASSERT_TRUE(m);
-  EXPECT_NEAR(*m->rope.attention_factor,
-              (0.0707 * std::log(40.0) + 1) / (0.1 * std::log(40.0) + 1), 1e-12);
+  EXPECT_NEAR(*m->rope.attention_factor, (0.0707 * std::log(40.0) + 1) / (0.1 * std::log(40.0) + 1),
+              1e-12);
 }
 
 TEST(ModelConfig, LinearLlama3AndDefault) {
@@ -174,7 +174,8 @@ TEST(ModelConfig, NamesFieldFoundAndExpected) {
   EXPECT_EQ(Error(R"({"rope_scaling":{"rope_type":"longrope","factor":4}})"),
             "dir/config.json: rope_scaling: rope_type: found \"longrope\", expected one of the "
             "supported ones: default, linear, yarn, llama3");
-  EXPECT_THAT(Error(R"({"rope_scaling":{"rope_type":"yarn"}})"), HasSubstr("factor: found nothing"));
+  EXPECT_THAT(Error(R"({"rope_scaling":{"rope_type":"yarn"}})"),
+              HasSubstr("factor: found nothing"));
   EXPECT_THAT(Error(R"({"rope_scaling":{"rope_type":"yarn","factor":-1}})"), HasSubstr("found -1"));
   EXPECT_THAT(Error(R"({"rope_scaling":7})"), HasSubstr("rope_scaling: found 7"));
   EXPECT_THAT(Error(R"({"architectures":["Qwen3MoeForCausalLM"]})"),
@@ -229,8 +230,9 @@ TEST(GenerationConfig, Qwen3) {
 TEST(GenerationConfig, NamesWhatIsWrong) {
   const auto g = ParseGenerationConfig(R"({"temperature":"hot"})", "dir/generation_config.json");
   ASSERT_FALSE(g);
-  EXPECT_THAT(g.error().message(),
-              HasSubstr("dir/generation_config.json: temperature: found \"hot\", expected a number"));
+  EXPECT_THAT(
+      g.error().message(),
+      HasSubstr("dir/generation_config.json: temperature: found \"hot\", expected a number"));
   EXPECT_FALSE(ParseGenerationConfig(R"({"top_p":1.5})", "g"));
   EXPECT_FALSE(ParseGenerationConfig("", "g"));
 }

@@ -26,11 +26,11 @@ std::string HuggingFaceName(const std::string& name) {
       {"output.weight", "lm_head.weight"},
   };
   static constexpr std::pair<std::string_view, std::string_view> kInLayer[] = {
-      {"attn_norm", "input_layernorm"},       {"attn_q", "self_attn.q_proj"},
-      {"attn_k", "self_attn.k_proj"},         {"attn_v", "self_attn.v_proj"},
-      {"attn_output", "self_attn.o_proj"},    {"attn_q_norm", "self_attn.q_norm"},
-      {"attn_k_norm", "self_attn.k_norm"},    {"ffn_norm", "post_attention_layernorm"},
-      {"ffn_gate", "mlp.gate_proj"},          {"ffn_up", "mlp.up_proj"},
+      {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
+      {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
+      {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
+      {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
+      {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
       {"ffn_down", "mlp.down_proj"},
   };
   for (const auto& [gguf, hf] : kWhole) {
@@ -75,7 +75,7 @@ class GgufCheckpoint final : public Checkpoint {
     int64_t rows = 1;          // the first dimension
     int64_t row_elements = 1;  // the product of the others
     int64_t row_bytes = 0;
-    bool permuted = false;     // Llama's query and key rows
+    bool permuted = false;  // Llama's query and key rows
 
     GgufTensorType type() const { return static_cast<GgufTensorType>(stored.type); }
   };
@@ -131,9 +131,10 @@ Status GgufCheckpoint::AddTensor(const std::string& gguf_name, const GgufTensor&
                             name.find(".self_attn.k_proj.") != std::string::npos;
   tensor.permuted = llama && query_or_key;
   if (tensor.permuted && tensor.rows % config_.head_dim != 0) {
-    return InvalidArgument("{}: tensor \"{}\": found {} rows, expected a multiple of the head's "
-                           "size {}",
-                           file_.path(), gguf_name, tensor.rows, config_.head_dim);
+    return InvalidArgument(
+        "{}: tensor \"{}\": found {} rows, expected a multiple of the head's "
+        "size {}",
+        file_.path(), gguf_name, tensor.rows, config_.head_dim);
   }
   if (!tensors_.emplace(name, std::move(tensor)).second) {
     return InvalidArgument("{}: tensor \"{}\" is there twice", file_.path(), name);
@@ -155,16 +156,14 @@ std::vector<std::string> GgufCheckpoint::Names() const {
 }
 
 Expected<const GgufCheckpoint::Tensor*> GgufCheckpoint::FindRows(const std::string& name,
-                                                                 int64_t begin,
-                                                                 int64_t end) const {
+                                                                 int64_t begin, int64_t end) const {
   const Tensor* tensor = FindTensor(name);
   if (tensor == nullptr) {
     return Unexpected(NotFound("{}: tensor \"{}\" is missing", file_.path(), name));
   }
   if (begin < 0 || begin > end || end > tensor->rows) {
-    return Unexpected(
-        InvalidArgument("{}: tensor \"{}\": rows {} to {} were asked for, it has {}", file_.path(),
-                        name, begin, end, tensor->rows));
+    return Unexpected(InvalidArgument("{}: tensor \"{}\": rows {} to {} were asked for, it has {}",
+                                      file_.path(), name, begin, end, tensor->rows));
   }
   return tensor;
 }

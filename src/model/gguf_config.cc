@@ -108,8 +108,8 @@ double Llama3Divisor(double theta, double exponent, double factor) {
   const double wavelength = 2 * std::numbers::pi * std::pow(theta, exponent);
   if (wavelength < kLlama3Context / kLlama3HighFactor) return 1;
   if (wavelength > kLlama3Context / kLlama3LowFactor) return factor;
-  const double smooth = (kLlama3Context / wavelength - kLlama3LowFactor) /
-                        (kLlama3HighFactor - kLlama3LowFactor);
+  const double smooth =
+      (kLlama3Context / wavelength - kLlama3LowFactor) / (kLlama3HighFactor - kLlama3LowFactor);
   return 1 / ((1 - smooth) / factor + smooth);
 }
 
@@ -123,9 +123,10 @@ Status ReadRopeFrequencies(const GgufFile& file, std::span<const uint8_t> data,
   constexpr int64_t kMostPairs = 1 << 16;
   const int64_t pairs = tensor.shape.size() == 1 ? tensor.shape[0] : 0;
   const auto unsupported = [&] {
-    return Unimplemented("{}: rope_freqs.weight: found frequency factors that are not Llama 3's, "
-                         "which are not supported",
-                         path);
+    return Unimplemented(
+        "{}: rope_freqs.weight: found frequency factors that are not Llama 3's, "
+        "which are not supported",
+        path);
   };
   if (pairs == 0 || pairs > kMostPairs || config.contains("rope_scaling")) return unsupported();
   std::vector<float> divisors(static_cast<size_t>(pairs));
@@ -173,14 +174,16 @@ Expected<ModelConfig> GgufModelConfig(const GgufFile& file, std::span<const uint
                         : architecture == "llama" ? "LlamaForCausalLM"
                                                   : nullptr;
   if (hf_name == nullptr) {
-    return Unexpected(InvalidArgument("{}: general.architecture: found \"{}\", expected one of the "
-                                      "supported ones: qwen3, qwen2, llama",
-                                      path, architecture.substr(0, 60)));
+    return Unexpected(
+        InvalidArgument("{}: general.architecture: found \"{}\", expected one of the "
+                        "supported ones: qwen3, qwen2, llama",
+                        path, architecture.substr(0, 60)));
   }
   if (file.Int("split.count").value_or(1) > 1) {
-    return Unexpected(Unimplemented("{}: is one of {} parts of a split GGUF; merge them with "
-                                    "llama-gguf-split --merge",
-                                    path, *file.Int("split.count")));
+    return Unexpected(
+        Unimplemented("{}: is one of {} parts of a split GGUF; merge them with "
+                      "llama-gguf-split --merge",
+                      path, *file.Int("split.count")));
   }
   ConfigWriter writer(file, architecture);
   if (const Status status = WriteSizes(file, writer); !status.ok()) {
@@ -225,10 +228,10 @@ Expected<GgufTokenizerData> ReadGgufTokenizer(const GgufFile& file, const std::s
   }
   const auto fits = [&](size_t size) { return size == 0 || size == data.tokens.size(); };
   if (!fits(data.scores.size()) || !fits(data.token_types.size())) {
-    return Unexpected(InvalidArgument("{}: tokenizer.ggml: found {} tokens, {} scores and {} token "
-                                      "types, expected equal numbers",
-                                      path, data.tokens.size(), data.scores.size(),
-                                      data.token_types.size()));
+    return Unexpected(
+        InvalidArgument("{}: tokenizer.ggml: found {} tokens, {} scores and {} token "
+                        "types, expected equal numbers",
+                        path, data.tokens.size(), data.scores.size(), data.token_types.size()));
   }
   const auto id = [&](const char* key) {
     const int64_t value = file.Int(key).value_or(-1);

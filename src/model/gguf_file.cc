@@ -25,17 +25,22 @@ size_t ElementBytes(GgufValueType type) {
   switch (type) {
     case GgufValueType::kU8:
     case GgufValueType::kI8:
-    case GgufValueType::kBool: return 1;
+    case GgufValueType::kBool:
+      return 1;
     case GgufValueType::kU16:
-    case GgufValueType::kI16: return 2;
+    case GgufValueType::kI16:
+      return 2;
     case GgufValueType::kU32:
     case GgufValueType::kI32:
-    case GgufValueType::kF32: return 4;
+    case GgufValueType::kF32:
+      return 4;
     case GgufValueType::kU64:
     case GgufValueType::kI64:
-    case GgufValueType::kF64: return 8;
+    case GgufValueType::kF64:
+      return 8;
     case GgufValueType::kString:
-    case GgufValueType::kArray: return 0;
+    case GgufValueType::kArray:
+      return 0;
   }
   return 0;
 }
@@ -50,20 +55,31 @@ T LoadAs(const uint8_t* p) {
 // A scalar of a type whose ElementBytes are at `p`. Integers beyond int64 saturate.
 GgufValue LoadScalar(GgufValueType type, const uint8_t* p) {
   switch (type) {
-    case GgufValueType::kU8: return int64_t{*p};
-    case GgufValueType::kI8: return int64_t{LoadAs<int8_t>(p)};
-    case GgufValueType::kU16: return int64_t{LoadAs<uint16_t>(p)};
-    case GgufValueType::kI16: return int64_t{LoadAs<int16_t>(p)};
-    case GgufValueType::kU32: return int64_t{LoadAs<uint32_t>(p)};
-    case GgufValueType::kI32: return int64_t{LoadAs<int32_t>(p)};
-    case GgufValueType::kI64: return LoadAs<int64_t>(p);
+    case GgufValueType::kU8:
+      return int64_t{*p};
+    case GgufValueType::kI8:
+      return int64_t{LoadAs<int8_t>(p)};
+    case GgufValueType::kU16:
+      return int64_t{LoadAs<uint16_t>(p)};
+    case GgufValueType::kI16:
+      return int64_t{LoadAs<int16_t>(p)};
+    case GgufValueType::kU32:
+      return int64_t{LoadAs<uint32_t>(p)};
+    case GgufValueType::kI32:
+      return int64_t{LoadAs<int32_t>(p)};
+    case GgufValueType::kI64:
+      return LoadAs<int64_t>(p);
     case GgufValueType::kU64:
       return static_cast<int64_t>(std::min<uint64_t>(LoadAs<uint64_t>(p), INT64_MAX));
-    case GgufValueType::kF32: return double{LoadAs<float>(p)};
-    case GgufValueType::kF64: return LoadAs<double>(p);
-    case GgufValueType::kBool: return *p != 0;
+    case GgufValueType::kF32:
+      return double{LoadAs<float>(p)};
+    case GgufValueType::kF64:
+      return LoadAs<double>(p);
+    case GgufValueType::kBool:
+      return *p != 0;
     case GgufValueType::kString:
-    case GgufValueType::kArray: break;
+    case GgufValueType::kArray:
+      break;
   }
   return int64_t{0};
 }
@@ -114,9 +130,10 @@ class GgufParser {
   const uint8_t* Here() const { return file_.data() + position_; }
 
   bool Truncated(const char* where) {
-    error_ = InvalidArgument("{}: is truncated: found {} bytes, the {} go on beyond them; the "
-                             "download is incomplete",
-                             path_, file_.size(), where);
+    error_ = InvalidArgument(
+        "{}: is truncated: found {} bytes, the {} go on beyond them; the "
+        "download is incomplete",
+        path_, file_.size(), where);
     return false;
   }
   template <typename... Args>
@@ -259,18 +276,20 @@ class GgufParser {
     uint64_t last = 0;
     for (const auto& [name, tensor] : order) {
       if (tensor->begin < last || tensor->begin % alignment != 0) {
-        return InvalidArgument("{}: tensor \"{}\" begins at byte {} of the data, expected a "
-                               "multiple of {} from {} on; the file is damaged, download it again",
-                               path_, Short(*name), tensor->begin, alignment, last);
+        return InvalidArgument(
+            "{}: tensor \"{}\" begins at byte {} of the data, expected a "
+            "multiple of {} from {} on; the file is damaged, download it again",
+            path_, Short(*name), tensor->begin, alignment, last);
       }
       last = tensor->end;
     }
     const uint64_t available = file_.size() > start ? file_.size() - start : 0;
     if (last > available) {
       const uint64_t expected = last > UINT64_MAX - start ? UINT64_MAX : start + last;
-      return InvalidArgument("{}: is truncated: found {} bytes, expected {}; the download is "
-                             "incomplete",
-                             path_, file_.size(), expected);
+      return InvalidArgument(
+          "{}: is truncated: found {} bytes, expected {}; the download is "
+          "incomplete",
+          path_, file_.size(), expected);
     }
     for (const auto& [name, tensor] : order) {
       tensor->begin += start;

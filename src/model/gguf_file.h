@@ -20,8 +20,19 @@
 namespace tiercel::model {
 
 enum class GgufValueType : uint32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8,
-  kArray = 9, kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
 
 // A checked view of an array in the file; strings are read when they are asked for.
@@ -34,9 +45,9 @@ struct GgufArray {
 using GgufValue = std::variant<int64_t, double, bool, std::string_view, GgufArray>;
 
 struct GgufTensor {
-  uint32_t type = 0;               // one that GgufBlockOf knows
-  std::vector<int64_t> shape;      // slowest dimension first, as everywhere else here
-  uint64_t begin = 0, end = 0;     // bytes from the file's start
+  uint32_t type = 0;            // one that GgufBlockOf knows
+  std::vector<int64_t> shape;   // slowest dimension first, as everywhere else here
+  uint64_t begin = 0, end = 0;  // bytes from the file's start
 };
 
 // Views into the file's bytes, which must outlive it.
@@ -56,7 +67,7 @@ class GgufFile {
   const GgufArray* Array(std::string_view key) const;
 
   static std::vector<std::string> Strings(const GgufArray& array);  // empty for other elements
-  static std::vector<double> Numbers(const GgufArray& array);       // integers too; empty for others
+  static std::vector<double> Numbers(const GgufArray& array);  // integers too; empty for others
 
  private:
   friend class GgufParser;

@@ -69,8 +69,8 @@ class Builder {
   }
 
   std::string Build(uint32_t version = 3) const {
-    std::string file = "GGUF" + Raw(version) + Raw<uint64_t>(tensors_.size()) +
-                       Raw<uint64_t>(entries_.size());
+    std::string file =
+        "GGUF" + Raw(version) + Raw<uint64_t>(tensors_.size()) + Raw<uint64_t>(entries_.size());
     for (const std::string& entry : entries_) file += entry;
     for (const std::string& tensor : tensors_) file += tensor;
     file.resize((file.size() + 31) / 32 * 32);
@@ -130,11 +130,12 @@ TEST(GgufFile, ReadsEveryKindOfValue) {
   b.Entry("u8", 0, Builder::Raw<uint8_t>(200)).Entry("i8", 1, Builder::Raw<int8_t>(-3));
   b.Entry("u16", 2, Builder::Raw<uint16_t>(60000)).Entry("i16", 3, Builder::Raw<int16_t>(-300));
   b.Entry("i32", 5, Builder::Raw<int32_t>(-70000)).Entry("bool", 7, Builder::Raw<uint8_t>(1));
-  b.Entry("u64", 10, Builder::Raw<uint64_t>(UINT64_MAX)).Entry("i64", 11, Builder::Raw<int64_t>(-5));
+  b.Entry("u64", 10, Builder::Raw<uint64_t>(UINT64_MAX))
+      .Entry("i64", 11, Builder::Raw<int64_t>(-5));
   b.Entry("f64", 12, Builder::Raw<double>(0.5)).F32("f32", 1.5f).U32("u32", 7).Str("s", "héllo");
   b.Array("strings", Builder::Strings({"a", "", "ccc"}));
-  b.Array("ints", Builder::Raw<uint32_t>(5) + Builder::Raw<uint64_t>(2) + Builder::Raw<int32_t>(-1) +
-                      Builder::Raw<int32_t>(9));
+  b.Array("ints", Builder::Raw<uint32_t>(5) + Builder::Raw<uint64_t>(2) +
+                      Builder::Raw<int32_t>(-1) + Builder::Raw<int32_t>(9));
   b.Tensor("t", {2, 3}, {1, 2, 3, 4, 5, 6}).Tensor("u", {1}, {9});
   const std::string file = b.Build();
   const auto parsed = GgufFile::Parse(Span(file), "f");
@@ -177,42 +178,55 @@ TEST(GgufFile, RefusesLies) {
                         "incomplete",
                         good.size() - 1, good.size()));
   const auto tensor = [](std::vector<uint64_t> dimensions, uint32_t type, uint64_t offset) {
-    return ParseError(Builder().TensorAt("t", std::move(dimensions), type, offset).Data(4096).Build());
+    return ParseError(
+        Builder().TensorAt("t", std::move(dimensions), type, offset).Data(4096).Build());
   };
   EXPECT_THAT(tensor({1, 1, 1, 1, 1}, 0, 0), HasSubstr("has 5 dimensions"));
   EXPECT_THAT(tensor({0}, 0, 0), HasSubstr("has the dimension 0"));
   EXPECT_THAT(tensor({uint64_t{1} << 60}, 0, 0), HasSubstr("has the dimension"));
-  EXPECT_THAT(tensor({uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0), HasSubstr("an impossible size"));
+  EXPECT_THAT(tensor({uint64_t{1} << 40, uint64_t{1} << 40}, 0, 0),
+              HasSubstr("an impossible size"));
   EXPECT_THAT(tensor({32}, 0, UINT64_MAX - 31), HasSubstr("an impossible size"));
   EXPECT_THAT(tensor({32}, 0, uint64_t{1} << 62), HasSubstr("is truncated"));
   EXPECT_THAT(tensor({32}, 0, 8), HasSubstr("expected a multiple of 32"));
   EXPECT_THAT(tensor({33}, 8, 0), HasSubstr("rows of 33, expected a multiple of 32"));
   EXPECT_THAT(tensor({256}, 10, 0), HasSubstr("tensor \"t\": found type Q2_K"));
-  EXPECT_THAT(ParseError(Builder().TensorAt("a", {16}, 0, 0).TensorAt("b", {16}, 0, 32).Data(96).Build()),
-              HasSubstr("tensor \"b\" begins at byte 32 of the data, expected a multiple of 32 from "
-                        "64"));
-  EXPECT_THAT(ParseError(Builder().TensorAt("a", {8}, 0, 0).TensorAt("a", {8}, 0, 32).Data(64).Build()),
-              HasSubstr("is there twice"));
+  EXPECT_THAT(
+      ParseError(Builder().TensorAt("a", {16}, 0, 0).TensorAt("b", {16}, 0, 32).Data(96).Build()),
+      HasSubstr("tensor \"b\" begins at byte 32 of the data, expected a multiple of 32 from "
+                "64"));
+  EXPECT_THAT(
+      ParseError(Builder().TensorAt("a", {8}, 0, 0).TensorAt("a", {8}, 0, 32).Data(64).Build()),
+      HasSubstr("is there twice"));
   EXPECT_THAT(ParseError(Builder().U32("k", 1).U32("k", 2).Build()), HasSubstr("is there twice"));
-  EXPECT_THAT(ParseError(Builder().U32("general.alignment", 3).Build()), HasSubstr("a power of two"));
-  EXPECT_THAT(ParseError(Builder().U32("general.alignment", 0).Build()), HasSubstr("a power of two"));
+  EXPECT_THAT(ParseError(Builder().U32("general.alignment", 3).Build()),
+              HasSubstr("a power of two"));
+  EXPECT_THAT(ParseError(Builder().U32("general.alignment", 0).Build()),
+              HasSubstr("a power of two"));
   EXPECT_THAT(ParseError(Builder().Entry("k", 99, "").Build()), HasSubstr("has type 99"));
   EXPECT_THAT(ParseError(Builder().Entry("k", 8, Builder::Raw<uint64_t>(1 << 30)).Build()),
               HasSubstr("is truncated"));
   for (uint32_t element : {4u, 8u, 12u}) {
-    EXPECT_THAT(ParseError(Builder()
-                               .Array("k", Builder::Raw(element) + Builder::Raw<uint64_t>(UINT64_MAX / 2))
-                               .Build()),
-                HasSubstr("is truncated"));
+    EXPECT_THAT(
+        ParseError(Builder()
+                       .Array("k", Builder::Raw(element) + Builder::Raw<uint64_t>(UINT64_MAX / 2))
+                       .Build()),
+        HasSubstr("is truncated"));
   }
-  EXPECT_THAT(ParseError(Builder().Array("k", Builder::Raw<uint32_t>(9) + Builder::Raw<uint64_t>(1)).Build()),
-              HasSubstr("an array of type 9"));
+  EXPECT_THAT(
+      ParseError(
+          Builder().Array("k", Builder::Raw<uint32_t>(9) + Builder::Raw<uint64_t>(1)).Build()),
+      HasSubstr("an array of type 9"));
   std::string many = Builder().Build();
   const uint64_t lie = UINT64_MAX;
   std::memcpy(many.data() + 8, &lie, 8);
   EXPECT_THAT(ParseError(many), HasSubstr("tensors, expected at most"));
   // Every cut of a small file is refused, none is read past its end.
-  const std::string file = Builder().Str("a", "b").Array("c", Builder::Strings({"d", "e"})).Tensor("t", {8}, std::vector<float>(8)).Build();
+  const std::string file = Builder()
+                               .Str("a", "b")
+                               .Array("c", Builder::Strings({"d", "e"}))
+                               .Tensor("t", {8}, std::vector<float>(8))
+                               .Build();
   for (size_t size = 0; size < file.size(); ++size) {
     EXPECT_NE(ParseError(file.substr(0, size)), "no error") << size;
   }
@@ -260,8 +274,10 @@ class GgufModel : public testing::Test {
 };
 
 TEST_F(GgufModel, ConfigurationAndNames) {
-  const auto c = Open(Model("qwen3").U32("qwen3.attention.key_length", 8).U32(
-      "tokenizer.ggml.eos_token_id", 2).U32("tokenizer.ggml.eot_token_id", 3));
+  const auto c = Open(Model("qwen3")
+                          .U32("qwen3.attention.key_length", 8)
+                          .U32("tokenizer.ggml.eos_token_id", 2)
+                          .U32("tokenizer.ggml.eot_token_id", 3));
   ASSERT_TRUE(c) << c.error();
   const ModelConfig& m = (*c)->config();
   EXPECT_EQ(m.architecture, "Qwen3ForCausalLM");
@@ -280,9 +296,9 @@ TEST_F(GgufModel, ConfigurationAndNames) {
   EXPECT_TRUE(m.tie_word_embeddings);
   EXPECT_THAT(m.eos_token_ids, ElementsAre(2, 3));
   EXPECT_EQ((*c)->gguf_tokenizer(), nullptr);
-  EXPECT_THAT((*c)->Names(), ElementsAre("model.embed_tokens.weight",
-                                         "model.layers.0.self_attn.k_proj.weight",
-                                         "model.layers.0.self_attn.q_proj.weight"));
+  EXPECT_THAT((*c)->Names(),
+              ElementsAre("model.embed_tokens.weight", "model.layers.0.self_attn.k_proj.weight",
+                          "model.layers.0.self_attn.q_proj.weight"));
   EXPECT_THAT((*c)->Find("model.embed_tokens.weight")->shape, ElementsAre(4, 16));
   EXPECT_EQ((*c)->Find("model.embed_tokens.weight")->type, "F32");
   float row[16];
@@ -298,7 +314,8 @@ TEST_F(GgufModel, ConfigurationAndNames) {
 }
 
 TEST_F(GgufModel, LlamaRowsGoBackToHuggingFacesOrder) {
-  const auto c = Open(Model("llama").Tensor("output.weight", {16, 4}, Count(64))
+  const auto c = Open(Model("llama")
+                          .Tensor("output.weight", {16, 4}, Count(64))
                           .Tensor("blk.0.attn_q.bias", {16}, Count(16)));
   ASSERT_TRUE(c) << c.error();
   EXPECT_EQ((*c)->config().architecture, "LlamaForCausalLM");
@@ -326,13 +343,15 @@ TEST_F(GgufModel, LlamaRowsGoBackToHuggingFacesOrder) {
 }
 
 TEST_F(GgufModel, RopeScaling) {
-  const auto yarn = Open(Model("qwen2").Str("qwen2.rope.scaling.type", "yarn")
+  const auto yarn = Open(Model("qwen2")
+                             .Str("qwen2.rope.scaling.type", "yarn")
                              .F32("qwen2.rope.scaling.factor", 4)
                              .U32("qwen2.rope.scaling.original_context_length", 1024));
   ASSERT_TRUE(yarn) << yarn.error();
   EXPECT_EQ((*yarn)->config().rope.type, RopeType::kYarn);
   EXPECT_EQ((*yarn)->config().DerivedMaxModelLen(), 4096);
-  EXPECT_THAT(Error(Model("qwen2").Str("qwen2.rope.scaling.type", "longrope\xff")
+  EXPECT_THAT(Error(Model("qwen2")
+                        .Str("qwen2.rope.scaling.type", "longrope\xff")
                         .F32("qwen2.rope.scaling.factor", 4)),
               HasSubstr("rope_type: found \"longrope"));
 }
@@ -380,8 +399,8 @@ TEST_F(GgufModel, TokenizerData) {
   EXPECT_FALSE(t->add_bos);
   EXPECT_EQ(t->chat_template, "{{ messages }}");
 
-  b.Array("tokenizer.ggml.scores", Builder::Raw<uint32_t>(6) + Builder::Raw<uint64_t>(1) +
-                                       Builder::Raw<float>(1));
+  b.Array("tokenizer.ggml.scores",
+          Builder::Raw<uint32_t>(6) + Builder::Raw<uint64_t>(1) + Builder::Raw<float>(1));
   EXPECT_THAT(Error(b), HasSubstr("found 4 tokens, 1 scores and 4 token types"));
 }
 
@@ -389,7 +408,8 @@ TEST_F(GgufModel, NamesWhatIsNotSupported) {
   EXPECT_THAT(Error(Model("gemma3")), HasSubstr("general.architecture: found \"gemma3\", expected "
                                                 "one of the supported ones: qwen3, qwen2, llama"));
   EXPECT_THAT(Error(Builder()), HasSubstr("general.architecture: found \"\""));
-  EXPECT_THAT(Error(Builder().Str("general.architecture", "qwen3")), HasSubstr("hidden_size: found nothing"));
+  EXPECT_THAT(Error(Builder().Str("general.architecture", "qwen3")),
+              HasSubstr("hidden_size: found nothing"));
   EXPECT_THAT(Error(Model("llama").U32("llama.expert_count", 8)), HasSubstr("mixture of experts"));
   EXPECT_THAT(Error(Model("llama").U32("llama.rope.dimension_count", 4)),
               HasSubstr("rope.dimension_count: found 4"));

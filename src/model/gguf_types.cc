@@ -18,17 +18,17 @@ struct TypeInfo {
 };
 
 constexpr std::array<TypeInfo, 34> kTypes = {{
-    {0, "F32", {1, 4}},      {1, "F16", {1, 2}},      {2, "Q4_0", {32, 18}},
-    {3, "Q4_1", {32, 20}},   {6, "Q5_0", {32, 22}},   {7, "Q5_1", {32, 24}},
-    {8, "Q8_0", {32, 34}},   {9, "Q8_1", {}},         {10, "Q2_K", {}},
-    {11, "Q3_K", {}},        {12, "Q4_K", {256, 144}}, {13, "Q5_K", {256, 176}},
-    {14, "Q6_K", {256, 210}}, {15, "Q8_K", {}},       {16, "IQ2_XXS", {}},
-    {17, "IQ2_XS", {}},      {18, "IQ3_XXS", {}},     {19, "IQ1_S", {}},
-    {20, "IQ4_NL", {}},      {21, "IQ3_S", {}},       {22, "IQ2_S", {}},
-    {23, "IQ4_XS", {}},      {24, "I8", {}},          {25, "I16", {}},
-    {26, "I32", {}},         {27, "I64", {}},         {28, "F64", {}},
-    {29, "IQ1_M", {}},       {30, "BF16", {1, 2}},    {34, "TQ1_0", {}},
-    {35, "TQ2_0", {}},       {39, "MXFP4", {}},       {40, "NVFP4", {}},
+    {0, "F32", {1, 4}},       {1, "F16", {1, 2}},       {2, "Q4_0", {32, 18}},
+    {3, "Q4_1", {32, 20}},    {6, "Q5_0", {32, 22}},    {7, "Q5_1", {32, 24}},
+    {8, "Q8_0", {32, 34}},    {9, "Q8_1", {}},          {10, "Q2_K", {}},
+    {11, "Q3_K", {}},         {12, "Q4_K", {256, 144}}, {13, "Q5_K", {256, 176}},
+    {14, "Q6_K", {256, 210}}, {15, "Q8_K", {}},         {16, "IQ2_XXS", {}},
+    {17, "IQ2_XS", {}},       {18, "IQ3_XXS", {}},      {19, "IQ1_S", {}},
+    {20, "IQ4_NL", {}},       {21, "IQ3_S", {}},        {22, "IQ2_S", {}},
+    {23, "IQ4_XS", {}},       {24, "I8", {}},           {25, "I16", {}},
+    {26, "I32", {}},          {27, "I64", {}},          {28, "F64", {}},
+    {29, "IQ1_M", {}},        {30, "BF16", {1, 2}},     {34, "TQ1_0", {}},
+    {35, "TQ2_0", {}},        {39, "MXFP4", {}},        {40, "NVFP4", {}},
     {41, "Q1_0", {}},
 }};
 
@@ -120,11 +120,13 @@ void Q4_K(const uint8_t* b, float* y) {  // half d, dmin; 12 scale bytes; 128 by
     const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
     const uint8_t* const q = b + 16 + i / 2 * 32;
     const int shift = i % 2 * 4;
-    for (int j = 0; j < 32; ++j) y[i * 32 + j] = scale * static_cast<float>(q[j] >> shift & 15) - min;
+    for (int j = 0; j < 32; ++j)
+      y[i * 32 + j] = scale * static_cast<float>(q[j] >> shift & 15) - min;
   }
 }
 
-void Q5_K(const uint8_t* b, float* y) {  // half d, dmin; 12 scale bytes; 32 bytes of bits; 128 bytes
+void Q5_K(const uint8_t* b,
+          float* y) {  // half d, dmin; 12 scale bytes; 32 bytes of bits; 128 bytes
   const float d = Half(b), dmin = Half(b + 2);
   const uint8_t* const scales = b + 4;
   const uint8_t* const bits = b + 16;  // bit i of byte j: the fifth bit of element j of part i
@@ -174,7 +176,8 @@ Expected<GgufBlock> GgufBlockOf(uint32_t type) {
   if (info != nullptr && info->block.bytes > 0) return info->block;
   std::string supported;
   for (const TypeInfo& known : kTypes) {
-    if (known.block.bytes > 0) supported += (supported.empty() ? "" : ", ") + std::string(known.name);
+    if (known.block.bytes > 0)
+      supported += (supported.empty() ? "" : ", ") + std::string(known.name);
   }
   return Unexpected(
       Unimplemented("found type {}, expected one of {}", GgufTypeName(type), supported));
@@ -184,17 +187,28 @@ void Dequantize(GgufTensorType type, const uint8_t* source, int64_t count, float
   const GgufBlock block = *GgufBlockOf(static_cast<uint32_t>(type));
   CHECK_EQ(count % block.elements, 0);
   switch (type) {
-    case GgufTensorType::kF32: return Convert(source, DType::kF32, count, out);
-    case GgufTensorType::kF16: return Convert(source, DType::kF16, count, out);
-    case GgufTensorType::kBF16: return Convert(source, DType::kBF16, count, out);
-    case GgufTensorType::kQ4_0: return ForEachBlock<Q4_0>(block, source, count, out);
-    case GgufTensorType::kQ4_1: return ForEachBlock<Q4_1>(block, source, count, out);
-    case GgufTensorType::kQ5_0: return ForEachBlock<Q5_0>(block, source, count, out);
-    case GgufTensorType::kQ5_1: return ForEachBlock<Q5_1>(block, source, count, out);
-    case GgufTensorType::kQ8_0: return ForEachBlock<Q8_0>(block, source, count, out);
-    case GgufTensorType::kQ4_K: return ForEachBlock<Q4_K>(block, source, count, out);
-    case GgufTensorType::kQ5_K: return ForEachBlock<Q5_K>(block, source, count, out);
-    case GgufTensorType::kQ6_K: return ForEachBlock<Q6_K>(block, source, count, out);
+    case GgufTensorType::kF32:
+      return Convert(source, DType::kF32, count, out);
+    case GgufTensorType::kF16:
+      return Convert(source, DType::kF16, count, out);
+    case GgufTensorType::kBF16:
+      return Convert(source, DType::kBF16, count, out);
+    case GgufTensorType::kQ4_0:
+      return ForEachBlock<Q4_0>(block, source, count, out);
+    case GgufTensorType::kQ4_1:
+      return ForEachBlock<Q4_1>(block, source, count, out);
+    case GgufTensorType::kQ5_0:
+      return ForEachBlock<Q5_0>(block, source, count, out);
+    case GgufTensorType::kQ5_1:
+      return ForEachBlock<Q5_1>(block, source, count, out);
+    case GgufTensorType::kQ8_0:
+      return ForEachBlock<Q8_0>(block, source, count, out);
+    case GgufTensorType::kQ4_K:
+      return ForEachBlock<Q4_K>(block, source, count, out);
+    case GgufTensorType::kQ5_K:
+      return ForEachBlock<Q5_K>(block, source, count, out);
+    case GgufTensorType::kQ6_K:
+      return ForEachBlock<Q6_K>(block, source, count, out);
   }
 }
 

@@ -69,8 +69,7 @@ Status JsonFields::Int(std::string_view key, int64_t min, int64_t max, int64_t& 
   return OkStatus();
 }
 
-Status JsonFields::RequiredInt(std::string_view key, int64_t min, int64_t max,
-                               int64_t& out) const {
+Status JsonFields::RequiredInt(std::string_view key, int64_t min, int64_t max, int64_t& out) const {
   if (!Has(key)) return Wrong(key, fmt::format("an integer from {} to {}", min, max));
   return Int(key, min, max, out);
 }

@@ -54,7 +54,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
   struct Tensor {
     SafetensorsEntry entry;
     size_t shard = 0;
-    int64_t rows = 1;        // the first dimension
+    int64_t rows = 1;          // the first dimension
     int64_t row_elements = 1;  // the product of the others
   };
 
@@ -88,9 +88,10 @@ Status SafetensorsCheckpoint::AddShard(const std::string& file_name) {
     tensor.entry = std::move(entry);
     const auto [it, inserted] = tensors_.emplace(name, std::move(tensor));
     if (!inserted) {
-      return InvalidArgument("{}: tensor \"{}\" is also in {}; remove the file that does not "
-                             "belong to the model",
-                             file.path(), name, shards_[it->second.shard].path());
+      return InvalidArgument(
+          "{}: tensor \"{}\" is also in {}; remove the file that does not "
+          "belong to the model",
+          file.path(), name, shards_[it->second.shard].path());
     }
   }
   shards_.push_back(std::move(file));
@@ -102,9 +103,10 @@ Status SafetensorsCheckpoint::CheckIndex(
   for (const auto& [name, file_name] : weight_map) {
     const Tensor* tensor = FindTensor(name);
     if (tensor != nullptr && shards_[tensor->shard].path() == folder_ + "/" + file_name) continue;
-    return InvalidArgument("{}/{}: says that {} holds tensor \"{}\", which is not there; the files "
-                           "are from different versions, download them again",
-                           folder_, kIndexName, file_name, name);
+    return InvalidArgument(
+        "{}/{}: says that {} holds tensor \"{}\", which is not there; the files "
+        "are from different versions, download them again",
+        folder_, kIndexName, file_name, name);
   }
   return OkStatus();
 }
@@ -192,9 +194,10 @@ Expected<WeightMap> ReadIndex(const std::string& folder) {
     const std::string shard = file_name.is_string() ? file_name.get<std::string>() : "";
     // A name that leads out of the folder is an attack or a mistake.
     if (shard.empty() || shard.find_first_of("/\\") != std::string::npos || shard == "..") {
-      return Unexpected(InvalidArgument("{}: weight_map: {}: found {}, expected the name of a file "
-                                        "in the same folder",
-                                        path, name, ShowJson(file_name)));
+      return Unexpected(
+          InvalidArgument("{}: weight_map: {}: found {}, expected the name of a file "
+                          "in the same folder",
+                          path, name, ShowJson(file_name)));
     }
     map.emplace_back(name, shard);
   }
@@ -218,19 +221,19 @@ Status CheckAllPresent(const std::string& folder, const std::set<std::string>& s
     if (!Exists(folder + "/" + shard)) missing.push_back(shard);
   }
   if (missing.empty()) return OkStatus();
-  return NotFound("{}/{}: missing shard, listed in {}: {} of {} files are not there; the download "
-                  "is incomplete",
-                  folder, missing.front(), kIndexName, missing.size(), shards.size());
+  return NotFound(
+      "{}/{}: missing shard, listed in {}: {} of {} files are not there; the download "
+      "is incomplete",
+      folder, missing.front(), kIndexName, missing.size(), shards.size());
 }
 
 }  // namespace
 
-Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder,
-                                                      ModelConfig config,
+Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder, ModelConfig config,
                                                       GenerationConfig generation) {
   const std::vector<std::string> files = ListFiles(folder, ".safetensors");
-  auto checkpoint = std::make_unique<SafetensorsCheckpoint>(folder, std::move(config),
-                                                            std::move(generation));
+  auto checkpoint =
+      std::make_unique<SafetensorsCheckpoint>(folder, std::move(config), std::move(generation));
   if (Exists(folder + "/" + kIndexName)) {
     ASSIGN_OR_RETURN(const WeightMap map, ReadIndex(folder));
     std::set<std::string> shards;
@@ -247,9 +250,10 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder,
   for (const std::string& file : files) {
     const int64_t count = ShardCountInName(file);
     if (count > static_cast<int64_t>(files.size())) {
-      return Unexpected(NotFound("{}: missing shards: {} says that there are {}, found {}, and no "
-                                 "{}; the download is incomplete",
-                                 folder, file, count, files.size(), kIndexName));
+      return Unexpected(
+          NotFound("{}: missing shards: {} says that there are {}, found {}, and no "
+                   "{}; the download is incomplete",
+                   folder, file, count, files.size(), kIndexName));
     }
     RETURN_IF_ERROR(checkpoint->AddShard(file));
   }

@@ -11,8 +11,7 @@
 namespace tiercel::model {
 
 // `folder` holds at least one *.safetensors or the index. Maps every shard and checks its header.
-Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder,
-                                                      ModelConfig config,
+Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder, ModelConfig config,
                                                       GenerationConfig generation);
 
 }  // namespace tiercel::model

@@ -195,24 +195,27 @@ Status CheckEntries(SafetensorsHeader& header, uint64_t data_start, uint64_t fil
   for (auto* item : order) {
     SafetensorsEntry& e = item->second;
     if (e.begin != end) {
-      return InvalidArgument("{}: tensor \"{}\" begins at byte {} of the data, expected {}: the "
-                             "header's offsets {}",
-                             path, item->first.substr(0, 100), e.begin, end,
-                             e.begin < end ? "overlap" : "leave a gap");
+      return InvalidArgument(
+          "{}: tensor \"{}\" begins at byte {} of the data, expected {}: the "
+          "header's offsets {}",
+          path, item->first.substr(0, 100), e.begin, end,
+          e.begin < end ? "overlap" : "leave a gap");
     }
     end = e.end;
   }
   const uint64_t data = file_size - data_start;
   if (end > data) {
     const uint64_t expected = end > UINT64_MAX - data_start ? UINT64_MAX : data_start + end;
-    return InvalidArgument("{}: is truncated: found {} bytes, expected {}; the download is "
-                           "incomplete",
-                           path, file_size, expected);
+    return InvalidArgument(
+        "{}: is truncated: found {} bytes, expected {}; the download is "
+        "incomplete",
+        path, file_size, expected);
   }
   if (end < data) {
-    return InvalidArgument("{}: found {} bytes, expected {}: {} bytes follow the last tensor; "
-                           "download the file again",
-                           path, file_size, data_start + end, data - end);
+    return InvalidArgument(
+        "{}: found {} bytes, expected {}: {} bytes follow the last tensor; "
+        "download the file again",
+        path, file_size, data_start + end, data - end);
   }
   for (auto* item : order) {
     item->second.begin += data_start;
@@ -234,15 +237,16 @@ Expected<SafetensorsHeader> ParseSafetensorsHeader(std::span<const uint8_t> file
                                       file.size(), WrongFileHint(text)));
   }
   if (length > file.size() - kPrefix) {
-    return Unexpected(InvalidArgument("{}: is truncated: found {} bytes, expected more than {}; "
-                                      "the download is incomplete",
-                                      path, file.size(), kPrefix + length));
+    return Unexpected(
+        InvalidArgument("{}: is truncated: found {} bytes, expected more than {}; "
+                        "the download is incomplete",
+                        path, file.size(), kPrefix + length));
   }
   HeaderHandler handler;
   const std::string_view json = text.substr(kPrefix, length);
   if (!nlohmann::json::sax_parse(json, &handler)) {
-    return Unexpected(InvalidArgument("{}: {}; the file is damaged, download it again", path,
-                                      handler.error));
+    return Unexpected(
+        InvalidArgument("{}: {}; the file is damaged, download it again", path, handler.error));
   }
   RETURN_IF_ERROR(CheckEntries(handler.header, kPrefix + length, file.size(), path));
   return std::move(handler.header);

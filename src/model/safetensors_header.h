@@ -16,9 +16,9 @@
 namespace tiercel::model {
 
 struct SafetensorsEntry {
-  std::string dtype;           // as written: "BF16", "F32", "I8", …
+  std::string dtype;  // as written: "BF16", "F32", "I8", …
   std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0; // bytes from the file's start
+  uint64_t begin = 0, end = 0;  // bytes from the file's start
 };
 
 using SafetensorsHeader = std::map<std::string, SafetensorsEntry>;

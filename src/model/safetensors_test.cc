@@ -59,8 +59,8 @@ TEST(SafetensorsHeader, AcceptsTheFormat) {
                            "," + Entry("none", "F16", "0,3", 8, 8) + "," +
                            Entry("one", "I64", "", 24, 32) + "}   ";
   const std::string file = File(good, 32);
-  const auto header = ParseSafetensorsHeader(
-      {reinterpret_cast<const uint8_t*>(file.data()), file.size()}, "f");
+  const auto header =
+      ParseSafetensorsHeader({reinterpret_cast<const uint8_t*>(file.data()), file.size()}, "f");
   ASSERT_TRUE(header) << header.error();
   ASSERT_EQ(header->size(), 4u);
   EXPECT_EQ(header->at("b").begin, 8 + good.size() + 8);
@@ -141,8 +141,9 @@ class Folder : public testing::Test {
     return checkpoint.error().message();
   }
   void WriteShards(const std::string& index) {
-    Write("model-00001-of-00002.safetensors",
-          WithLength("{" + Entry("a", "BF16", "2", 0, 4) + "}") + Bytes<uint16_t>({0x3f80, 0x4000}));
+    Write(
+        "model-00001-of-00002.safetensors",
+        WithLength("{" + Entry("a", "BF16", "2", 0, 4) + "}") + Bytes<uint16_t>({0x3f80, 0x4000}));
     Write("model-00002-of-00002.safetensors",
           WithLength("{" + Entry("b", "F32", "1", 0, 4) + "}") + Bytes<float>({3}));
     if (!index.empty()) Write("model.safetensors.index.json", index);
@@ -157,9 +158,9 @@ constexpr char kIndex[] = R"({"metadata":{"total_size":8},"weight_map":{
 TEST_F(Folder, ReadsEveryFloatType) {
   const float big = 3.4e38f;  // rounds to infinity in BF16
   Write("model.safetensors",
-        WithLength("{" + Entry("bf16", "BF16", "2,2", 0, 8) + "," + Entry("f16", "F16", "6", 8, 20) +
-                   "," + Entry("f32", "F32", "3,2", 20, 44) + "," + Entry("i8", "I8", "2", 44, 46) +
-                   "}") +
+        WithLength("{" + Entry("bf16", "BF16", "2,2", 0, 8) + "," +
+                   Entry("f16", "F16", "6", 8, 20) + "," + Entry("f32", "F32", "3,2", 20, 44) +
+                   "," + Entry("i8", "I8", "2", 44, 46) + "}") +
             Bytes<uint16_t>({0x3f80, 0x4000, 0x4040, 0x4080}) +
             Bytes<uint16_t>({0x3c00, 0x0001, 0x8000, 0x7c00, 0xfbff, 0x7e01}) +
             Bytes<float>({1, 1.00390625f, -1.01171875f, big, 0.1f, 1e-40f}) + "xy");
@@ -249,9 +250,10 @@ TEST_F(Folder, ReadsShards) {
 TEST_F(Folder, NamesMissingAndForeignShards) {
   WriteShards(kIndex);
   fs::remove(folder_ + "/model-00002-of-00002.safetensors");
-  EXPECT_EQ(Error(), folder_ + "/model-00002-of-00002.safetensors: missing shard, listed in "
-                               "model.safetensors.index.json: 1 of 2 files are not there; the "
-                               "download is incomplete");
+  EXPECT_EQ(Error(), folder_ +
+                         "/model-00002-of-00002.safetensors: missing shard, listed in "
+                         "model.safetensors.index.json: 1 of 2 files are not there; the "
+                         "download is incomplete");
   fs::remove(folder_ + "/model.safetensors.index.json");
   EXPECT_THAT(Error(), HasSubstr("missing shards: model-00001-of-00002.safetensors says that there "
                                  "are 2, found 1"));

@@ -98,8 +98,7 @@ void ReadMemory(const std::string& folder, const MemoryFiles& files, CgroupLimit
   TakeMin(limits.memory_available, std::max<int64_t>(0, *limit - used));
 }
 
-void ReadQuota(std::optional<int64_t> quota, std::optional<int64_t> period,
-               CgroupLimits& limits) {
+void ReadQuota(std::optional<int64_t> quota, std::optional<int64_t> period, CgroupLimits& limits) {
   if (!quota || !period || *quota <= 0 || *period <= 0) return;
   const double cores = static_cast<double>(*quota) / static_cast<double>(*period);
   limits.cpu_quota = limits.cpu_quota == 0 ? cores : std::min(limits.cpu_quota, cores);

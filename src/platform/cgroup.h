@@ -10,8 +10,8 @@
 namespace tiercel::platform {
 
 struct CgroupLimits {
-  double cpu_quota = 0;                  // cores; 0: none
-  std::optional<int64_t> memory_limit;   // bytes, the smallest on the way up
+  double cpu_quota = 0;                 // cores; 0: none
+  std::optional<int64_t> memory_limit;  // bytes, the smallest on the way up
   // The smallest limit − usage on the way up; file cache counts as unused, since the kernel drops
   // it under pressure.
   std::optional<int64_t> memory_available;

@@ -72,15 +72,14 @@ void DetectX86(CpuFeatures& f) {
   constexpr uint64_t kTileStates = 0x60000;  // TILECFG, TILEDATA
 
   const bool ymm = (saved & kAvxStates) == kAvxStates && Bit(leaf1.ecx, 28);
-  f.avx2 = ymm && Bit(leaf7.ebx, 5) && Bit(leaf7.ebx, 8) && Bit(leaf1.ecx, 12) &&
-           Bit(leaf1.ecx, 29);
+  f.avx2 =
+      ymm && Bit(leaf7.ebx, 5) && Bit(leaf7.ebx, 8) && Bit(leaf1.ecx, 12) && Bit(leaf1.ecx, 29);
   f.avx_vnni = f.avx2 && Bit(leaf7_1.eax, 4);
   f.avx512 = f.avx2 && (saved & kAvx512States) == kAvx512States && Bit(leaf7.ebx, 16) &&
              Bit(leaf7.ebx, 17) && Bit(leaf7.ebx, 28) && Bit(leaf7.ebx, 30) && Bit(leaf7.ebx, 31);
   f.avx512_vnni = f.avx512 && Bit(leaf7.ecx, 11);
   f.avx512_bf16 = f.avx512 && Bit(leaf7_1.eax, 5);
-  if (f.avx512 && Bit(leaf7.edx, 24) && (saved & kTileStates) == kTileStates &&
-      RequestTileData()) {
+  if (f.avx512 && Bit(leaf7.edx, 24) && (saved & kTileStates) == kTileStates && RequestTileData()) {
     f.amx_bf16 = Bit(leaf7.edx, 22);
     f.amx_int8 = Bit(leaf7.edx, 25);
   }

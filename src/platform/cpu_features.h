@@ -6,7 +6,7 @@
 namespace tiercel::platform {
 
 struct CpuFeatures {
-  bool avx2 = false;  // with FMA, F16C and BMI2
+  bool avx2 = false;    // with FMA, F16C and BMI2
   bool avx512 = false;  // F, BW, DQ, VL, CD
   bool avx512_bf16 = false;
   bool avx512_vnni = false;

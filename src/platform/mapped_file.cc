@@ -27,9 +27,10 @@ Status OpenError(const std::string& path, int error) {
       return NotFound("{}: no such file", path);
     case EACCES:
     case EPERM:
-      return FailedPrecondition("{}: not readable by this user (permission denied); check the "
-                                "file's owner and mode",
-                                path);
+      return FailedPrecondition(
+          "{}: not readable by this user (permission denied); check the "
+          "file's owner and mode",
+          path);
     default:
       return FailedPrecondition("{}: cannot be opened: {}", path, std::strerror(error));
   }
@@ -78,8 +79,7 @@ MappedFile::~MappedFile() {
 namespace {
 
 // Advice on whole pages: `outward` also takes the pages that the range only touches.
-void Advise(std::span<const uint8_t> file, size_t offset, size_t length, int advice,
-            bool outward) {
+void Advise(std::span<const uint8_t> file, size_t offset, size_t length, int advice, bool outward) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   if (offset >= file.size()) return;
   const size_t end = offset + std::min(length, file.size() - offset);

@@ -11,20 +11,21 @@
 namespace tiercel::platform {
 
 struct Cpu {
-  int id = 0;        // the OS's number
-  int core = 0;      // physical core, unique over packages
+  int id = 0;    // the OS's number
+  int core = 0;  // physical core, unique over packages
   int package = 0;
   int numa_node = 0;
 };
 
 struct Topology {
-  std::vector<Cpu> cpus;        // those in the affinity mask (and cpuset), ascending id
-  double cpu_quota = 0;         // cgroup CPU quota in cores, 0: none
-  int64_t memory_total = 0;     // bytes: min(MemTotal, every cgroup limit on the way up)
-  int64_t memory_available = 0; // bytes now: MemAvailable capped by limit − usage (page cache counts as free)
+  std::vector<Cpu> cpus;     // those in the affinity mask (and cpuset), ascending id
+  double cpu_quota = 0;      // cgroup CPU quota in cores, 0: none
+  int64_t memory_total = 0;  // bytes: min(MemTotal, every cgroup limit on the way up)
+  int64_t memory_available =
+      0;  // bytes now: MemAvailable capped by limit − usage (page cache counts as free)
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
   int numa_nodes = 1;
-  std::string huge_pages;       // THP mode: "always", "madvise", "never"
+  std::string huge_pages;                // THP mode: "always", "madvise", "never"
   int64_t explicit_huge_pages_free = 0;  // 2 MiB pages reserved and free
 
   // `root` prefixes /proc and /sys: tests point it at a folder of recorded files.

@@ -93,10 +93,10 @@ TEST_F(RecordedTopology, V1WithoutLimits) {
 
 TEST_F(RecordedTopology, V2TakesTheTightestLimitOnTheWayUp) {
   const Topology t = Detect("kubernetes_v2_nested");
-  EXPECT_DOUBLE_EQ(t.cpu_quota, 3.5);         // the pod's, not the container's 8
+  EXPECT_DOUBLE_EQ(t.cpu_quota, 3.5);  // the pod's, not the container's 8
   EXPECT_EQ(t.WorkerCpus().size(), 4u);
-  EXPECT_EQ(t.memory_total, 16 * kGib);       // the container's, not the pod's 32
-  EXPECT_EQ(t.memory_available, 2 * kGib);    // 32 − (31 − 1 of cache): the pod has less left
+  EXPECT_EQ(t.memory_total, 16 * kGib);     // the container's, not the pod's 32
+  EXPECT_EQ(t.memory_available, 2 * kGib);  // 32 − (31 − 1 of cache): the pod has less left
 }
 
 TEST_F(RecordedTopology, V2CpusetIntersectsTheMask) {

@@ -49,10 +49,18 @@ class alignas(kCacheLine) Event {
     }
   }
 
-  // Returns when the counter is no longer `seen`.
-  void WaitWhile(uint32_t seen, int spin_iterations) {
-    for (int i = 0; i < spin_iterations; ++i) {
-      if (count() != seen) return;
+  // Returns when the counter is no longer `seen`; spins `most` pauses at most.
+  //
+  // A spin that ends in sleep was wasted, and took a core from whoever is late: then the next ones
+  // are shorter by half, down to a sixteenth; those that succeed lengthen them by an eighth. So
+  // the spin fades while a neighbor holds a core, and is back some barriers after it has gone.
+  void WaitWhile(uint32_t seen, int most) {
+    const int limit = most - shortened_.load(std::memory_order_relaxed);
+    for (int i = 0; i < limit; ++i) {
+      if (count() != seen) {
+        if (i > 0 && limit < most) Shorten(most - std::min(most, limit + limit / 8 + 1));
+        return;
+      }
       Pause();
     }
     while (count() == seen) {
@@ -60,6 +68,7 @@ class alignas(kCacheLine) Event {
       syscall(SYS_futex, Word(), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
       sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
+    if (limit > most / 16) Shorten(most - std::max(most / 16, limit / 2));
   }
 
  private:
@@ -68,8 +77,11 @@ class alignas(kCacheLine) Event {
     return reinterpret_cast<uint32_t*>(&count_);
   }
 
+  void Shorten(int pauses) { shortened_.store(pauses, std::memory_order_relaxed); }
+
   std::atomic<uint32_t> count_{0};
   std::atomic<uint32_t> sleepers_{0};
+  std::atomic<int> shortened_{0};  // pauses that waits do without at present
 };
 
 std::chrono::nanoseconds PauseTime() {
@@ -190,8 +202,8 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
   impl->size = static_cast<int>(options.cpus.size());
   impl->cpus = options.cpus;
   impl->pin = options.pin;
-  impl->spin_iterations = options.spin_iterations >= 0 ? options.spin_iterations
-                                                       : ChooseSpinIterations(options.cpus);
+  impl->spin_iterations =
+      options.spin_iterations >= 0 ? options.spin_iterations : ChooseSpinIterations(options.cpus);
   for (int worker = 1; worker < impl->size; ++worker) {
     try {
       impl->threads.emplace_back([state = impl.get(), worker] { state->Work(worker); });

@@ -1,9 +1,8 @@
 // Cost of a barrier and of an empty dispatch for one worker on each usable core.
-#include "platform/worker_team.h"
-
 #include <benchmark/benchmark.h>
 
 #include "platform/topology.h"
+#include "platform/worker_team.h"
 
 namespace tiercel::platform {
 namespace {
