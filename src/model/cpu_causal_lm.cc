@@ -155,6 +155,8 @@ const Program& CpuCausalLm::Stage(const StepBatch& batch) {
 void CpuCausalLm::Run(const StepBatch& batch, FunctionRef<void(int worker)> after) {
   const Program& program = Stage(batch);
   environment_->team->Run([&](int worker) {
+    // Worker 0 is the caller: another thread, perhaps, than the one that started the team.
+    if (worker == 0) environment_->kernels->init_thread();
     program.Replay(*environment_->kernels, *environment_->team, worker);
     after(worker);
   });

@@ -24,7 +24,7 @@ struct GraphOptions {
   std::optional<int64_t> max_capture_size;
 };
 
-// One thread at a time calls Prepare and Run. `environment` outlives it.
+// One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.
 class CpuCausalLm final : public CausalLm {
  public:
   CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -171,6 +172,13 @@ TEST_P(BatchInvarianceTest, GraphPadding) {
     EXPECT_EQ(stats.replayed - before.replayed, batch <= 33 ? decodes : 0);
     EXPECT_EQ(stats.eager - before.eager, batch + (batch <= 33 ? 0 : decodes));
   }
+}
+
+// An engine's thread runs the steps, not the one that loaded the model.
+TEST_P(BatchInvarianceTest, AnyThreadMayRun) {
+  Logits logits;
+  std::thread([&] { logits = Alone(runner_.get(), tokens_); }).join();
+  EXPECT_EQ(logits, alone_);
 }
 
 INSTANTIATE_TEST_SUITE_P(
