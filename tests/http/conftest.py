@@ -34,7 +34,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         command = [BINARY, "serve", str(model), "--served-model-name", NAME, "--host", "127.0.0.1",
-                   "--port", str(self.port), "--kv-cache-memory-bytes", "256M", *flags]
+                   "--port", str(self.port), "--kv-cache-memory-bytes", "256M",
+                   "--load-format", "dummy", *flags]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT,
                                         env={**os.environ, **(env or {})})
         if wait:
