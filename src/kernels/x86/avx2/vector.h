@@ -59,4 +59,46 @@ namespace tiercel::kernels::avx2 {
   return _mm256_blendv_ps(p, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
+// The operations that x86/*_impl.h are written in.
+struct Simd {
+  using V = __m256;
+  static constexpr int kLanes = 8;
+  static V Zero() { return _mm256_setzero_ps(); }
+  static V Set(float x) { return _mm256_set1_ps(x); }
+  static V Load(const float* p) { return _mm256_loadu_ps(p); }
+  static void Store(float* p, V v) { _mm256_storeu_ps(p, v); }
+  static V Widen(const BF16* p) { return LoadBF16(p); }
+  static void Narrow(BF16* p, V v) { StoreBF16(p, v); }
+  static V Add(V a, V b) { return _mm256_add_ps(a, b); }
+  static V Sub(V a, V b) { return _mm256_sub_ps(a, b); }
+  static V Mul(V a, V b) { return _mm256_mul_ps(a, b); }
+  static V Max(V a, V b) { return _mm256_max_ps(a, b); }
+  static V Fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  static V Exp(V x) { return avx2::Exp(x); }
+  static float Sum(V v) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+  }
+  static float ReduceMax(V v) {
+    __m128 half = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+  }
+  // kLanes pairs of BF16: the first and the second of each.
+  static void LoadPairs(const BF16* p, V* first, V* second) {
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    *first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+    *second = _mm256_castsi256_ps(
+        _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+  // Lanes i with i < n keep v, the others get `other`.
+  static V KeepFirst(V v, int64_t n, V other) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const int bound = static_cast<int>(n < 0 ? 0 : (n > kLanes ? kLanes : n));
+    const __m256i keep = _mm256_cmpgt_epi32(_mm256_set1_epi32(bound), lane);
+    return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(keep));
+  }
+};
+
 }  // namespace tiercel::kernels::avx2

@@ -48,4 +48,37 @@ namespace tiercel::kernels::avx512 {
   return _mm512_scalef_ps(p, n);
 }
 
+// The operations that x86/*_impl.h are written in.
+struct Simd {
+  using V = __m512;
+  static constexpr int kLanes = 16;
+  static V Zero() { return _mm512_setzero_ps(); }
+  static V Set(float x) { return _mm512_set1_ps(x); }
+  static V Load(const float* p) { return _mm512_loadu_ps(p); }
+  static void Store(float* p, V v) { _mm512_storeu_ps(p, v); }
+  static V Widen(const BF16* p) { return LoadBF16(p); }
+  static void Narrow(BF16* p, V v) { StoreBF16(p, v); }
+  static V Add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V Sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V Max(V a, V b) { return _mm512_max_ps(a, b); }
+  static V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V Exp(V x) { return avx512::Exp(x); }
+  static float Sum(V v) { return _mm512_reduce_add_ps(v); }
+  static float ReduceMax(V v) { return _mm512_reduce_max_ps(v); }
+  // kLanes pairs of BF16: the first and the second of each.
+  static void LoadPairs(const BF16* p, V* first, V* second) {
+    const __m512i pairs = _mm512_loadu_si512(p);
+    *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    *second = _mm512_castsi512_ps(
+        _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+  // Lanes i with i < n keep v, the others get `other`.
+  static V KeepFirst(V v, int64_t n, V other) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const int bound = static_cast<int>(n < 0 ? 0 : (n > kLanes ? kLanes : n));
+    return _mm512_mask_blend_ps(_mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(bound)), other, v);
+  }
+};
+
 }  // namespace tiercel::kernels::avx512

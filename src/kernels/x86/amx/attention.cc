@@ -1,0 +1,300 @@
+// Attention by tdpbf16ps: scores = Q · Kᵀ and P · V in tile registers, K and V straight from the
+// cache, whose layout is that of B tiles; the softmax in FP32 by AVX-512 in between.
+//
+// A tile is up to kMaxRows rows (tokens × the group's query heads, so that they share the keys) of
+// one KV head. Keys are taken in steps of kStep from position 0 with an online softmax. All of a
+// row's arithmetic is its own, in the order of the keys; keys that a row does not see have p = 0
+// and add nothing. So a row's bits depend neither on the other rows of its tile nor on chunking.
+// A reused block's stale values are multiplied by those zeros: the cache must hold finite numbers.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "kernels/attention_work.h"
+#include "kernels/x86/amx/kernels.h"
+#include "kernels/x86/amx/tile_config.h"
+#include "kernels/x86/avx512/vector.h"
+
+namespace tiercel::kernels::amx {
+namespace {
+
+constexpr int64_t kTileRows = 16;
+constexpr int64_t kPairRows = 2 * kTileRows;  // two A tiles share each B tile
+// Keys of a step: 128 KiB of K and V at head_dim 128, read by all row pairs from L2; the scores of
+// a row pair (32 KiB) fit beside them. A step's fixed costs (scaling and moving the sums) are
+// spread over its keys.
+constexpr int64_t kStep = 256;
+constexpr int64_t kMaxRows = 128;  // each key read from memory is used 128 times in prefill
+constexpr float kLog2E = 0x1.715476p+0f;
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// A worker's scratch, one array after the other, each a multiple of 64 bytes.
+struct Scratch {
+  BF16* q;       // [rows, head_dim]
+  float* acc;    // [rows, head_dim]
+  float* scores; // [kPairRows, kStep]
+  BF16* p;       // [kPairRows, kStep]
+  float* max;    // [rows], in units of log2
+  float* sum;    // [rows]
+
+  static int64_t Rows(const AttentionArgs& args) {
+    const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
+    return RoundUp(std::max(kMaxRows, group), kPairRows);
+  }
+  static int64_t Bytes(const AttentionArgs& args) {
+    const int64_t rows = Rows(args), d = args.layout.head_dim;
+    return rows * d * (2 + 4) + kPairRows * kStep * (4 + 2) + rows * 8;
+  }
+  explicit Scratch(const AttentionArgs& args) {
+    const int64_t rows = Rows(args), d = args.layout.head_dim;
+    acc = static_cast<float*>(args.scratch);
+    scores = acc + rows * d;
+    max = scores + kPairRows * kStep;
+    sum = max + rows;
+    q = reinterpret_cast<BF16*>(sum + rows);
+    p = q + rows * d;
+  }
+};
+
+// 2^x for x ≤ 0 to 4e-6: the polynomial of degree 4 for 2^r, |r| ≤ 1/2. P is rounded to BF16
+// (4e-3), so more digits would be lost.
+[[gnu::always_inline]] inline __m512 Exp2(__m512 x) {
+  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_sub_ps(x, n);
+  __m512 p = _mm512_set1_ps(0x1.3b2ab6p-7f);                   // ln⁴2 / 24
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b08ep-5f));  // ln³2 / 6
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebfbdep-3f));  // ln²2 / 2
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e430p-1f));  // ln 2
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, n);
+}
+
+class TileAttention {
+ public:
+  TileAttention(const AttentionArgs& args, const AttentionTile& tile)
+      : args_(args),
+        tile_(tile),
+        layout_(args.layout),
+        s_(args),
+        group_(args.num_q_heads / args.layout.num_kv_heads),
+        rows_(int64_t{tile.tokens} * group_),
+        d_(args.layout.head_dim),
+        blocks_(args.block_table + tile.seq * args.block_table_stride) {}
+
+  void Run() {
+    LoadQueries();
+    const int64_t keys = tile_.first_visible + tile_.tokens - 1;
+    for (int64_t key = 0; key < keys; key += kStep) {
+      for (int64_t row = 0; row < rows_; row += kPairRows) {
+        const int64_t rows = std::min(kPairRows, rows_ - row);
+        const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
+        if (seen <= 0) continue;
+        // Whole B tiles of V: 32 keys. They lie in one block, as its size is a multiple of 32.
+        const int64_t count = RoundUp(seen, 32);
+        if (rows > kTileRows) {
+          Scores<2>(row, key, count);
+        } else {
+          Scores<1>(row, key, count);
+        }
+        for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
+        if (rows > kTileRows) {
+          Values<2>(row, key, count);
+        } else {
+          Values<1>(row, key, count);
+        }
+      }
+    }
+    StoreRows();
+  }
+
+ private:
+  int64_t Visible(int64_t row) const { return tile_.first_visible + row / group_; }
+  const BF16* Head(int64_t key) const {
+    return args_.kv + layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
+  }
+
+  // Padding rows are zeros: their products are computed and never looked at.
+  void LoadQueries() {
+    const int64_t padded = RoundUp(rows_, kTileRows);
+    for (int64_t row = 0; row < rows_; ++row) {
+      const BF16* q = args_.qkv + (tile_.first_row + row / group_) * args_.ldqkv +
+                      (tile_.kv_head * (group_ + 2) + row % group_) * d_;
+      std::memcpy(s_.q + row * d_, q, d_ * sizeof(BF16));
+      s_.max[row] = -std::numeric_limits<float>::infinity();
+      s_.sum[row] = 0;
+    }
+    std::memset(s_.q + rows_ * d_, 0, (padded - rows_) * d_ * sizeof(BF16));
+    std::memset(s_.acc, 0, padded * d_ * sizeof(float));
+  }
+
+  // scores [16 · kTiles, count] = q · kᵀ, 32 keys (two B tiles) at a time.
+  template <int kTiles>
+  void Scores(int64_t row, int64_t first, int64_t count) {
+    const BF16* q = s_.q + row * d_;
+    const int64_t q_stride = d_ * sizeof(BF16);
+    const int64_t group_size = d_ * 16;  // elements of 16 keys
+    constexpr int64_t kStride = kStep * sizeof(float);
+    for (int64_t k = 0; k < count; k += 32) {
+      const int slot = static_cast<int>((first + k) % layout_.block_size);
+      const BF16* keys = Head(first + k) + layout_.KeyOffset(slot, 0);
+      _tile_zero(0);
+      _tile_zero(1);
+      if constexpr (kTiles == 2) {
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (int64_t i = 0; i < d_; i += 32, keys += 32 * 16) {
+        _tile_loadd(4, q + i, q_stride);
+        _tile_loadd(6, keys, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, keys + group_size, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        if constexpr (kTiles == 2) {
+          _tile_loadd(5, q + kTileRows * d_ + i, q_stride);
+          _tile_dpbf16ps(2, 5, 6);
+          _tile_dpbf16ps(3, 5, 7);
+        }
+      }
+      float* out = s_.scores + k;
+      _tile_stored(0, out, kStride);
+      _tile_stored(1, out + 16, kStride);
+      if constexpr (kTiles == 2) {
+        _tile_stored(2, out + kTileRows * kStep, kStride);
+        _tile_stored(3, out + kTileRows * kStep + 16, kStride);
+      }
+    }
+  }
+
+  // p [r, :] in BF16 from one row's scores; the row's sums so far are scaled to the new maximum.
+  void Softmax(int64_t row, int64_t r, int64_t first, int64_t count) {
+    const float* s = s_.scores + r * kStep;
+    BF16* p = s_.p + r * kStep;
+    const int64_t seen = std::min(Visible(row) - first, count);
+    if (seen <= 0) {
+      std::memset(p, 0, count * sizeof(BF16));
+      return;
+    }
+    const int64_t whole = seen / 16 * 16;
+    const __mmask16 tail = static_cast<__mmask16>((1u << (seen - whole)) - 1);
+    __m512 max = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    for (int64_t k = 0; k < whole; k += 16) max = _mm512_max_ps(max, _mm512_load_ps(s + k));
+    if (tail != 0) max = _mm512_mask_max_ps(max, tail, max, _mm512_load_ps(s + whole));
+    // Scores are scaled and turned to base 2 in the exponent's one FMA.
+    const float scale = args_.scale * kLog2E;
+    const float before = s_.max[row];
+    const float now = std::max(before, _mm512_reduce_max_ps(max) * scale);
+    const __m512 factor = _mm512_set1_ps(scale), minus_max = _mm512_set1_ps(-now);
+    __m512 sum = _mm512_setzero_ps();
+    const auto exp_of = [&](int64_t k) __attribute__((always_inline)) {
+      return Exp2(_mm512_fmadd_ps(_mm512_load_ps(s + k), factor, minus_max));
+    };
+    for (int64_t k = 0; k < whole; k += 16) {
+      const __m512 e = exp_of(k);
+      sum = _mm512_add_ps(sum, e);
+      StoreP(p + k, e);
+    }
+    int64_t done = whole;
+    if (tail != 0) {
+      const __m512 e = _mm512_maskz_mov_ps(tail, exp_of(whole));
+      sum = _mm512_add_ps(sum, e);
+      StoreP(p + whole, e);
+      done += 16;
+    }
+    std::memset(p + done, 0, (count - done) * sizeof(BF16));
+    const float shrink = _mm512_cvtss_f32(Exp2(_mm512_set1_ps(before - now)));
+    s_.sum[row] = s_.sum[row] * shrink + _mm512_reduce_add_ps(sum);
+    s_.max[row] = now;
+    if (now == before) return;  // shrink is 1
+    float* acc = s_.acc + row * d_;
+    const __m512 f = _mm512_set1_ps(shrink);
+    for (int64_t i = 0; i < d_; i += 16) {
+      _mm512_store_ps(acc + i, _mm512_mul_ps(_mm512_load_ps(acc + i), f));
+    }
+  }
+
+  // To BF16, to nearest even; p is in [0, 1], so no care for NaN.
+  [[gnu::always_inline]] static void StoreP(BF16* p, __m512 v) {
+    const __m512i u = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p),
+                       _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+  }
+
+  // acc [16 · kTiles, head_dim] += p · v, 32 columns (two B tiles) at a time.
+  template <int kTiles>
+  void Values(int64_t row, int64_t first, int64_t count) {
+    const int64_t acc_stride = d_ * sizeof(float);
+    const int64_t v_stride = d_ * 2 * sizeof(BF16);
+    constexpr int64_t kPStride = kStep * sizeof(BF16);
+    for (int64_t i = 0; i < d_; i += 32) {
+      float* acc = s_.acc + row * d_ + i;
+      float* acc2 = acc + kTileRows * d_;
+      _tile_loadd(0, acc, acc_stride);
+      _tile_loadd(1, acc + 16, acc_stride);
+      if constexpr (kTiles == 2) {
+        _tile_loadd(2, acc2, acc_stride);
+        _tile_loadd(3, acc2 + 16, acc_stride);
+      }
+      for (int64_t k = 0; k < count; k += 32) {
+        const int slot = static_cast<int>((first + k) % layout_.block_size);
+        const BF16* values = Head(first + k) + layout_.ValueOffset(slot, static_cast<int>(i));
+        _tile_loadd(4, s_.p + k, kPStride);
+        _tile_loadd(6, values, v_stride);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, values + 32, v_stride);
+        _tile_dpbf16ps(1, 4, 7);
+        if constexpr (kTiles == 2) {
+          _tile_loadd(5, s_.p + kTileRows * kStep + k, kPStride);
+          _tile_dpbf16ps(2, 5, 6);
+          _tile_dpbf16ps(3, 5, 7);
+        }
+      }
+      _tile_stored(0, acc, acc_stride);
+      _tile_stored(1, acc + 16, acc_stride);
+      if constexpr (kTiles == 2) {
+        _tile_stored(2, acc2, acc_stride);
+        _tile_stored(3, acc2 + 16, acc_stride);
+      }
+    }
+  }
+
+  void StoreRows() {
+    for (int64_t row = 0; row < rows_; ++row) {
+      BF16* out = args_.out + (tile_.first_row + row / group_) * args_.ldo +
+                  (tile_.kv_head * group_ + row % group_) * d_;
+      const __m512 factor = _mm512_set1_ps(1.0f / s_.sum[row]);
+      for (int64_t i = 0; i < d_; i += 16) {
+        avx512::StoreBF16(out + i, _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor));
+      }
+    }
+  }
+
+  const AttentionArgs& args_;
+  const AttentionTile tile_;
+  const KvLayout layout_;
+  const Scratch s_;
+  const int64_t group_;
+  const int64_t rows_;
+  const int64_t d_;
+  const int32_t* const blocks_;
+};
+
+}  // namespace
+
+int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
+  return RoundUp(Scratch::Bytes(args), 64);
+}
+
+void Attention(const AttentionArgs& args, Share share) {
+  const int group = args.num_q_heads / args.layout.num_kv_heads;
+  AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
+  AttentionTile tile;
+  while (tiles.Next(&tile)) TileAttention(args, tile).Run();
+}
+
+}  // namespace tiercel::kernels::amx

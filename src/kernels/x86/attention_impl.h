@@ -1,0 +1,210 @@
+// Attention by FP32 FMA over the BF16 cache, once for all vector widths (S is an ISA's Simd).
+//
+// A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
+// in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
+// maximum, the sums so far scaled to it, then the step's values added key by key. All of a row's
+// arithmetic is its own, in the order of the keys; keys that a row does not see have p = 0 and
+// add nothing. So a row's bits depend neither on the other rows of its tile nor on chunking.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/attention_work.h"
+#include "kernels/ops.h"
+
+namespace tiercel::kernels::x86 {
+
+inline constexpr int64_t kStep = 128;    // keys: a step's scores of 4 rows stay in L1
+inline constexpr int64_t kMaxRows = 64;  // 64 rows share each key that is read
+inline constexpr int kRowBlock = 4;      // rows of a register tile
+
+// A worker's scratch: FP32 arrays, one after the other.
+struct AttentionScratch {
+  float* q;       // [rows, head_dim], scaled
+  float* acc;     // [rows, head_dim]
+  float* scores;  // [kRowBlock, kStep]
+  float* max;     // [rows]
+  float* sum;     // [rows]
+
+  static int64_t Rows(const AttentionArgs& args) {
+    const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
+    return (std::max(kMaxRows, group) + kRowBlock - 1) / kRowBlock * kRowBlock;
+  }
+  static int64_t Bytes(const AttentionArgs& args) {
+    const int64_t floats =
+        Rows(args) * (2 * args.layout.head_dim + 2) + kRowBlock * kStep;
+    return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+  }
+  explicit AttentionScratch(const AttentionArgs& args) {
+    const int64_t rows = Rows(args);
+    q = static_cast<float*>(args.scratch);
+    acc = q + rows * args.layout.head_dim;
+    scores = acc + rows * args.layout.head_dim;
+    max = scores + kRowBlock * kStep;
+    sum = max + rows;
+  }
+};
+
+template <typename S>
+class TileAttention {
+  using V = typename S::V;
+
+ public:
+  TileAttention(const AttentionArgs& args, const AttentionTile& tile)
+      : args_(args),
+        tile_(tile),
+        layout_(args.layout),
+        scratch_(args),
+        group_(args.num_q_heads / args.layout.num_kv_heads),
+        rows_(int64_t{tile.tokens} * group_),
+        blocks_(args.block_table + tile.seq * args.block_table_stride) {}
+
+  void Run() {
+    LoadQueries();
+    const int64_t keys = tile_.first_visible + tile_.tokens - 1;
+    for (int64_t key = 0; key < keys; key += kStep) {
+      for (int64_t row = 0; row < rows_; row += kRowBlock) {
+        const int64_t last = std::min(row + kRowBlock, rows_) - 1;
+        const int64_t count = std::min(kStep, Visible(last) - key);
+        if (count <= 0) continue;
+        Scores(row, key, count);
+        for (int r = 0; r < kRowBlock; ++r) Softmax(row + r, r, key, count);
+        Values(row, key, count);
+      }
+    }
+    StoreRows();
+  }
+
+ private:
+  // Rows beyond the tile (padding of the last register tile) see what the last row sees.
+  int64_t Visible(int64_t row) const {
+    return tile_.first_visible + std::min(row, rows_ - 1) / group_;
+  }
+  const BF16* Head(int64_t key) const {
+    return args_.kv + layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
+  }
+
+  void LoadQueries() {
+    const int d = layout_.head_dim;
+    const V scale = S::Set(args_.scale);
+    const int64_t padded = (rows_ + kRowBlock - 1) / kRowBlock * kRowBlock;
+    for (int64_t row = 0; row < padded; ++row) {
+      const int64_t source = std::min(row, rows_ - 1);
+      const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
+                      (tile_.kv_head * (group_ + 2) + source % group_) * d;
+      for (int i = 0; i < d; i += S::kLanes) {
+        S::Store(scratch_.q + row * d + i, S::Mul(S::Widen(q + i), scale));
+        S::Store(scratch_.acc + row * d + i, S::Zero());
+      }
+      scratch_.max[row] = -std::numeric_limits<float>::infinity();
+      scratch_.sum[row] = 0;
+    }
+  }
+
+  // scores[r, key − first] = q · k, kLanes keys at a time.
+  void Scores(int64_t row, int64_t first, int64_t count) {
+    const int d = layout_.head_dim;
+    const float* q = scratch_.q + row * d;
+    for (int64_t k = 0; k < count; k += S::kLanes) {
+      const int slot = static_cast<int>((first + k) % layout_.block_size);
+      const BF16* keys = Head(first + k) + layout_.KeyOffset(slot, 0);
+      V sum[kRowBlock];
+      for (V& s : sum) s = S::Zero();
+      for (int i = 0; i < d; i += 2, keys += 32) {
+        V even, odd;
+        S::LoadPairs(keys, &even, &odd);
+        for (int r = 0; r < kRowBlock; ++r) {
+          sum[r] = S::Fma(S::Set(q[r * d + i]), even, sum[r]);
+          sum[r] = S::Fma(S::Set(q[r * d + i + 1]), odd, sum[r]);
+        }
+      }
+      for (int r = 0; r < kRowBlock; ++r) S::Store(scratch_.scores + r * kStep + k, sum[r]);
+    }
+  }
+
+  // scores of one row become p; its sums so far are scaled to the new maximum.
+  void Softmax(int64_t row, int r, int64_t first, int64_t count) {
+    const int d = layout_.head_dim;
+    const int64_t seen = Visible(row) - first;
+    const V none = S::Set(-std::numeric_limits<float>::infinity());
+    float* s = scratch_.scores + r * kStep;
+    V max = none;
+    for (int64_t k = 0; k < count; k += S::kLanes) {
+      max = S::Max(max, S::KeepFirst(S::Load(s + k), seen - k, none));
+    }
+    const float before = scratch_.max[row];
+    const float now = std::max(before, S::ReduceMax(max));
+    const V m = S::Set(now);
+    V sum = S::Zero();
+    for (int64_t k = 0; k < count; k += S::kLanes) {
+      const V p = S::KeepFirst(S::Exp(S::Sub(S::Load(s + k), m)), seen - k, S::Zero());
+      S::Store(s + k, p);
+      sum = S::Add(sum, p);
+    }
+    float factor[S::kLanes];
+    S::Store(factor, S::Exp(S::Set(before - now)));
+    scratch_.sum[row] = scratch_.sum[row] * factor[0] + S::Sum(sum);
+    scratch_.max[row] = now;
+    if (now == before) return;  // the factor is 1
+    float* acc = scratch_.acc + row * d;
+    for (int i = 0; i < d; i += S::kLanes) {
+      S::Store(acc + i, S::Mul(S::Load(acc + i), S::Set(factor[0])));
+    }
+  }
+
+  // acc[r, :] += p · v, a pair of keys at a time.
+  void Values(int64_t row, int64_t first, int64_t count) {
+    const int d = layout_.head_dim;
+    for (int i = 0; i < d; i += S::kLanes) {
+      V acc[kRowBlock];
+      for (int r = 0; r < kRowBlock; ++r) acc[r] = S::Load(scratch_.acc + (row + r) * d + i);
+      for (int64_t k = 0; k < count; k += 16) {
+        const int slot = static_cast<int>((first + k) % layout_.block_size);
+        const BF16* values = Head(first + k) + layout_.ValueOffset(slot, i);
+        const float* p = scratch_.scores + k;
+        // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
+        const int64_t pairs = std::min<int64_t>(8, ((count - k + S::kLanes - 1) / S::kLanes) * S::kLanes / 2);
+        for (int64_t j = 0; j < pairs; ++j, values += 2 * d) {
+          V even, odd;
+          S::LoadPairs(values, &even, &odd);
+          for (int r = 0; r < kRowBlock; ++r) {
+            acc[r] = S::Fma(S::Set(p[r * kStep + 2 * j]), even, acc[r]);
+            acc[r] = S::Fma(S::Set(p[r * kStep + 2 * j + 1]), odd, acc[r]);
+          }
+        }
+      }
+      for (int r = 0; r < kRowBlock; ++r) S::Store(scratch_.acc + (row + r) * d + i, acc[r]);
+    }
+  }
+
+  void StoreRows() {
+    const int d = layout_.head_dim;
+    for (int64_t row = 0; row < rows_; ++row) {
+      BF16* out = args_.out + (tile_.first_row + row / group_) * args_.ldo +
+                  (tile_.kv_head * group_ + row % group_) * d;
+      const V factor = S::Set(1.0f / scratch_.sum[row]);
+      for (int i = 0; i < d; i += S::kLanes) {
+        S::Narrow(out + i, S::Mul(S::Load(scratch_.acc + row * d + i), factor));
+      }
+    }
+  }
+
+  const AttentionArgs& args_;
+  const AttentionTile tile_;
+  const KvLayout layout_;
+  const AttentionScratch scratch_;
+  const int64_t group_;
+  const int64_t rows_;
+  const int32_t* const blocks_;
+};
+
+template <typename S>
+void Attention(const AttentionArgs& args, Share share) {
+  const int group = args.num_q_heads / args.layout.num_kv_heads;
+  AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
+  AttentionTile tile;
+  while (tiles.Next(&tile)) TileAttention<S>(args, tile).Run();
+}
+
+}  // namespace tiercel::kernels::x86

@@ -1,0 +1,111 @@
+// RMS norm, and q/k norm + rotary embedding + KV write, once for all vector widths. `S` is an
+// ISA's Simd: the instantiations are different types, so the linker cannot mix them up.
+// Sums run over kLanes strided partial sums and one final reduction, whatever the rows.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/ops.h"
+
+namespace tiercel::kernels::x86 {
+
+// Σ x² of n values.
+template <typename S>
+[[gnu::always_inline]] inline float SumOfSquares(const BF16* x, int64_t n) {
+  typename S::V sum = S::Zero();
+  int64_t i = 0;
+  for (; i + S::kLanes <= n; i += S::kLanes) {
+    const typename S::V v = S::Widen(x + i);
+    sum = S::Fma(v, v, sum);
+  }
+  float total = S::Sum(sum);
+  for (; i < n; ++i) total += ToFloat(x[i]) * ToFloat(x[i]);
+  return total;
+}
+
+template <typename S>
+void RmsNorm(const RmsNormArgs& args, Share share) {
+  const int64_t n = args.hidden;
+  const Range rows = SplitRange(args.rows, 1, share);
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    const BF16* x = args.x + (args.row_index ? args.row_index[r] : r) * n;
+    BF16* out = args.out + r * n;
+    const float factor =
+        1.0f / std::sqrt(SumOfSquares<S>(x, n) / static_cast<float>(n) + args.eps);
+    const typename S::V f = S::Set(factor);
+    int64_t i = 0;
+    for (; i + S::kLanes <= n; i += S::kLanes) {
+      typename S::V v = S::Mul(S::Mul(S::Widen(x + i), f), S::Load(args.weight + i));
+      if (args.bias) v = S::Add(v, S::Load(args.bias + i));
+      S::Narrow(out + i, v);
+    }
+    for (; i < n; ++i) {
+      const float bias = args.bias ? args.bias[i] : 0;
+      out[i] = ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
+    }
+  }
+}
+
+// One head x [head_dim] normed and rotated into out [head_dim] (may be x). head_dim is a multiple
+// of 32, so a half is whole vectors.
+template <typename S>
+[[gnu::always_inline]] inline void NormAndRotate(const BF16* x, BF16* out, int head_dim,
+                                                 const float* weight, const float* bias, float eps,
+                                                 const float* cos, const float* sin) {
+  using V = typename S::V;
+  const int half = head_dim / 2;
+  V factor = S::Set(1.0f);
+  if (weight) {
+    factor = S::Set(1.0f / std::sqrt(SumOfSquares<S>(x, head_dim) /
+                                         static_cast<float>(head_dim) + eps));
+  }
+  for (int d = 0; d < half; d += S::kLanes) {
+    V a = S::Widen(x + d), b = S::Widen(x + half + d);
+    if (weight) {
+      a = S::Mul(S::Mul(a, factor), S::Load(weight + d));
+      b = S::Mul(S::Mul(b, factor), S::Load(weight + half + d));
+    }
+    if (bias) {
+      a = S::Add(a, S::Load(bias + d));
+      b = S::Add(b, S::Load(bias + half + d));
+    }
+    const V c = S::Load(cos + d), s = S::Load(sin + d);
+    S::Narrow(out + d, S::Sub(S::Mul(a, c), S::Mul(b, s)));
+    S::Narrow(out + half + d, S::Add(S::Mul(b, c), S::Mul(a, s)));
+  }
+}
+
+inline constexpr int kMaxHeadDim = 512;
+
+template <typename S>
+void QkNormRope(const QkNormRopeArgs& args, Share share) {
+  const KvLayout& layout = args.layout;
+  const int head_dim = layout.head_dim;
+  const int group = args.num_q_heads / layout.num_kv_heads;
+  const Range heads = SplitRange(layout.num_kv_heads, 1, share);
+  for (int64_t r = 0; r < args.rows; ++r) {
+    const float* cos = args.cos + r * (head_dim / 2);
+    const float* sin = args.sin + r * (head_dim / 2);
+    for (int64_t g = heads.begin; g < heads.end; ++g) {
+      BF16* q = args.qkv + r * args.ldqkv + g * (group + 2) * head_dim;
+      for (int h = 0; h < group; ++h, q += head_dim) {
+        NormAndRotate<S>(q, q, head_dim, args.q_norm, args.q_norm_bias, args.eps, cos, sin);
+      }
+      if (args.kv_slot[r] < 0) continue;
+      BF16 k[kMaxHeadDim];
+      NormAndRotate<S>(q, k, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin);
+      const BF16* v = q + head_dim;
+      const int slot = static_cast<int>(args.kv_slot[r] % layout.block_size);
+      BF16* cache = args.kv + layout.HeadOffset(args.kv_slot[r] / layout.block_size, g);
+      BF16* keys = cache + layout.KeyOffset(slot, 0);
+      for (int d = 0; d < head_dim; d += 2) {  // the next pair lies 16 tokens' pairs further
+        keys[d * 16] = k[d];
+        keys[d * 16 + 1] = k[d + 1];
+      }
+      BF16* values = cache + layout.ValueOffset(slot, 0);
+      for (int d = 0; d < head_dim; ++d) values[2 * d] = v[d];
+    }
+  }
+}
+
+}  // namespace tiercel::kernels::x86
