@@ -1,0 +1,106 @@
+#include "text/chat_template.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace tiercel::text {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  EXPECT_TRUE(in) << path;
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+const std::string kData = TIERCEL_TEST_DATA "/chat_template/";
+
+std::string Render(const std::string& source, const std::string& values = "{}") {
+  auto made = ChatTemplate::Compile(source);
+  if (!made) return "compile: " + made.error().message();
+  auto text = (*made)->Render(values);
+  return text ? *text : "render: " + text.error().message();
+}
+
+std::vector<Json> Golden() {
+  std::vector<Json> cases;
+  std::istringstream lines(ReadFile(kData + "qwen3_golden.jsonl"));
+  for (std::string line; std::getline(lines, line);) cases.push_back(Json::parse(line));
+  return cases;
+}
+
+TEST(ChatTemplate, EqualsTransformersOnRandomConversations) {
+  auto qwen3 = ChatTemplate::Compile(ReadFile(kData + "qwen3.jinja"));
+  ASSERT_TRUE(qwen3) << qwen3.error();
+  const std::vector<Json> cases = Golden();
+  ASSERT_EQ(cases.size(), 200u);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    auto text = (*qwen3)->Render(cases[i]["values"].dump());
+    ASSERT_TRUE(text) << i << ": " << text.error();
+    EXPECT_EQ(*text, cases[i]["text"].get<std::string>()) << i;
+  }
+}
+
+// The real tokenizer is 11 MB and not part of the source: its folder is given from outside.
+TEST(ChatTemplate, TokensEqualTransformers) {
+  const char* dir = std::getenv("TIERCEL_QWEN3_TOKENIZER");
+  if (dir == nullptr) GTEST_SKIP() << "TIERCEL_QWEN3_TOKENIZER does not name a folder";
+  auto tokenizer = Tokenizer::Load(dir);
+  ASSERT_TRUE(tokenizer) << tokenizer.error();
+  for (const Json& c : Golden()) {
+    EXPECT_EQ((*tokenizer)->Encode(c["text"].get<std::string>(), false),
+              c["ids"].get<std::vector<int32_t>>());
+  }
+}
+
+TEST(ChatTemplate, RaiseExceptionIsTheUsersFault) {
+  auto made = ChatTemplate::Compile("{{ raise_exception('No user query found') }}");
+  ASSERT_TRUE(made);
+  auto text = (*made)->Render("{}");
+  ASSERT_FALSE(text);
+  EXPECT_EQ(text.error().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(text.error().message().find("No user query found"), std::string::npos);
+}
+
+TEST(ChatTemplate, SpellsValuesAsPythonDoes) {
+  EXPECT_EQ(Render("{{ x }}|{{ y }}|{{ z }}|{{ l }}", R"({"x":null,"y":true,"z":1e22,"l":[1,"a",2.0]})"),
+            "None|True|1e+22|[1, 'a', 2.0]");
+  EXPECT_EQ(Render("{{ x | tojson }}", R"({"x":{"b":"<&'é>","a":[1,null]}})"),
+            R"({"b": "<&'é>", "a": [1, null]})");
+  EXPECT_EQ(Render("{% for i in [1,2,3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}"),
+            "1");
+}
+
+TEST(ChatTemplate, HostileTemplatesEndSoonWithAnError) {
+  const std::vector<std::string> sources = {
+      "{{ ''.__class__.__mro__ }}",
+      "{% for i in range(10**9) %}x{% endfor %}",
+      "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+      "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+      "{{ 'x' * 10000000000 }}",
+      "{% include 'other' %}",
+      "{% if %}",
+  };
+  for (const std::string& source : sources) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::string result = Render(source);
+    EXPECT_TRUE(result.starts_with("compile: ") || result.starts_with("render: "))
+        << source << " gave " << result.substr(0, 100);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20)) << source;
+  }
+}
+
+}  // namespace
+}  // namespace tiercel::text

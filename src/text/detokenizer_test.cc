@@ -1,0 +1,81 @@
+#include "text/detokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+namespace tiercel::text {
+namespace {
+
+std::shared_ptr<const Tokenizer> Small() {
+  auto tokenizer = Tokenizer::Load(TIERCEL_TEST_DATA "/tokenizer/qwen3-small");
+  EXPECT_TRUE(tokenizer) << tokenizer.error();
+  return *tokenizer;
+}
+
+TEST(Detokenizer, DeltasConcatenateToDecode) {
+  const auto tokenizer = Small();
+  std::mt19937 random(7);
+  for (int round = 0; round < 2000; ++round) {
+    // Half of the ids are single bytes, so characters are cut and broken everywhere; some ids lie
+    // beyond the vocabulary.
+    std::vector<int32_t> ids(random() % 40);
+    for (int32_t& id : ids) id = random() % 2 ? random() % 256 : random() % (tokenizer->vocab_size() + 9);
+    DetokenizerOptions options;
+    options.skip_special_tokens = random() % 2;
+    Detokenizer detokenizer(tokenizer, options);
+    std::string text;
+    for (int32_t id : ids) text += detokenizer.Append(id);
+    text += detokenizer.Finish();
+    ASSERT_EQ(text, tokenizer->Decode(ids, options.skip_special_tokens)) << round;
+  }
+}
+
+TEST(Detokenizer, CutsAtTheSamePlaceInEverySplit) {
+  const auto tokenizer = Small();
+  const std::string text = "one STO STOP two 客单价🌶 END";
+  // Byte tokens alone, and the tokenizer's own split.
+  std::vector<std::vector<int32_t>> splits = {tokenizer->Encode(text, false), {}};
+  for (char c : text) {
+    for (int32_t id = 0; id < 256; ++id) {
+      if (tokenizer->TokenBytes(id) == std::string_view(&c, 1)) splits[1].push_back(id);
+    }
+  }
+  ASSERT_EQ(splits[1].size(), text.size());
+  for (const bool include : {false, true}) {
+    for (const std::string& stop : {std::string("STOP"), std::string("单价"), std::string("🌶 E")}) {
+      const std::string expected = text.substr(0, text.find(stop) + (include ? stop.size() : 0));
+      for (const auto& ids : splits) {
+        DetokenizerOptions options;
+        options.stop = {stop, "never"};
+        options.include_stop_str_in_output = include;
+        Detokenizer detokenizer(tokenizer, options);
+        std::string got;
+        for (int32_t id : ids) {
+          got += detokenizer.Append(id);
+          if (detokenizer.matched_stop()) break;
+        }
+        EXPECT_EQ(got, expected);
+        EXPECT_EQ(detokenizer.matched_stop(), stop);
+      }
+    }
+  }
+}
+
+TEST(Detokenizer, HoldsBackOnlyWhatMayBecomeAStop) {
+  const auto tokenizer = Small();
+  DetokenizerOptions options;
+  options.stop = {"ZZZZZZZZZZ"};
+  Detokenizer detokenizer(tokenizer, options);
+  const auto ids = tokenizer->Encode("hello", false);
+  std::string text;
+  for (int32_t id : ids) text += detokenizer.Append(id);
+  EXPECT_EQ(text, "hello");
+  for (int32_t id : tokenizer->Encode("ZZ", false)) EXPECT_EQ(detokenizer.Append(id), "");
+  EXPECT_EQ(detokenizer.Finish(), "ZZ");
+}
+
+}  // namespace
+}  // namespace tiercel::text
