@@ -128,7 +128,7 @@ struct RopeTableArgs {
 struct RowOps {
   // Index of the first maximum; *max its value. NaN counts as −inf. n ≥ 1.
   int64_t (*argmax)(const float* x, int64_t n, float* max) = nullptr;
-  // Σ exp((x[i] − max) · scale), in a fixed order for a given n.
+  // Σ exp((x[i] − max) · scale), in a fixed order for a given n. NaN and −inf add nothing.
   float (*sum_exp)(const float* x, int64_t n, float max, float scale) = nullptr;
   // Writes the indices i (ascending) with x[i] ≥ threshold, at most capacity; returns how many
   // there are in all.
