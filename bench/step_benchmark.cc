@@ -131,7 +131,8 @@ Status Main(const std::string& path, const std::vector<Work>& works, int repeat)
   ASSIGN_OR_RETURN(auto checkpoint, model::Checkpoint::Open(path));
   const model::ModelConfig config = checkpoint->config();
   const double load_begin = Now();
-  ASSIGN_OR_RETURN(auto lm, model::LoadModel(*checkpoint, {}, environment.get(), nullptr));
+  ASSIGN_OR_RETURN(auto lm, model::LoadModel(*checkpoint, {}, environment.get(),
+                                             [](int64_t, int64_t) {}));
   fmt::print("{}: loaded in {:.2f} s, {:.2f} GB of weights, {} workers, {}\n", path,
              Now() - load_begin, lm->WeightBytes() * 1e-9, lm->workers(),
              environment->kernels->detail);

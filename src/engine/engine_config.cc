@@ -166,6 +166,7 @@ Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& m
 
   config.limits.max_rows = options.max_num_batched_tokens;
   config.limits.max_seqs = options.max_num_seqs;
+  config.limits.max_context = options.max_model_len;
   config.limits.max_logit_rows =
       std::min(options.max_num_seqs + kPromptLogitRows, options.max_num_batched_tokens);
   ASSIGN_OR_RETURN(config.kv.num_blocks, NumBlocks(options, model, config.limits, memory));
