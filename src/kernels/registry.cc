@@ -32,7 +32,7 @@ std::vector<const KernelTable*> RunnableKernels(const platform::CpuFeatures& cpu
     tables.push_back(&avx512::Table());
     if (bf16_dot_last) tables.push_back(&avx512::Bf16DotTable());
   }
-  if (cpu.avx512 && cpu.amx_bf16) tables.push_back(&amx::Table());
+  if (cpu.avx512_bf16 && cpu.amx_bf16) tables.push_back(&amx::Table());
   return tables;
 }
 

@@ -59,17 +59,17 @@ struct Scratch {
   }
 };
 
-// 2^x for x ≤ 0 to 4e-6: the polynomial of degree 4 for 2^r, |r| ≤ 1/2. P is rounded to BF16
-// (4e-3), so more digits would be lost.
+// 2^x for x ≤ 0 to 4e-6: a polynomial of degree 4 for 2^r, r = x − ⌊x⌋, fitted to the least
+// relative error with 1 at 0 and 2 at 1. P is rounded to BF16 (4e-3): more digits would be lost.
+// scalef takes the floor of its exponent itself.
 [[gnu::always_inline]] inline __m512 Exp2(__m512 x) {
-  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 r = _mm512_sub_ps(x, n);
-  __m512 p = _mm512_set1_ps(0x1.3b2ab6p-7f);                   // ln⁴2 / 24
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b08ep-5f));  // ln³2 / 6
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebfbdep-3f));  // ln²2 / 2
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e430p-1f));  // ln 2
+  const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  __m512 p = _mm512_set1_ps(0x1.bc31dap-7f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.aa3fcap-5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ee5884p-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62d51cp-1f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, n);
+  return _mm512_scalef_ps(p, x);
 }
 
 class TileAttention {
@@ -169,43 +169,38 @@ class TileAttention {
   }
 
   // p [r, :] in BF16 from one row's scores; the row's sums so far are scaled to the new maximum.
+  // count is a multiple of 32, and so is the work: two vectors of scores make one of p.
   void Softmax(int64_t row, int64_t r, int64_t first, int64_t count) {
-    const float* s = s_.scores + r * kStep;
+    float* s = s_.scores + r * kStep;
     BF16* p = s_.p + r * kStep;
     const int64_t seen = std::min(Visible(row) - first, count);
     if (seen <= 0) {
       std::memset(p, 0, count * sizeof(BF16));
       return;
     }
-    const int64_t whole = seen / 16 * 16;
-    const __mmask16 tail = static_cast<__mmask16>((1u << (seen - whole)) - 1);
-    __m512 max = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-    for (int64_t k = 0; k < whole; k += 16) max = _mm512_max_ps(max, _mm512_load_ps(s + k));
-    if (tail != 0) max = _mm512_mask_max_ps(max, tail, max, _mm512_load_ps(s + whole));
+    const int64_t work = RoundUp(seen, 32);
+    HideFrom(s, seen, work);
+    __m512 max = _mm512_load_ps(s), max2 = _mm512_load_ps(s + 16);
+    for (int64_t k = 32; k < work; k += 32) {
+      max = _mm512_max_ps(max, _mm512_load_ps(s + k));
+      max2 = _mm512_max_ps(max2, _mm512_load_ps(s + k + 16));
+    }
     // Scores are scaled and turned to base 2 in the exponent's one FMA.
     const float scale = args_.scale * kLog2E;
     const float before = s_.max[row];
-    const float now = std::max(before, _mm512_reduce_max_ps(max) * scale);
+    const float now = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(max, max2)) * scale);
     const __m512 factor = _mm512_set1_ps(scale), minus_max = _mm512_set1_ps(-now);
-    __m512 sum = _mm512_setzero_ps();
-    const auto exp_of = [&](int64_t k) __attribute__((always_inline)) {
-      return Exp2(_mm512_fmadd_ps(_mm512_load_ps(s + k), factor, minus_max));
-    };
-    for (int64_t k = 0; k < whole; k += 16) {
-      const __m512 e = exp_of(k);
+    __m512 sum = _mm512_setzero_ps(), sum2 = _mm512_setzero_ps();
+    for (int64_t k = 0; k < work; k += 32) {
+      const __m512 e = Exp2(_mm512_fmadd_ps(_mm512_load_ps(s + k), factor, minus_max));
+      const __m512 e2 = Exp2(_mm512_fmadd_ps(_mm512_load_ps(s + k + 16), factor, minus_max));
       sum = _mm512_add_ps(sum, e);
-      StoreP(p + k, e);
+      sum2 = _mm512_add_ps(sum2, e2);
+      _mm512_store_si512(p + k, (__m512i)_mm512_cvtne2ps_pbh(e2, e));
     }
-    int64_t done = whole;
-    if (tail != 0) {
-      const __m512 e = _mm512_maskz_mov_ps(tail, exp_of(whole));
-      sum = _mm512_add_ps(sum, e);
-      StoreP(p + whole, e);
-      done += 16;
-    }
-    std::memset(p + done, 0, (count - done) * sizeof(BF16));
+    std::memset(p + work, 0, (count - work) * sizeof(BF16));
     const float shrink = _mm512_cvtss_f32(Exp2(_mm512_set1_ps(before - now)));
-    s_.sum[row] = s_.sum[row] * shrink + _mm512_reduce_add_ps(sum);
+    s_.sum[row] = s_.sum[row] * shrink + _mm512_reduce_add_ps(_mm512_add_ps(sum, sum2));
     s_.max[row] = now;
     if (now == before) return;  // shrink is 1
     float* acc = s_.acc + row * d_;
@@ -215,14 +210,13 @@ class TileAttention {
     }
   }
 
-  // To BF16, to nearest even; p is in [0, 1], so no care for NaN.
-  [[gnu::always_inline]] static void StoreP(BF16* p, __m512 v) {
-    const __m512i u = _mm512_castps_si512(v);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    const __m512i rounded =
-        _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    _mm256_store_si256(reinterpret_cast<__m256i*>(p),
-                       _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+  // Scores [seen, work) become −∞, whose p is 0.
+  static void HideFrom(float* s, int64_t seen, int64_t work) {
+    if (seen == work) return;
+    const __mmask32 hidden = ~__mmask32{0} << (seen % 32);
+    const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+    _mm512_mask_store_ps(s + work - 32, static_cast<__mmask16>(hidden), none);
+    _mm512_mask_store_ps(s + work - 16, static_cast<__mmask16>(hidden >> 16), none);
   }
 
   // acc [16 · kTiles, head_dim] += p · v, 32 columns (two B tiles) at a time.
