@@ -1,11 +1,10 @@
 #include "text/tokenizer.h"
 
-#include <nlohmann/json.hpp>
-
 #include "base/check.h"
 #include "text/ffi.h"
 #include "text/ffi_bytes.h"
 #include "text/files.h"
+#include "text/tokenizer_json.h"
 #include "text/utf8.h"
 
 namespace tiercel::text {
@@ -27,17 +26,6 @@ namespace {
 
 constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
-
-// tokenizer_config.json spells a token as a string or as an AddedToken object.
-std::optional<std::string> TokenField(const nlohmann::json& config, const char* key) {
-  const auto it = config.find(key);
-  if (it == config.end()) return std::nullopt;
-  if (it->is_string()) return it->get<std::string>();
-  if (it->is_object() && it->contains("content") && (*it)["content"].is_string()) {
-    return (*it)["content"].get<std::string>();
-  }
-  return std::nullopt;
-}
 
 std::string_view View(const uint8_t* data, size_t size) {
   return {reinterpret_cast<const char*>(data), size};
@@ -75,29 +63,18 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& di
   if (impl->handle == nullptr) return Unexpected(InvalidArgument("{}: {}", dir, error.text()));
   auto tokenizer = std::shared_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
   if (config) {
-    const auto parsed = nlohmann::json::parse(*config, nullptr, /*allow_exceptions=*/false);
-    if (parsed.is_object()) {
-      const auto id = [&](const char* key) -> std::optional<int32_t> {
-        const std::optional<std::string> token = TokenField(parsed, key);
-        return token ? tokenizer->TokenToId(*token) : std::nullopt;
-      };
-      tokenizer->impl_->bos = id("bos_token");
-      tokenizer->impl_->eos = id("eos_token");
-    }
+    const TokenizerConfig parsed = ParseTokenizerConfig(*config);
+    const auto id = [&](const std::optional<std::string>& token) -> std::optional<int32_t> {
+      return token ? tokenizer->TokenToId(*token) : std::nullopt;
+    };
+    tokenizer->impl_->bos = id(parsed.bos_token);
+    tokenizer->impl_->eos = id(parsed.eos_token);
   }
   return tokenizer;
 }
 
 Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& vocab) {
-  const nlohmann::json description = {
-      {"model", vocab.model},   {"pre", vocab.pre},
-      {"tokens", vocab.tokens}, {"scores", vocab.scores},
-      {"merges", vocab.merges}, {"token_types", vocab.token_types},
-      {"bos", vocab.bos},       {"unknown", vocab.unknown},
-      {"add_bos", vocab.add_bos}};
-  // Spellings that are not UTF-8 cannot be looked up by anyone; they decode to U+FFFD.
-  const std::string json =
-      description.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const std::string json = ToJson(vocab);
   auto impl = std::make_unique<Impl>();
   FfiBytes error;
   impl->handle = tiercel_tokenizer_from_gguf(FfiData(json), json.size(), error.out());
