@@ -1,16 +1,18 @@
 #!/bin/bash
 # serve.sh MODEL PORT [flags…]: serves a model with the release build and, once it answers, prints
-# the line to try. An empty MODEL is the demo model.
+# the line to try. An empty MODEL is the demo model, with its authors' sampling settings: its file
+# names none, and at the default temperature of 1.0 so small a model wanders.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 model=$1
 port=$2
 shift 2
-name=()
+demo=()
 if [ -z "$model" ]; then
   model=$(scripts/fetch_demo_model.sh)
-  name=(--served-model-name smollm2)
+  demo=(--served-model-name smollm2
+        --override-generation-config '{"temperature": 0.2, "top_k": 50, "top_p": 0.9}')
 fi
 
 server=$$
@@ -31,7 +33,7 @@ TEXT
         exit
       fi
     fi
-    sleep 0.2
+    sleep 0.5
   done
 ) &
-exec build/release/tiercel serve "$model" --port "$port" "${name[@]}" "$@"
+exec build/release/tiercel serve "$model" --port "$port" "${demo[@]}" "$@"
