@@ -241,7 +241,8 @@ TEST(Attention, EveryShapeOfHeadsIsNearTheExactSoftmax) {
                           {64, 1, 7, 32},  {96, 2, 3, 64},  {128, 2, 8, 128}, {128, 8, 2, 128},
                           {128, 1, 16, 32}, {256, 2, 2, 64}, {32, 1, 71, 32}, {32, 1, 150, 128}};
   for (const Heads& heads : shapes) {
-    const std::vector<Piece> pieces = {{1, 0, 1}, {2, 30, 33}, {3, 136, 137}, {4, 0, 19}, {5, 62, 64}};
+    const std::vector<Piece> pieces = {{1, 0, 1}, {2, 30, 33}, {3, 136, 137}, {4, 0, 19},
+                                       {5, 62, 64}};
     for (const KernelTable* kernels : Kernels()) {
       for (int workers : {1, 2, 3}) {
         ExpectNearTruth(*kernels, heads, pieces, {workers, 5, 3e4f});
@@ -318,7 +319,8 @@ TEST(Attention, TokenByTokenEqualsPrefillToTheBit) {
 }
 
 TEST(Attention, NeighborsTeamBlocksAndStaleSlotsChangeNoBit) {
-  const std::vector<Piece> mix = {{1, 0, 61}, {2, 299, 300}, {3, 40, 140}, {4, 0, 1}, {5, 254, 259}};
+  const std::vector<Piece> mix = {{1, 0, 61}, {2, 299, 300}, {3, 40, 140}, {4, 0, 1},
+                                  {5, 254, 259}};
   for (const Heads& heads : kInvarianceShapes) {
     for (const KernelTable* kernels : Kernels()) {
       std::vector<std::vector<BF16>> alone;

@@ -65,12 +65,16 @@ class TileAttention {
     const int64_t keys = tile_.first_visible + tile_.tokens - 1;
     for (int64_t key = 0; key < keys; key += kStep) {
       for (int64_t row = 0; row < rows_; row += kRowBlock) {
-        const int64_t last = std::min(row + kRowBlock, rows_) - 1;
-        const int64_t count = std::min(kStep, Visible(last) - key);
+        const int64_t rows = std::min<int64_t>(kRowBlock, rows_ - row);
+        const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
         if (count <= 0) continue;
-        Scores(row, key, count);
-        for (int r = 0; r < kRowBlock; ++r) Softmax(row + r, r, key, count);
-        Values(row, key, count);
+        if (rows == 1) {
+          Block<1>(row, key, count);
+        } else if (rows == 2) {  // a decode of Qwen3-0.6B
+          Block<2>(row, key, count);
+        } else {
+          Block<kRowBlock>(row, key, count);
+        }
       }
     }
     StoreRows();
@@ -102,24 +106,32 @@ class TileAttention {
     }
   }
 
+  template <int kRows>
+  void Block(int64_t row, int64_t first, int64_t count) {
+    Scores<kRows>(row, first, count);
+    for (int r = 0; r < kRows; ++r) Softmax(row + r, r, first, count);
+    Values<kRows>(row, first, count);
+  }
+
   // scores[r, key − first] = q · k, kLanes keys at a time.
+  template <int kRows>
   void Scores(int64_t row, int64_t first, int64_t count) {
     const int d = layout_.head_dim;
     const float* q = scratch_.q + row * d;
     for (int64_t k = 0; k < count; k += S::kLanes) {
       const int slot = static_cast<int>((first + k) % layout_.block_size);
       const BF16* keys = Head(first + k) + layout_.KeyOffset(slot, 0);
-      V sum[kRowBlock];
+      V sum[kRows];
       for (V& s : sum) s = S::Zero();
       for (int i = 0; i < d; i += 2, keys += 32) {
         V even, odd;
         S::LoadPairs(keys, &even, &odd);
-        for (int r = 0; r < kRowBlock; ++r) {
+        for (int r = 0; r < kRows; ++r) {
           sum[r] = S::Fma(S::Set(q[r * d + i]), even, sum[r]);
           sum[r] = S::Fma(S::Set(q[r * d + i + 1]), odd, sum[r]);
         }
       }
-      for (int r = 0; r < kRowBlock; ++r) S::Store(scratch_.scores + r * kStep + k, sum[r]);
+      for (int r = 0; r < kRows; ++r) S::Store(scratch_.scores + r * kStep + k, sum[r]);
     }
   }
 
@@ -154,27 +166,29 @@ class TileAttention {
   }
 
   // acc[r, :] += p · v, a pair of keys at a time.
+  template <int kRows>
   void Values(int64_t row, int64_t first, int64_t count) {
     const int d = layout_.head_dim;
     for (int i = 0; i < d; i += S::kLanes) {
-      V acc[kRowBlock];
-      for (int r = 0; r < kRowBlock; ++r) acc[r] = S::Load(scratch_.acc + (row + r) * d + i);
+      V acc[kRows];
+      for (int r = 0; r < kRows; ++r) acc[r] = S::Load(scratch_.acc + (row + r) * d + i);
       for (int64_t k = 0; k < count; k += 16) {
         const int slot = static_cast<int>((first + k) % layout_.block_size);
         const BF16* values = Head(first + k) + layout_.ValueOffset(slot, i);
         const float* p = scratch_.scores + k;
         // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
-        const int64_t pairs = std::min<int64_t>(8, ((count - k + S::kLanes - 1) / S::kLanes) * S::kLanes / 2);
+        const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
+        const int64_t pairs = std::min<int64_t>(8, vectors * S::kLanes / 2);
         for (int64_t j = 0; j < pairs; ++j, values += 2 * d) {
           V even, odd;
           S::LoadPairs(values, &even, &odd);
-          for (int r = 0; r < kRowBlock; ++r) {
+          for (int r = 0; r < kRows; ++r) {
             acc[r] = S::Fma(S::Set(p[r * kStep + 2 * j]), even, acc[r]);
             acc[r] = S::Fma(S::Set(p[r * kStep + 2 * j + 1]), odd, acc[r]);
           }
         }
       }
-      for (int r = 0; r < kRowBlock; ++r) S::Store(scratch_.acc + (row + r) * d + i, acc[r]);
+      for (int r = 0; r < kRows; ++r) S::Store(scratch_.acc + (row + r) * d + i, acc[r]);
     }
   }
 
