@@ -1,7 +1,7 @@
 #!/bin/bash
 # serve.sh MODEL PORT [flags…]: serves a model with the release build and, once it answers, prints
-# the line to try. An empty MODEL is the demo model, with its authors' sampling settings: its file
-# names none, and at the default temperature of 1.0 so small a model wanders.
+# the line to try. An empty MODEL is the demo model, greedy: its file names no sampling
+# settings, and at the default temperature of 1.0 so small a model wanders.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ demo=()
 if [ -z "$model" ]; then
   model=$(scripts/fetch_demo_model.sh)
   demo=(--served-model-name smollm2
-        --override-generation-config '{"temperature": 0.2, "top_k": 50, "top_p": 0.9}')
+        --override-generation-config '{"temperature": 0, "repetition_penalty": 1.1}')
 fi
 
 server=$$
