@@ -22,14 +22,14 @@ class Json {
   using Object = std::vector<Member>;
 
   Json() = default;
-  Json(bool v) : value_(v) {}                        // NOLINT: values convert
-  Json(int64_t v) : value_(v) {}                     // NOLINT
-  Json(double v) : value_(v) {}                      // NOLINT
-  Json(std::string v) : value_(std::move(v)) {}      // NOLINT
-  Json(std::string_view v) : value_(std::string(v)) {}  // NOLINT
-  Json(const char* v) : value_(std::string(v)) {}    // NOLINT
-  Json(Array v) : value_(std::move(v)) {}            // NOLINT
-  Json(Object v) : value_(std::move(v)) {}           // NOLINT
+  Json(bool v);  // NOLINT: values convert
+  Json(int64_t v);  // NOLINT
+  Json(double v);  // NOLINT
+  Json(std::string v);  // NOLINT
+  Json(std::string_view v);  // NOLINT
+  Json(const char* v);  // NOLINT
+  Json(Array v);  // NOLINT
+  Json(Object v);  // NOLINT
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   // The value if it is of that kind, else null. Integers beyond int64 are doubles.
@@ -60,6 +60,16 @@ struct Json::Member {
   std::string key;
   Json value;
 };
+
+// Here, where a Member is complete.
+inline Json::Json(bool v) : value_(v) {}
+inline Json::Json(int64_t v) : value_(v) {}
+inline Json::Json(double v) : value_(v) {}
+inline Json::Json(std::string v) : value_(std::move(v)) {}
+inline Json::Json(std::string_view v) : value_(std::string(v)) {}
+inline Json::Json(const char* v) : value_(std::string(v)) {}
+inline Json::Json(Array v) : value_(std::move(v)) {}
+inline Json::Json(Object v) : value_(std::move(v)) {}
 
 struct JsonLimits {
   int max_depth = 64;
