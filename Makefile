@@ -1,4 +1,4 @@
-# make build | serve | test | check | format | clean.  MODEL=, PORT= and ARGS= are for serve.
+# make build | serve | test | check | clean.  MODEL=, PORT= and ARGS= are for serve.
 SHELL := /bin/bash
 MODEL ?=
 PORT ?= 8000
