@@ -12,6 +12,9 @@
 
 namespace tiercel::kernels {
 
+// The widest head that the kernels have room for; a model's configuration is checked against it.
+inline constexpr int kMaxHeadDim = 512;
+
 struct KvLayout {
   int num_kv_heads = 0;
   int head_dim = 0;      // a multiple of 32

@@ -92,8 +92,9 @@ struct QkNormRopeArgs {
 // out[row, h·head_dim …] = softmax(scale · q·Kᵀ) · V, written for every row (never zero-filled
 // first). Keys are taken in the cache's order and split at fixed places (kernels document where),
 // so the bits do not depend on chunking, on the batch or on the team.
-// Split over (sequence, KV head, query tile, key split) by the kernel; parts that several workers compute for one
-// row would need a combination step, so a (sequence, KV head, query tile) stays on one worker.
+// Split over (sequence, KV head, query tile) by the kernel (kernels/attention_work.h): a row stays on
+// one worker. The cache must hold finite numbers everywhere: what a reused block still holds behind
+// the context is multiplied by p = 0.
 struct AttentionArgs {
   const BF16* qkv = nullptr;  // q heads in QkNormRopeArgs' group layout
   int64_t ldqkv = 0;

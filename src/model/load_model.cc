@@ -7,8 +7,9 @@ namespace {
 
 // What the operators take beyond what a configuration may say.
 Status CheckRunnable(const ModelConfig& c) {
-  if (c.head_dim % 32 != 0) {
-    return Unimplemented("head_dim: found {}, expected a multiple of 32", c.head_dim);
+  if (c.head_dim % 32 != 0 || c.head_dim > kernels::kMaxHeadDim) {
+    return Unimplemented("head_dim: found {}, expected a multiple of 32 up to {}", c.head_dim,
+                         kernels::kMaxHeadDim);
   }
   if (c.hidden_size % kColumnGroup != 0) {
     return Unimplemented("hidden_size: found {}, expected a multiple of {}", c.hidden_size,

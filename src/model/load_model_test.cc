@@ -130,6 +130,8 @@ TEST_F(LoadModelTest, ShapesThatNoKernelTakesAreRefused) {
   ModelConfig config = SmallConfig();
   config.head_dim = 40;
   EXPECT_THAT(Error(*MakeDummyCheckpoint(config, {}, 1)), HasSubstr("head_dim: found 40"));
+  config.head_dim = 1024;  // more than the kernels have room for
+  EXPECT_THAT(Error(*MakeDummyCheckpoint(config, {}, 1)), HasSubstr("head_dim: found 1024"));
   config = SmallConfig();
   config.hidden_size = 72;
   EXPECT_THAT(Error(*MakeDummyCheckpoint(config, {}, 1)), HasSubstr("hidden_size: found 72"));

@@ -19,7 +19,8 @@ inline constexpr int64_t kStep = 128;    // keys: a step's scores of 4 rows stay
 inline constexpr int64_t kMaxRows = 64;  // 64 rows share each key that is read
 inline constexpr int kRowBlock = 4;      // rows of a register tile
 
-// A worker's scratch: FP32 arrays, one after the other.
+// A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
+template <typename S>
 struct AttentionScratch {
   float* q;       // [rows, head_dim], scaled
   float* acc;     // [rows, head_dim]
@@ -207,7 +208,7 @@ class TileAttention {
   const AttentionArgs& args_;
   const AttentionTile tile_;
   const KvLayout layout_;
-  const AttentionScratch scratch_;
+  const AttentionScratch<S> scratch_;
   const int64_t group_;
   const int64_t rows_;
   const int32_t* const blocks_;

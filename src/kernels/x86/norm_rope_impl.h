@@ -75,8 +75,6 @@ template <typename S>
   }
 }
 
-inline constexpr int kMaxHeadDim = 512;
-
 template <typename S>
 void QkNormRope(const QkNormRopeArgs& args, Share share) {
   const KvLayout& layout = args.layout;

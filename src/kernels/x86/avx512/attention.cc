@@ -6,7 +6,7 @@
 namespace tiercel::kernels::avx512 {
 
 int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
-  return x86::AttentionScratch::Bytes(args);
+  return x86::AttentionScratch<Simd>::Bytes(args);
 }
 
 void Attention(const AttentionArgs& args, Share share) { x86::Attention<Simd>(args, share); }
