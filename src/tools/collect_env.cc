@@ -53,9 +53,9 @@ void PrintKernels(const platform::CpuFeatures& cpu, const Environ& environ) {
   Line("CPU features", FeatureList(cpu));
   std::string tables;
   for (const kernels::KernelTable* table : kernels::RunnableKernels(cpu)) {
-    tables += (tables.empty() ? "" : ", ") + std::string(table->isa);
+    tables += (tables.empty() ? "" : "; ") + std::string(table->detail);
   }
-  Line("Kernels that run here", tables);
+  Line("Kernels runnable", tables);
   const std::string wanted = EnvValue(environ, "TIERCEL_CPU_ISA");
   const auto chosen = kernels::SelectKernels(cpu, wanted);
   Line("Kernels chosen", chosen ? (*chosen)->detail : chosen.error().message());

@@ -2,7 +2,8 @@
 //! `tojson`, Python's spelling of values).
 //!
 //! Templates are untrusted. They reach nothing but the given values; steps, recursion and output
-//! are bounded.
+//! are bounded. The values in between are not: a template that doubles a string in a loop can use
+//! up the memory, so a server takes templates from requests only when told to trust them.
 
 use std::fmt::Write as _;
 use std::io;
