@@ -83,10 +83,19 @@ TEST(ChatTemplate, SpellsValuesAsPythonDoes) {
             "1");
 }
 
+TEST(ChatTemplate, IndentsAsJinjaDoes) {
+  EXPECT_EQ(Render("{{ x | indent(2) }}", R"({"x":"a\n\nb\n"})"), "a\n\n  b\n");
+  EXPECT_EQ(Render("{{ x | indent(2, true) }}", R"({"x":"a\nb"})"), "  a\n  b");
+  EXPECT_EQ(Render("{{ x | indent(width=1, blank=true) }}", R"({"x":"a\n\nb"})"), "a\n \n b");
+}
+
 TEST(ChatTemplate, HostileTemplatesEndSoonWithAnError) {
   const std::vector<std::string> sources = {
       "{{ ''.__class__.__mro__ }}",
       "{% for i in range(10**9) %}x{% endfor %}",
+      "{{ \"a\"|indent(100000000000000) }}",
+      "{{ []|batch(10000000000000)|list }}",
+      "{{ []|slice(10000000000000)|list }}",
       "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
       "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
       "{{ 'x' * 10000000000 }}",

@@ -256,6 +256,39 @@ fn tojson(value: Value, kwargs: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(out))
 }
 
+/// Jinja2's indent, with a bounded width (the crate's own allocates whatever is asked for).
+fn indent(
+    value: String,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    const MAX_WIDTH: usize = 64;
+    let width = width.or(kwargs.get::<Option<usize>>("width")?).unwrap_or(4);
+    let first = first.or(kwargs.get::<Option<bool>>("first")?).unwrap_or(false);
+    let blank = blank.or(kwargs.get::<Option<bool>>("blank")?).unwrap_or(false);
+    kwargs.assert_all_used()?;
+    if width > MAX_WIDTH {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("indent: found a width of {width}, expected at most {MAX_WIDTH}"),
+        ));
+    }
+    let space = " ".repeat(width);
+    let mut out = String::with_capacity(value.len());
+    for (i, line) in value.split('\n').enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
+        if (i > 0 || first) && (blank || i == 0 || !line.is_empty()) {
+            out.push_str(&space);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
 }
@@ -359,6 +392,10 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     environment.set_formatter(format_value);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", tojson);
+    environment.add_filter("indent", indent);
+    // They allocate as much as their count says, before anything could bound them.
+    environment.remove_filter("batch");
+    environment.remove_filter("slice");
     environment.add_filter("string", |value: Value| {
         let mut text = String::new();
         python_text(&value, false, &mut text);
