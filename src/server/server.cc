@@ -25,7 +25,7 @@ namespace {
 struct Call {
   std::shared_ptr<Exchange> exchange;
   HttpHeaders headers;     // of every answer: CORS, request id
-  std::string request_id;  // the client's, or a random one
+  std::string request_id;  // the client's X-Request-Id, or empty
 };
 
 api::ApiError HttpError(int status) {
@@ -333,9 +333,9 @@ class ServerImpl final : public Server {
   void Handle(std::shared_ptr<Exchange> exchange) {
     const HttpRequest& request = exchange->request();
     Call call{exchange, CorsHeaders(request, options_), RequestIdOf(request)};
-    if (call.request_id.empty()) call.request_id = api::RandomId();
     if (options_.enable_request_id_headers) {
-      call.headers.emplace_back("X-Request-Id", call.request_id);
+      call.headers.emplace_back("X-Request-Id",
+                                call.request_id.empty() ? api::RandomId() : call.request_id);
     }
     if (std::optional<HttpReply> preflight = PreflightReply(request, options_)) {
       exchange->Respond(std::move(*preflight));
