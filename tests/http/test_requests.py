@@ -84,12 +84,19 @@ def test_bad_prompts(server, prompt):
     assert set(error) == {"message", "type", "param", "code"} and error["code"] == 400
 
 
-@pytest.mark.parametrize("field", ["n", "max_tokens", "min_tokens", "top_k", "logprobs", "seed",
-                                   "prompt_logprobs", "priority", "truncate_prompt_tokens"])
-def test_extreme_integers(server, field):
-    for value in (-1, 0, 2**31, 2**63, "NaN", "5", True, [], {}):
+@pytest.mark.parametrize("field,accepted", [
+    ("n", ["5"]), ("max_tokens", ["5"]), ("min_tokens", [0]), ("top_k", [-1, 0, 2**31, "5"]),
+    ("logprobs", [0, "5"]), ("seed", [-1, 0, 2**31, "5"]), ("prompt_logprobs", [0, "5"]),
+    ("priority", [0]), ("truncate_prompt_tokens", [-1, "5"])])
+def test_extreme_integers(server, field, accepted):
+    for value in (-1, 0, 2**31, 2**63, "NaN", "5", 1.5, [], {}):
         body = {"model": NAME, "prompt": "x", "max_tokens": 1, field: value}
-        assert server.post("/v1/completions", body).status_code in (200, 400), (field, value)
+        response = server.post("/v1/completions", body)
+        assert response.status_code == (200 if value in accepted else 400), (field, value)
+        if response.status_code == 400:
+            # 0 for truncate_prompt_tokens leaves nothing of the prompt.
+            named = "prompt" if (field, value) == ("truncate_prompt_tokens", 0) else field
+            assert response.json()["error"]["param"] == named, (field, value)
     raw = f'{{"model":"{NAME}","prompt":"x","{field}":1e400}}'
     response = requests.post(server.url + "/v1/completions", raw,
                              headers={"Content-Type": "application/json"})
@@ -126,7 +133,13 @@ def test_template_errors_are_the_user_s(server):
 
 
 def test_unknown_fields_are_ignored(server):
-    assert server.complete("x", max_tokens=1, surely_unknown={"a": [1]})
+    answer = server.complete("x", max_tokens=1, surely_unknown={"a": [1]})
+    assert answer["choices"][0] == server.complete("x", max_tokens=1)["choices"][0]
+
+
+def test_the_body_may_name_the_request(server):
+    answer = server.complete("x", max_tokens=1, request_id="mine")
+    assert answer["id"] == "cmpl-mine"
 
 
 def test_scoring(server):
@@ -159,8 +172,11 @@ def test_batches_keep_their_order(server):
 
 def test_masked_logprobs_are_json(server):
     answer = server.complete("x", max_tokens=3, logprobs=5, top_k=1, echo=True, temperature=1.0,
-                             allowed_token_ids=server.tokens("a"))
-    assert answer["choices"][0]["logprobs"]["tokens"]
+                             ignore_eos=True, allowed_token_ids=server.tokens("a"))
+    scores = answer["choices"][0]["logprobs"]
+    assert scores["tokens"] == ["x", "a", "a", "a"]
+    assert all(math.isfinite(v) for v in scores["token_logprobs"][1:])
+    assert all(math.isfinite(v) for top in scores["top_logprobs"][1:] for v in top.values())
 
 
 def test_greedy_is_the_same_alone_and_in_company(server):
@@ -171,9 +187,12 @@ def test_greedy_is_the_same_alone_and_in_company(server):
 
 
 def test_seeds_repeat(server):
-    texts = {server.complete("x", temperature=1.0, seed=11, max_tokens=16)["choices"][0]["text"]
-             for _ in range(3)}
-    assert len(texts) == 1
+    def sample(seed):
+        answer = server.complete("x", temperature=1.0, seed=seed, max_tokens=16, ignore_eos=True)
+        return answer["choices"][0]["text"]
+
+    assert len({sample(11) for _ in range(3)}) == 1
+    assert sample(12) != sample(11)
 
 
 def test_token_rules(server):

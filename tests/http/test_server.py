@@ -14,12 +14,14 @@ from conftest import BINARY, MODEL, NAME
 LONG = {"model": NAME, "prompt": "x", "max_tokens": 2000, "ignore_eos": True}
 
 
-def abandon(server, body, seconds=0.3):
-    """Sends a request and closes the connection before the answer."""
-    try:
-        requests.post(server.url + "/v1/completions", json=body, timeout=seconds)
-    except requests.exceptions.Timeout:
-        pass
+def begin(server):
+    """A streamed answer of which the first event has come."""
+    response = requests.post(server.url + "/v1/completions", json={**LONG, "stream": True},
+                             stream=True, timeout=30)
+    assert response.status_code == 200
+    response.lines = response.iter_lines()  # held: the connection closes with the iterator
+    assert next(response.lines).startswith(b"data: ")
+    return response
 
 
 def test_series_are_there_before_traffic(make_server):
@@ -51,14 +53,26 @@ def test_counters_agree(server):
 
 def test_clients_that_go_are_aborted(server):
     name = f'vllm:request_success_total{{model_name="{NAME}",engine="0",finished_reason="abort"}}'
-    before = server.metrics()[name]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for stream in (True, False, True, False):
-            pool.submit(abandon, server, {**LONG, "stream": stream})
-    server.wait_for_metric("vllm:num_requests_running", 0)
-    server.wait_for_metric("vllm:num_requests_waiting", 0)
-    finished = server.metrics()[name] - before
-    assert finished >= 1  # those that had not ended by themselves
+    tokens = f'vllm:generation_tokens_total{{model_name="{NAME}",engine="0"}}'
+
+    def streams():
+        for _ in range(3):
+            begin(server).close()
+
+    def whole():  # goes while its answer is made
+        for _ in range(3):
+            with pytest.raises(requests.exceptions.Timeout):
+                requests.post(server.url + "/v1/completions", json=LONG, timeout=0.1)
+
+    for go in (streams, whole):
+        before = server.metrics()
+        go()
+        server.wait_for_metric("vllm:num_requests_running", 0)
+        server.wait_for_metric("vllm:num_requests_waiting", 0)
+        after = server.metrics()
+        assert after[name] - before[name] == 3
+        # Aborted at once, not at their ends.
+        assert after[tokens] - before[tokens] < 3 * LONG["max_tokens"] / 2
 
 
 def test_health_is_fast_under_load(server):
@@ -131,11 +145,11 @@ def test_busy_port_ends_at_once(server):
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_the_server(make_server, sig):
     server = make_server()
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for _ in range(4):
-            pool.submit(abandon, server, {**LONG, "stream": True}, 5)
-        time.sleep(0.3)
-        assert server.stop(sig) == 0
+    answers = [begin(server) for _ in range(4)]
+    assert server.metric("vllm:num_requests_running") > 0
+    assert server.stop(sig) == 0
+    for answer in answers:
+        answer.close()
     with socket.socket() as probe:  # the port is free at once
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", server.port))
