@@ -13,11 +13,7 @@ import openai
 import pytest
 import requests
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("TIERCEL_BINARY") or os.environ.get("TIERCEL_BIN") or str(
-    ROOT / "build" / "release" / "tiercel")
-MODEL = ROOT / "tests" / "data" / "tiny-qwen3"
-NAME = "tiny"
+from tiny_model import BINARY, MODEL, NAME
 
 
 def free_port():

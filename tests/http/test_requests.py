@@ -6,7 +6,7 @@ import openai
 import pytest
 import requests
 
-from conftest import NAME
+from tiny_model import NAME
 
 CHAT = "/v1/chat/completions"
 

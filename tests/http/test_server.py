@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from conftest import BINARY, MODEL, NAME
+from tiny_model import BINARY, MODEL, NAME
 
 LONG = {"model": NAME, "prompt": "x", "max_tokens": 2000, "ignore_eos": True}
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import requests
 
-from conftest import NAME
+from tiny_model import NAME
 
 TEXTS = ["é客单价🌶 fin", "plain words", "🌶🌶", "a\n\"b\"\\ <&>'"]
 
