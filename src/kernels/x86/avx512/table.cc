@@ -28,27 +28,16 @@ const KernelTable& Table() {
   return kTable;
 }
 
+// The same but for the matmul.
 const KernelTable& Bf16DotTable() {
-  static constexpr KernelTable kTable = {
-      .isa = "avx512",
-      .detail = "avx512: bf16 by vdpbf16ps",
-      .embed = reference::Embed,
-      .rms_norm = RmsNorm,
-      .matmul = MatmulBf16Dot,
-      .qk_norm_rope = QkNormRope,
-      .attention = Attention,
-      .attention_scratch_bytes = AttentionScratchBytes,
-      .rope_table = reference::RopeTable,
-      .init_thread = [] {},
-      .rows = {.argmax = ArgMax,
-               .sum_exp = SumExp,
-               .collect_at_least = CollectAtLeast,
-               .count_greater = CountGreater,
-               .scale = Scale},
-      .peak_matmul = PeakMatmulBf16Dot,
-      .read_stream = ReadStream,
-  };
-  return kTable;
+  static const KernelTable table = [] {
+    KernelTable t = Table();
+    t.detail = "avx512: bf16 by vdpbf16ps";
+    t.matmul = MatmulBf16Dot;
+    t.peak_matmul = PeakMatmulBf16Dot;
+    return t;
+  }();
+  return table;
 }
 
 }  // namespace tiercel::kernels::avx512
