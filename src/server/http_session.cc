@@ -89,7 +89,8 @@ std::shared_ptr<SessionExchange> SessionBase::EndExchange(int status) {
 // ---- reading
 
 void SessionBase::WaitForRequest() {
-  if (closed_) return;
+  // Called a moment after the answer: the next request may have come, and begun, in between.
+  if (closed_ || parser_ || exchange_ || lingering_) return;
   if (shared_->draining.load()) {
     Close();
     return;

@@ -370,14 +370,26 @@ TEST_F(ServerTest, RequestIdsAreEchoedWhenPlain) {
   StartLoaded();
   HttpClient client;
   const auto with = [&](const std::string& id) {
-    return client
-        .PostJson(url_ + "/v1/completions", R"({"prompt":"a"})", {{"X-Request-Id", id}})
-        ->header("X-Request-Id")
-        .value_or("");
+    const auto answer =
+        client.PostJson(url_ + "/v1/completions", R"({"prompt":"a"})", {{"X-Request-Id", id}});
+    EXPECT_TRUE(answer) << answer.error().message();
+    return answer ? answer->header("X-Request-Id").value_or("") : "";
   };
   EXPECT_EQ(with("abc-1"), "abc-1");
   EXPECT_EQ(with(std::string(5000, 'a')).size(), 32u);
   EXPECT_EQ(with("a b").size(), 32u);
+}
+
+// A client that sends the next request in the moment it has the answer, in more than one piece.
+TEST_F(ServerTest, QuickNextRequestsInPiecesAreWhole) {
+  StartLoaded();
+  HttpClient client;
+  for (int i = 0; i < 300; ++i) {
+    const auto answer = client.PostJson(url_ + "/v1/completions", R"({"prompt":"a"})",
+                                        {{"X-Padding", std::string(20000, 'a')}});
+    ASSERT_TRUE(answer) << answer.error().message();
+    ASSERT_EQ(answer->status, 200) << i << ": " << answer->body;
+  }
 }
 
 TEST_F(ServerTest, PipelinedRequestsAreAnsweredInOrder) {
