@@ -26,6 +26,32 @@ struct EmbedArgs {
   int64_t rows = 0;
 };
 
+// Where an operator writes the quantized activations of a W8A8 linear, and how it scales them. The
+// bytes are unsigned, u = q + 128 with q in [−128, 127]: what vpdpbusd and tdpbusd multiply by signed
+// weights. (The 128·Σw too much is part of QuantMatmulArgs::acc_bias.) The value x that is quantized
+// has always been rounded to BF16 first, so that a fused and a separate quantization give the same
+// bits; the arithmetic is FP32, ties round to even.
+// - static (row_scale null): q = clamp(round(x / scale + offset), −128, 127). A NaN becomes any q.
+// - dynamic: s = max|x| / 127 over the row, q = round(x / s), row_scale[r] = s. A row with
+//   max|x| < 2⁻¹⁰⁰ gives zeros; one with an infinity or a NaN gives zeros with s infinite or NaN, so
+//   that its outputs are NaN.
+struct QuantizedRows {
+  uint8_t* data = nullptr;     // [rows, ld]
+  int64_t ld = 0;              // bytes from row to row
+  float* row_scale = nullptr;  // [rows], written: dynamic; null: static
+  float scale = 1;             // > 0 and finite; static only
+  float offset = 0;
+};
+
+// out = x quantized. Split by rows; with share {0, 1} a worker does all rows itself.
+struct QuantizeArgs {
+  const BF16* x = nullptr;  // [rows, ldx]
+  int64_t ldx = 0;
+  int64_t n = 0;  // values in a row; what lies behind them in `out` is left as it is
+  int64_t rows = 0;
+  QuantizedRows out;
+};
+
 // out[r, :] = x[row_index ? row_index[r] : r, :] / sqrt(mean(x²) + eps) · weight + bias.
 // Split by rows; with share {0, 1} a worker does all rows itself (few rows: no barrier needed
 // when every worker writes its own buffer).
@@ -34,10 +60,11 @@ struct RmsNormArgs {
   const int32_t* row_index = nullptr;   // [rows] or null
   const float* weight = nullptr;        // [hidden]
   const float* bias = nullptr;          // [hidden] or null
-  BF16* out = nullptr;                  // [rows, hidden]
+  BF16* out = nullptr;                  // [rows, hidden], or null: only `quantized`
   int64_t hidden = 0;
   int64_t rows = 0;
   float eps = 1e-6f;
+  QuantizedRows quantized = {};  // data null: none. Else the same values, quantized in the same pass
 };
 
 enum class Epilogue : uint8_t {
@@ -60,6 +87,43 @@ struct MatmulArgs {
   BF16* out = nullptr;             // [rows, ldo]
   float* out_f32 = nullptr;        // [rows, ldo] for kStoreF32
   int64_t ldo = 0;
+  int64_t rows = 0;
+};
+
+// W8A8: y = float(x · Wᵀ + acc_bias) · row_scale · scale + bias with an epilogue. The sum is INT32
+// (modulo 2³²) and exact, its conversion and each product and sum after it is one FP32 rounding, in
+// this order, so all ISAs agree to the bit but for SwiGLU's exp. Split by W's columns as Matmul; x's
+// rows must be readable up to k_padded. k < 2¹⁶ keeps the sums below 2³¹.
+struct QuantMatmulArgs {
+  const uint8_t* x = nullptr;  // [rows, ldx], as QuantizedRows
+  int64_t ldx = 0;             // bytes
+  const PackedMatrix* weight = nullptr;  // dtype kI8
+  // [n] in the packed column order, made at load: −128·Σ_k W[c, k], plus quant_bias where the
+  // checkpoint has one (static).
+  const int32_t* acc_bias = nullptr;
+  const float* scale = nullptr;      // [n]: deq_scale (static), weight_scale (dynamic)
+  const float* row_scale = nullptr;  // [rows] (dynamic), or null: 1
+  const float* bias = nullptr;       // [n] or null
+  Epilogue epilogue = Epilogue::kStore;  // of y in the place of acc + bias
+  const BF16* residual = nullptr;  // [rows, ldo] for kAdd
+  BF16* out = nullptr;             // [rows, ldo]
+  float* out_f32 = nullptr;        // [rows, ldo] for kStoreF32
+  int64_t ldo = 0;
+  int64_t rows = 0;
+  // data not null: a kStore or kSwiGlu output goes here, statically quantized, and not to `out`.
+  QuantizedRows quantized = {};
+};
+
+// out[r, c] = bf16(silu(gate) · up) of BF16 columns that alternate 16 gate, 16 up: for a gate/up whose
+// shards are quantized in different ways, so that no one matmul has both in its epilogue. (Such a
+// linear is two matmuls over the whole column order, each with zero weights in the other's columns,
+// the second one adding to what the first one stored.) Split by rows.
+struct SwiGluArgs {
+  const BF16* x = nullptr;  // [rows, ldx]
+  int64_t ldx = 0;
+  BF16* out = nullptr;  // [rows, ldo]
+  int64_t ldo = 0;
+  int64_t n = 0;  // columns of out, a multiple of 16
   int64_t rows = 0;
 };
 
@@ -148,6 +212,9 @@ struct KernelTable {
   void (*embed)(const EmbedArgs&, Share) = nullptr;
   void (*rms_norm)(const RmsNormArgs&, Share) = nullptr;
   void (*matmul)(const MatmulArgs&, Share) = nullptr;
+  void (*quantize)(const QuantizeArgs&, Share) = nullptr;
+  void (*quant_matmul)(const QuantMatmulArgs&, Share) = nullptr;
+  void (*swiglu)(const SwiGluArgs&, Share) = nullptr;
   void (*qk_norm_rope)(const QkNormRopeArgs&, Share) = nullptr;
   void (*attention)(const AttentionArgs&, Share) = nullptr;
   // Bytes of scratch that each worker needs for attention (max over all shapes it may get).
@@ -160,6 +227,7 @@ struct KernelTable {
   // registers, `iterations` times, returns the FLOPs done; and a sequential read of 64-byte
   // aligned data, returns a checksum that keeps it from being optimized away.
   int64_t (*peak_matmul)(int64_t iterations) = nullptr;
+  int64_t (*peak_matmul_i8)(int64_t iterations) = nullptr;  // of quant_matmul: integer operations
   uint64_t (*read_stream)(const void* data, int64_t bytes) = nullptr;
 };
 

@@ -13,6 +13,11 @@
 //
 // The element (column c, k) of a range [begin, end) lies at
 //     begin·k_padded + block·kColumnBlock·k_padded + ((k / 2)·w + c_in_block)·2 + k % 2.
+//
+// INT8 weights (dtype kI8) lie in the same blocks with k in quads, [k_padded / kQuad][w][kQuad], and
+// k_padded a multiple of kKBlockI8 = 64: four bytes a lane and 64 bytes a tile row as for BF16. The
+// element (c, k) lies at the byte
+//     begin·k_padded + block·kColumnBlock·k_padded + ((k / 4)·w + c_in_block)·4 + k % 4.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +31,8 @@ inline constexpr int64_t kColumnGroup = 16;  // FP32 lanes of a zmm; columns of 
 inline constexpr int64_t kColumnBlock = 64;  // 4 groups: the widest register tile
 inline constexpr int64_t kPair = 2;          // BF16 values that one dot-product lane takes
 inline constexpr int64_t kKBlock = 32;       // k of one AMX tile
+inline constexpr int64_t kQuad = 4;          // INT8 values that one dot-product lane takes
+inline constexpr int64_t kKBlockI8 = 64;     // k of one AMX tile of INT8
 
 struct Range {
   int64_t begin = 0;
@@ -49,13 +56,13 @@ constexpr Range SplitRange(int64_t n, int64_t granule, Share share) {
   return {std::min(begin * granule, n), std::min(end * granule, n)};
 }
 
-// Non-owning; the packer (model/) owns the buffer, whose size is n · k_padded elements.
+// Non-owning; the packer (model/) owns the buffer, whose size is n · k_padded elements of `dtype`.
 struct PackedMatrix {
   const void* data = nullptr;  // 64-byte aligned
   DType dtype = DType::kBF16;
   int64_t n = 0;         // columns, a multiple of granule and so of kColumnGroup
   int64_t k = 0;         // the input features that count
-  int64_t k_padded = 0;  // a multiple of kKBlock
+  int64_t k_padded = 0;  // a multiple of kKBlock, or of kKBlockI8 for kI8
   int64_t granule = kColumnGroup;  // columns that stay together on one worker
   int workers = 1;       // the team size that it was packed for; kernels get Shares of this count
 

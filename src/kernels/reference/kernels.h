@@ -9,6 +9,9 @@ namespace tiercel::kernels::reference {
 void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
+void Quantize(const QuantizeArgs& args, Share share);
+void QuantMatmul(const QuantMatmulArgs& args, Share share);
+void SwiGlu(const SwiGluArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
@@ -24,6 +27,7 @@ void Scale(float* x, int64_t n, float factor);
 
 // Yardsticks of machine_limits.h
 int64_t PeakMatmul(int64_t iterations);
+int64_t PeakMatmulI8(int64_t iterations);
 uint64_t ReadStream(const void* data, int64_t bytes);
 
 }  // namespace tiercel::kernels::reference

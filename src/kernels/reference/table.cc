@@ -11,6 +11,9 @@ const KernelTable& Table() {
       .embed = Embed,
       .rms_norm = RmsNorm,
       .matmul = Matmul,
+      .quantize = Quantize,
+      .quant_matmul = QuantMatmul,
+      .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
       .attention_scratch_bytes = AttentionScratchBytes,
@@ -22,6 +25,7 @@ const KernelTable& Table() {
                .count_greater = CountGreater,
                .scale = Scale},
       .peak_matmul = PeakMatmul,
+      .peak_matmul_i8 = PeakMatmulI8,
       .read_stream = ReadStream,
   };
   return kTable;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/ops.h"
+#include "kernels/x86/quantize_impl.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -29,19 +30,27 @@ void RmsNorm(const RmsNormArgs& args, Share share) {
   const Range rows = SplitRange(args.rows, 1, share);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const BF16* x = args.x + (args.row_index ? args.row_index[r] : r) * n;
-    BF16* out = args.out + r * n;
     const float factor =
         1.0f / std::sqrt(SumOfSquares<S>(x, n) / static_cast<float>(n) + args.eps);
     const typename S::V f = S::Set(factor);
-    int64_t i = 0;
-    for (; i + S::kLanes <= n; i += S::kLanes) {
+    const auto vector = [&](int64_t i) __attribute__((always_inline)) {
       typename S::V v = S::Mul(S::Mul(S::Widen(x + i), f), S::Load(args.weight + i));
       if (args.bias) v = S::Add(v, S::Load(args.bias + i));
-      S::Narrow(out + i, v);
-    }
-    for (; i < n; ++i) {
+      return v;
+    };
+    const auto one = [&](int64_t i) {
       const float bias = args.bias ? args.bias[i] : 0;
-      out[i] = ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
+      return ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
+    };
+    if (args.out != nullptr) {
+      BF16* out = args.out + r * n;
+      int64_t i = 0;
+      for (; i + S::kLanes <= n; i += S::kLanes) S::Narrow(out + i, vector(i));
+      for (; i < n; ++i) out[i] = one(i);
+    }
+    if (args.quantized.data != nullptr) {  // x is in L1: computed again rather than stored
+      QuantizeRow<S>([&](int64_t i) __attribute__((always_inline)) { return S::Round(vector(i)); },
+                     one, n, r, args.quantized);
     }
   }
 }

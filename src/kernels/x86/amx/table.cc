@@ -13,6 +13,9 @@ const KernelTable& Table() {
       .embed = reference::Embed,
       .rms_norm = avx512::RmsNorm,
       .matmul = Matmul,
+      .quantize = avx512::Quantize,
+      .quant_matmul = reference::QuantMatmul,
+      .swiglu = avx512::SwiGlu,
       .qk_norm_rope = avx512::QkNormRope,
       .attention = Attention,
       .attention_scratch_bytes = AttentionScratchBytes,
@@ -24,6 +27,7 @@ const KernelTable& Table() {
                .count_greater = avx512::CountGreater,
                .scale = avx512::Scale},
       .peak_matmul = PeakMatmul,
+      .peak_matmul_i8 = reference::PeakMatmulI8,
       .read_stream = avx512::ReadStream,
   };
   return kTable;

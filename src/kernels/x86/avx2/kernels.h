@@ -8,6 +8,8 @@ namespace tiercel::kernels::avx2 {
 void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
+void Quantize(const QuantizeArgs& args, Share share);
+void SwiGlu(const SwiGluArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);

@@ -12,6 +12,9 @@ const KernelTable& Table() {
       .embed = reference::Embed,
       .rms_norm = RmsNorm,
       .matmul = Matmul,
+      .quantize = Quantize,
+      .quant_matmul = reference::QuantMatmul,
+      .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
       .attention_scratch_bytes = AttentionScratchBytes,
@@ -23,6 +26,7 @@ const KernelTable& Table() {
                .count_greater = CountGreater,
                .scale = Scale},
       .peak_matmul = PeakMatmul,
+      .peak_matmul_i8 = reference::PeakMatmulI8,
       .read_stream = ReadStream,
   };
   return kTable;

@@ -14,21 +14,28 @@ namespace tiercel::kernels::avx2 {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-// Rounds like base/bf16.h's ToBF16: nearest, ties to even, a NaN stays one.
-[[gnu::always_inline]] static inline void StoreBF16(BF16* p, __m256 v) {
+// The BF16 nearest to each lane in the upper half of its bits (below them is garbage). Rounds like
+// base/bf16.h's ToBF16: ties to even, a NaN stays one.
+[[gnu::always_inline]] static inline __m256i BF16Bits(__m256 v) {
   const __m256i u = _mm256_castps_si256(v);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
   const __m256i rounded =
       _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
   const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
   const __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
-  const __m256i bits = _mm256_srli_epi32(
-      _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded),
-                                           _mm256_castsi256_ps(quiet), nan)),
-      16);
+  return _mm256_castps_si256(
+      _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), nan));
+}
+[[gnu::always_inline]] static inline void StoreBF16(BF16* p, __m256 v) {
+  const __m256i bits = _mm256_srli_epi32(BF16Bits(v), 16);
   _mm_storeu_si128(
       reinterpret_cast<__m128i*>(p),
       _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
+}
+
+[[gnu::always_inline]] static inline __m256 RoundToBF16(__m256 v) {
+  return _mm256_castsi256_ps(
+      _mm256_and_si256(BF16Bits(v), _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
 // exp(x) to about 1 ulp: the same steps as avx512's Exp. 2ⁿ is multiplied on in two halves, so
@@ -69,10 +76,13 @@ struct Simd {
   static void Store(float* p, V v) { _mm256_storeu_ps(p, v); }
   static V Widen(const BF16* p) { return LoadBF16(p); }
   static void Narrow(BF16* p, V v) { StoreBF16(p, v); }
+  static V Round(V v) { return RoundToBF16(v); }
   static V Add(V a, V b) { return _mm256_add_ps(a, b); }
   static V Sub(V a, V b) { return _mm256_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm256_mul_ps(a, b); }
-  static V Max(V a, V b) { return _mm256_max_ps(a, b); }
+  static V Div(V a, V b) { return _mm256_div_ps(a, b); }
+  static V Max(V a, V b) { return _mm256_max_ps(a, b); }  // b where one is a NaN
+  static V Min(V a, V b) { return _mm256_min_ps(a, b); }
   static V Fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
   static V Exp(V x) { return avx2::Exp(x); }
   static float Sum(V v) {
@@ -84,6 +94,26 @@ struct Simd {
     __m128 half = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     half = _mm_max_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+  }
+  // max(a, |v|) by their bits, so that infinities and NaNs stay; a is ≥ 0.
+  static V MaxMagnitude(V a, V v) {
+    const __m256i magnitude =
+        _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff));
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), magnitude));
+  }
+  static float ReduceMaxMagnitude(V v) {
+    const __m256i u = _mm256_castps_si256(v);
+    __m128i half = _mm_max_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+    half = _mm_max_epi32(half, _mm_unpackhi_epi64(half, half));
+    half = _mm_max_epi32(half, _mm_shuffle_epi32(half, 1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(half));
+  }
+  // Rounds v in [−128, 127] to integers q and stores the kLanes bytes q + 128.
+  static void StoreBytes(uint8_t* p, V v) {
+    const __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(128));
+    const __m128i words =
+        _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
   // kLanes pairs of BF16: the first and the second of each.
   static void LoadPairs(const BF16* p, V* first, V* second) {

@@ -9,6 +9,8 @@ namespace tiercel::kernels::avx512 {
 void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
+void Quantize(const QuantizeArgs& args, Share share);
+void SwiGlu(const SwiGluArgs& args, Share share);
 void MatmulBf16Dot(const MatmulArgs& args, Share share);  // by vdpbf16ps
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);

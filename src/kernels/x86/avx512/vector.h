@@ -14,18 +14,24 @@ namespace tiercel::kernels::avx512 {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-// Rounds like base/bf16.h's ToBF16: nearest, ties to even, a NaN stays one. (vcvtneps2bf16 is not
-// used: it flushes subnormals, and not every AVX-512 CPU has it.)
-[[gnu::always_inline]] static inline void StoreBF16(BF16* p, __m512 v) {
+// The BF16 nearest to each lane in the upper half of its bits (below them is garbage). Rounds like
+// base/bf16.h's ToBF16: ties to even, a NaN stays one. (vcvtneps2bf16 is not used: it flushes
+// subnormals, and not every AVX-512 CPU has it.)
+[[gnu::always_inline]] static inline __m512i BF16Bits(__m512 v) {
   const __m512i u = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
   const __m512i rounded =
       _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
   const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-  const __m512i bits =
-      _mm512_mask_or_epi32(rounded, nan, u, _mm512_set1_epi32(0x400000));
+  return _mm512_mask_or_epi32(rounded, nan, u, _mm512_set1_epi32(0x400000));
+}
+[[gnu::always_inline]] static inline void StoreBF16(BF16* p, __m512 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(BF16Bits(v), 16)));
+}
+[[gnu::always_inline]] static inline __m512 RoundToBF16(__m512 v) {
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(BF16Bits(v), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
 // exp(x) to about 1 ulp over the whole range: x = n·ln 2 + r with |r| ≤ ln 2 / 2, exp(r) by its
@@ -58,14 +64,31 @@ struct Simd {
   static void Store(float* p, V v) { _mm512_storeu_ps(p, v); }
   static V Widen(const BF16* p) { return LoadBF16(p); }
   static void Narrow(BF16* p, V v) { StoreBF16(p, v); }
+  static V Round(V v) { return RoundToBF16(v); }
   static V Add(V a, V b) { return _mm512_add_ps(a, b); }
   static V Sub(V a, V b) { return _mm512_sub_ps(a, b); }
   static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
-  static V Max(V a, V b) { return _mm512_max_ps(a, b); }
+  static V Div(V a, V b) { return _mm512_div_ps(a, b); }
+  static V Max(V a, V b) { return _mm512_max_ps(a, b); }  // b where one is a NaN
+  static V Min(V a, V b) { return _mm512_min_ps(a, b); }
   static V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
   static V Exp(V x) { return avx512::Exp(x); }
   static float Sum(V v) { return _mm512_reduce_add_ps(v); }
   static float ReduceMax(V v) { return _mm512_reduce_max_ps(v); }
+  // max(a, |v|) by their bits, so that infinities and NaNs stay; a is ≥ 0.
+  static V MaxMagnitude(V a, V v) {
+    const __m512i magnitude =
+        _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), magnitude));
+  }
+  static float ReduceMaxMagnitude(V v) {
+    return __builtin_bit_cast(float, _mm512_reduce_max_epi32(_mm512_castps_si512(v)));
+  }
+  // Rounds v in [−128, 127] to integers q and stores the kLanes bytes q + 128.
+  static void StoreBytes(uint8_t* p, V v) {
+    const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
+  }
   // kLanes pairs of BF16: the first and the second of each.
   static void LoadPairs(const BF16* p, V* first, V* second) {
     const __m512i pairs = _mm512_loadu_si512(p);

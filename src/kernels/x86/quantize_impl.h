@@ -1,0 +1,85 @@
+// Quantization of activations (ops.h, QuantizedRows), and the separate SwiGLU, once for all vector
+// widths. `S` is an ISA's Simd.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace tiercel::kernels::x86 {
+
+// Rows whose largest value is below it are quantized to zeros: above it, 1 / scale and the
+// remainders in Quantizer are ordinary numbers.
+inline constexpr float kSmallestRow = 0x1p-100f;
+
+// q = clamp(x / scale + offset, −128, 127) for values of one scale, still to be rounded.
+template <typename S>
+struct Quantizer {
+  using V = typename S::V;
+  Quantizer(float scale, float offset)
+      : scale(S::Set(-scale)), reciprocal(S::Set(1.0f / scale)), offset(S::Set(offset)) {}
+
+  // The quotient is that of a division: with r = 1 / scale correctly rounded, q₀ = x·r and the exact
+  // remainder x − q₀·scale, the sum q₀ + remainder·r is the correctly rounded x / scale (Markstein
+  // 1990), in three operations of half a cycle each where a division takes ten. Far outside of the
+  // byte's range it need not be right, but must not become a NaN by ∞ − ∞: hence the bounds on q₀.
+  [[gnu::always_inline]] inline V operator()(V x) const {
+    V q = S::Max(S::Min(S::Mul(x, reciprocal), S::Set(0x1p20f)), S::Set(-0x1p20f));
+    q = S::Fma(S::Fma(q, scale, x), reciprocal, q);
+    return S::Max(S::Min(S::Add(q, offset), S::Set(127.0f)), S::Set(-128.0f));
+  }
+
+  V scale, reciprocal, offset;  // scale negated
+};
+
+// Quantizes row `row` of n values: vector(i) gives those from i on, rounded to BF16, one(i) the i-th.
+template <typename S, typename F, typename G>
+[[gnu::always_inline]] inline void QuantizeRow(F&& vector, G&& one, int64_t n, int64_t row,
+                                               const QuantizedRows& out) {
+  constexpr int kLanes = S::kLanes;
+  const int64_t whole = n / kLanes * kLanes;
+  BF16 tail[kLanes] = {};  // the last values, zeros behind them
+  for (int64_t i = whole; i < n; ++i) tail[i - whole] = one(i);
+  uint8_t* to = out.data + row * out.ld;
+  float scale = out.scale;
+  if (out.row_scale != nullptr) {
+    typename S::V largest = S::MaxMagnitude(S::Zero(), S::Widen(tail));
+    for (int64_t i = 0; i < whole; i += kLanes) largest = S::MaxMagnitude(largest, vector(i));
+    const float magnitude = S::ReduceMaxMagnitude(largest);
+    scale = magnitude / 127.0f;
+    out.row_scale[row] = scale;
+    if (!(magnitude >= kSmallestRow && magnitude <= __FLT_MAX__)) {
+      __builtin_memset(to, 128, n);
+      return;
+    }
+  }
+  const Quantizer<S> quantize(scale, out.row_scale != nullptr ? 0.0f : out.offset);
+  for (int64_t i = 0; i < whole; i += kLanes) S::StoreBytes(to + i, quantize(vector(i)));
+  uint8_t last[kLanes];
+  S::StoreBytes(last, quantize(S::Widen(tail)));
+  for (int64_t i = whole; i < n; ++i) to[i] = last[i - whole];
+}
+
+template <typename S>
+void Quantize(const QuantizeArgs& args, Share share) {
+  const Range rows = SplitRange(args.rows, 1, share);
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    const BF16* x = args.x + r * args.ldx;
+    QuantizeRow<S>([x](int64_t i) __attribute__((always_inline)) { return S::Widen(x + i); },
+                   [x](int64_t i) { return x[i]; }, args.n, r, args.out);
+  }
+}
+
+template <typename S>
+void SwiGlu(const SwiGluArgs& args, Share share) {
+  using V = typename S::V;
+  const Range rows = SplitRange(args.rows, 1, share);
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    for (int64_t c = 0; c < args.n; c += S::kLanes) {
+      const BF16* x = args.x + r * args.ldx + c / kColumnGroup * kColumnGroup + c;
+      const V gate = S::Widen(x);
+      const V silu = S::Div(gate, S::Add(S::Set(1.0f), S::Exp(S::Sub(S::Zero(), gate))));
+      S::Narrow(args.out + r * args.ldo + c, S::Mul(silu, S::Widen(x + kColumnGroup)));
+    }
+  }
+}
+
+}  // namespace tiercel::kernels::x86
