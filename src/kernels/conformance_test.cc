@@ -373,7 +373,14 @@ TEST(Registry, BestTableOfKnownCpus) {
   EXPECT_FALSE(SelectKernels(cpu, "avx2").has_value());
   cpu.avx2 = true;
   EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "avx2");
+  const KernelTable* by_madd = *SelectKernels(cpu, "");
+  cpu.avx_vnni = true;
+  EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "avx2");
+  EXPECT_NE((*SelectKernels(cpu, ""))->quant_matmul, by_madd->quant_matmul);
   cpu.avx512 = true;
+  EXPECT_EQ((*SelectKernels(cpu, ""))->quant_matmul, by_madd->quant_matmul);
+  cpu.avx512_vnni = true;
+  EXPECT_NE((*SelectKernels(cpu, ""))->quant_matmul, by_madd->quant_matmul);
   cpu.vendor = "AuthenticAMD";
   EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "avx512");
   const KernelTable* by_fma = *SelectKernels(cpu, "");
@@ -381,6 +388,7 @@ TEST(Registry, BestTableOfKnownCpus) {
   EXPECT_NE(*SelectKernels(cpu, ""), by_fma);
   cpu.vendor = "GenuineIntel";  // Sapphire Rapids told not to use AMX: slower than FMA
   cpu.amx_bf16 = true;
+  cpu.amx_int8 = true;
   EXPECT_STREQ((*SelectKernels(cpu, ""))->isa, "amx");
   EXPECT_EQ(*SelectKernels(cpu, "avx512"), by_fma);
 }

@@ -16,7 +16,7 @@ namespace {
 // Lake issue it on one port only, where it at best equals FMA without the unpacking. So: on Intel
 // only where there is no AMX to point to the slow unit.
 bool Bf16DotIsFast(const platform::CpuFeatures& cpu) {
-  if (!cpu.avx512_bf16) return false;
+  if (!cpu.avx512_bf16 || !cpu.avx512_vnni) return false;  // no CPU has the first alone
   return cpu.vendor != "GenuineIntel" || !cpu.amx_bf16;
 }
 
@@ -25,14 +25,19 @@ bool Bf16DotIsFast(const platform::CpuFeatures& cpu) {
 std::vector<const KernelTable*> RunnableKernels(const platform::CpuFeatures& cpu) {
   std::vector<const KernelTable*> tables = {&reference::Table()};
   if (cpu.avx2) tables.push_back(&avx2::Table());
+  if (cpu.avx2 && cpu.avx_vnni) tables.push_back(&avx2::VnniTable());
   if (cpu.avx512) {
     // The better of the two last, for SelectKernels.
     const bool bf16_dot_last = Bf16DotIsFast(cpu);
-    if (cpu.avx512_bf16 && !bf16_dot_last) tables.push_back(&avx512::Bf16DotTable());
-    tables.push_back(&avx512::Table());
+    if (cpu.avx512_bf16 && cpu.avx512_vnni && !bf16_dot_last) {
+      tables.push_back(&avx512::Bf16DotTable());
+    }
+    tables.push_back(cpu.avx512_vnni ? &avx512::VnniTable() : &avx512::Table());
     if (bf16_dot_last) tables.push_back(&avx512::Bf16DotTable());
   }
-  if (cpu.avx512_bf16 && cpu.amx_bf16) tables.push_back(&amx::Table());
+  if (cpu.avx512_bf16 && cpu.avx512_vnni && cpu.amx_bf16 && cpu.amx_int8) {
+    tables.push_back(&amx::Table());
+  }
   return tables;
 }
 

@@ -14,7 +14,7 @@ const KernelTable& Table() {
       .rms_norm = avx512::RmsNorm,
       .matmul = Matmul,
       .quantize = avx512::Quantize,
-      .quant_matmul = reference::QuantMatmul,
+      .quant_matmul = avx512::QuantMatmul,
       .swiglu = avx512::SwiGlu,
       .qk_norm_rope = avx512::QkNormRope,
       .attention = Attention,
@@ -27,7 +27,7 @@ const KernelTable& Table() {
                .count_greater = avx512::CountGreater,
                .scale = avx512::Scale},
       .peak_matmul = PeakMatmul,
-      .peak_matmul_i8 = reference::PeakMatmulI8,
+      .peak_matmul_i8 = avx512::PeakMatmulI8,
       .read_stream = avx512::ReadStream,
   };
   return kTable;

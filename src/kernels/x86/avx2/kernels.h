@@ -1,4 +1,5 @@
-// AVX2 + FMA + F16C kernels. Compiled with their own flags; call only where CpuFeatures::avx2 holds.
+// AVX2 + FMA + F16C kernels; those named …Vnni also need AVX-VNNI. Compiled with their own flags;
+// call only where CpuFeatures::avx2 (avx_vnni) holds.
 #pragma once
 
 #include "kernels/ops.h"
@@ -9,6 +10,8 @@ void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
+void QuantMatmul(const QuantMatmulArgs& args, Share share);
+void QuantMatmulVnni(const QuantMatmulArgs& args, Share share);  // by vpdpbusd
 void SwiGlu(const SwiGluArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
@@ -25,6 +28,8 @@ void Scale(float* x, int64_t n, float factor);
 
 // Yardsticks of machine_limits.h
 int64_t PeakMatmul(int64_t iterations);
+int64_t PeakMatmulI8(int64_t iterations);
+int64_t PeakMatmulI8Vnni(int64_t iterations);
 uint64_t ReadStream(const void* data, int64_t bytes);
 
 }  // namespace tiercel::kernels::avx2

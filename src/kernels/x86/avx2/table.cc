@@ -8,12 +8,12 @@ namespace tiercel::kernels::avx2 {
 const KernelTable& Table() {
   static constexpr KernelTable kTable = {
       .isa = "avx2",
-      .detail = "avx2: bf16 by fp32 fma",
+      .detail = "avx2: bf16 by fp32 fma, int8 by vpmaddwd",
       .embed = reference::Embed,
       .rms_norm = RmsNorm,
       .matmul = Matmul,
       .quantize = Quantize,
-      .quant_matmul = reference::QuantMatmul,
+      .quant_matmul = QuantMatmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
@@ -26,10 +26,22 @@ const KernelTable& Table() {
                .count_greater = CountGreater,
                .scale = Scale},
       .peak_matmul = PeakMatmul,
-      .peak_matmul_i8 = reference::PeakMatmulI8,
+      .peak_matmul_i8 = PeakMatmulI8,
       .read_stream = ReadStream,
   };
   return kTable;
+}
+
+// The same but for the quantized matmul.
+const KernelTable& VnniTable() {
+  static const KernelTable table = [] {
+    KernelTable t = Table();
+    t.detail = "avx2: bf16 by fp32 fma, int8 by vpdpbusd";
+    t.quant_matmul = QuantMatmulVnni;
+    t.peak_matmul_i8 = PeakMatmulI8Vnni;
+    return t;
+  }();
+  return table;
 }
 
 }  // namespace tiercel::kernels::avx2

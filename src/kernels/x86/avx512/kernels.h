@@ -1,5 +1,6 @@
-// AVX-512 (F, BW, DQ, VL, CD) kernels; those named …Bf16Dot also need AVX512-BF16. Compiled with
-// their own flags; call only where CpuFeatures::avx512 (avx512_bf16) holds.
+// AVX-512 (F, BW, DQ, VL, CD) kernels; those named …Bf16Dot also need AVX512-BF16, QuantMatmul and
+// PeakMatmulI8 AVX512-VNNI. Compiled with their own flags; call only where CpuFeatures::avx512
+// (avx512_bf16, avx512_vnni) holds.
 #pragma once
 
 #include "kernels/ops.h"
@@ -10,6 +11,7 @@ void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
+void QuantMatmul(const QuantMatmulArgs& args, Share share);  // by vpdpbusd
 void SwiGlu(const SwiGluArgs& args, Share share);
 void MatmulBf16Dot(const MatmulArgs& args, Share share);  // by vdpbf16ps
 void QkNormRope(const QkNormRopeArgs& args, Share share);
@@ -28,6 +30,7 @@ void Scale(float* x, int64_t n, float factor);
 // Yardsticks of machine_limits.h
 int64_t PeakMatmul(int64_t iterations);
 uint64_t ReadStream(const void* data, int64_t bytes);
+int64_t PeakMatmulI8(int64_t iterations);
 int64_t PeakMatmulBf16Dot(int64_t iterations);
 
 }  // namespace tiercel::kernels::avx512

@@ -1,6 +1,7 @@
 #include "kernels/x86/avx512/table.h"
 
 #include "kernels/reference/kernels.h"
+#include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx512/kernels.h"
 
 namespace tiercel::kernels::avx512 {
@@ -8,12 +9,12 @@ namespace tiercel::kernels::avx512 {
 const KernelTable& Table() {
   static constexpr KernelTable kTable = {
       .isa = "avx512",
-      .detail = "avx512: bf16 by fp32 fma",
+      .detail = "avx512: bf16 by fp32 fma, int8 by vpmaddwd",
       .embed = reference::Embed,
       .rms_norm = RmsNorm,
       .matmul = Matmul,
       .quantize = Quantize,
-      .quant_matmul = reference::QuantMatmul,
+      .quant_matmul = avx2::QuantMatmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
@@ -26,17 +27,29 @@ const KernelTable& Table() {
                .count_greater = CountGreater,
                .scale = Scale},
       .peak_matmul = PeakMatmul,
-      .peak_matmul_i8 = reference::PeakMatmulI8,
+      .peak_matmul_i8 = avx2::PeakMatmulI8,
       .read_stream = ReadStream,
   };
   return kTable;
 }
 
+// The same but for the quantized matmul.
+const KernelTable& VnniTable() {
+  static const KernelTable table = [] {
+    KernelTable t = Table();
+    t.detail = "avx512: bf16 by fp32 fma, int8 by vpdpbusd";
+    t.quant_matmul = QuantMatmul;
+    t.peak_matmul_i8 = PeakMatmulI8;
+    return t;
+  }();
+  return table;
+}
+
 // The same but for the matmul.
 const KernelTable& Bf16DotTable() {
   static const KernelTable table = [] {
-    KernelTable t = Table();
-    t.detail = "avx512: bf16 by vdpbf16ps";
+    KernelTable t = VnniTable();
+    t.detail = "avx512: bf16 by vdpbf16ps, int8 by vpdpbusd";
     t.matmul = MatmulBf16Dot;
     t.peak_matmul = PeakMatmulBf16Dot;
     return t;

@@ -5,9 +5,11 @@
 
 namespace tiercel::kernels::avx512 {
 
-// BF16 products by FP32 FMA on unpacked pairs: runs on every AVX-512 CPU.
+// BF16 products by FP32 FMA on unpacked pairs, INT8 by avx2's kernels: runs on every AVX-512 CPU.
 const KernelTable& Table();
-// BF16 products by vdpbf16ps (AVX512-BF16).
+// INT8 products by vpdpbusd (AVX512-VNNI).
+const KernelTable& VnniTable();
+// BF16 products by vdpbf16ps too (AVX512-BF16).
 const KernelTable& Bf16DotTable();
 
 }  // namespace tiercel::kernels::avx512
