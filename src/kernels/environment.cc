@@ -54,9 +54,9 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
   const int limit = options.threads > 0 ? options.threads : OmpNumThreads();
   platform::WorkerTeamOptions team;
   team.cpus = env->topology.WorkerCpus(limit);
-  team.pin = options.pin;
   if (team.cpus.empty()) return Unexpected(Internal("topology: found no usable CPU"));
   const size_t cores = team.cpus.size();
+  team.pin = options.pin && env->topology.ShouldPin(cores);
   for (size_t i = 0; static_cast<int>(team.cpus.size()) < options.threads; ++i) {
     team.cpus.push_back(team.cpus[i % cores]);
     team.pin = false;

@@ -11,10 +11,12 @@
 #include <chrono>
 #include <climits>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <set>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "base/log.h"
 #include "platform/topology.h"
@@ -49,26 +51,31 @@ class alignas(kCacheLine) Event {
     }
   }
 
-  // Returns when the counter is no longer `seen`; spins `most` pauses at most.
+  // Whether the counter is no longer `seen`; spins `most` pauses at most.
   //
-  // A spin that ends in sleep was wasted, and took a core from whoever is late: then the next ones
-  // are shorter by half, down to a sixteenth; those that succeed lengthen them by an eighth. So
-  // the spin fades while a neighbor holds a core, and is back some barriers after it has gone.
-  void WaitWhile(uint32_t seen, int most) {
+  // A spin in vain took a core from whoever is late: then the next ones are shorter by half, down to
+  // a sixteenth; those that succeed lengthen them by an eighth. So the spin fades while a neighbor
+  // holds a core, and is back some barriers after it has gone.
+  bool Spin(uint32_t seen, int most) {
     const int limit = most - shortened_.load(std::memory_order_relaxed);
     for (int i = 0; i < limit; ++i) {
       if (count() != seen) {
         if (i > 0 && limit < most) Shorten(most - std::min(most, limit + limit / 8 + 1));
-        return;
+        return true;
       }
       Pause();
     }
-    while (count() == seen) {
-      sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      syscall(SYS_futex, Word(), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
-      sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    }
     if (limit > most / 16) Shorten(most - std::max(most / 16, limit / 2));
+    return false;
+  }
+
+  // Sleeps while the counter is `seen`, until `patience` is over (null: for ever) or for no reason.
+  void Sleep(uint32_t seen, const timespec* patience) {
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    if (count() == seen) {
+      syscall(SYS_futex, Word(), FUTEX_WAIT_PRIVATE, seen, patience, nullptr, 0);
+    }
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
   }
 
  private:
@@ -111,18 +118,29 @@ int ChooseSpinIterations(const std::vector<int>& cpus) {
   return static_cast<int>(spin / PauseTime());
 }
 
-// Affinity of the calling thread. A CPU that is not allowed leaves it as it is: the team then
-// works, only less steadily.
-void PinTo(int cpu) {
+// A CPU that is not allowed leaves the thread's affinity as it is: the team then works, only less
+// steadily.
+void PinTo(pthread_t thread, int cpu) {
   cpu_set_t* set = CPU_ALLOC(cpu + 1);
   if (set == nullptr) return;
   const size_t bytes = CPU_ALLOC_SIZE(cpu + 1);
   CPU_ZERO_S(bytes, set);
   CPU_SET_S(cpu, bytes, set);
-  if (sched_setaffinity(0, bytes, set) != 0) {
-    LOG_DEBUG("cannot pin a thread to CPU {}: {}", cpu, std::strerror(errno));
+  if (const int error = pthread_setaffinity_np(thread, bytes, set); error != 0) {
+    LOG_DEBUG("cannot pin a thread to CPU {}: {}", cpu, std::strerror(error));
   }
   CPU_FREE(set);
+}
+
+// Whether a living thread gets no core at this moment: its CPU time stands still while ours goes on.
+bool IsOffCore(pthread_t thread) {
+  clockid_t clock;
+  timespec before, after;
+  if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &before) != 0) return false;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(10);
+  while (std::chrono::steady_clock::now() < until) Pause();
+  return clock_gettime(clock, &after) == 0 && before.tv_sec == after.tv_sec &&
+         before.tv_nsec == after.tv_nsec;
 }
 
 // Pins the calling thread for its own lifetime.
@@ -130,7 +148,7 @@ class ScopedPin {
  public:
   explicit ScopedPin(int cpu) {
     saved_ = sched_getaffinity(0, sizeof(before_), &before_) == 0;
-    if (saved_) PinTo(cpu);
+    if (saved_) PinTo(pthread_self(), cpu);
   }
   ~ScopedPin() {
     if (saved_) sched_setaffinity(0, sizeof(before_), &before_);
@@ -143,6 +161,16 @@ class ScopedPin {
   bool saved_ = false;  // not on machines with more CPUs than cpu_set_t holds: then no pinning
 };
 
+// What the others know of one worker.
+struct alignas(kCacheLine) Member {
+  std::atomic<uint32_t> arrivals{0};  // at barriers, so far
+  std::atomic<pthread_t> thread{};    // of worker 0: the present caller of Run
+  std::atomic<int> cpu{0};            // where it is pinned
+};
+
+// The calling thread's place in the team that it works for at present.
+thread_local Member* self = nullptr;
+
 }  // namespace
 
 struct WorkerTeam::Impl {
@@ -152,7 +180,8 @@ struct WorkerTeam::Impl {
   int size = 1;
   int spin_iterations = 0;
   bool pin = true;
-  std::vector<int> cpus;
+  bool lend = false;  // pinned, to a CPU each: see LendCore
+  std::vector<Member> members;
   std::vector<std::thread> threads;
 
   Event dispatch;  // one count for each Run
@@ -160,10 +189,12 @@ struct WorkerTeam::Impl {
   // arrives, and the phase cannot advance without it, so one counter serves every round.
   Event phase;
   alignas(kCacheLine) std::atomic<int> arrived{0};
+  std::atomic<bool> lending{false};
 
   // Returns the phase to wait for the end of.
   uint32_t Arrive() {
     const uint32_t current = phase.count();
+    self->arrivals.store(current + 1, std::memory_order_relaxed);
     if (arrived.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
       arrived.store(0, std::memory_order_relaxed);  // published by the phase's store
       phase.Advance();
@@ -171,10 +202,43 @@ struct WorkerTeam::Impl {
     return current;
   }
 
+  void WaitForPhase(uint32_t current) {
+    if (phase.Spin(current, spin_iterations)) return;
+    constexpr timespec kPatience{0, 300'000};  // ns: the late one may lose its core later, too
+    while (phase.count() == current) {
+      if (lend) LendCore(current);
+      phase.Sleep(current, lend ? &kPatience : nullptr);
+    }
+  }
+
+  // A worker that waits has a core to spare. If another is late because something else runs on its
+  // core (the kernel gives that milliseconds at a time, as long as tens of barriers), the two change
+  // places: the late one goes on here at once, and this one sleeps over there until it is woken.
+  void LendCore(uint32_t current) {
+    if (lending.exchange(true, std::memory_order_acquire)) return;
+    for (Member& late : members) {
+      if (late.arrivals.load(std::memory_order_relaxed) == current + 1) continue;
+      const pthread_t thread = late.thread.load(std::memory_order_relaxed);
+      if (!IsOffCore(thread) || phase.count() != current) break;
+      const int here = self->cpu.load(std::memory_order_relaxed);
+      const int there = late.cpu.load(std::memory_order_relaxed);
+      late.cpu.store(here, std::memory_order_relaxed);
+      self->cpu.store(there, std::memory_order_relaxed);
+      PinTo(thread, here);
+      PinTo(pthread_self(), there);
+      break;
+    }
+    lending.store(false, std::memory_order_release);
+  }
+
   void Work(int worker) {
-    if (pin) PinTo(cpus[static_cast<size_t>(worker)]);
+    self = &members[static_cast<size_t>(worker)];
+    self->thread = pthread_self();
+    if (pin) PinTo(pthread_self(), self->cpu);
     for (uint32_t seen = 0;; ++seen) {
-      dispatch.WaitWhile(seen, spin_iterations);
+      if (!dispatch.Spin(seen, spin_iterations)) {
+        while (dispatch.count() == seen) dispatch.Sleep(seen, nullptr);
+      }
       if (stop) return;
       (*function)(worker);
       Arrive();  // the next dispatch comes after all have arrived: no need to wait for the phase
@@ -200,8 +264,11 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
   }
   auto impl = std::make_unique<Impl>();
   impl->size = static_cast<int>(options.cpus.size());
-  impl->cpus = options.cpus;
   impl->pin = options.pin;
+  impl->lend = options.pin && std::set<int>(options.cpus.begin(), options.cpus.end()).size() ==
+                                  options.cpus.size();
+  impl->members = std::vector<Member>(options.cpus.size());
+  for (size_t i = 0; i < options.cpus.size(); ++i) impl->members[i].cpu = options.cpus[i];
   impl->spin_iterations =
       options.spin_iterations >= 0 ? options.spin_iterations : ChooseSpinIterations(options.cpus);
   for (int worker = 1; worker < impl->size; ++worker) {
@@ -221,17 +288,21 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
 int WorkerTeam::size() const { return impl_->size; }
 
 void WorkerTeam::Run(FunctionRef<void(int worker)> fn) {
-  std::optional<ScopedPin> pin;
-  if (impl_->pin) pin.emplace(impl_->cpus[0]);
-  impl_->function = &fn;
-  impl_->dispatch.Advance();
-  fn(0);
-  impl_->phase.WaitWhile(impl_->Arrive(), impl_->spin_iterations);
+  Member* const outer = std::exchange(self, &impl_->members[0]);
+  self->thread = pthread_self();
+  {
+    std::optional<ScopedPin> pin;
+    if (impl_->pin) pin.emplace(self->cpu);
+    impl_->function = &fn;
+    impl_->dispatch.Advance();
+    fn(0);
+    impl_->WaitForPhase(impl_->Arrive());
+  }
+  self = outer;
 }
 
 void WorkerTeam::Barrier() {
-  if (impl_->size == 1) return;
-  impl_->phase.WaitWhile(impl_->Arrive(), impl_->spin_iterations);
+  if (impl_->size > 1) impl_->WaitForPhase(impl_->Arrive());
 }
 
 }  // namespace tiercel::platform

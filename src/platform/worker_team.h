@@ -4,8 +4,8 @@
 // when all are done. One thread at a time may call Run. Within fn, Barrier() makes every worker's
 // writes before it visible to all after it. Waiting spins briefly (a step's barriers are far
 // apart by microseconds), then sleeps on a futex: nothing spins while the team is idle, and a
-// worker that lost its core does not make the others burn theirs. Under a CPU quota or with more
-// workers than CPUs the spin is kept near zero.
+// worker that lost its core to another process gets that of one who waits for it. Under a CPU quota
+// or with more workers than CPUs the spin is kept near zero.
 #pragma once
 
 #include <memory>
@@ -19,8 +19,8 @@ namespace tiercel::platform {
 struct WorkerTeamOptions {
   // One worker for each, not empty; a CPU may be named more than once.
   std::vector<int> cpus;
-  // Pins each worker to its CPU; worker 0 (the caller) only for the length of a Run, so that the
-  // threads that it starts between Runs do not inherit one CPU.
+  // Pins each worker to its CPU (workers may change places later); worker 0 (the caller) only for
+  // the length of a Run, so that the threads that it starts between Runs do not inherit one CPU.
   bool pin = true;
   int spin_iterations = -1;  // pause instructions before sleeping; −1: chosen from the environment
 };

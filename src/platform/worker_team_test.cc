@@ -1,6 +1,8 @@
 #include "platform/worker_team.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -8,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "platform/topology.h"
@@ -30,6 +33,17 @@ double ProcessCpuSeconds() {
   getrusage(RUSAGE_SELF, &usage);
   const auto seconds = [](timeval t) { return t.tv_sec + 1e-6 * t.tv_usec; };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// The only CPU that the thread may use; −1 if there are several.
+int PinnedCpu(pthread_t thread) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  pthread_getaffinity_np(thread, sizeof(set), &set);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) return CPU_COUNT(&set) == 1 ? cpu : -1;
+  }
+  return -1;
 }
 
 class TeamOf : public testing::TestWithParam<int> {};
@@ -124,18 +138,50 @@ TEST(WorkerTeam, PinsWorkersAndGivesTheCallersMaskBack) {
   ASSERT_TRUE(team);
   cpu_set_t before, after;
   ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
-  std::vector<int> counts(2), first(2);
-  (*team)->Run([&](int worker) {
-    cpu_set_t set;
-    sched_getaffinity(0, sizeof(set), &set);
-    counts[static_cast<size_t>(worker)] = CPU_COUNT(&set);
-    first[static_cast<size_t>(worker)] =
-        CPU_ISSET(options.cpus[static_cast<size_t>(worker)], &set) ? 1 : 0;
-  });
-  EXPECT_EQ(counts, (std::vector<int>{1, 1}));
-  EXPECT_EQ(first, (std::vector<int>{1, 1}));
+  std::vector<int> cpus(2);
+  (*team)->Run([&](int worker) { cpus[static_cast<size_t>(worker)] = PinnedCpu(pthread_self()); });
+  EXPECT_THAT(cpus, testing::UnorderedElementsAreArray(options.cpus));
   ASSERT_EQ(sched_getaffinity(0, sizeof(after), &after), 0);
   EXPECT_TRUE(CPU_EQUAL(&before, &after));
+}
+
+// Busy threads on every CPU but the first: workers lose their cores, and waiting ones lend theirs.
+// Whatever is lent, every worker has one CPU, no two have the same, and no wake-up is lost.
+TEST(WorkerTeam, PlacesStayDistinctBesideBusyNeighbors) {
+  const WorkerTeamOptions options = Options(static_cast<int>(Topology::Detect()->cpus.size()));
+  const auto team = WorkerTeam::Create(options);
+  ASSERT_TRUE(team);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> neighbors;
+  for (size_t i = 1; i < options.cpus.size(); ++i) {
+    neighbors.emplace_back([&, cpu = options.cpus[i]] {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      CPU_SET(cpu, &set);
+      sched_setaffinity(0, sizeof(set), &set);
+      while (!stop) {
+      }
+    });
+  }
+  std::atomic<int> barriers{0};
+  for (int run = 0; run < 20; ++run) {
+    std::vector<pthread_t> threads(options.cpus.size());
+    (*team)->Run([&](int worker) {
+      threads[static_cast<size_t>(worker)] = pthread_self();
+      for (int round = 0; round < 100; ++round) {
+        ++barriers;
+        (*team)->Barrier();
+      }
+    });
+    // The caller has its own mask again, and one of the CPUs is its place in the next Run.
+    std::set<int> places;
+    for (size_t i = 1; i < threads.size(); ++i) places.insert(PinnedCpu(threads[i]));
+    EXPECT_EQ(places.size(), threads.size() - 1);
+    EXPECT_THAT(places, testing::IsSubsetOf(options.cpus));
+  }
+  stop = true;
+  for (std::thread& neighbor : neighbors) neighbor.join();
+  EXPECT_EQ(barriers, 2000 * static_cast<int>(options.cpus.size()));
 }
 
 TEST(WorkerTeam, UnpinnedWorkersKeepTheProcessMask) {
