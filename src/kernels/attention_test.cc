@@ -69,7 +69,8 @@ std::vector<BF16> Token(uint32_t id, int position, int what, int64_t size) {
 std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& heads,
                                    const std::vector<Piece>& pieces, Surroundings around = {}) {
   const int d = heads.head_dim;
-  const KvLayout layout{heads.kv_heads, d, heads.block_size};
+  KvLayout layout{heads.kv_heads, d, heads.block_size};
+  layout.block_stride = layout.BlockSize() + layout.HeadSize();  // other layers lie between
   int64_t stride = 1, rows = 0, blocks = 2;
   std::vector<int32_t> query_start = {0}, context_len;
   for (const Piece& piece : pieces) {
@@ -86,8 +87,8 @@ std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& h
   // Entries behind a sequence's blocks name no block.
   std::vector<int32_t> tables(pieces.size() * stride, -1000000);
 
-  Aligned<BF16> cache = Allocate<BF16>(blocks * layout.BlockSize());
-  for (int64_t i = 0; i < blocks * layout.BlockSize(); ++i) {
+  Aligned<BF16> cache = Allocate<BF16>(blocks * layout.block_stride);
+  for (int64_t i = 0; i < blocks * layout.block_stride; ++i) {
     cache[i] = ToBF16(i % 3 == 0 ? -around.stale : around.stale);
   }
   const int64_t ldqkv = int64_t{heads.kv_heads} * (heads.group + 2) * d + 32;

@@ -1,7 +1,8 @@
 // Where a key or a value lies in the paged KV cache.
 //
-// One layer's cache is an array of blocks; a block holds `block_size` tokens (a multiple of 32,
-// 128 by default) of every KV head. Within (block, head) first the keys, then the values:
+// One layer's cache is an array of blocks, `block_stride` apart (the other layers' parts of a block
+// may lie between); a block holds `block_size` tokens (a multiple of 32, 128 by default) of every KV
+// head. Within (block, head) first the keys, then the values:
 //   keys    [block_size / 16][head_dim / 2][16 tokens][2]   Kᵀ as the B operand of Q·Kᵀ
 //   values  [block_size / 2][head_dim][2 tokens]            V as the B operand of P·V
 // Both are what vdpbf16ps (16 columns × a pair) and an AMX B tile (16 pair-rows × 16 columns)
@@ -19,13 +20,14 @@ struct KvLayout {
   int num_kv_heads = 0;
   int head_dim = 0;      // a multiple of 32
   int block_size = 128;  // tokens; a multiple of 32
+  int64_t block_stride = 0;  // from one block to the next; 0: BlockSize(), they touch
 
   // All offsets and sizes count BF16 elements.
   int64_t PartSize() const { return int64_t{block_size} * head_dim; }
   int64_t HeadSize() const { return 2 * PartSize(); }
   int64_t BlockSize() const { return num_kv_heads * HeadSize(); }
   int64_t HeadOffset(int64_t block, int head) const {
-    return block * BlockSize() + head * HeadSize();
+    return block * (block_stride > 0 ? block_stride : BlockSize()) + head * HeadSize();
   }
   // Within (block, head): element d of the token at `slot` in the block.
   int64_t KeyOffset(int slot, int d) const {

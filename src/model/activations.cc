@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "model/step_parts.h"
+
 namespace tiercel::model {
 namespace {
 
@@ -42,15 +44,16 @@ Rows TakeRows(Arena* arena, int64_t rows, int64_t stride) {
   return {arena->Take<BF16>(rows * stride + kKBlock), stride, 0};
 }
 
-void TakeInputs(Arena* arena, const RunLimits& limits, int64_t max_context, Activations* a) {
-  a->token_ids = arena->Take<int32_t>(limits.max_rows);
-  a->positions = arena->Take<int32_t>(limits.max_rows);
-  a->kv_slot = arena->Take<int64_t>(limits.max_rows);
+void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max_context,
+                Activations* a) {
+  a->token_ids = arena->Take<int32_t>(rows);
+  a->positions = arena->Take<int32_t>(rows);
+  a->kv_slot = arena->Take<int64_t>(rows);
   a->query_start = arena->Take<int32_t>(limits.max_seqs + 1);
   a->context_len = arena->Take<int32_t>(limits.max_seqs);
   a->block_table_stride = (max_context + a->layout.block_size - 1) / a->layout.block_size;
   a->block_table = arena->Take<int32_t>(limits.max_seqs * a->block_table_stride);
-  a->logit_rows = arena->Take<int32_t>(limits.max_logit_rows);
+  a->logit_rows = arena->Take<int32_t>(std::min(limits.max_logit_rows, rows));
 }
 
 // Fills in every pointer but the KV cache's; returns the bytes used.
@@ -58,11 +61,12 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
                const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
                const RunLimits& limits, Activations* a) {
   a->layout = {static_cast<int>(c.num_kv_heads), static_cast<int>(c.head_dim), kv.block_size};
+  a->layout.block_stride = c.num_layers * a->layout.BlockSize();
   const int64_t max_context = limits.max_context > 0 ? limits.max_context : c.DerivedMaxModelLen();
   Arena arena(base);
-  TakeInputs(&arena, limits, max_context, a);
+  const int64_t rows = std::min(limits.max_rows, kStepRows);
+  TakeInputs(&arena, rows, limits, max_context, a);
 
-  const int64_t rows = limits.max_rows;
   a->cos = arena.Take<float>(rows * c.head_dim / 2);
   a->sin = arena.Take<float>(rows * c.head_dim / 2);
   a->hidden = TakeRows(&arena, rows, c.hidden_size);
@@ -80,7 +84,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
                     Stride(RoundUp(c.intermediate_size, kColumnGroup)));
   arena.Rewind(std::max(qkv_end, arena.used()));
 
-  a->logit_hidden = TakeRows(&arena, limits.max_logit_rows, c.hidden_size);
+  a->logit_hidden = TakeRows(&arena, std::min(limits.max_logit_rows, rows), c.hidden_size);
   a->logits_stride = weights.lm_head.weight.n;
   a->logits = arena.Take<float>(limits.max_logit_rows * a->logits_stride);
   kernels::AttentionArgs attention;
@@ -114,9 +118,8 @@ Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
   const int64_t bytes = LayOut(nullptr, config, weights, kernels, workers, kv, limits, a);
   ASSIGN_OR_RETURN(memory.buffer_, platform::Buffer::Allocate(bytes));
   LayOut(memory.buffer_.as<std::byte>(), config, weights, kernels, workers, kv, limits, a);
-  a->kv_layer_size = kv.num_blocks * a->layout.BlockSize();
   ASSIGN_OR_RETURN(memory.kv_buffer_,
-                   platform::Buffer::Allocate(config.num_layers * a->kv_layer_size *
+                   platform::Buffer::Allocate(kv.num_blocks * a->layout.block_stride *
                                               static_cast<int64_t>(sizeof(BF16))));
   a->kv = memory.kv_buffer_.as<BF16>();
   return memory;

@@ -20,17 +20,16 @@ struct Rows {
   int64_t worker_stride = 0;
 };
 
-// The MLP's inner activations are kept for this many rows: a longer step passes through the MLP
-// in parts. Large enough that reading the weights again costs nothing beside the arithmetic (2 ·
-// 4096 FLOP a weight byte), small enough that a 40k-token step does not need gigabytes for them.
-inline constexpr int64_t kMlpRows = 4096;
+// The MLP's inner activations, the widest of all, are kept for this many rows: a longer step passes
+// through the MLP in parts.
+inline constexpr int64_t kMlpRows = 1024;
 
 // Up to this many rows every worker computes the norms itself instead of meeting the others: a
 // row takes a fraction of a microsecond, a barrier one or more.
 inline constexpr int64_t kFewRows = 8;
 
 struct Activations {
-  // The step's inputs, see StepBatch. T ≤ max_rows, S ≤ max_seqs, R ≤ max_logit_rows.
+  // The step's inputs, see StepBatch. T ≤ max_rows and kStepRows, S ≤ max_seqs, R ≤ max_logit_rows.
   int32_t* token_ids = nullptr;    // [T]
   int32_t* positions = nullptr;    // [T]
   int64_t* kv_slot = nullptr;      // [T]; −1 for padding rows
@@ -56,9 +55,10 @@ struct Activations {
   void* attention_scratch = nullptr;
   int64_t attention_scratch_bytes = 0;  // of each worker
 
-  BF16* kv = nullptr;  // [layers][blocks]
-  kernels::KvLayout layout;
-  int64_t kv_layer_size = 0;  // elements
+  // [blocks][layers]: a block's layers lie together, so that the huge pages that a few blocks take
+  // are few too.
+  BF16* kv = nullptr;
+  kernels::KvLayout layout;  // block_stride is set
 };
 
 // Owns the memory of one Activations.

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "model/step_parts.h"
 
 namespace tiercel::model {
 
@@ -55,7 +56,8 @@ Status CpuCausalLm::Capture() {
   options.max_num_seqs = limits_.max_seqs;
   options.max_num_batched_tokens = limits_.max_rows;
   ASSIGN_OR_RETURN(const std::vector<int64_t> sizes, ResolveCaptureSizes(options));
-  const int64_t largest = std::min({limits_.max_seqs, limits_.max_logit_rows, limits_.max_rows});
+  const int64_t largest =
+      std::min({limits_.max_seqs, limits_.max_logit_rows, limits_.max_rows, kStepRows});
   std::string names;
   for (const int64_t size : sizes) {
     if (size > largest) break;
@@ -134,13 +136,13 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
   }
 }
 
-const Program& CpuCausalLm::Stage(const StepBatch& batch) {
-  CheckBounds(batch);
-  CopyInputs(batch);
-  const StepShape shape{std::ssize(batch.token_ids), std::ssize(batch.context_len),
-                        std::ssize(batch.logit_rows)};
+const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row) {
+  CopyInputs(part);
+  const StepShape shape{std::ssize(part.token_ids), std::ssize(part.context_len),
+                        std::ssize(part.logit_rows), first_logit_row};
   // A pure decode step: one row a sequence, every row's logits wanted.
-  if (!graphs_.empty() && shape.rows == shape.seqs && shape.rows == shape.logit_rows) {
+  if (!graphs_.empty() && first_logit_row == 0 && shape.rows == shape.seqs &&
+      shape.rows == shape.logit_rows) {
     if (const auto* entry = graphs_.Find(shape.rows); entry != nullptr) {
       AddPadding(shape.rows, entry->first);
       replayed_.fetch_add(1, std::memory_order_relaxed);
@@ -153,13 +155,17 @@ const Program& CpuCausalLm::Stage(const StepBatch& batch) {
 }
 
 void CpuCausalLm::Run(const StepBatch& batch, FunctionRef<void(int worker)> after) {
-  const Program& program = Stage(batch);
-  environment_->team->Run([&](int worker) {
-    // Worker 0 is the caller: another thread, perhaps, than the one that started the team.
-    if (worker == 0) environment_->kernels->init_thread();
-    program.Replay(*environment_->kernels, *environment_->team, worker);
-    after(worker);
-  });
+  CheckBounds(batch);
+  StepParts parts(batch, kStepRows);
+  while (parts.Next()) {
+    const Program& program = Stage(parts.part(), parts.first_logit_row());
+    environment_->team->Run([&](int worker) {
+      // Worker 0 is the caller: another thread, perhaps, than the one that started the team.
+      if (worker == 0) environment_->kernels->init_thread();
+      program.Replay(*environment_->kernels, *environment_->team, worker);
+      if (parts.last()) after(worker);
+    });
+  }
 }
 
 float* CpuCausalLm::Logits(int64_t r) {

@@ -44,8 +44,9 @@ class CpuCausalLm final : public CausalLm {
 
  private:
   Status Capture();
-  // Copies the batch into the input buffers, and returns the program to replay.
-  const Program& Stage(const StepBatch& batch);
+  // Copies a part of a step, of at most kStepRows rows, into the input buffers, and returns the
+  // program to replay.
+  const Program& Stage(const StepBatch& part, int64_t first_logit_row);
   void CheckBounds(const StepBatch& batch) const;
   void CopyInputs(const StepBatch& batch);
   void AddPadding(int64_t from, int64_t to);

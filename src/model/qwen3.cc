@@ -47,7 +47,7 @@ class Forward {
   Rows LogitRows();
   void Head(const Rows& hidden);
 
-  BF16* KvOf(int64_t layer) const { return a_.kv + layer * a_.kv_layer_size; }
+  BF16* KvOf(int64_t layer) const { return a_.kv + layer * a_.layout.BlockSize(); }
   // Where every worker owns whole KV groups, what it wrote is what it reads, from the q, k and v
   // projection to the attention's output.
   bool OwnsGroups() const {
@@ -170,7 +170,7 @@ void Forward::Head(const Rows& hidden) {
   head.weight = &w_.lm_head.weight;
   head.bias = w_.lm_head.bias_data();
   head.epilogue = Epilogue::kStoreF32;
-  head.out_f32 = a_.logits;
+  head.out_f32 = a_.logits + shape_.first_logit_row * a_.logits_stride;
   head.ldo = a_.logits_stride;
   head.rows = shape_.logit_rows;
   p_.Matmul(head, x.worker_stride);

@@ -17,6 +17,7 @@ struct StepShape {
   int64_t rows = 0;        // T ≥ 1
   int64_t seqs = 0;        // S ≥ 1
   int64_t logit_rows = 0;  // R, may be 0
+  int64_t first_logit_row = 0;  // where among the logits they go
 };
 
 // Records into `program` what turns the activations' input buffers into KV cache entries and
