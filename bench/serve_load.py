@@ -1,61 +1,111 @@
-"""A small closed-loop load on a running server: random token prompts, streamed, a fixed number at once.
+"""A closed-loop load on a running OpenAI server: random token prompts, streamed, a fixed number at once.
 
   python bench/serve_load.py --port 8000 --model NAME [--prompts 32] [--concurrency 8] [--input-len 200] [--output-len 128]
 
-Prints output tokens per second, mean time to the first token and mean time per further token.
+One thread reads all streams and parses no more than it must, so that the client takes little of the
+cores that it measures. Prints output tokens per second, times to the first token, per further token
+and between events; --json prints one JSON object instead.
 """
 
 import argparse
-import concurrent.futures
+import asyncio
 import json
 import random
+import statistics
 import time
 
-import requests
+
+class LoadError(RuntimeError):
+    pass
 
 
-def one(args, prompt):
-    begin = time.perf_counter()
-    first = None
-    with requests.post(
-        f"http://127.0.0.1:{args.port}/v1/completions",
-        json={"model": args.model, "prompt": prompt, "max_tokens": args.output_len, "temperature": 0,
-              "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}},
-        stream=True, timeout=600,
-    ) as response:
-        response.raise_for_status()
-        for line in response.iter_lines():
-            if not line.startswith(b"data: ") or line == b"data: [DONE]":
+async def stream_one(host, port, model, prompt, output_len):
+    """Times of the events that carry text, and the number of tokens that the server counted."""
+    body = json.dumps({"model": model, "prompt": prompt, "max_tokens": output_len, "temperature": 0,
+                       "ignore_eos": True, "stream": True,
+                       "stream_options": {"include_usage": True}}).encode()
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        begin = time.perf_counter()
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
+                     b"Connection: close\r\nContent-Length: %d\r\n\r\n" % (host.encode(), len(body)))
+        writer.write(body)
+        status = (await reader.readline()).decode(errors="replace").strip()
+        if " 200" not in status:
+            raise LoadError(f"{status}: {(await reader.read(2000)).decode(errors='replace')}")
+        times, tokens = [], 0
+        # Chunk borders lie between lines: a chunk's size line does not begin with "data:".
+        while line := await reader.readline():
+            if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
                 continue
-            event = json.loads(line[6:])
-            if event["choices"] and first is None:
-                first = time.perf_counter()
-            if event.get("usage"):
-                tokens = event["usage"]["completion_tokens"]
-    end = time.perf_counter()
-    return tokens, first - begin, (end - first) / max(1, tokens - 1)
+            if b'"usage":{' in line or b'"usage": {' in line:
+                tokens = json.loads(line[6:])["usage"]["completion_tokens"]
+            if b'"choices":[]' in line or b'"choices": []' in line:
+                continue
+            times.append(time.perf_counter())
+        if not times:
+            raise LoadError("the stream ended without a token")
+        return begin, times, tokens or output_len
+    finally:
+        writer.close()
+
+
+async def run_load(host, port, model, prompts, concurrency, output_len):
+    waiting = iter(prompts)
+    results = []
+
+    async def client():
+        for prompt in waiting:
+            results.append(await stream_one(host, port, model, prompt, output_len))
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(concurrency)))
+    return results, time.perf_counter() - begin
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def measure(port, model, prompts=32, concurrency=8, input_len=200, output_len=128, seed=0,
+            host="127.0.0.1"):
+    """One load; the figures as a dict. Another seed gives other prompts: none is in a prefix cache."""
+    generator = random.Random(seed)
+    texts = [[generator.randrange(1000, 100000) for _ in range(input_len)] for _ in range(prompts)]
+    results, seconds = asyncio.run(run_load(host, port, model, texts, concurrency, output_len))
+    first = [times[0] - begin for begin, times, _ in results]
+    per_token = [(times[-1] - times[0]) / max(1, tokens - 1) for _, times, tokens in results]
+    gaps = [b - a for _, times, _ in results for a, b in zip(times, times[1:])] or [0.0]
+    return {
+        "output_tok_s": sum(tokens for *_, tokens in results) / seconds,
+        "mean_ttft_ms": statistics.mean(first) * 1e3,
+        "p99_ttft_ms": percentile(first, 0.99) * 1e3,
+        "mean_tpot_ms": statistics.mean(per_token) * 1e3,
+        "p99_itl_ms": percentile(gaps, 0.99) * 1e3,
+        "seconds": seconds,
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--input-len", type=int, default=200)
     parser.add_argument("--output-len", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    generator = random.Random(0)
-    prompts = [[generator.randrange(1000, 100000) for _ in range(args.input_len)]
-               for _ in range(args.prompts)]
-    begin = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(args.concurrency) as pool:
-        results = list(pool.map(lambda p: one(args, p), prompts))
-    seconds = time.perf_counter() - begin
-    count = len(results)
-    print(f"{sum(r[0] for r in results) / seconds:.1f} output tok/s, "
-          f"mean TTFT {sum(r[1] for r in results) / count * 1e3:.0f} ms, "
-          f"mean TPOT {sum(r[2] for r in results) / count * 1e3:.1f} ms, {seconds:.1f} s")
+    figures = measure(args.port, args.model, args.prompts, args.concurrency, args.input_len,
+                      args.output_len, args.seed, args.host)
+    if args.json:
+        print(json.dumps({k: round(v, 3) for k, v in figures.items()}))
+    else:
+        print("{output_tok_s:.1f} output tok/s, TTFT mean {mean_ttft_ms:.0f} ms, p99 {p99_ttft_ms:.0f} ms, "
+              "TPOT mean {mean_tpot_ms:.1f} ms, ITL p99 {p99_itl_ms:.0f} ms, {seconds:.1f} s".format(**figures))
 
 
 if __name__ == "__main__":

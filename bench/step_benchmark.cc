@@ -1,12 +1,20 @@
-// step_benchmark MODEL [work ...]: prefill and decode steps of a model without engine or server,
-// each as a share of what the machine could do in this same run.
+// step_benchmark MODEL [option ...] [work ...]: prefill and decode steps of a model without engine
+// or server, greedy tokens included, each as a share of what the machine could do in this same run.
 //
 //   work   p512   prefill of 512 tokens in one step
 //          c16384 prefill of 16384 tokens in chunks of 2048
 //          d8x256 one decode step of 8 sequences with 256 tokens of context each
+//          limits only what the machine can do (alone, it takes no model: MODEL is any word)
 //
 // A prefill's share is FLOPs ÷ the matmul peak; a decode's is the larger of bytes ÷ bandwidth and
-// FLOPs ÷ peak. Prints the median of --repeat (default 7) runs.
+// FLOPs ÷ peak. Prints the median of the runs; with --json also one JSON object a line.
+//
+//   --repeat N    runs of each work (7)
+//   --distinct N  sequences with a cache of their own (all). Beyond, a sequence shares all blocks
+//                 but its last with the N-th before it: a load whose cache does not fit the memory
+//                 can be measured, as long as N sequences' keys of a layer exceed the caches.
+//   --graphs      replay captured decode steps (FULL_DECODE_ONLY) instead of recording each anew
+//   --dummy       random weights in the shape of MODEL/config.json
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,13 +22,16 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <iterator>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/log.h"
 #include "kernels/machine_limits.h"
 #include "model/checkpoint.h"
+#include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
 
 namespace tiercel {
@@ -30,13 +41,14 @@ constexpr int kBlockSize = 128;
 constexpr int64_t kChunk = 2048;
 
 struct Work {
-  char kind = 'p';  // p, c or d
+  char kind = 'p';  // p, c, d, or l: limits
   int64_t seqs = 1;
   int64_t tokens = 0;  // prompt length, or context length of a decode
 };
 
 Expected<Work> ParseWork(std::string_view text) {
   Work work;
+  if (text == "limits") return Work{.kind = 'l'};
   const auto number = [](std::string_view s, int64_t* out) {
     const auto [end, ec] = std::from_chars(s.data(), s.data() + s.size(), *out);
     return ec == std::errc() && end == s.data() + s.size() && *out > 0;
@@ -53,7 +65,7 @@ Expected<Work> ParseWork(std::string_view text) {
       ok = (work.kind == 'p' || work.kind == 'c') && number(text, &work.tokens);
     }
   }
-  if (!ok) return Unexpected(InvalidArgument("work: expected p512, c16384 or d8x256"));
+  if (!ok) return Unexpected(InvalidArgument("work: expected p512, c16384, d8x256 or limits"));
   return work;
 }
 
@@ -66,24 +78,33 @@ double Median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// Owns the plain arrays of a StepBatch. Sequence s uses the blocks 1 + s·B … of the pool.
+// Owns the plain arrays of a StepBatch. Of the first `distinct` sequences each has its own blocks.
 class Step {
  public:
-  Step(int64_t seqs, int64_t max_tokens)
-      : seqs_(seqs), stride_((max_tokens + kBlockSize - 1) / kBlockSize) {
+  Step(int64_t seqs, int64_t distinct, int64_t max_tokens)
+      : stride_((max_tokens + kBlockSize - 1) / kBlockSize) {
     block_table_.resize(seqs * stride_);
-    for (size_t i = 0; i < block_table_.size(); ++i) block_table_[i] = 1 + static_cast<int>(i);
+    int32_t next = 1;
+    for (int64_t i = 0; i < std::ssize(block_table_); ++i) {
+      const int64_t s = i / stride_, b = i % stride_;
+      const bool own = s < distinct || b == stride_ - 1;
+      block_table_[i] = own ? next++ : block_table_[s % distinct * stride_ + b];
+    }
+  }
+  static int64_t Blocks(int64_t seqs, int64_t distinct, int64_t max_tokens) {
+    const int64_t stride = (max_tokens + kBlockSize - 1) / kBlockSize;
+    return 1 + seqs + std::min(seqs, distinct) * (stride - 1);
   }
 
-  // Every sequence adds `count` tokens at `position`.
-  model::StepBatch Make(int64_t position, int64_t count, int64_t vocab) {
-    const int64_t rows = seqs_ * count;
+  // Each of the first `seqs` sequences adds `count` tokens at `position`.
+  model::StepBatch Make(int64_t seqs, int64_t position, int64_t count, int64_t vocab) {
+    const int64_t rows = seqs * count;
     tokens_.resize(rows);
     positions_.resize(rows);
     query_start_.assign(1, 0);
     context_.clear();
     logit_rows_.clear();
-    for (int64_t s = 0; s < seqs_; ++s) {
+    for (int64_t s = 0; s < seqs; ++s) {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t p = position + i;
         tokens_[s * count + i] = static_cast<int32_t>((p * 7919 + s * 104729 + 13) % vocab);
@@ -104,7 +125,7 @@ class Step {
   }
 
  private:
-  int64_t seqs_, stride_;
+  int64_t stride_;
   std::vector<int32_t> tokens_, positions_, query_start_, context_, block_table_, logit_rows_;
 };
 
@@ -128,76 +149,181 @@ Cost CostOf(const model::ModelConfig& c, int64_t seqs, int64_t position, int64_t
                    static_cast<double>(seqs) * (position + count) * kv_token};
 }
 
-Status Main(const std::string& path, const std::vector<Work>& works, int repeat) {
-  ASSIGN_OR_RETURN(auto environment, kernels::Environment::Create({}));
-  ASSIGN_OR_RETURN(auto checkpoint, model::Checkpoint::Open(path));
-  const model::ModelConfig config = checkpoint->config();
-  const double load_begin = Now();
-  ASSIGN_OR_RETURN(auto lm, model::LoadModel(*checkpoint, {}, environment.get(),
-                                             [](int64_t, int64_t) {}));
-  fmt::print("{}: loaded in {:.2f} s, {:.2f} GB of weights, {} workers, {}\n", path,
-             Now() - load_begin, lm->WeightBytes() * 1e-9, lm->workers(),
-             environment->kernels->detail);
+struct Options {
+  std::string path;
+  int repeat = 7;
+  int64_t distinct = 1 << 20;
+  bool graphs = false, dummy = false, json = false;
+  std::vector<Work> works;
+};
 
-  int64_t blocks = 1, rows = 1, seqs = 1;
-  for (const Work& w : works) {
-    blocks = std::max(blocks, 1 + w.seqs * ((w.tokens + kBlockSize) / kBlockSize));
-    rows = std::max({rows, w.seqs, w.kind == 'p' ? w.tokens : kChunk});
-    seqs = std::max(seqs, w.seqs);
-  }
-  RETURN_IF_ERROR(lm->Prepare({.num_blocks = blocks, .block_size = kBlockSize},
-                              {.max_rows = rows, .max_seqs = seqs, .max_logit_rows = seqs}));
-  const auto run = [&](const model::StepBatch& batch) {
-    const double begin = Now();
-    lm->Run(batch, [](int) {});
-    return Now() - begin;
-  };
-
-  for (const Work& w : works) {
-    const kernels::MachineLimits before = kernels::MeasureLimits(*environment);
-    Step step(w.seqs, w.tokens + 1);
-    std::vector<double> seconds;
-    Cost cost;
-    if (w.kind == 'd') {
-      cost = CostOf(config, w.seqs, w.tokens, 1);
-      // The context is computed first: memory that nothing has written is not read from DRAM.
-      const int64_t count = std::max<int64_t>(1, kChunk / w.seqs);
-      for (int64_t at = 0; at < w.tokens; at += count) {
-        run(step.Make(at, std::min(count, w.tokens - at), config.vocab_size));
-      }
-      for (int r = 0; r < repeat + 2; ++r) {
-        seconds.push_back(run(step.Make(w.tokens, 1, config.vocab_size)));
-      }
-      seconds.erase(seconds.begin(), seconds.begin() + 2);
+// The model and what it takes to run steps of it.
+class Bench {
+ public:
+  static Expected<std::unique_ptr<Bench>> Create(const Options& options) {
+    auto bench = std::make_unique<Bench>();
+    bench->options_ = options;
+    ASSIGN_OR_RETURN(bench->environment_, kernels::Environment::Create({}));
+    const bool only_limits = std::all_of(options.works.begin(), options.works.end(),
+                                         [](const Work& w) { return w.kind == 'l'; });
+    if (only_limits) return bench;
+    std::unique_ptr<model::Checkpoint> checkpoint;
+    if (options.dummy) {
+      ASSIGN_OR_RETURN(checkpoint, model::OpenDummyCheckpoint(options.path, "", 0));
     } else {
-      const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
-      for (int64_t at = 0; at < w.tokens; at += chunk) {
-        const Cost c = CostOf(config, 1, at, std::min(chunk, w.tokens - at));
-        cost.flop += c.flop;
-        cost.bytes += c.bytes;
-      }
-      for (int r = 0; r < repeat + 1; ++r) {
-        double total = 0;
-        for (int64_t at = 0; at < w.tokens; at += chunk) {
-          total += run(step.Make(at, std::min(chunk, w.tokens - at), config.vocab_size));
-        }
-        if (r > 0) seconds.push_back(total);
-      }
+      ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(options.path));
     }
-    const kernels::MachineLimits after = kernels::MeasureLimits(*environment);
-    const double t = Median(seconds);
-    const double bandwidth = std::max(before.read_gb_per_s, after.read_gb_per_s);
-    const double peak = std::max(before.matmul_gflop_per_s, after.matmul_gflop_per_s);
+    bench->config_ = checkpoint->config();
+    model::LoadOptions load;
+    if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
+    const double begin = Now();
+    ASSIGN_OR_RETURN(bench->lm_, model::LoadModel(*checkpoint, load, bench->environment_.get(),
+                                                  [](int64_t, int64_t) {}));
+    fmt::print("{}: loaded in {:.2f} s, {:.2f} GB of weights, {} workers, {}\n", options.path,
+               Now() - begin, bench->lm_->WeightBytes() * 1e-9, bench->lm_->workers(),
+               bench->environment_->kernels->detail);
+    RETURN_IF_ERROR(bench->Prepare());
+    return bench;
+  }
+
+  void Measure(const Work& work) {
+    const kernels::MachineLimits before = kernels::MeasureLimits(*environment_);
+    if (work.kind == 'l') return PrintLimits(before);
+    std::vector<double> seconds;
+    const Cost cost = work.kind == 'd' ? Decode(work, &seconds) : Prefill(work, &seconds);
+    const kernels::MachineLimits after = kernels::MeasureLimits(*environment_);
+    Print(work, cost, std::move(seconds),
+          {std::max(before.read_gb_per_s, after.read_gb_per_s),
+           std::max(before.matmul_gflop_per_s, after.matmul_gflop_per_s)});
+  }
+
+ private:
+  Status Prepare() {
+    int64_t blocks = 2, rows = 1, seqs = 1;
+    for (const Work& w : options_.works) {
+      blocks = std::max(blocks, Step::Blocks(w.seqs, options_.distinct, w.tokens + 1));
+      rows = std::max({rows, w.seqs, w.kind == 'p' ? w.tokens : kChunk});
+      seqs = std::max(seqs, w.seqs);
+    }
+    return lm_->Prepare({.num_blocks = blocks, .block_size = kBlockSize},
+                        {.max_rows = rows, .max_seqs = seqs, .max_logit_rows = seqs});
+  }
+
+  double Run(const model::StepBatch& batch) {
+    const int64_t logits = std::ssize(batch.logit_rows);
+    const double begin = Now();
+    lm_->Run(batch, [&](int worker) {
+      float max;
+      for (int64_t r = worker; r < logits; r += lm_->workers()) {
+        environment_->kernels->rows.argmax(lm_->Logits(r), config_.vocab_size, &max);
+      }
+    });
+    return Now() - begin;
+  }
+
+  Cost Decode(const Work& w, std::vector<double>* seconds) {
+    Step step(w.seqs, options_.distinct, w.tokens + 1);
+    // The context is computed first: memory that nothing has written is not read from DRAM.
+    const int64_t seqs = std::min(w.seqs, options_.distinct);
+    const int64_t count = std::max<int64_t>(1, kChunk / seqs);
+    for (int64_t at = 0; at < w.tokens; at += count) {
+      Run(step.Make(seqs, at, std::min(count, w.tokens - at), config_.vocab_size));
+    }
+    for (int r = -2; r < options_.repeat; ++r) {
+      const double t = Run(step.Make(w.seqs, w.tokens, 1, config_.vocab_size));
+      if (r >= 0) seconds->push_back(t);
+    }
+    return CostOf(config_, w.seqs, w.tokens, 1);
+  }
+
+  Cost Prefill(const Work& w, std::vector<double>* seconds) {
+    Step step(1, 1, w.tokens + 1);
+    const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
+    Cost cost;
+    for (int64_t at = 0; at < w.tokens; at += chunk) {
+      const Cost c = CostOf(config_, 1, at, std::min(chunk, w.tokens - at));
+      cost.flop += c.flop;
+      cost.bytes += c.bytes;
+    }
+    for (int r = -1; r < options_.repeat; ++r) {
+      double total = 0;
+      for (int64_t at = 0; at < w.tokens; at += chunk) {
+        total += Run(step.Make(1, at, std::min(chunk, w.tokens - at), config_.vocab_size));
+      }
+      if (r >= 0) seconds->push_back(total);
+    }
+    return cost;
+  }
+
+  void PrintLimits(const kernels::MachineLimits& limits) const {
+    fmt::print("limits: read {:.1f} GB/s, matmul {:.0f} GFLOP/s\n", limits.read_gb_per_s,
+               limits.matmul_gflop_per_s);
+    if (options_.json) {
+      fmt::print("{{\"row\": \"limits\", \"read_gb_s\": {:.2f}, \"gflop_s\": {:.1f}}}\n",
+                 limits.read_gb_per_s, limits.matmul_gflop_per_s);
+    }
+    std::fflush(stdout);
+  }
+
+  void Print(const Work& w, const Cost& cost, std::vector<double> seconds,
+             const kernels::MachineLimits& limits) const {
+    const double t = Median(std::move(seconds));
+    const double bandwidth = limits.read_gb_per_s, peak = limits.matmul_gflop_per_s;
     const double by_bytes = cost.bytes * 1e-9 / bandwidth, by_flop = cost.flop * 1e-9 / peak;
+    const double rate = static_cast<double>(w.kind == 'd' ? w.seqs : w.tokens) / t;
+    const double share = std::max(by_bytes, by_flop) / t;
     fmt::print(
         "{}{:<6} ×{:<3} {:8.2f} ms  {:8.1f} tok/s  {:6.1f} GB/s of {:.1f}  {:7.0f} GFLOP/s of {:.0f}"
         "  share of the nearer limit {:.2f}\n",
-        w.kind, w.tokens, w.seqs, t * 1e3, (w.kind == 'd' ? w.seqs : w.tokens) / t,
-        cost.bytes * 1e-9 / t, bandwidth, cost.flop * 1e-9 / t, peak,
-        std::max(by_bytes, by_flop) / t);
+        w.kind, w.tokens, w.seqs, t * 1e3, rate, cost.bytes * 1e-9 / t, bandwidth,
+        cost.flop * 1e-9 / t, peak, share);
+    if (options_.json) {
+      fmt::print("{{\"row\": \"{}\", \"ms\": {:.3f}, \"tok_s\": {:.2f}, \"share\": {:.4f}, "
+                 "\"bytes\": {:.0f}, \"flop\": {:.0f}, \"read_gb_s\": {:.2f}, "
+                 "\"gflop_s\": {:.1f}}}\n",
+                 w.kind == 'd' ? fmt::format("d{}x{}", w.seqs, w.tokens)
+                               : fmt::format("{}{}", w.kind, w.tokens),
+                 t * 1e3, rate, share, cost.bytes, cost.flop, bandwidth, peak);
+    }
     std::fflush(stdout);
   }
-  return OkStatus();
+
+  Options options_;
+  std::unique_ptr<kernels::Environment> environment_;
+  model::ModelConfig config_;
+  std::unique_ptr<model::CausalLm> lm_;
+};
+
+Expected<Options> ParseArguments(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const auto number = [&] { return i + 1 < argc ? std::max(1, std::atoi(argv[++i])) : 1; };
+    if (word == "--repeat") {
+      options.repeat = number();
+    } else if (word == "--distinct") {
+      options.distinct = number();
+    } else if (word == "--graphs") {
+      options.graphs = true;
+    } else if (word == "--dummy") {
+      options.dummy = true;
+    } else if (word == "--json") {
+      options.json = true;
+    } else if (options.path.empty()) {
+      options.path = word;
+    } else {
+      ASSIGN_OR_RETURN(const Work work, ParseWork(word));
+      options.works.push_back(work);
+    }
+  }
+  if (options.path.empty()) return Unexpected(InvalidArgument("name a model's folder"));
+  if (options.works.empty()) {
+    for (const char* text : {"p512", "p2048", "c16384", "d1x512", "d4x256", "d8x256", "d16x256",
+                             "d32x256", "d16x3500"}) {
+      options.works.push_back(*ParseWork(text));
+    }
+  }
+  return options;
 }
 
 }  // namespace
@@ -205,32 +331,16 @@ Status Main(const std::string& path, const std::vector<Work>& works, int repeat)
 
 int main(int argc, char** argv) {
   tiercel::InitLogging();
-  int repeat = 7;
-  std::string path;
-  std::vector<tiercel::Work> works;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--repeat") == 0 && i + 1 < argc) {
-      repeat = std::max(1, std::atoi(argv[++i]));
-    } else if (path.empty()) {
-      path = argv[i];
-    } else if (auto work = tiercel::ParseWork(argv[i])) {
-      works.push_back(*work);
-    } else {
-      fmt::print(stderr, "step_benchmark: {}: {}\n", argv[i], work.error().message());
-      return 2;
-    }
-  }
-  if (path.empty()) {
-    fmt::print(stderr, "usage: step_benchmark MODEL [--repeat N] [p512 | c16384 | d8x256 ...]\n");
+  const auto options = tiercel::ParseArguments(argc, argv);
+  if (!options) {
+    fmt::print(stderr, "step_benchmark: {}\n", options.error().message());
     return 2;
   }
-  if (works.empty()) {
-    for (const char* text : {"p512", "p2048", "c16384", "d1x512", "d4x256", "d8x256", "d16x256",
-                             "d32x256", "d16x3500"}) {
-      works.push_back(*tiercel::ParseWork(text));
-    }
+  const auto bench = tiercel::Bench::Create(*options);
+  if (!bench) {
+    fmt::print(stderr, "step_benchmark: {}\n", bench.error().message());
+    return 1;
   }
-  const tiercel::Status status = tiercel::Main(path, works, repeat);
-  if (!status.ok()) fmt::print(stderr, "step_benchmark: {}\n", status.message());
-  return status.ok() ? 0 : 1;
+  for (const tiercel::Work& work : options->works) (*bench)->Measure(work);
+  return 0;
 }
