@@ -31,6 +31,19 @@ double MedianRate(platform::WorkerTeam& team, F&& work) {
   return rates[kRounds / 2];
 }
 
+// Operations a second of all workers.
+double PeakRate(platform::WorkerTeam& team, int64_t (*peak)(int64_t iterations)) {
+  // Calibrates to about 20 ms a round, so that the dispatch does not count.
+  int64_t iterations = 1 << 12;
+  for (;;) {
+    const double begin = Now();
+    peak(iterations);
+    if (Now() - begin > 0.02) break;
+    iterations *= 2;
+  }
+  return MedianRate(team, [&](int) { return peak(iterations); });
+}
+
 }  // namespace
 
 MachineLimits MeasureLimits(const Environment& environment) {
@@ -38,16 +51,8 @@ MachineLimits MeasureLimits(const Environment& environment) {
   platform::WorkerTeam& team = *environment.team;
   const KernelTable& kernels = *environment.kernels;
 
-  // Calibrates to about 20 ms a round, so that the dispatch does not count.
-  int64_t iterations = 1 << 12;
-  for (;;) {
-    const double begin = Now();
-    kernels.peak_matmul(iterations);
-    if (Now() - begin > 0.02) break;
-    iterations *= 2;
-  }
-  limits.matmul_gflop_per_s =
-      MedianRate(team, [&](int) { return kernels.peak_matmul(iterations); }) * 1e-9;
+  limits.matmul_gflop_per_s = PeakRate(team, kernels.peak_matmul) * 1e-9;
+  limits.int8_gop_per_s = PeakRate(team, kernels.peak_matmul_i8) * 1e-9;
 
   // 512 MiB: larger than what a shared L3 leaves one guest, read once a round.
   constexpr int64_t kBytes = int64_t{512} << 20;

@@ -9,6 +9,7 @@ namespace tiercel::kernels {
 struct MachineLimits {
   double read_gb_per_s = 0;     // DRAM, huge pages, every worker one sequential stream
   double matmul_gflop_per_s = 0;  // the ISA's matmul instruction from registers, all workers
+  double int8_gop_per_s = 0;      // and that of its quantized matmul
 };
 
 // Takes about half a second and 512 MiB; medians of several rounds.

@@ -12,9 +12,11 @@ namespace tiercel::kernels::amx {
 void InitThread();
 
 void Matmul(const MatmulArgs& args, Share share);
+void QuantMatmul(const QuantMatmulArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
 
 int64_t PeakMatmul(int64_t iterations);
+int64_t PeakMatmulI8(int64_t iterations);
 
 }  // namespace tiercel::kernels::amx

@@ -9,12 +9,12 @@ namespace tiercel::kernels::amx {
 const KernelTable& Table() {
   static constexpr KernelTable kTable = {
       .isa = "amx",
-      .detail = "amx: bf16 by tdpbf16ps",
+      .detail = "amx: bf16 by tdpbf16ps, int8 by tdpbusd",
       .embed = reference::Embed,
       .rms_norm = avx512::RmsNorm,
       .matmul = Matmul,
       .quantize = avx512::Quantize,
-      .quant_matmul = avx512::QuantMatmul,
+      .quant_matmul = QuantMatmul,
       .swiglu = avx512::SwiGlu,
       .qk_norm_rope = avx512::QkNormRope,
       .attention = Attention,
@@ -27,7 +27,7 @@ const KernelTable& Table() {
                .count_greater = avx512::CountGreater,
                .scale = avx512::Scale},
       .peak_matmul = PeakMatmul,
-      .peak_matmul_i8 = avx512::PeakMatmulI8,
+      .peak_matmul_i8 = PeakMatmulI8,
       .read_stream = avx512::ReadStream,
   };
   return kTable;

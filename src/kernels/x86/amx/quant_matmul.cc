@@ -1,0 +1,47 @@
+#include "kernels/x86/amx/kernels.h"
+#include "kernels/x86/amx/tile_matmul.h"
+#include "kernels/x86/avx512/quant_epilogue.h"
+
+namespace tiercel::kernels::amx {
+namespace {
+
+struct ByteDot {
+  using Args = QuantMatmulArgs;
+  using Sum = int32_t;
+  static constexpr int64_t kElement = 1;
+  // Tile c += tile a (unsigned activations) · tile b (signed weights).
+  template <int c, int a, int b>
+  [[gnu::always_inline]] static void Multiply() {
+    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b));
+  }
+  static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width,
+                        const Sum* sums) {
+    avx512::FinishRow(args, row, column, width, sums);
+  }
+};
+
+}  // namespace
+
+void QuantMatmul(const QuantMatmulArgs& args, Share share) { TileMatmul<ByteDot>(args, share); }
+
+// As PeakMatmul.
+int64_t PeakMatmulI8(int64_t iterations) {
+  LoadTileConfig(kFullTiles);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t i = 0; i < iterations; ++i) {
+    ByteDot::Multiply<0, 4, 6>();
+    ByteDot::Multiply<1, 4, 7>();
+    ByteDot::Multiply<2, 5, 6>();
+    ByteDot::Multiply<3, 5, 7>();
+  }
+  return iterations * 4 * 16 * 16 * 64 * 2;
+}
+
+}  // namespace tiercel::kernels::amx
