@@ -20,7 +20,7 @@ template <typename Args, typename Sum, typename Store>
       return;
     case Epilogue::kAdd:
       for (int64_t c = 0; c < width; c += 16) {
-        StoreBF16(args.out + at + c, _mm512_add_ps(sum(c), LoadBF16(args.residual + at + c)));
+        store(column + c, _mm512_add_ps(sum(c), LoadBF16(args.residual + at + c)));
       }
       return;
     case Epilogue::kSwiGlu:
@@ -39,7 +39,9 @@ template <typename Args, typename Sum, typename Store>
 }
 
 // Finishes the columns [column, column + width) of output row `row`. acc: [width], 64-byte
-// aligned, in L1 (the tile that was just computed).
+// aligned, in L1 (the tile that was just computed). Narrow rounds to BF16: StoreBF16, or a faster
+// one of an ISA's own.
+template <void (*Narrow)(BF16*, __m512) = StoreBF16>
 static inline void FinishRow(const MatmulArgs& args, int64_t row, int64_t column, int64_t width,
                              const float* acc) {
   const float* bias = args.bias != nullptr ? args.bias + column : nullptr;
@@ -49,7 +51,7 @@ static inline void FinishRow(const MatmulArgs& args, int64_t row, int64_t column
   };
   BF16* out = args.out + row * args.ldo;
   StoreRow(args, row, column, width, sum, [out](int64_t c, __m512 v) __attribute__((
-                                              always_inline)) { StoreBF16(out + c, v); });
+                                              always_inline)) { Narrow(out + c, v); });
 }
 
 }  // namespace tiercel::kernels::avx512
