@@ -84,10 +84,21 @@ class TileAttention {
         d_(args.layout.head_dim),
         blocks_(args.block_table + tile.seq * args.block_table_stride) {}
 
-  void Run() {
+  // Rows of the tile registers 0, 1 and 4, which hold scores or sums and queries or p.
+  int64_t TileRows() const { return std::min(rows_, kTileRows); }
+
+  // Few rows use each key once: it must come at the memory's speed. So while a step's scores are
+  // computed, its values are asked for, and with its values the next step's keys; after the last
+  // step those of `next`, the tile that comes after this one (or null).
+  void Run(const TileAttention* next) {
     LoadQueries();
-    const int64_t keys = tile_.first_visible + tile_.tokens - 1;
+    const int64_t keys = Keys();
     for (int64_t key = 0; key < keys; key += kStep) {
+      if (rows_ <= kTileRows) {
+        ask_values_ = true;
+        ask_keys_of_ = key + kStep < keys ? this : next;
+        ask_from_ = key + kStep < keys ? key + kStep : 0;
+      }
       for (int64_t row = 0; row < rows_; row += kPairRows) {
         const int64_t rows = std::min(kPairRows, rows_ - row);
         const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
@@ -111,14 +122,25 @@ class TileAttention {
   }
 
  private:
+  int64_t Keys() const { return tile_.first_visible + tile_.tokens - 1; }
   int64_t Visible(int64_t row) const { return tile_.first_visible + row / group_; }
   const BF16* Head(int64_t key) const {
     return args_.kv + layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
   }
 
+  // Asks for `lines` cache lines from line `from` on of the keys (or values) key … key + 31.
+  // Inlined because GCC takes a function that only prefetches for one without effect.
+  [[gnu::always_inline]] void Ask(int64_t key, bool values, int64_t from, int64_t lines) const {
+    if (key >= Keys()) return;
+    const int slot = static_cast<int>(key % layout_.block_size);
+    const char* p = reinterpret_cast<const char*>(
+        Head(key) + (values ? layout_.ValueOffset(slot, 0) : layout_.KeyOffset(slot, 0)));
+    for (int64_t i = from; i < from + lines; ++i) _mm_prefetch(p + i * 64, _MM_HINT_T1);
+  }
+
   // Padding rows are zeros: their products are computed and never looked at.
   void LoadQueries() {
-    const int64_t padded = RoundUp(rows_, kTileRows);
+    const int64_t padded = RoundUp(rows_, TileRows());
     for (int64_t row = 0; row < rows_; ++row) {
       const BF16* q = args_.qkv + (tile_.first_row + row / group_) * args_.ldqkv +
                       (tile_.kv_head * (group_ + 2) + row % group_) * d_;
@@ -147,6 +169,7 @@ class TileAttention {
         _tile_zero(3);
       }
       for (int64_t i = 0; i < d_; i += 32, keys += 32 * 16) {
+        if (ask_values_) Ask(first + k, true, i, 32);
         _tile_loadd(4, q + i, q_stride);
         _tile_loadd(6, keys, 64);
         _tile_dpbf16ps(0, 4, 6);
@@ -247,6 +270,7 @@ class TileAttention {
           _tile_dpbf16ps(2, 5, 6);
           _tile_dpbf16ps(3, 5, 7);
         }
+        if (ask_keys_of_ != nullptr) ask_keys_of_->Ask(ask_from_ + k, false, i, 32);
       }
       _tile_stored(0, acc, acc_stride);
       _tile_stored(1, acc + 16, acc_stride);
@@ -276,6 +300,10 @@ class TileAttention {
   const int64_t rows_;
   const int64_t d_;
   const int32_t* const blocks_;
+  // What the current step asks for; null: no keys.
+  const TileAttention* ask_keys_of_ = nullptr;
+  int64_t ask_from_ = 0;
+  bool ask_values_ = false;
 };
 
 }  // namespace
@@ -287,8 +315,24 @@ int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
 void Attention(const AttentionArgs& args, Share share) {
   const int group = args.num_q_heads / args.layout.num_kv_heads;
   AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
-  AttentionTile tile;
-  while (tiles.Next(&tile)) TileAttention(args, tile).Run();
+  // A decode has few rows: tiles no higher than that take less time to compute, load and store.
+  int64_t tile_rows = kTileRows;
+  AttentionTile tile, next;
+  bool more = tiles.Next(&tile);
+  while (more) {
+    more = tiles.Next(&next);
+    const TileAttention after(args, next);
+    TileAttention now(args, tile);
+    if (now.TileRows() != tile_rows) {
+      tile_rows = now.TileRows();
+      TileConfig config;
+      for (int t : {0, 1, 4}) config.rows[t] = static_cast<uint8_t>(tile_rows);
+      LoadTileConfig(config);
+    }
+    now.Run(more ? &after : nullptr);
+    tile = next;
+  }
+  if (tile_rows != kTileRows) LoadTileConfig(kFullTiles);
 }
 
 }  // namespace tiercel::kernels::amx
