@@ -56,6 +56,40 @@ void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max
   a->logit_rows = arena->Take<int32_t>(std::min(limits.max_logit_rows, rows));
 }
 
+bool HasInt8(const Weights& weights) {
+  const auto is_int8 = [](const Linear& linear) {
+    return linear.is_int8() || std::any_of(linear.more.begin(), linear.more.end(),
+                                           [](const Linear& l) { return l.is_int8(); });
+  };
+  return is_int8(weights.lm_head) ||
+         std::any_of(weights.layers.begin(), weights.layers.end(), [&](const LayerWeights& layer) {
+           return is_int8(layer.qkv) || is_int8(layer.o) || is_int8(layer.gate_up) ||
+                  is_int8(layer.down);
+         });
+}
+
+// What INT8 linears need beside the BF16 buffers.
+void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, int workers,
+                   int64_t rows, int64_t mlp_rows, Activations* a) {
+  if (HasInt8(weights)) {
+    const int64_t narrow = QuantizedStride(std::max(c.hidden_size, c.num_heads * c.head_dim));
+    const int64_t mlp = QuantizedStride(c.intermediate_size);
+    a->quantized.data = arena->Take<uint8_t>(std::max(rows * narrow, mlp_rows * mlp));
+    a->quantized.row_scale = arena->Take<float>(rows);
+    a->own_quantized.worker_stride = RoundUp(kFewRows * std::max(narrow, mlp), 4096);
+    a->own_quantized.data = arena->Take<uint8_t>(workers * a->own_quantized.worker_stride);
+    a->own_quantized.scale_worker_stride = RoundUp(kFewRows, 16);  // a cache line
+    a->own_quantized.row_scale =
+        arena->Take<float>(workers * a->own_quantized.scale_worker_stride);
+  }
+  const auto mixed = std::find_if(
+      weights.layers.begin(), weights.layers.end(),
+      [](const LayerWeights& layer) { return !layer.gate_up.more.empty(); });
+  if (mixed != weights.layers.end()) {
+    a->gate_up = TakeRows(arena, mlp_rows, Stride(mixed->gate_up.weight.n));
+  }
+}
+
 // Fills in every pointer but the KV cache's; returns the bytes used.
 int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
                const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
@@ -83,6 +117,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   a->mlp = TakeRows(&arena, std::min(rows, kMlpRows),
                     Stride(RoundUp(c.intermediate_size, kColumnGroup)));
   arena.Rewind(std::max(qkv_end, arena.used()));
+  TakeQuantized(&arena, c, weights, workers, rows, std::min(rows, kMlpRows), a);
 
   a->logit_hidden = TakeRows(&arena, std::min(limits.max_logit_rows, rows), c.hidden_size);
   a->logits_stride = weights.lm_head.weight.n;

@@ -20,6 +20,22 @@ struct Rows {
   int64_t worker_stride = 0;
 };
 
+// Rows of INT8 inputs as kernels::QuantizedRows describes them, QuantizedStride(k) bytes apart for k
+// values; with worker_stride > 0 every worker has its own copy.
+struct QuantRows {
+  uint8_t* data = nullptr;
+  int64_t worker_stride = 0;
+  float* row_scale = nullptr;
+  int64_t scale_worker_stride = 0;
+};
+
+// Room for a whole padded k; one line more where 16 rows would meet in a few sets of a first-level
+// cache.
+constexpr int64_t QuantizedStride(int64_t k) {
+  const int64_t stride = (k + kKBlockI8 - 1) / kKBlockI8 * kKBlockI8;
+  return stride % 1024 == 0 ? stride + kKBlockI8 : stride;
+}
+
 // The MLP's inner activations, the widest of all, are kept for this many rows: a longer step passes
 // through the MLP in parts.
 inline constexpr int64_t kMlpRows = 1024;
@@ -49,6 +65,12 @@ struct Activations {
   // [min(T, kMlpRows), intermediate]. Shares its memory with qkv: the one is dead before the other
   // is written, and barriers lie between.
   Rows mlp;
+  // Only of models with INT8 linears: the input of the next one, shared among the workers [T], and
+  // each worker's own [kFewRows].
+  QuantRows quantized, own_quantized;
+  // Only where gate and up are quantized in different ways: [min(T, kMlpRows), 2 · intermediate] in
+  // the packed column order.
+  Rows gate_up;
   Rows logit_hidden;        // [R, hidden] the rows of the residual stream that become logits
   float* logits = nullptr;  // [R, logits_stride]
   int64_t logits_stride = 0;

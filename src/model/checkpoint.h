@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "model/config.h"
 #include "model/gguf_vocab.h"
+#include "model/quantization.h"
 
 namespace tiercel::model {
 
@@ -27,12 +28,16 @@ class Checkpoint {
 
   // A folder with config.json and *.safetensors (single, or sharded with its index), a folder
   // with one *.gguf, or a .gguf file. Checks every header against its file: offsets, shapes,
-  // lengths, overlaps, missing shards. Errors name the file, what was found and what to do.
+  // lengths, overlaps, missing shards, a description of quantized weights that does not fit them.
+  // Errors name the file, what was found and what to do. `quantization` is the flag's value, see
+  // DetectQuantization.
   static Expected<std::unique_ptr<Checkpoint>> Open(const std::string& path,
-                                                    std::string_view hf_overrides = "");
+                                                    std::string_view hf_overrides = "",
+                                                    const std::string& quantization = "");
 
   virtual const ModelConfig& config() const = 0;
   virtual const GenerationConfig& generation_config() const = 0;
+  virtual const Quantization& quantization() const;  // by default: none
   // The tokenizer that a GGUF file carries; null for other formats.
   virtual const GgufTokenizerData* gguf_tokenizer() const { return nullptr; }
 
@@ -47,6 +52,9 @@ class Checkpoint {
                           float* out) const = 0;
   // The BF16 data in place (mapped), if it is stored so; null otherwise.
   virtual const BF16* MappedBF16(const std::string& name) const = 0;
+  // The data of any type in place, unaligned, of the size that shape and type say; null for formats
+  // that hold no integers, and for tensors that are not there.
+  virtual const uint8_t* MappedBytes(const std::string&) const { return nullptr; }
   // Read-ahead for a tensor that will be read soon; and: its pages are no longer needed.
   virtual void WillNeed(const std::string& name) const = 0;
   virtual void DontNeed(const std::string& name) const = 0;

@@ -116,10 +116,6 @@ Status ReadSwitches(const JsonFields& f, const Architecture& a, ModelConfig& c) 
 
 // What would change the arithmetic without being implemented must not pass in silence.
 Status RefuseUnsupported(const JsonFields& f, const ModelConfig& c) {
-  if (f.Has("quantization_config")) {
-    return f.Wrong("quantization_config",
-                   "none: quantized safetensors checkpoints are not supported");
-  }
   if (const Json* types = f.Get("layer_types"); types != nullptr && types->is_array()) {
     for (const Json& type : *types) {
       if (type != "full_attention") {

@@ -194,8 +194,6 @@ TEST(ModelConfig, NamesFieldFoundAndExpected) {
   EXPECT_THAT(Error(R"({"hidden_act":"gelu"})"), HasSubstr("hidden_act: found \"gelu\""));
   EXPECT_THAT(Error(R"({"eos_token_id":"x"})"), HasSubstr("eos_token_id: found \"x\""));
   EXPECT_THAT(Error(R"({"tie_word_embeddings":1})"), HasSubstr("expected true or false"));
-  EXPECT_THAT(Error(R"({"quantization_config":{"quant_method":"fp8"}})"),
-              HasSubstr("quantization_config: found {\"quant_method\":\"fp8\"}"));
   EXPECT_THAT(Error(R"({"use_sliding_window":true,"sliding_window":4096,"max_window_layers":0})"),
               HasSubstr("sliding-window attention is not supported"));
   EXPECT_THAT(Error(R"({"layer_types":["full_attention","sliding_attention"]})"),

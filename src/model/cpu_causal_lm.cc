@@ -62,7 +62,8 @@ Status CpuCausalLm::Capture() {
   for (const int64_t size : sizes) {
     if (size > largest) break;
     Program program;
-    RecordForward(config_, weights_, rope_, memory_.get(), {size, size, size}, &program);
+    RecordForward(config_, weights_, rope_, memory_.get(),
+                  {size, size, size, 0, graph_options_.fuse_norm_quant}, &program);
     graphs_.Add(size, std::move(program));
     names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
   }
@@ -139,7 +140,8 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
 const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row) {
   CopyInputs(part);
   const StepShape shape{std::ssize(part.token_ids), std::ssize(part.context_len),
-                        std::ssize(part.logit_rows), first_logit_row};
+                        std::ssize(part.logit_rows), first_logit_row,
+                        graph_options_.fuse_norm_quant};
   // A pure decode step: one row a sequence, every row's logits wanted.
   if (!graphs_.empty() && first_logit_row == 0 && shape.rows == shape.seqs &&
       shape.rows == shape.logit_rows) {

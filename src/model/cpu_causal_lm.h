@@ -22,6 +22,7 @@ struct GraphOptions {
   GraphMode mode = GraphMode::kNone;
   std::optional<std::vector<int64_t>> capture_sizes;
   std::optional<int64_t> max_capture_size;
+  bool fuse_norm_quant = true;  // see StepShape
 };
 
 // One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.

@@ -1,6 +1,9 @@
 #include "model/load_model.h"
 
+#include <string>
 #include <utility>
+
+#include "base/log.h"
 
 namespace tiercel::model {
 namespace {
@@ -30,7 +33,11 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               kernels::Environment* environment,
                                               LoadProgress progress) {
   RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
-  ASSIGN_OR_RETURN(Weights weights, LoadWeights(checkpoint, *environment->team, progress));
+  for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
+  const std::string quantization = DescribeQuantization(checkpoint, options.weights);
+  if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);
+  ASSIGN_OR_RETURN(Weights weights,
+                   LoadWeights(checkpoint, options.weights, *environment->team, progress));
   return std::make_unique<CpuCausalLm>(checkpoint.config(), std::move(weights), options.graph,
                                        environment);
 }

@@ -14,6 +14,7 @@ namespace tiercel::model {
 
 struct LoadOptions {
   GraphOptions graph;  // capture sizes are resolved in Prepare, when the limits are known
+  WeightOptions weights;
 };
 
 // Checks that the kernels can run the configuration, loads the weights on environment's team, and

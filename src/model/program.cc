@@ -12,8 +12,23 @@ using kernels::EmbedArgs;
 using kernels::Epilogue;
 using kernels::MatmulArgs;
 using kernels::QkNormRopeArgs;
+using kernels::QuantizeArgs;
+using kernels::QuantizedRows;
+using kernels::QuantMatmulArgs;
 using kernels::RmsNormArgs;
 using kernels::RopeTableArgs;
+using kernels::SwiGluArgs;
+
+namespace {
+
+// The rows of worker `worker`, where each has its own.
+QuantizedRows RowsOf(QuantizedRows rows, const OwnRows& own, int worker) {
+  if (rows.data != nullptr) rows.data += worker * own.quantized;
+  if (rows.row_scale != nullptr) rows.row_scale += worker * own.row_scale;
+  return rows;
+}
+
+}  // namespace
 
 // What one worker does at each kind of operator.
 struct Program::Replayer {
@@ -28,9 +43,24 @@ struct Program::Replayer {
   void operator()(const RmsNormOp& op) const {
     if (!op.on_each_worker) return kernels.rms_norm(op.args, share);
     RmsNormArgs args = op.args;
-    args.out += worker * op.worker_stride;
+    if (args.out != nullptr) args.out += worker * op.own.bf16;
+    args.quantized = RowsOf(args.quantized, op.own, worker);
     kernels.rms_norm(args, Share{0, 1});
   }
+  void operator()(const QuantizeOp& op) const {
+    if (!op.on_each_worker) return kernels.quantize(op.args, share);
+    QuantizeArgs args = op.args;
+    args.x += worker * op.x_worker_stride;
+    args.out = RowsOf(args.out, op.own, worker);
+    kernels.quantize(args, Share{0, 1});
+  }
+  void operator()(const QuantMatmulOp& op) const {
+    QuantMatmulArgs args = op.args;
+    args.x += worker * op.own.quantized;
+    if (args.row_scale != nullptr) args.row_scale += worker * op.own.row_scale;
+    kernels.quant_matmul(args, share);
+  }
+  void operator()(const SwiGluArgs& args) const { kernels.swiglu(args, share); }
   void operator()(const MatmulOp& op) const {
     MatmulArgs args = op.args;
     args.x += worker * op.x_worker_stride;
@@ -66,14 +96,32 @@ void Program::RopeTable(const RopeTableArgs& args) {
 void Program::RmsNorm(const RmsNormArgs& args) {
   CHECK_GT(args.rows, 0);
   CHECK(args.weight != nullptr);
+  CHECK(args.out != nullptr || args.quantized.data != nullptr);
+  CHECK(args.quantized.data == nullptr || args.quantized.ld >= args.hidden);
   operators_.emplace_back(RmsNormOp{args});
 }
 
-void Program::RmsNormOnEachWorker(const RmsNormArgs& args, int64_t worker_stride) {
+void Program::RmsNormOnEachWorker(const RmsNormArgs& args, const OwnRows& own) {
+  RmsNorm(args);
+  CHECK(args.out == nullptr || own.bf16 >= args.rows * args.hidden);
+  CHECK(args.quantized.data == nullptr || own.quantized >= args.rows * args.quantized.ld);
+  CHECK(args.quantized.row_scale == nullptr || own.row_scale >= args.rows);
+  operators_.back() = RmsNormOp{args, true, own};
+}
+
+void Program::Quantize(const QuantizeArgs& args) {
   CHECK_GT(args.rows, 0);
-  CHECK(args.weight != nullptr);
-  CHECK_GE(worker_stride, args.rows * args.hidden);
-  operators_.emplace_back(RmsNormOp{args, true, worker_stride});
+  CHECK_GE(args.ldx, args.n);
+  CHECK_GE(args.out.ld, args.n);
+  operators_.emplace_back(QuantizeOp{args});
+}
+
+void Program::QuantizeOnEachWorker(const QuantizeArgs& args, int64_t x_worker_stride,
+                                   const OwnRows& own) {
+  Quantize(args);
+  CHECK_GE(own.quantized, args.rows * args.out.ld);
+  CHECK(args.out.row_scale == nullptr || own.row_scale >= args.rows);
+  operators_.back() = QuantizeOp{args, true, x_worker_stride, own};
 }
 
 void Program::Matmul(const MatmulArgs& args, int64_t x_worker_stride) {
@@ -87,6 +135,34 @@ void Program::Matmul(const MatmulArgs& args, int64_t x_worker_stride) {
   // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
   CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
   operators_.emplace_back(MatmulOp{args, x_worker_stride});
+}
+
+void Program::QuantMatmul(const QuantMatmulArgs& args, const OwnRows& own) {
+  const PackedMatrix& w = *args.weight;
+  CHECK_GT(args.rows, 0);
+  CHECK(w.dtype == DType::kI8);
+  CHECK_GE(args.ldx, w.k);
+  CHECK(args.acc_bias != nullptr && args.scale != nullptr);
+  const int64_t width = args.epilogue == Epilogue::kSwiGlu ? w.n / 2 : w.n;
+  if (args.quantized.data != nullptr) {
+    CHECK(args.epilogue == Epilogue::kStore || args.epilogue == Epilogue::kSwiGlu);
+    CHECK_GE(args.quantized.ld, width);
+    CHECK(args.quantized.row_scale == nullptr);
+  } else {
+    CHECK_GE(args.ldo, width);
+    CHECK((args.epilogue == Epilogue::kStoreF32 ? static_cast<void*>(args.out_f32)
+                                                : static_cast<void*>(args.out)) != nullptr);
+  }
+  CHECK(args.epilogue != Epilogue::kAdd || args.residual != nullptr);
+  CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
+  operators_.emplace_back(QuantMatmulOp{args, own});
+}
+
+void Program::SwiGlu(const SwiGluArgs& args) {
+  CHECK_GT(args.rows, 0);
+  CHECK_GE(args.ldx, 2 * args.n);
+  CHECK_GE(args.ldo, args.n);
+  operators_.emplace_back(args);
 }
 
 void Program::QkNormRope(const QkNormRopeArgs& args) {

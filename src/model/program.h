@@ -24,6 +24,13 @@ struct GatherRowsArgs {
   int64_t rows = 0;
 };
 
+// How far a worker's own rows lie from those of the worker before it, in elements; 0: shared.
+struct OwnRows {
+  int64_t bf16 = 0;
+  int64_t quantized = 0;
+  int64_t row_scale = 0;
+};
+
 class Program {
  public:
   // Forgets the operators and keeps the memory, so that recording anew does not allocate.
@@ -33,11 +40,19 @@ class Program {
   void RopeTable(const kernels::RopeTableArgs& args);
   // Rows are shared out among the workers.
   void RmsNorm(const kernels::RmsNormArgs& args);
-  // Every worker computes all rows, worker i into args.out + i · worker_stride elements: no barrier
-  // is needed before the same worker reads them.
-  void RmsNormOnEachWorker(const kernels::RmsNormArgs& args, int64_t worker_stride);
+  // Every worker computes all rows, worker i into its own buffers, `own` away from each other: no
+  // barrier is needed before the same worker reads them.
+  void RmsNormOnEachWorker(const kernels::RmsNormArgs& args, const OwnRows& own);
+  // The same of a quantization; worker i reads args.x + i · x_worker_stride elements.
+  void Quantize(const kernels::QuantizeArgs& args);
+  void QuantizeOnEachWorker(const kernels::QuantizeArgs& args, int64_t x_worker_stride,
+                            const OwnRows& own);
   // Worker i reads args.x + i · x_worker_stride elements.
   void Matmul(const kernels::MatmulArgs& args, int64_t x_worker_stride = 0);
+  // Worker i reads args.x and args.row_scale as far from the first worker's as `own` says.
+  void QuantMatmul(const kernels::QuantMatmulArgs& args, const OwnRows& own = {});
+  // Rows are shared out among the workers.
+  void SwiGlu(const kernels::SwiGluArgs& args);
   void QkNormRope(const kernels::QkNormRopeArgs& args);
   // Worker i gets args.scratch + i · scratch_worker_bytes.
   void Attention(const kernels::AttentionArgs& args, int64_t scratch_worker_bytes);
@@ -57,7 +72,17 @@ class Program {
   struct RmsNormOp {
     kernels::RmsNormArgs args;
     bool on_each_worker = false;
-    int64_t worker_stride = 0;
+    OwnRows own;
+  };
+  struct QuantizeOp {
+    kernels::QuantizeArgs args;
+    bool on_each_worker = false;
+    int64_t x_worker_stride = 0;
+    OwnRows own;
+  };
+  struct QuantMatmulOp {
+    kernels::QuantMatmulArgs args;
+    OwnRows own;
   };
   struct MatmulOp {
     kernels::MatmulArgs args;
@@ -68,7 +93,8 @@ class Program {
     int64_t scratch_worker_bytes = 0;
   };
   using Operator = std::variant<BarrierOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
-                                MatmulOp, kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
+                                QuantizeOp, MatmulOp, QuantMatmulOp, kernels::SwiGluArgs,
+                                kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
   struct Replayer;
 
   std::vector<Operator> operators_;

@@ -32,7 +32,7 @@ int64_t Barriers(int64_t num_layers, int64_t num_kv_heads, int workers, int64_t 
       kernels::Environment::Create({.threads = workers, .isa = "scalar", .pin = false});
   EXPECT_TRUE(environment.has_value());
   const ModelConfig config = Config(num_layers, num_kv_heads);
-  auto weights = LoadWeights(*MakeDummyCheckpoint(config, {}, 1), *(*environment)->team,
+  auto weights = LoadWeights(*MakeDummyCheckpoint(config, {}, 1), {}, *(*environment)->team,
                              [](int64_t, int64_t) {});
   EXPECT_TRUE(weights.has_value());
   auto memory = ActivationMemory::Allocate(config, *weights, *(*environment)->kernels, workers,

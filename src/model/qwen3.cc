@@ -11,6 +11,39 @@ namespace {
 
 using kernels::Epilogue;
 
+// What a linear multiplies: BF16 rows, or rows that were quantized for it.
+struct Input {
+  Rows rows;
+  QuantRows quantized;
+};
+
+// Where a linear writes: BF16 rows, FP32 rows (logits), or rows quantized for the next linear.
+struct Output {
+  Output(const Rows& rows) : data(rows.data), stride(rows.stride) {}  // NOLINT: implicit by design
+  Output(float* logits, int64_t stride) : f32(logits), stride(stride) {}
+  explicit Output(const kernels::QuantizedRows& rows) : quantized(rows) {}
+
+  BF16* data = nullptr;
+  float* f32 = nullptr;
+  int64_t stride = 0;
+  kernels::QuantizedRows quantized = {};
+};
+
+OwnRows OwnOf(const Input& x) {
+  return {x.rows.worker_stride, x.quantized.worker_stride, x.quantized.scale_worker_stride};
+}
+
+// `rows` as an operator writes them for `linear`.
+kernels::QuantizedRows QuantizedFor(const Linear& linear, const QuantRows& rows) {
+  kernels::QuantizedRows quantized;
+  quantized.data = rows.data;
+  quantized.ld = QuantizedStride(linear.weight.k);
+  quantized.row_scale = linear.input.kind == InputKind::kPerToken ? rows.row_scale : nullptr;
+  quantized.scale = linear.input.scale;
+  quantized.offset = linear.input.offset;
+  return quantized;
+}
+
 // One recording: the model, its buffers and the shape of the step. Shapes in the comments:
 // T rows, R logit rows, H hidden size, G KV groups of (q heads + k + v) · D columns.
 class Forward {
@@ -54,9 +87,14 @@ class Forward {
     return kernels::AttentionOwnsGroups(static_cast<int>(c_.num_kv_heads),
                                         w_.layers[0].qkv.weight.workers);
   }
-  Rows Norm(const Rows& x, const std::vector<float>& weight, int64_t rows);
-  void Project(const Rows& x, const Linear& linear, Epilogue epilogue, const Rows& out,
+  Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows);
+  Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
+  Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
+  Input Quantize(const Linear& linear, const Rows& x, int64_t rows);
+  void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                int64_t rows);
+  void Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
+                int64_t rows);
 
   const ModelConfig& c_;
   const Weights& w_;
@@ -95,15 +133,17 @@ void Forward::Embed() {
 
 // q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
 void Forward::WriteKv(const LayerWeights& layer, BF16* kv) {
-  const Rows x = Norm(a_.hidden, layer.input_norm, shape_.rows);  // [T, H]
-  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);   // [T, G · (q + k + v) · D]
+  const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows);  // [T, H]
+  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);  // [T, G · (q + k + v) · D]
   if (!OwnsGroups()) p_.Barrier();
 
   kernels::QkNormRopeArgs rope;
   rope.qkv = a_.qkv.data;
   rope.ldqkv = a_.qkv.stride;
-  rope.q_norm = layer.q_norm.empty() ? nullptr : layer.q_norm.data();
-  rope.k_norm = layer.k_norm.empty() ? nullptr : layer.k_norm.data();
+  rope.q_norm = layer.q_norm.weight_data();
+  rope.k_norm = layer.k_norm.weight_data();
+  rope.q_norm_bias = layer.q_norm.bias_data();
+  rope.k_norm_bias = layer.k_norm.bias_data();
   rope.eps = c_.rms_norm_eps;
   rope.cos = a_.cos;
   rope.sin = a_.sin;
@@ -136,7 +176,8 @@ void Forward::Attend(const LayerWeights& layer, BF16* kv) {
   p_.Attention(attention, a_.attention_scratch_bytes);  // [T, q heads · D]
   p_.Barrier();
 
-  Project(a_.attention, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows);
+  const Input x = InputOf(layer.o, a_.attention, shape_.rows);
+  Project(x, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows);
   p_.Barrier();
 }
 
@@ -144,12 +185,35 @@ void Forward::Attend(const LayerWeights& layer, BF16* kv) {
 void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
   for (int64_t first = 0; first < rows; first += kMlpRows) {
     const int64_t part = std::min(kMlpRows, rows - first);
-    const Rows x = Norm(From(hidden, first), layer.post_attention_norm, part);  // [part, H]
-    Project(x, layer.gate_up, Epilogue::kSwiGlu, a_.mlp, part);  // [part, intermediate]
-    p_.Barrier();
-    Project(a_.mlp, layer.down, Epilogue::kAdd, From(hidden, first), part);
+    const Input x = Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part);
+    const Input inner = SwiGlu(x, layer, part);  // [part, intermediate]
+    Project(inner, layer.down, Epilogue::kAdd, From(hidden, first), part);
     p_.Barrier();
   }
+}
+
+// silu(gate(x)) · up(x), as the down projection takes it
+Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
+  const Linear& gate_up = layer.gate_up;
+  const Linear& down = layer.down;
+  if (!gate_up.more.empty()) {
+    // Gate and up are quantized in different ways: no one matmul has both in its epilogue.
+    Project(x, gate_up, Epilogue::kStore, a_.gate_up, rows);
+    p_.Barrier();
+    p_.SwiGlu({a_.gate_up.data, a_.gate_up.stride, a_.mlp.data, a_.mlp.stride, gate_up.weight.n / 2,
+               rows});
+  } else if (shape_.fuse_norm_quant && gate_up.is_int8() &&
+             down.input.kind == InputKind::kStatic) {
+    // Written as bytes where the BF16 values would be.
+    const Input inner{{}, {reinterpret_cast<uint8_t*>(a_.mlp.data)}};
+    Project(x, gate_up, Epilogue::kSwiGlu, Output(QuantizedFor(down, inner.quantized)), rows);
+    p_.Barrier();
+    return inner;
+  } else {
+    Project(x, gate_up, Epilogue::kSwiGlu, a_.mlp, rows);
+  }
+  p_.Barrier();
+  return InputOf(down, a_.mlp, rows);
 }
 
 // hidden[logit_rows] [R, H]; where every row is one, hidden itself.
@@ -163,55 +227,110 @@ Rows Forward::LogitRows() {
 
 // logits [R, vocabulary] = lm_head(norm(hidden))
 void Forward::Head(const Rows& hidden) {
-  const Rows x = Norm(hidden, w_.final_norm, shape_.logit_rows);  // [R, H]
-  kernels::MatmulArgs head;
-  head.x = x.data;
-  head.ldx = x.stride;
-  head.weight = &w_.lm_head.weight;
-  head.bias = w_.lm_head.bias_data();
-  head.epilogue = Epilogue::kStoreF32;
-  head.out_f32 = a_.logits + shape_.first_logit_row * a_.logits_stride;
-  head.ldo = a_.logits_stride;
-  head.rows = shape_.logit_rows;
-  p_.Matmul(head, x.worker_stride);
+  const Input x = Norm(hidden, w_.final_norm, w_.lm_head, shape_.logit_rows);  // [R, H]
+  float* const logits = a_.logits + shape_.first_logit_row * a_.logits_stride;
+  Project(x, w_.lm_head, Epilogue::kStoreF32, {logits, a_.logits_stride}, shape_.logit_rows);
   p_.Barrier();
 }
 
-// The normed rows of the residual stream: few are computed by every worker for itself, many are
-// shared out. Either way they can be read at once.
-Rows Forward::Norm(const Rows& x, const std::vector<float>& weight, int64_t rows) {
+// The normed rows of the residual stream, as `next` takes them: few are computed by every worker for
+// itself, many are shared out. Either way they can be read at once.
+Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows) {
   const bool few = rows <= kFewRows;
-  const Rows& out = few ? a_.own_normed : a_.normed;
+  const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
+  Input out;
   kernels::RmsNormArgs norm;
   norm.x = x.data;
-  norm.weight = weight.data();
-  norm.out = out.data;
+  norm.weight = weight.weight_data();
+  norm.bias = weight.bias_data();
   norm.hidden = c_.hidden_size;
   norm.rows = rows;
   norm.eps = c_.rms_norm_eps;
+  if (quantize) {
+    out.quantized = few ? a_.own_quantized : a_.quantized;
+    norm.quantized = QuantizedFor(next, out.quantized);
+  } else {
+    out.rows = few ? a_.own_normed : a_.normed;
+    norm.out = out.rows.data;
+  }
   if (few) {
-    p_.RmsNormOnEachWorker(norm, out.worker_stride);
+    p_.RmsNormOnEachWorker(norm, OwnOf(out));
   } else {
     p_.RmsNorm(norm);
+    p_.Barrier();
+  }
+  return quantize ? out : InputOf(next, out.rows, rows);
+}
+
+// x as `linear` takes it. A linear of several matrices gets BF16 rows: each quantizes for itself.
+Input Forward::InputOf(const Linear& linear, const Rows& x, int64_t rows) {
+  if (!linear.is_int8() || !linear.more.empty()) return {x, {}};
+  return Quantize(linear, x, rows);
+}
+
+Input Forward::Quantize(const Linear& linear, const Rows& x, int64_t rows) {
+  const bool few = rows <= kFewRows;
+  const Input out{x, few ? a_.own_quantized : a_.quantized};
+  kernels::QuantizeArgs quantize;
+  quantize.x = x.data;
+  quantize.ldx = x.stride;
+  quantize.n = linear.weight.k;
+  quantize.rows = rows;
+  quantize.out = QuantizedFor(linear, out.quantized);
+  if (few) {
+    p_.QuantizeOnEachWorker(quantize, x.worker_stride, OwnOf(out));
+  } else {
+    p_.Quantize(quantize);
     p_.Barrier();
   }
   return out;
 }
 
 // out = x · Wᵀ, or with kAdd out += x · Wᵀ, or with kSwiGlu the gated product of W's two halves.
-void Forward::Project(const Rows& x, const Linear& linear, Epilogue epilogue, const Rows& out,
+void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                       int64_t rows) {
-  kernels::MatmulArgs matmul;
-  matmul.x = x.data;
-  matmul.ldx = x.stride;
-  matmul.weight = &linear.weight;
-  matmul.bias = linear.bias_data();
-  matmul.epilogue = epilogue;
-  matmul.residual = epilogue == Epilogue::kAdd ? out.data : nullptr;
-  matmul.out = out.data;
-  matmul.ldo = out.stride;
-  matmul.rows = rows;
-  p_.Matmul(matmul, x.worker_stride);
+  if (linear.more.empty()) return Multiply(x, linear, epilogue, out, rows);
+  // Shards that are quantized in different ways: each matrix has zeros in the others' columns, so
+  // the sum is exact.
+  const auto add = [&](const Linear& part, Epilogue how) {
+    if (!part.is_int8()) return Multiply(x, part, how, out, rows);
+    if (rows > kFewRows) p_.Barrier();  // the shared rows may still be read
+    Multiply(Quantize(part, x.rows, rows), part, how, out, rows);
+  };
+  add(linear, epilogue);
+  for (const Linear& part : linear.more) add(part, Epilogue::kAdd);
+}
+
+// One matrix's product.
+void Forward::Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
+                       int64_t rows) {
+  const auto fill = [&](auto* args) {
+    args->weight = &linear.weight;
+    args->bias = linear.bias_data();
+    args->epilogue = epilogue;
+    args->residual = epilogue == Epilogue::kAdd ? out.data : nullptr;
+    args->out = out.data;
+    args->out_f32 = out.f32;
+    args->ldo = out.stride;
+    args->rows = rows;
+  };
+  if (!linear.is_int8()) {
+    kernels::MatmulArgs matmul;
+    fill(&matmul);
+    matmul.x = x.rows.data;
+    matmul.ldx = x.rows.stride;
+    p_.Matmul(matmul, x.rows.worker_stride);
+    return;
+  }
+  kernels::QuantMatmulArgs matmul;
+  fill(&matmul);
+  matmul.x = x.quantized.data;
+  matmul.ldx = QuantizedStride(linear.weight.k);
+  matmul.acc_bias = linear.acc_bias.data();
+  matmul.scale = linear.scale.data();
+  matmul.row_scale = linear.input.kind == InputKind::kPerToken ? x.quantized.row_scale : nullptr;
+  matmul.quantized = out.quantized;
+  p_.QuantMatmul(matmul, OwnOf(x));
 }
 
 }  // namespace

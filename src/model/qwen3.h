@@ -18,6 +18,9 @@ struct StepShape {
   int64_t seqs = 0;        // S ≥ 1
   int64_t logit_rows = 0;  // R, may be 0
   int64_t first_logit_row = 0;  // where among the logits they go
+  // Norms, and SwiGLU before a static down projection, write what the next linear multiplies in the
+  // pass that computes it; false: BF16 first, and a quantization of its own. The same bits.
+  bool fuse_norm_quant = true;
 };
 
 // Records into `program` what turns the activations' input buffers into KV cache entries and

@@ -15,6 +15,8 @@ namespace tiercel::model {
 namespace {
 
 constexpr char kIndexName[] = "model.safetensors.index.json";
+constexpr char kIndexSuffix[] = ".safetensors.index.json";
+constexpr char kQuantizedPrefix[] = "quant_model_weight";
 constexpr size_t kMaxIndexBytes = size_t{32} << 20;
 
 std::optional<DType> ReadableType(const std::string& dtype) {
@@ -26,17 +28,21 @@ std::optional<DType> ReadableType(const std::string& dtype) {
 
 class SafetensorsCheckpoint final : public Checkpoint {
  public:
-  SafetensorsCheckpoint(std::string folder, ModelConfig config, GenerationConfig generation)
+  SafetensorsCheckpoint(std::string folder, ModelConfig config, GenerationConfig generation,
+                        Quantization quantization)
       : folder_(std::move(folder)),
         config_(std::move(config)),
-        generation_(std::move(generation)) {}
+        generation_(std::move(generation)),
+        quantization_(std::move(quantization)) {}
 
   Status AddShard(const std::string& file_name);
   // Every tensor that the index names is in the shard that it names.
-  Status CheckIndex(const std::vector<std::pair<std::string, std::string>>& weight_map) const;
+  Status CheckIndex(const std::string& index_name,
+                    const std::vector<std::pair<std::string, std::string>>& weight_map) const;
 
   const ModelConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return generation_; }
+  const Quantization& quantization() const override { return quantization_; }
   std::optional<TensorInfo> Find(const std::string& name) const override;
   std::vector<std::string> Names() const override;
   int64_t FileBytes() const override;
@@ -47,6 +53,10 @@ class SafetensorsCheckpoint final : public Checkpoint {
     return Read(name, begin, end, out);
   }
   const BF16* MappedBF16(const std::string& name) const override;
+  const uint8_t* MappedBytes(const std::string& name) const override {
+    const Tensor* tensor = FindTensor(name);
+    return tensor == nullptr ? nullptr : Data(*tensor);
+  }
   void WillNeed(const std::string& name) const override;
   void DontNeed(const std::string& name) const override;
 
@@ -71,6 +81,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
   std::string folder_;
   ModelConfig config_;
   GenerationConfig generation_;
+  Quantization quantization_;
   std::vector<platform::MappedFile> shards_;
   std::unordered_map<std::string, Tensor> tensors_;
 };
@@ -99,6 +110,7 @@ Status SafetensorsCheckpoint::AddShard(const std::string& file_name) {
 }
 
 Status SafetensorsCheckpoint::CheckIndex(
+    const std::string& index_name,
     const std::vector<std::pair<std::string, std::string>>& weight_map) const {
   for (const auto& [name, file_name] : weight_map) {
     const Tensor* tensor = FindTensor(name);
@@ -106,7 +118,7 @@ Status SafetensorsCheckpoint::CheckIndex(
     return InvalidArgument(
         "{}/{}: says that {} holds tensor \"{}\", which is not there; the files "
         "are from different versions, download them again",
-        folder_, kIndexName, file_name, name);
+        folder_, index_name, file_name, name);
   }
   return OkStatus();
 }
@@ -178,8 +190,8 @@ void SafetensorsCheckpoint::DontNeed(const std::string& name) const {
 
 using WeightMap = std::vector<std::pair<std::string, std::string>>;
 
-Expected<WeightMap> ReadIndex(const std::string& folder) {
-  const std::string path = folder + "/" + kIndexName;
+Expected<WeightMap> ReadIndex(const std::string& folder, const std::string& index_name) {
+  const std::string path = folder + "/" + index_name;
   ASSIGN_OR_RETURN(const platform::MappedFile file, platform::MappedFile::Open(path));
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
@@ -215,7 +227,8 @@ int64_t ShardCountInName(const std::string& name) {
   return count;
 }
 
-Status CheckAllPresent(const std::string& folder, const std::set<std::string>& shards) {
+Status CheckAllPresent(const std::string& folder, const std::string& index_name,
+                       const std::set<std::string>& shards) {
   std::vector<std::string> missing;
   for (const std::string& shard : shards) {
     if (!Exists(folder + "/" + shard)) missing.push_back(shard);
@@ -224,36 +237,63 @@ Status CheckAllPresent(const std::string& folder, const std::set<std::string>& s
   return NotFound(
       "{}/{}: missing shard, listed in {}: {} of {} files are not there; the download "
       "is incomplete",
-      folder, missing.front(), kIndexName, missing.size(), shards.size());
+      folder, missing.front(), index_name, missing.size(), shards.size());
+}
+
+// Which files of the folder hold the model: an index by its name, or weight files.
+struct WeightFiles {
+  std::string index;  // empty: none
+  std::vector<std::string> files;
+};
+
+Expected<WeightFiles> FindWeightFiles(const std::string& folder, QuantMethod method) {
+  std::vector<std::string> indexes = ListFiles(folder, kIndexSuffix);
+  std::vector<std::string> files = ListFiles(folder, ".safetensors");
+  const auto other = [](const std::string& name) { return !name.starts_with(kQuantizedPrefix); };
+  if (method == QuantMethod::kAscend &&
+      !(std::all_of(files.begin(), files.end(), other) &&
+        std::all_of(indexes.begin(), indexes.end(), other))) {
+    std::erase_if(indexes, other);
+    std::erase_if(files, other);
+  }
+  const auto has = [](const std::vector<std::string>& names, const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (has(indexes, kIndexName)) return WeightFiles{kIndexName, {}};
+  if (has(files, "model.safetensors")) return WeightFiles{"", {"model.safetensors"}};
+  if (indexes.size() > 1) {
+    return Unexpected(InvalidArgument("{}: found {} indexes ({}, {}), expected one; remove those of "
+                                      "other weights",
+                                      folder, indexes.size(), indexes[0], indexes[1]));
+  }
+  if (indexes.size() == 1) return WeightFiles{indexes[0], {}};
+  return WeightFiles{"", std::move(files)};
 }
 
 }  // namespace
 
 Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder, ModelConfig config,
-                                                      GenerationConfig generation) {
-  const std::vector<std::string> files = ListFiles(folder, ".safetensors");
-  auto checkpoint =
-      std::make_unique<SafetensorsCheckpoint>(folder, std::move(config), std::move(generation));
-  if (Exists(folder + "/" + kIndexName)) {
-    ASSIGN_OR_RETURN(const WeightMap map, ReadIndex(folder));
+                                                      GenerationConfig generation,
+                                                      Quantization quantization) {
+  ASSIGN_OR_RETURN(const WeightFiles found, FindWeightFiles(folder, quantization.method()));
+  auto checkpoint = std::make_unique<SafetensorsCheckpoint>(
+      folder, std::move(config), std::move(generation), std::move(quantization));
+  if (!found.index.empty()) {
+    ASSIGN_OR_RETURN(const WeightMap map, ReadIndex(folder, found.index));
     std::set<std::string> shards;
     for (const auto& [name, file_name] : map) shards.insert(file_name);
-    RETURN_IF_ERROR(CheckAllPresent(folder, shards));
+    RETURN_IF_ERROR(CheckAllPresent(folder, found.index, shards));
     for (const std::string& shard : shards) RETURN_IF_ERROR(checkpoint->AddShard(shard));
-    RETURN_IF_ERROR(checkpoint->CheckIndex(map));
+    RETURN_IF_ERROR(checkpoint->CheckIndex(found.index, map));
     return checkpoint;
   }
-  if (std::find(files.begin(), files.end(), "model.safetensors") != files.end()) {
-    RETURN_IF_ERROR(checkpoint->AddShard("model.safetensors"));
-    return checkpoint;
-  }
-  for (const std::string& file : files) {
+  for (const std::string& file : found.files) {
     const int64_t count = ShardCountInName(file);
-    if (count > static_cast<int64_t>(files.size())) {
+    if (count > static_cast<int64_t>(found.files.size())) {
       return Unexpected(
           NotFound("{}: missing shards: {} says that there are {}, found {}, and no "
                    "{}; the download is incomplete",
-                   folder, file, count, files.size(), kIndexName));
+                   folder, file, count, found.files.size(), kIndexName));
     }
     RETURN_IF_ERROR(checkpoint->AddShard(file));
   }

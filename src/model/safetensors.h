@@ -1,4 +1,4 @@
-// A checkpoint in safetensors files: one, or shards listed by model.safetensors.index.json.
+// A checkpoint in safetensors files: one, or shards listed by an index.
 #pragma once
 
 #include <memory>
@@ -10,8 +10,12 @@
 
 namespace tiercel::model {
 
-// `folder` holds at least one *.safetensors or the index. Maps every shard and checks its header.
+// `folder` holds at least one *.safetensors or an index. Maps every shard and checks its header. Read
+// are the shards of model.safetensors.index.json, else model.safetensors, else the shards of the one
+// other index, else every *.safetensors; of an Ascend checkpoint only the files whose names begin
+// with quant_model_weight, if there are any: the float ones may lie beside them.
 Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder, ModelConfig config,
-                                                      GenerationConfig generation);
+                                                      GenerationConfig generation,
+                                                      Quantization quantization = {});
 
 }  // namespace tiercel::model

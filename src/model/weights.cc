@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "kernels/attention_work.h"
+#include "model/column_order.h"
 #include "model/packing.h"
 #include "model/tensor_reader.h"
 
@@ -16,52 +19,35 @@ namespace {
 
 constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-// Where a packed column comes from: row `row` of part `part`, or zeros (part < 0).
-struct Place {
-  int part = -1;
-  int64_t row = 0;
+// One shard of a fused linear: which tensors of the checkpoint, and what was read of them.
+struct Shard {
+  std::string name;  // without ".weight"
+  int64_t rows = 0;
+  LinearTensors tensors;
 };
 
-// The fused column orders of the forward pass.
-enum class Order { kPlain, kQkvByGroup, kGateUp };
+// A linear as the checkpoint has it.
+struct FusedLinear {
+  Order order = Order::kPlain;
+  std::vector<Shard> shards;
+  int64_t k = 0;
+};
 
-Place PlaceOf(Order order, const ModelConfig& config, int64_t column, int64_t rows_of_plain) {
-  switch (order) {
-    case Order::kPlain:
-      return column < rows_of_plain ? Place{0, column} : Place{};
-    case Order::kQkvByGroup: {
-      const int64_t heads = config.num_heads / config.num_kv_heads;
-      const int64_t width = (heads + 2) * config.head_dim;
-      const int64_t group = column / width;
-      const int64_t head = column % width / config.head_dim;
-      const int64_t d = column % config.head_dim;
-      if (head < heads) return {0, (group * heads + head) * config.head_dim + d};
-      return {head == heads ? 1 : 2, group * config.head_dim + d};
-    }
-    case Order::kGateUp: {
-      const int64_t feature = column / (2 * kColumnGroup) * kColumnGroup + column % kColumnGroup;
-      if (feature >= config.intermediate_size) return {};
-      return {column % (2 * kColumnGroup) < kColumnGroup ? 0 : 1, feature};
-    }
-  }
-  return {};
-}
-
-// One matrix to pack: its parts in the checkpoint and where it goes.
+// One matrix to pack: those of the shards whose inputs are quantized in one way.
 struct Job {
   Linear* linear = nullptr;  // null: the embedding table, copied row by row
-  Order order = Order::kPlain;
-  std::vector<std::string> parts;  // names without ".weight"
-  std::vector<int64_t> part_rows;
-  int64_t k = 0;
+  const FusedLinear* source = nullptr;
+  InputQuantization input;
   int64_t offset = 0;  // bytes in the buffer
   int64_t bytes = 0;
+
+  bool Has(const Shard& shard) const { return shard.tensors.input == input; }
 };
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, platform::WorkerTeam& team)
-      : checkpoint_(checkpoint), config_(checkpoint.config()), team_(team) {}
+  Loader(const Checkpoint& checkpoint, const WeightOptions& options, platform::WorkerTeam& team)
+      : checkpoint_(checkpoint), config_(checkpoint.config()), options_(options), team_(team) {}
 
   Expected<Weights> Load(LoadProgress progress) {
     weights_.layers.resize(config_.num_layers);
@@ -74,18 +60,32 @@ class Loader {
   }
 
  private:
+  struct ShardName {
+    std::string name;
+    int64_t rows;
+  };
+
   Status PlanEnds();
   Status PlanLayer(int64_t i);
-  Status Plan(Linear* linear, Order order, std::vector<std::string> parts,
-              std::vector<int64_t> part_rows, int64_t k, bool has_bias);
+  Status PlanEmbedding(const std::string& name);
+  Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, bool has_bias,
+              bool quantize);
+  void PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
+  Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
   Status Pack(LoadProgress progress);
   Status PackOne(const Job& job, int worker) const;
+  Status PackEmbedding(const Job& job, int worker) const;
+  std::byte* DataOf(const Job& job) const {
+    return weights_.buffer.as<std::byte>() + job.offset;
+  }
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  const WeightOptions options_;
   platform::WorkerTeam& team_;
   Weights weights_;
+  std::vector<std::unique_ptr<FusedLinear>> sources_;  // jobs point to them
   std::vector<Job> jobs_;
   int64_t total_ = 0;
 };
@@ -93,26 +93,28 @@ class Loader {
 Status Loader::PlanEnds() {
   const std::string embedding = "model.embed_tokens";
   const bool has_head = checkpoint_.Find("lm_head.weight").has_value();
+  const bool quantize = options_.quantize_lm_head;
   const int64_t hidden = config_.hidden_size;
+  const int64_t vocab = config_.vocab_size;
   if (config_.tie_word_embeddings) {
     if (has_head) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
-    RETURN_IF_ERROR(Plan(&weights_.lm_head, Order::kPlain, {embedding}, {config_.vocab_size},
-                         hidden, false));
+    if (quantize) RETURN_IF_ERROR(PlanEmbedding(embedding));
+    RETURN_IF_ERROR(
+        Plan(&weights_.lm_head, Order::kPlain, {{embedding, vocab}}, hidden, false, quantize));
   } else {
     if (!has_head) {
-      const Status missing = CheckTensor(checkpoint_, "lm_head.weight",
-                                         {config_.vocab_size, hidden});
+      const Status missing = CheckTensor(checkpoint_, "lm_head.weight", {vocab, hidden});
       return NotFound("{}: tie_word_embeddings is false in config.json, so lm_head.weight must "
                       "be there (set it to true if the model shares its embeddings)",
                       missing.message());
     }
-    RETURN_IF_ERROR(Plan(nullptr, Order::kPlain, {embedding}, {config_.vocab_size}, hidden, false));
-    RETURN_IF_ERROR(Plan(&weights_.lm_head, Order::kPlain, {"lm_head"}, {config_.vocab_size},
-                         hidden, false));
+    RETURN_IF_ERROR(PlanEmbedding(embedding));
+    RETURN_IF_ERROR(
+        Plan(&weights_.lm_head, Order::kPlain, {{"lm_head", vocab}}, hidden, false, quantize));
   }
-  return ReadVector("model.norm.weight", hidden, &weights_.final_norm);
+  return ReadNorm("model.norm", hidden, &weights_.final_norm);
 }
 
 Status Loader::PlanLayer(int64_t i) {
@@ -123,66 +125,111 @@ Status Loader::PlanLayer(int64_t i) {
   const std::string mlp = prefix + "mlp.";
   const int64_t q_rows = c.num_heads * c.head_dim;
   const int64_t kv_rows = c.num_kv_heads * c.head_dim;
-  RETURN_IF_ERROR(
-      ReadVector(prefix + "input_layernorm.weight", c.hidden_size, &layer.input_norm));
+  const bool quantize = options_.quantize;
+  RETURN_IF_ERROR(ReadNorm(prefix + "input_layernorm", c.hidden_size, &layer.input_norm));
   RETURN_IF_ERROR(Plan(&layer.qkv, Order::kQkvByGroup,
-                       {attention + "q_proj", attention + "k_proj", attention + "v_proj"},
-                       {q_rows, kv_rows, kv_rows}, c.hidden_size, c.qkv_bias));
+                       {{attention + "q_proj", q_rows},
+                        {attention + "k_proj", kv_rows},
+                        {attention + "v_proj", kv_rows}},
+                       c.hidden_size, c.qkv_bias, quantize));
   if (c.qk_norm) {
-    RETURN_IF_ERROR(ReadVector(attention + "q_norm.weight", c.head_dim, &layer.q_norm));
-    RETURN_IF_ERROR(ReadVector(attention + "k_norm.weight", c.head_dim, &layer.k_norm));
+    RETURN_IF_ERROR(ReadNorm(attention + "q_norm", c.head_dim, &layer.q_norm));
+    RETURN_IF_ERROR(ReadNorm(attention + "k_norm", c.head_dim, &layer.k_norm));
   }
-  RETURN_IF_ERROR(Plan(&layer.o, Order::kPlain, {attention + "o_proj"}, {c.hidden_size}, q_rows,
-                       c.o_bias));
-  RETURN_IF_ERROR(ReadVector(prefix + "post_attention_layernorm.weight", c.hidden_size,
-                             &layer.post_attention_norm));
-  RETURN_IF_ERROR(Plan(&layer.gate_up, Order::kGateUp, {mlp + "gate_proj", mlp + "up_proj"},
-                       {c.intermediate_size, c.intermediate_size}, c.hidden_size, c.mlp_bias));
-  return Plan(&layer.down, Order::kPlain, {mlp + "down_proj"}, {c.hidden_size},
-              c.intermediate_size, c.mlp_bias);
+  RETURN_IF_ERROR(Plan(&layer.o, Order::kPlain, {{attention + "o_proj", c.hidden_size}}, q_rows,
+                       c.o_bias, quantize));
+  RETURN_IF_ERROR(ReadNorm(prefix + "post_attention_layernorm", c.hidden_size,
+                           &layer.post_attention_norm));
+  RETURN_IF_ERROR(
+      Plan(&layer.gate_up, Order::kGateUp,
+           {{mlp + "gate_proj", c.intermediate_size}, {mlp + "up_proj", c.intermediate_size}},
+           c.hidden_size, c.mlp_bias, quantize));
+  return Plan(&layer.down, Order::kPlain, {{mlp + "down_proj", c.hidden_size}},
+              c.intermediate_size, c.mlp_bias, quantize);
 }
 
-// Checks the parts' shapes, fills in the descriptor and reads the bias.
-Status Loader::Plan(Linear* linear, Order order, std::vector<std::string> parts,
-                    std::vector<int64_t> part_rows, int64_t k, bool has_bias) {
-  for (size_t i = 0; i < parts.size(); ++i) {
-    RETURN_IF_ERROR(CheckTensor(checkpoint_, parts[i] + ".weight", {part_rows[i], k}));
+Status Loader::PlanEmbedding(const std::string& name) {
+  auto source = std::make_unique<FusedLinear>();
+  source->k = config_.hidden_size;
+  ASSIGN_OR_RETURN(LinearTensors tensors,
+                   ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false, {}));
+  source->shards.push_back({name, config_.vocab_size, std::move(tensors)});
+  if (source->shards[0].tensors.input.kind != InputKind::kBF16) {
+    return Unimplemented("{}.weight: found INT8, expected float embeddings", name);
   }
-  Job job{linear, order, std::move(parts), std::move(part_rows), k, total_, 0};
-  if (linear == nullptr) {
-    job.bytes = job.part_rows[0] * k * static_cast<int64_t>(sizeof(BF16));
-  } else {
-    PackedMatrix& m = linear->weight;
-    m.k = k;
-    m.k_padded = RoundUp(k, kKBlock);
-    m.workers = team_.size();
-    int64_t rows = 0;
-    for (const int64_t r : job.part_rows) rows += r;
-    if (order == Order::kGateUp) {
-      m.granule = 2 * kColumnGroup;
-    } else if (order == Order::kQkvByGroup &&
-               kernels::AttentionOwnsGroups(static_cast<int>(config_.num_kv_heads),
-                                            team_.size())) {
-      // A worker gets whole KV groups, and keeps them from here through the attention.
-      m.granule = rows / config_.num_kv_heads;
-    }
-    m.n = RoundUp(rows, m.granule);
-    job.bytes = PackedBytes(m.n, k);
-    if (has_bias) {
-      std::vector<std::vector<float>> biases(job.parts.size());
-      for (size_t i = 0; i < job.parts.size(); ++i) {
-        RETURN_IF_ERROR(ReadVector(job.parts[i] + ".bias", job.part_rows[i], &biases[i]));
-      }
-      linear->bias.assign(m.n, 0.0f);
-      for (int64_t column = 0; column < m.n; ++column) {
-        const Place place = PlaceOf(order, config_, column, job.part_rows[0]);
-        if (place.part >= 0) linear->bias[column] = biases[place.part][place.row];
-      }
-    }
-  }
+  Job job;
+  job.source = source.get();
+  job.offset = total_;
+  job.bytes = config_.vocab_size * source->k * static_cast<int64_t>(sizeof(BF16));
   total_ += RoundUp(job.bytes, 64);
-  jobs_.push_back(std::move(job));
+  jobs_.push_back(job);
+  sources_.push_back(std::move(source));
   return OkStatus();
+}
+
+// Reads the shards' small tensors, and plans a matrix for each way in which their inputs are
+// quantized.
+Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k,
+                    bool has_bias, bool quantize) {
+  auto source = std::make_unique<FusedLinear>();
+  source->order = order;
+  source->k = k;
+  std::vector<InputQuantization> ways;
+  for (ShardName& shard : shards) {
+    ASSIGN_OR_RETURN(LinearTensors tensors,
+                     ReadLinearTensors(checkpoint_, shard.name, shard.rows, k, has_bias,
+                                       {quantize, options_.mix_static}));
+    if (std::find(ways.begin(), ways.end(), tensors.input) == ways.end()) {
+      ways.push_back(tensors.input);
+    }
+    source->shards.push_back({std::move(shard.name), shard.rows, std::move(tensors)});
+  }
+  linear->more.resize(ways.size() - 1);
+  PlanMatrix(linear, *source, ways[0]);
+  for (size_t i = 1; i < ways.size(); ++i) PlanMatrix(&linear->more[i - 1], *source, ways[i]);
+  sources_.push_back(std::move(source));
+  return OkStatus();
+}
+
+// Fills in the descriptor and what the kernels need for each column.
+void Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input) {
+  PackedMatrix& m = linear->weight;
+  linear->input = input;
+  m.dtype = input.kind == InputKind::kBF16 ? DType::kBF16 : DType::kI8;
+  m.k = source.k;
+  m.k_padded = PaddedK(source.k, m.dtype);
+  m.workers = team_.size();
+  int64_t rows = 0;
+  for (const Shard& shard : source.shards) rows += shard.rows;
+  if (source.order == Order::kGateUp) {
+    m.granule = 2 * kColumnGroup;
+  } else if (source.order == Order::kQkvByGroup &&
+             kernels::AttentionOwnsGroups(static_cast<int>(config_.num_kv_heads), team_.size())) {
+    // A worker gets whole KV groups, and keeps them from here through the attention.
+    m.granule = rows / config_.num_kv_heads;
+  }
+  m.n = RoundUp(rows, m.granule);
+
+  Job job{linear, &source, input, total_, PackedBytes(m.n, m.k, m.dtype)};
+  if (linear->is_int8()) {
+    linear->acc_bias.assign(m.n, 0);
+    linear->scale.assign(m.n, 0.0f);
+  }
+  for (int64_t column = 0; column < m.n; ++column) {
+    const Place place = PlaceOf(source.order, config_, column, source.shards[0].rows);
+    if (place.part < 0 || !job.Has(source.shards[place.part])) continue;
+    const LinearTensors& t = source.shards[place.part].tensors;
+    if (!t.bias.empty()) {
+      linear->bias.resize(m.n, 0.0f);
+      linear->bias[column] = t.bias[place.row];
+    }
+    if (!linear->is_int8()) continue;
+    if (!t.scale.empty()) linear->scale[column] = t.scale[place.row];
+    if (!t.acc_bias.empty()) linear->acc_bias[column] = t.acc_bias[place.row];
+  }
+  weights_.bytes += m.n * static_cast<int64_t>(linear->is_int8() ? sizeof(int32_t) + sizeof(float) : 0);
+  total_ += RoundUp(job.bytes, 64);
+  jobs_.push_back(job);
 }
 
 Status Loader::ReadVector(const std::string& name, int64_t n, std::vector<float>* out) {
@@ -192,23 +239,50 @@ Status Loader::ReadVector(const std::string& name, int64_t n, std::vector<float>
   return checkpoint_.ReadRows(name, 0, n, out->data());
 }
 
+// The Ascend quantizer gives norms a bias where it shifts activations.
+Status Loader::ReadNorm(const std::string& name, int64_t n, NormWeights* out) {
+  RETURN_IF_ERROR(ReadVector(name + ".weight", n, &out->weight));
+  if (checkpoint_.quantization().method() != QuantMethod::kAscend) return OkStatus();
+  if (!checkpoint_.Find(name + ".bias")) return OkStatus();
+  return ReadVector(name + ".bias", n, &out->bias);
+}
+
+Status Loader::PackEmbedding(const Job& job, int worker) const {
+  const Shard& shard = job.source->shards[0];
+  const int64_t k = job.source->k;
+  BF16* const data = reinterpret_cast<BF16*>(DataOf(job));
+  WeightReader reader(checkpoint_, shard.name, shard.tensors, k);
+  const Range rows = SplitRange(shard.rows, 1, {worker, team_.size()});
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    RETURN_IF_ERROR(reader.ReadBF16(r, data + r * k));
+  }
+  return OkStatus();
+}
+
 Status Loader::PackOne(const Job& job, int worker) const {
-  std::vector<RowReader> readers;
-  for (const std::string& part : job.parts) {
-    readers.emplace_back(checkpoint_, part + ".weight", job.k);
+  if (job.linear == nullptr) return PackEmbedding(job, worker);
+  const FusedLinear& source = *job.source;
+  std::vector<WeightReader> readers;
+  for (const Shard& shard : source.shards) {
+    readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k);
   }
-  BF16* const data = reinterpret_cast<BF16*>(weights_.buffer.as<std::byte>() + job.offset);
-  if (job.linear == nullptr) {
-    const Range rows = SplitRange(job.part_rows[0], 1, {worker, team_.size()});
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      RETURN_IF_ERROR(readers[0].Read(r, data + r * job.k));
+  Linear& linear = *job.linear;
+  return PackColumns(linear.weight, DataOf(job), worker, [&](int64_t column, void* row) -> Status {
+    const Place place = PlaceOf(source.order, config_, column, source.shards[0].rows);
+    if (place.part < 0 || !job.Has(source.shards[place.part])) {
+      std::memset(row, 0, static_cast<size_t>(source.k) * SizeOf(linear.weight.dtype));
+      return OkStatus();
     }
-    return OkStatus();
-  }
-  return PackColumns(job.linear->weight, data, worker, [&](int64_t column, BF16* row) -> Status {
-    const Place place = PlaceOf(job.order, config_, column, job.part_rows[0]);
-    if (place.part >= 0) return readers[place.part].Read(place.row, row);
-    std::fill(row, row + job.k, BF16{0});
+    WeightReader& reader = readers[place.part];
+    if (!linear.is_int8()) return reader.ReadBF16(place.row, static_cast<BF16*>(row));
+    ASSIGN_OR_RETURN(const WeightReader::Int8Row read,
+                     reader.ReadInt8(place.row, static_cast<int8_t*>(row)));
+    // Modulo 2³², as the kernels sum.
+    const int32_t factor = source.shards[place.part].tensors.weight_sum_factor;
+    linear.acc_bias[column] = static_cast<int32_t>(
+        static_cast<uint32_t>(linear.acc_bias[column]) -
+        static_cast<uint32_t>(factor) * static_cast<uint32_t>(read.sum));
+    if (read.scale != 0) linear.scale[column] = read.scale;
     return OkStatus();
   });
 }
@@ -217,11 +291,10 @@ Status Loader::PackOne(const Job& job, int worker) const {
 // dropped once all have read them.
 Status Loader::Pack(LoadProgress progress) {
   for (const Job& job : jobs_) {
-    BF16* const data = reinterpret_cast<BF16*>(weights_.buffer.as<std::byte>() + job.offset);
     if (job.linear == nullptr) {
-      weights_.embedding = data;
+      weights_.embedding = reinterpret_cast<const BF16*>(DataOf(job));
     } else {
-      job.linear->weight.data = data;
+      job.linear->weight.data = DataOf(job);
     }
   }
   std::vector<Status> status(team_.size());
@@ -229,12 +302,16 @@ Status Loader::Pack(LoadProgress progress) {
   team_.Run([&](int worker) {
     for (size_t i = 0; i < jobs_.size(); ++i) {
       if (worker == 0 && i + 1 < jobs_.size()) {
-        for (const std::string& part : jobs_[i + 1].parts) checkpoint_.WillNeed(part + ".weight");
+        for (const Shard& shard : jobs_[i + 1].source->shards) {
+          checkpoint_.WillNeed(shard.name + ".weight");
+        }
       }
       if (status[worker].ok()) status[worker] = PackOne(jobs_[i], worker);
       team_.Barrier();
       if (worker != 0) continue;
-      for (const std::string& part : jobs_[i].parts) checkpoint_.DontNeed(part + ".weight");
+      for (const Shard& shard : jobs_[i].source->shards) {
+        checkpoint_.DontNeed(shard.name + ".weight");
+      }
       progress(std::min(jobs_[i].offset + RoundUp(jobs_[i].bytes, 64), total_), total_);
     }
   });
@@ -244,9 +321,38 @@ Status Loader::Pack(LoadProgress progress) {
 
 }  // namespace
 
-Expected<Weights> LoadWeights(const Checkpoint& checkpoint, platform::WorkerTeam& team,
-                              LoadProgress progress) {
-  return Loader(checkpoint, team).Load(progress);
+std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options) {
+  const Quantization& quantization = checkpoint.quantization();
+  if (quantization.method() == QuantMethod::kNone) {
+    return options.quantize ? "INT8, quantized while loading, inputs per token" : "";
+  }
+  int64_t count[5] = {};
+  int64_t total = 0;
+  for (const std::string& name : checkpoint.Names()) {
+    constexpr std::string_view kEnd = "_proj.weight";
+    if (!name.starts_with("model.layers.") || !name.ends_with(kEnd)) continue;
+    const std::string linear = name.substr(0, name.size() - std::string_view(".weight").size());
+    const auto scheme = quantization.SchemeOf(linear, checkpoint.Find(name)->type);
+    if (!scheme) continue;  // the loader's to refuse
+    ++count[static_cast<int>(*scheme)];
+    ++total;
+  }
+  std::string text = fmt::format("{}: of {} linears", Name(quantization.method()), total);
+  const auto add = [&](LinearScheme scheme, std::string_view what) {
+    const int64_t n = count[static_cast<int>(scheme)];
+    if (n > 0) text += fmt::format(", {} {}", n, what);
+  };
+  add(LinearScheme::kStatic, "W8A8 static");
+  add(LinearScheme::kDynamic, "W8A8 per token");
+  add(LinearScheme::kMix, options.mix_static ? "W8A8_MIX read as static" : "W8A8_MIX read per token");
+  add(LinearScheme::kWeightOnly, "W8A16 dequantized to BF16");
+  add(LinearScheme::kFloat, "float");
+  return text;
+}
+
+Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+                              platform::WorkerTeam& team, LoadProgress progress) {
+  return Loader(checkpoint, options, team).Load(progress);
 }
 
 }  // namespace tiercel::model

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/bf16.h"
@@ -9,35 +10,59 @@
 #include "base/status.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/linear_tensors.h"
 #include "platform/buffer.h"
 #include "platform/worker_team.h"
 #include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
 
+// A linear of the forward pass; its shards (q, k, v or gate, up) lie in one matrix.
 struct Linear {
-  PackedMatrix weight;
+  PackedMatrix weight;      // kBF16, or kI8: then `input` is not kBF16
   std::vector<float> bias;  // [weight.n] in the packed column order; empty: none
+  // INT8, see kernels::QuantMatmulArgs.
+  InputQuantization input;
+  std::vector<int32_t> acc_bias;  // [weight.n]
+  std::vector<float> scale;       // [weight.n]
+  // Where shards are quantized in different ways, each way is a matrix over all the columns, with
+  // zeros in the others': the output is the sum of this one's and of these.
+  std::vector<Linear> more;
+
+  bool is_int8() const { return weight.dtype == DType::kI8; }
+  const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
+};
+
+struct NormWeights {
+  std::vector<float> weight;  // empty: no norm
+  std::vector<float> bias;    // as long, or empty: none
+  const float* weight_data() const { return weight.empty() ? nullptr : weight.data(); }
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
 
 struct LayerWeights {
-  std::vector<float> input_norm;      // [hidden]
-  Linear qkv;                         // columns by KV group: [q heads of g][k head g][v head g]
-  std::vector<float> q_norm, k_norm;  // [head_dim], or empty
+  NormWeights input_norm;      // [hidden]
+  Linear qkv;                  // columns by KV group: [q heads of g][k head g][v head g]
+  NormWeights q_norm, k_norm;  // [head_dim], or none
   Linear o;
-  std::vector<float> post_attention_norm;  // [hidden]
-  Linear gate_up;                          // columns alternate 16 gate, 16 up
+  NormWeights post_attention_norm;  // [hidden]
+  Linear gate_up;                   // columns alternate 16 gate, 16 up
   Linear down;
 };
 
 struct Weights {
   const BF16* embedding = nullptr;  // [vocab, hidden], or null: then the rows of lm_head (tied)
   std::vector<LayerWeights> layers;
-  std::vector<float> final_norm;  // [hidden]
+  NormWeights final_norm;  // [hidden]
   Linear lm_head;
   platform::Buffer buffer;  // every matrix
   int64_t bytes = 0;        // of all of it
+};
+
+struct WeightOptions {
+  bool quantize = false;          // float weights of the layers become INT8 as they are loaded
+  bool quantize_lm_head = false;  // the head's too
+  bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
 };
 
 // What is loaded so far, of the packed bytes in all. Called on the thread that called LoadWeights.
@@ -46,7 +71,10 @@ using LoadProgress = FunctionRef<void(int64_t bytes_done, int64_t bytes_total)>;
 // Checks that every tensor is there with the shape that the configuration asks for, then packs
 // them layer by layer on the team, each worker the columns that it will read. File pages are
 // dropped after use, so memory peaks near the weights' own size.
-Expected<Weights> LoadWeights(const Checkpoint& checkpoint, platform::WorkerTeam& team,
-                              LoadProgress progress);
+Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+                              platform::WorkerTeam& team, LoadProgress progress);
+
+// "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.
+std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options);
 
 }  // namespace tiercel::model

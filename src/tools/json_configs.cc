@@ -32,8 +32,9 @@ constexpr Key kCompilationKeys[] = {
     {"local_cache_dir", Is::kString},
 };
 
-// Those of the Ascend plugin. None has an effect yet.
+// Those of the Ascend plugin, and w8a8_mix and quantize_lm_head, which are ours.
 constexpr Key kAdditionalKeys[] = {
+    {"w8a8_mix", Is::kString}, {"quantize_lm_head", Is::kBool},
     {"xlite_graph_config", Is::kObject}, {"weight_prefetch_config", Is::kObject},
     {"finegrained_tp_config", Is::kObject}, {"ascend_compilation_config", Is::kObject},
     {"ascend_fusion_config", Is::kObject}, {"eplb_config", Is::kObject}, {"refresh", Is::kBool},
@@ -140,6 +141,21 @@ Status CheckPrefetchRatios(const Json& config) {
   return OkStatus();
 }
 
+// fuse_norm_quant has an effect; the other fusions are always on here.
+Status ReadAscendCompilation(const std::string& where, const Json& config, model::LoadOptions* load,
+                             std::vector<std::string>* notices) {
+  RETURN_IF_ERROR(CheckObject(where, config, kAscendCompilationKeys));
+  for (const Json::Member& member : *config.object()) {
+    if (member.value.is_null()) continue;
+    if (member.key == "fuse_norm_quant") {
+      load->graph.fuse_norm_quant = *member.value.boolean();
+    } else {
+      notices->push_back(fmt::format("{}.{} has no effect here", where, member.key));
+    }
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
@@ -172,24 +188,41 @@ Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
   return graph;
 }
 
-Status CheckAdditionalConfig(const std::string& json, std::vector<std::string>* notices) {
+Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
+                            std::vector<std::string>* notices) {
   const std::string flag = "--additional-config";
   ASSIGN_OR_RETURN(const Json config, api::ParseJson(json));
   for (const Json::Member& member : *config.object()) {
     const std::string where = flag + "." + member.key;
+    const Json& value = member.value;
     const Key* key = FindKey(kAdditionalKeys, member.key);
     if (key == nullptr) {
       notices->push_back(fmt::format("{}: unknown key '{}' is ignored", flag, member.key));
       continue;
     }
-    RETURN_IF_ERROR(CheckKind(where, member.value, key->is));
+    RETURN_IF_ERROR(CheckKind(where, value, key->is));
+    if (value.is_null()) continue;
+    if (member.key == "ascend_compilation_config") {
+      RETURN_IF_ERROR(ReadAscendCompilation(where, value, load, notices));
+      continue;
+    }
+    if (member.key == "quantize_lm_head") {
+      load->weights.quantize_lm_head = *value.boolean();
+      continue;
+    }
+    if (member.key == "w8a8_mix") {
+      if (*value.string() != "static" && *value.string() != "dynamic") {
+        return InvalidArgument("{}: found {}, expected \"dynamic\" or \"static\"", where,
+                               value.Dump());
+      }
+      load->weights.mix_static = *value.string() == "static";
+      continue;
+    }
     if (member.key == "weight_prefetch_config") {
-      RETURN_IF_ERROR(CheckObject(where, member.value, kWeightPrefetchKeys));
-      RETURN_IF_ERROR(CheckPrefetchRatios(member.value));
-    } else if (member.key == "ascend_compilation_config") {
-      RETURN_IF_ERROR(CheckObject(where, member.value, kAscendCompilationKeys));
+      RETURN_IF_ERROR(CheckObject(where, value, kWeightPrefetchKeys));
+      RETURN_IF_ERROR(CheckPrefetchRatios(value));
     } else if (member.key == "pa_shape_list") {
-      if (auto shapes = ReadInts(where, member.value, 1); !shapes) return shapes.error();
+      if (auto shapes = ReadInts(where, value, 1); !shapes) return shapes.error();
     }
     notices->push_back(where + " has no effect yet");
   }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/cpu_causal_lm.h"
+#include "model/load_model.h"
 
 namespace tiercel::tools {
 
@@ -14,6 +14,7 @@ namespace tiercel::tools {
 // is known and has no effect here.
 Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
                                                     std::vector<std::string>* notices);
-Status CheckAdditionalConfig(const std::string& json, std::vector<std::string>* notices);
+Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
+                            std::vector<std::string>* notices);
 
 }  // namespace tiercel::tools

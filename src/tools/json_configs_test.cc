@@ -48,15 +48,33 @@ TEST(CompilationConfig, WhatHasNoEffectIsNamed) {
 }
 
 TEST(AdditionalConfig, KnownKeysAreCheckedAndNamed) {
+  model::LoadOptions load;
   std::vector<std::string> notices;
-  EXPECT_TRUE(CheckAdditionalConfig(
+  EXPECT_TRUE(ReadAdditionalConfig(
                   R"({"pa_shape_list":[48,64,72,80], "weight_prefetch_config":{"enabled":true,
                       "prefetch_ratio": {"mlp": {"gate_up": 1.0, "down": 1}}}, "surprise": 1})",
-                  &notices)
+                  &load, &notices)
                   .ok());
   EXPECT_THAT(notices, Contains(HasSubstr("pa_shape_list has no effect yet")));
   EXPECT_THAT(notices, Contains(HasSubstr("weight_prefetch_config has no effect yet")));
   EXPECT_THAT(notices, Contains(HasSubstr("unknown key 'surprise'")));
+}
+
+TEST(AdditionalConfig, SettingsOfQuantization) {
+  model::LoadOptions load;
+  std::vector<std::string> notices;
+  EXPECT_FALSE(load.weights.mix_static || load.weights.quantize_lm_head);
+  EXPECT_TRUE(load.graph.fuse_norm_quant);
+  EXPECT_TRUE(ReadAdditionalConfig(
+                  R"({"w8a8_mix": "static", "quantize_lm_head": true,
+                      "ascend_compilation_config": {"fuse_norm_quant": false}})",
+                  &load, &notices)
+                  .ok());
+  EXPECT_TRUE(load.weights.mix_static && load.weights.quantize_lm_head);
+  EXPECT_FALSE(load.graph.fuse_norm_quant);
+  EXPECT_TRUE(notices.empty());
+  EXPECT_TRUE(ReadAdditionalConfig(R"({"w8a8_mix": "dynamic"})", &load, &notices).ok());
+  EXPECT_FALSE(load.weights.mix_static);
 }
 
 TEST(AdditionalConfig, ErrorsNameFlagAndKey) {
@@ -68,9 +86,13 @@ TEST(AdditionalConfig, ErrorsNameFlagAndKey) {
         {R"({"weight_prefetch_config": {"prefetch_ratio": {"mlp": {"down": "x"}}}})",
          "prefetch_ratio.mlp.down"},
         {R"({"ascend_compilation_config": {"fuse_norms": true}})", "unknown key 'fuse_norms'"},
+        {R"({"w8a8_mix": "both"})", "w8a8_mix: found \"both\""},
+        {R"({"quantize_lm_head": "yes"})", "expected true or false"},
+        {R"({"ascend_compilation_config": {"fuse_norm_quant": 1}})", "fuse_norm_quant"},
         {R"({"enable_flashcomm1": 1})", "enable_flashcomm1"}}) {
+    model::LoadOptions load;
     std::vector<std::string> notices;
-    EXPECT_THAT(CheckAdditionalConfig(json, &notices).message(), HasSubstr(part)) << json;
+    EXPECT_THAT(ReadAdditionalConfig(json, &load, &notices).message(), HasSubstr(part)) << json;
   }
 }
 

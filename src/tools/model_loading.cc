@@ -23,9 +23,14 @@ Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& c
                                                             const std::string& path) {
   if (config.load_format == LoadFormat::kDummy) {
     LOG_WARNING("--load-format dummy: the weights are random");
+    if (!config.quantization.empty() && config.quantization != "int8") {
+      return Unexpected(InvalidArgument(
+          "--quantization {}: --load-format dummy has random float weights; int8 quantizes them",
+          config.quantization));
+    }
     return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
   }
-  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides);
+  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides, config.quantization);
   if (!checkpoint) return checkpoint;
   const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
   if (config.load_format != LoadFormat::kAuto &&

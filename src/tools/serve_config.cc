@@ -108,6 +108,9 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   config->hub.download_dir = options.String("download-dir");
   config->tokenizer_revision = options.String("tokenizer-revision");
   config->hf_overrides = options.Given("hf-overrides") ? options.String("hf-overrides") : "";
+  config->quantization = options.String("quantization");
+  RETURN_IF_ERROR(model::CheckQuantizationFlag(config->quantization));
+  config->load.weights.quantize = config->quantization == "int8";
   config->progress_bar = options.On("use-tqdm-on-load");
   config->chat_template = options.String("chat-template");
   config->generation = {options.String("generation-config"),
@@ -229,7 +232,8 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
 Status FillGraph(const ParsedOptions& options, ServeConfig* config) {
   ASSIGN_OR_RETURN(config->load.graph, ReadCompilationConfig(options.String("compilation-config"),
                                                              &config->warnings));
-  RETURN_IF_ERROR(CheckAdditionalConfig(options.String("additional-config"), &config->warnings));
+  RETURN_IF_ERROR(ReadAdditionalConfig(options.String("additional-config"), &config->load,
+                                       &config->warnings));
   model::GraphOptions& graph = config->load.graph;
   if (options.Given("cudagraph-capture-sizes")) {
     graph.capture_sizes.emplace();

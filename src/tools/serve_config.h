@@ -35,6 +35,7 @@ struct ServeConfig {
   HubOptions hub;
   std::string tokenizer_revision;
   std::string hf_overrides;  // JSON object, or empty
+  std::string quantization;  // as given; empty: what the model's files say
   LoadFormat load_format = LoadFormat::kAuto;
   bool progress_bar = true;
   std::string chat_template;  // a file or the text; empty: the model's

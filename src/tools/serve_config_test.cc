@@ -72,8 +72,15 @@ TEST(ServeConfig, NoEffectIsSaidOnceAndOnlyForOtherValuesThanTheDefault) {
   EXPECT_THAT(config->warnings, Contains(HasSubstr("--tensor-parallel-size has no effect here")));
 }
 
+TEST(ServeConfig, Quantization) {
+  EXPECT_EQ(Make({"dir"})->quantization, "");
+  EXPECT_FALSE(Make({"dir", "--quantization", "ascend"})->load.weights.quantize);
+  EXPECT_TRUE(Make({"dir", "-q", "int8"})->load.weights.quantize);
+}
+
 TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
-  EXPECT_THAT(ErrorOf({"--quantization", "ascend"}), HasSubstr("argument --quantization/-q"));
+  EXPECT_THAT(ErrorOf({"--quantization", "awq"}),
+              HasSubstr("--quantization: awq is not supported: ascend, compressed-tensors, int8"));
   EXPECT_THAT(ErrorOf({"--lora-modules", "a=b"}), HasSubstr("argument --lora-modules"));
   EXPECT_THAT(ErrorOf({"--runner", "pooling"}), HasSubstr("--runner"));
   EXPECT_THAT(ErrorOf({"--kv-cache-dtype", "fp8"}), HasSubstr("--kv-cache-dtype"));

@@ -33,9 +33,10 @@ Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& pa
     runner->environment_->team->Run([&](int) { options.kernels->init_thread(); });
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                   model::Checkpoint::Open(path));
+                   model::Checkpoint::Open(path, "", options.quantization));
   ASSIGN_OR_RETURN(runner->model_,
-                   model::LoadModel(*checkpoint, {options.graph}, runner->environment_.get(),
+                   model::LoadModel(*checkpoint, {options.graph, options.weights},
+                                    runner->environment_.get(),
                                     [](int64_t, int64_t) {}));
   runner->block_size_ = options.block_size;
   runner->num_blocks_ = options.num_blocks;

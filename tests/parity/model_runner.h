@@ -18,6 +18,8 @@ struct RunnerOptions {
   const kernels::KernelTable* kernels = nullptr;  // null: the best
   int workers = 0;  // 0: one per core
   model::GraphOptions graph;
+  model::WeightOptions weights;
+  std::string quantization;  // --quantization
   model::RunLimits limits{.max_rows = 512, .max_seqs = 64, .max_logit_rows = 512};
   int block_size = 32;
   int64_t num_blocks = 1024;

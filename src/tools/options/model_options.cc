@@ -41,12 +41,13 @@ constexpr OptionSpec kModelConfig[] = {
     {"--max-model-len", Kind::kHumanInt, "", Effect::kUsed,
      "Longest prompt plus output in tokens (1k, 1K, 2.5k …); auto or -1: what the memory "
      "allows. Default: the model's own."},
-    {"--quantization -q", Kind::kString, "", Effect::kLater,
-     "Quantized checkpoints are not read yet.",
+    {"--quantization -q", Kind::kString, "", Effect::kUsed,
+     "ascend and compressed-tensors read quantized checkpoints, and are found without the flag; int8 "
+     "quantizes a float model as it is loaded (W8A8, a scale per token).",
      "ascend|compressed-tensors|int8|awq|gptq|fp8|gguf|bitsandbytes|modelopt|awq_marlin|"
      "gptq_marlin|marlin|experts_int8|quark|torchao|auto-round|mxfp4|inc"},
-    {"--quantization-config", Kind::kJson, "", Effect::kLater,
-     "Quantized checkpoints are not read yet."},
+    {"--quantization-config", Kind::kJson, "", Effect::kNone,
+     "How weights are quantized is read from the checkpoint."},
     {"--allow-deprecated-quantization", Kind::kSwitch, "False", Effect::kNone,
      "For other kinds of models or devices."},
     {"--enforce-eager", Kind::kSwitch, "False", Effect::kUsed,

@@ -1,0 +1,274 @@
+#include "model/linear_tensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <utility>
+
+namespace tiercel::model {
+namespace {
+
+// The kernels' INT32 sums stay below 2³¹ for fewer inputs than this.
+constexpr int64_t kMaxQuantizedInputs = (1 << 16) - 1;
+
+// Checks a tensor of n values, [n] or [n, 1], and gives its element type.
+Expected<std::string> CheckValues(const Checkpoint& checkpoint, const std::string& name, int64_t n) {
+  const std::optional<TensorInfo> info = checkpoint.Find(name);
+  if (info && info->shape == std::vector<int64_t>{n, 1}) return info->type;
+  if (info && n == 1 && info->shape.empty()) return info->type;
+  RETURN_IF_ERROR(CheckTensor(checkpoint, name, {n}));
+  return info->type;
+}
+
+template <typename T>
+T Load(const uint8_t* bytes, int64_t i) {
+  T value;
+  std::memcpy(&value, bytes + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+// Finite numbers of any type.
+Expected<std::vector<float>> ReadNumbers(const Checkpoint& checkpoint, const std::string& name,
+                                         int64_t n) {
+  ASSIGN_OR_RETURN(const std::string type, CheckValues(checkpoint, name, n));
+  std::vector<float> values(static_cast<size_t>(n));
+  const uint8_t* bytes = checkpoint.MappedBytes(name);
+  for (int64_t i = 0; i < n; ++i) {
+    if (type == "I8" && bytes != nullptr) {
+      values[i] = Load<int8_t>(bytes, i);
+    } else if (type == "I32" && bytes != nullptr) {
+      values[i] = static_cast<float>(Load<int32_t>(bytes, i));
+    } else {
+      RETURN_IF_ERROR(checkpoint.ReadRows(name, 0, n, values.data()));
+      break;
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    if (!std::isfinite(values[i])) {
+      return Unexpected(InvalidArgument("{}: value {} is {}, expected a finite number", name, i,
+                                        values[i]));
+    }
+  }
+  return values;
+}
+
+// Scales multiply: zero or less is no scale.
+Expected<std::vector<float>> ReadScales(const Checkpoint& checkpoint, const std::string& name,
+                                        int64_t n) {
+  ASSIGN_OR_RETURN(std::vector<float> scales, ReadNumbers(checkpoint, name, n));
+  for (int64_t i = 0; i < n; ++i) {
+    if (scales[i] < 0) {
+      return Unexpected(InvalidArgument("{}: value {} is {}, expected a scale of at least 0", name, i,
+                                        scales[i]));
+    }
+  }
+  return scales;
+}
+
+// deq_scale: floats, or for models of FP16 (and old mixed ones) 64-bit integers whose low half is a
+// float's bits.
+Expected<std::vector<float>> ReadDeqScale(const Checkpoint& checkpoint, const std::string& name,
+                                          int64_t n) {
+  ASSIGN_OR_RETURN(const std::string type, CheckValues(checkpoint, name, n));
+  const uint8_t* bytes = checkpoint.MappedBytes(name);
+  if (type != "I64" || bytes == nullptr) return ReadScales(checkpoint, name, n);
+  std::vector<float> scales(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    scales[i] = std::bit_cast<float>(static_cast<uint32_t>(Load<uint64_t>(bytes, i)));
+    if (!(std::isfinite(scales[i]) && scales[i] >= 0)) {
+      return Unexpected(InvalidArgument("{}: value {} is {}, expected the bits of a scale", name, i,
+                                        scales[i]));
+    }
+  }
+  return scales;
+}
+
+Expected<std::vector<int32_t>> ReadInt32(const Checkpoint& checkpoint, const std::string& name,
+                                         int64_t n) {
+  ASSIGN_OR_RETURN(const std::string type, CheckValues(checkpoint, name, n));
+  const uint8_t* bytes = checkpoint.MappedBytes(name);
+  if (type != "I32" || bytes == nullptr) {
+    return Unexpected(InvalidArgument("{}: found dtype {}, expected I32", name, type));
+  }
+  std::vector<int32_t> values(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) values[i] = Load<int32_t>(bytes, i);
+  return values;
+}
+
+// The one scale and offset of a static input. `offset_name` may be absent where `optional`.
+Expected<InputQuantization> ReadInput(const Checkpoint& checkpoint, const std::string& scale_name,
+                                      const std::string& offset_name, bool optional) {
+  InputQuantization input;
+  input.kind = InputKind::kStatic;
+  ASSIGN_OR_RETURN(const std::vector<float> scale, ReadScales(checkpoint, scale_name, 1));
+  if (!(scale[0] > 0)) {
+    return Unexpected(InvalidArgument("{}: found {}, expected a scale above 0", scale_name, scale[0]));
+  }
+  input.scale = scale[0];
+  if (optional && !checkpoint.Find(offset_name)) return input;
+  ASSIGN_OR_RETURN(const std::vector<float> offset, ReadNumbers(checkpoint, offset_name, 1));
+  if (!(offset[0] >= -128 && offset[0] <= 127) || offset[0] != std::round(offset[0])) {
+    return Unexpected(InvalidArgument("{}: found {}, expected an integer from -128 to 127",
+                                      offset_name, offset[0]));
+  }
+  input.offset = offset[0];
+  return input;
+}
+
+// The zeros that symmetric weights come with.
+Status CheckNoOffset(const Checkpoint& checkpoint, const std::string& name, int64_t n) {
+  if (!checkpoint.Find(name)) return OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<float> offset, ReadNumbers(checkpoint, name, n));
+  for (const float value : offset) {
+    if (value != 0) {
+      return Unimplemented("{}: found {}, expected 0: asymmetric weights of W8A8 are not supported",
+                           name, value);
+    }
+  }
+  return OkStatus();
+}
+
+Status ReadStatic(const Checkpoint& checkpoint, const std::string& name, int64_t n,
+                  LinearTensors* t) {
+  ASSIGN_OR_RETURN(t->input, ReadInput(checkpoint, name + ".input_scale", name + ".input_offset",
+                                       /*optional=*/false));
+  ASSIGN_OR_RETURN(t->scale, ReadDeqScale(checkpoint, name + ".deq_scale", n));
+  ASSIGN_OR_RETURN(t->acc_bias, ReadInt32(checkpoint, name + ".quant_bias", n));
+  return OkStatus();
+}
+
+// deq_scale and quant_bias made here: they are not in the files of this format.
+Status ReadStaticCompressed(const Checkpoint& checkpoint, const std::string& name, int64_t n,
+                            LinearTensors* t) {
+  ASSIGN_OR_RETURN(t->input, ReadInput(checkpoint, name + ".input_scale",
+                                       name + ".input_zero_point", /*optional=*/true));
+  ASSIGN_OR_RETURN(t->scale, ReadScales(checkpoint, name + ".weight_scale", n));
+  for (float& scale : t->scale) scale *= t->input.scale;
+  t->weight_sum_factor = 128 + static_cast<int32_t>(t->input.offset);
+  return OkStatus();
+}
+
+Status ReadDynamic(const Checkpoint& checkpoint, const std::string& name, int64_t n,
+                   LinearTensors* t) {
+  t->input.kind = InputKind::kPerToken;
+  ASSIGN_OR_RETURN(t->scale, ReadScales(checkpoint, name + ".weight_scale", n));
+  return CheckNoOffset(checkpoint, name + ".weight_offset", n);
+}
+
+Status ReadWeightOnly(const Checkpoint& checkpoint, const std::string& name, int64_t n,
+                      LinearTensors* t) {
+  ASSIGN_OR_RETURN(t->scale, ReadScales(checkpoint, name + ".weight_scale", n));
+  for (const char* offset : {".weight_offset", ".weight_zero_point"}) {
+    if (!checkpoint.Find(name + offset)) continue;
+    ASSIGN_OR_RETURN(t->offset, ReadNumbers(checkpoint, name + offset, n));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const std::string& name,
+                                          int64_t n, int64_t k, bool expects_bias,
+                                          const LinearOptions& options) {
+  RETURN_IF_ERROR(CheckTensor(checkpoint, name + ".weight", {n, k}));
+  const Quantization& quantization = checkpoint.quantization();
+  LinearTensors t;
+  ASSIGN_OR_RETURN(t.scheme,
+                   quantization.SchemeOf(name, checkpoint.Find(name + ".weight")->type));
+  if (t.scheme == LinearScheme::kMix) {
+    t.scheme = options.mix_static ? LinearScheme::kStatic : LinearScheme::kDynamic;
+  }
+  const bool ascend = quantization.method() == QuantMethod::kAscend;
+  switch (t.scheme) {
+    case LinearScheme::kFloat:
+      if (options.quantize) t.input.kind = InputKind::kPerToken;
+      break;
+    case LinearScheme::kStatic:
+      RETURN_IF_ERROR(ascend ? ReadStatic(checkpoint, name, n, &t)
+                             : ReadStaticCompressed(checkpoint, name, n, &t));
+      break;
+    case LinearScheme::kMix:
+    case LinearScheme::kDynamic:
+      RETURN_IF_ERROR(ReadDynamic(checkpoint, name, n, &t));
+      break;
+    case LinearScheme::kWeightOnly:
+      RETURN_IF_ERROR(ReadWeightOnly(checkpoint, name, n, &t));
+      break;
+  }
+  if (t.input.kind != InputKind::kBF16 && k > kMaxQuantizedInputs) {
+    return Unexpected(Unimplemented("{}.weight: found {} inputs, expected at most {} for INT8", name,
+                                    k, kMaxQuantizedInputs));
+  }
+  const bool folded = ascend && t.scheme == LinearScheme::kStatic;
+  const bool present = ascend && checkpoint.Find(name + ".bias").has_value();
+  if (!folded && (expects_bias || present)) {
+    ASSIGN_OR_RETURN(t.bias, ReadNumbers(checkpoint, name + ".bias", n));
+  }
+  return t;
+}
+
+// Loops without calls or branches, so that they vectorize.
+float QuantizeRow(const float* w, int64_t k, int8_t* q) {
+  // The bits of positive floats sort as they do, infinities and NaN last.
+  int32_t largest = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    largest = std::max(largest, std::bit_cast<int32_t>(w[i]) & 0x7fffffff);
+  }
+  const float scale = std::bit_cast<float>(largest) / 127.0f;
+  // A row of zeros (or of numbers so small that they are), and one that is not finite.
+  if (!(scale >= std::numeric_limits<float>::min() && std::isfinite(scale))) {
+    std::fill_n(q, k, int8_t{0});
+    return std::isfinite(scale) ? 1 : scale;
+  }
+  // Adding 1.5 · 2²³ leaves no bits for a fraction: rounds to nearest, ties to even.
+  constexpr float kRound = 12582912.0f;
+  for (int64_t i = 0; i < k; ++i) {
+    const float rounded = (w[i] / scale + kRound) - kRound;
+    q[i] = static_cast<int8_t>(static_cast<int32_t>(rounded));  // |w / scale| ≤ 127
+  }
+  return scale;
+}
+
+WeightReader::WeightReader(const Checkpoint& checkpoint, const std::string& name,
+                           const LinearTensors& tensors, int64_t k)
+    : checkpoint_(checkpoint),
+      name_(name + ".weight"),
+      tensors_(tensors),
+      k_(k),
+      rows_(checkpoint, name_, k) {
+  if (tensors.scheme != LinearScheme::kFloat) {
+    int8_ = reinterpret_cast<const int8_t*>(checkpoint.MappedBytes(name_));
+  } else if (tensors.input.kind != InputKind::kBF16) {
+    row_.resize(static_cast<size_t>(k));
+  }
+}
+
+Status WeightReader::ReadBF16(int64_t row, BF16* out) {
+  if (int8_ == nullptr) return rows_.Read(row, out);
+  const float scale = tensors_.scale[row];
+  const float offset = tensors_.offset.empty() ? 0 : tensors_.offset[row];
+  for (int64_t i = 0; i < k_; ++i) {
+    out[i] = ToBF16(scale * (static_cast<float>(int8_[row * k_ + i]) - offset));
+  }
+  return OkStatus();
+}
+
+Expected<WeightReader::Int8Row> WeightReader::ReadInt8(int64_t row, int8_t* out) {
+  Int8Row result;
+  if (int8_ != nullptr) {
+    std::copy_n(int8_ + row * k_, k_, out);
+  } else {
+    RETURN_IF_ERROR(checkpoint_.ReadRows(name_, row, row + 1, row_.data()));
+    result.scale = QuantizeRow(row_.data(), k_, out);
+    if (!std::isfinite(result.scale)) {
+      return Unexpected(InvalidArgument("{}: row {} has values that are not finite", name_, row));
+    }
+  }
+  for (int64_t i = 0; i < k_; ++i) result.sum += out[i];
+  return result;
+}
+
+}  // namespace tiercel::model
