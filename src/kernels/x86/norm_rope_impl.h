@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 
 #include "kernels/ops.h"
 #include "kernels/x86/quantize_impl.h"
@@ -84,6 +85,41 @@ template <typename S>
   }
 }
 
+// Where a token's key and value go in the cache.
+template <typename S>
+struct CacheSlot {
+  CacheSlot(const QkNormRopeArgs& args, int64_t row, int64_t head) : layout(args.layout) {
+    slot = static_cast<int>(args.kv_slot[row] % layout.block_size);
+    part = args.kv + layout.HeadOffset(args.kv_slot[row] / layout.block_size,
+                                       static_cast<int>(head));
+  }
+
+  // A decode's sequences have their slots far apart, and a key touches a line for each pair: asked
+  // for together they come in a fraction of the time that one after the other takes.
+  [[gnu::always_inline]] void Ask() const {
+    const BF16* keys = part + layout.KeyOffset(slot, 0);
+    for (int d = 0; d < layout.head_dim; d += 2) __builtin_prefetch(keys + d * 16, 1);
+    const BF16* values = part + layout.ValueOffset(slot, 0);
+    for (int d = 0; d < layout.head_dim; d += 16) __builtin_prefetch(values + 2 * d, 1);
+  }
+
+  void Write(const BF16* k, const BF16* v) const {
+    BF16* keys = part + layout.KeyOffset(slot, 0);
+    for (int d = 0; d < layout.head_dim; d += 2) {  // the next pair lies 16 tokens' pairs further
+      std::memcpy(keys + d * 16, k + d, 2 * sizeof(BF16));
+    }
+    // Two tokens share each pair of values: half of it is replaced.
+    BF16* values = part + layout.ValueOffset(slot, 0) - slot % 2;
+    for (int d = 0; d < layout.head_dim; d += S::kLanes) {
+      S::StoreHalves(values + 2 * d, v + d, slot % 2);
+    }
+  }
+
+  const KvLayout& layout;
+  int slot;
+  BF16* part;
+};
+
 template <typename S>
 void QkNormRope(const QkNormRopeArgs& args, Share share) {
   const KvLayout& layout = args.layout;
@@ -94,6 +130,12 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
     const float* cos = args.cos + r * (head_dim / 2);
     const float* sin = args.sin + r * (head_dim / 2);
     for (int64_t g = heads.begin; g < heads.end; ++g) {
+      // Of a prefill's tokens only the first of 16 comes to new lines.
+      const int64_t next = g + 1 < heads.end ? r : r + 1;
+      if (next < args.rows && args.kv_slot[next] >= 0 &&
+          (next == 0 || args.kv_slot[next] / 16 != args.kv_slot[next - 1] / 16)) {
+        CacheSlot<S>(args, next, next == r ? g + 1 : heads.begin).Ask();
+      }
       BF16* q = args.qkv + r * args.ldqkv + g * (group + 2) * head_dim;
       for (int h = 0; h < group; ++h, q += head_dim) {
         NormAndRotate<S>(q, q, head_dim, args.q_norm, args.q_norm_bias, args.eps, cos, sin);
@@ -101,16 +143,7 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
       if (args.kv_slot[r] < 0) continue;
       BF16 k[kMaxHeadDim];
       NormAndRotate<S>(q, k, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin);
-      const BF16* v = q + head_dim;
-      const int slot = static_cast<int>(args.kv_slot[r] % layout.block_size);
-      BF16* cache = args.kv + layout.HeadOffset(args.kv_slot[r] / layout.block_size, g);
-      BF16* keys = cache + layout.KeyOffset(slot, 0);
-      for (int d = 0; d < head_dim; d += 2) {  // the next pair lies 16 tokens' pairs further
-        keys[d * 16] = k[d];
-        keys[d * 16 + 1] = k[d + 1];
-      }
-      BF16* values = cache + layout.ValueOffset(slot, 0);
-      for (int d = 0; d < head_dim; ++d) values[2 * d] = v[d];
+      CacheSlot<S>(args, r, g).Write(k, q + head_dim);
     }
   }
 }

@@ -122,6 +122,15 @@ struct Simd {
     *second = _mm256_castsi256_ps(
         _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   }
+  // Replaces the first (half = 0) or second of each of kLanes pairs by one of kLanes values.
+  static void StoreHalves(BF16* pairs, const BF16* v, int half) {
+    auto* p = reinterpret_cast<__m256i*>(pairs);
+    const __m256i wide = _mm256_cvtepu16_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(v)));
+    const __m256i old = _mm256_loadu_si256(p);
+    _mm256_storeu_si256(p, half ? _mm256_blend_epi16(old, _mm256_slli_epi32(wide, 16), 0xaa)
+                                : _mm256_blend_epi16(old, wide, 0x55));
+  }
   // Lanes i with i < n keep v, the others get `other`.
   static V KeepFirst(V v, int64_t n, V other) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -96,6 +96,13 @@ struct Simd {
     *second = _mm512_castsi512_ps(
         _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
   }
+  // Replaces the first (half = 0) or second of each of kLanes pairs by one of kLanes values.
+  static void StoreHalves(BF16* pairs, const BF16* v, int half) {
+    const __m512i wide = _mm512_cvtepu16_epi32(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(v)));
+    _mm512_mask_storeu_epi16(pairs, half ? 0xaaaaaaaa : 0x55555555,
+                             half ? _mm512_slli_epi32(wide, 16) : wide);
+  }
   // Lanes i with i < n keep v, the others get `other`.
   static V KeepFirst(V v, int64_t n, V other) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
