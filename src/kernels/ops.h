@@ -49,7 +49,7 @@ struct QuantizeArgs {
   int64_t ldx = 0;
   int64_t n = 0;  // values in a row; what lies behind them in `out` is left as it is
   int64_t rows = 0;
-  QuantizedRows out;
+  QuantizedRows out = {};
 };
 
 // out[r, :] = x[row_index ? row_index[r] : r, :] / sqrt(mean(x²) + eps) · weight + bias.
@@ -96,7 +96,7 @@ struct MatmulArgs {
 // rows must be readable up to k_padded. k < 2¹⁶ keeps the sums below 2³¹.
 struct QuantMatmulArgs {
   const uint8_t* x = nullptr;  // [rows, ldx], as QuantizedRows
-  int64_t ldx = 0;             // bytes
+  int64_t ldx = 0;             // bytes; best an odd number of cache lines, as for BF16
   const PackedMatrix* weight = nullptr;  // dtype kI8
   // [n] in the packed column order, made at load: −128·Σ_k W[c, k], plus quant_bias where the
   // checkpoint has one (static).

@@ -33,7 +33,7 @@ Machine& TheMachine() {
     auto* m = new Machine;
     m->environment = std::move(*Environment::Create({}));
     m->weights = std::move(*platform::Buffer::Allocate(kPoolBytes));
-    m->x = std::move(*platform::Buffer::Allocate(kMaxRows * 4096));
+    m->x = std::move(*platform::Buffer::Allocate(kMaxRows * 4160));
     m->out = std::move(*platform::Buffer::Allocate(kMaxRows * 4096 * sizeof(BF16)));
     uint32_t state = 1;
     for (platform::Buffer* buffer : {&m->weights, &m->x}) {
@@ -64,7 +64,7 @@ void BM_QuantMatmul(benchmark::State& state, const KernelTable* kernels, int64_t
   const std::vector<float> scale(n, 1e-6f), row_scale(kMaxRows, 1.5f);
   QuantMatmulArgs args;
   args.x = machine.x.as<uint8_t>();
-  args.ldx = k;
+  args.ldx = k + 64;
   args.acc_bias = acc_bias.data();
   args.scale = scale.data();
   args.row_scale = row_scale.data();

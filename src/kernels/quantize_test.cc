@@ -119,7 +119,9 @@ TEST(QuantizeDynamic, RowsWithoutAScale) {
         kernels->quantize(args, {0, 1});
         EXPECT_EQ(out, std::vector<uint8_t>(kN, 128)) << kernels->detail << " " << c.value;
         EXPECT_EQ(std::isfinite(scale), c.scale_is_finite) << kernels->detail << " " << c.value;
-        if (c.scale_is_finite) EXPECT_LT(std::abs(scale), 0x1p-100f) << kernels->detail;
+        if (c.scale_is_finite) {
+          EXPECT_LT(std::abs(scale), 0x1p-100f) << kernels->detail;
+        }
       }
     }
   }

@@ -1,5 +1,6 @@
 #include "kernels/x86/amx/kernels.h"
 #include "kernels/x86/amx/tile_matmul.h"
+#include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/quant_epilogue.h"
 
 namespace tiercel::kernels::amx {
@@ -20,9 +21,16 @@ struct ByteDot {
   }
 };
 
+// The rows of one register tile of vpdpbusd: for those it streams the weights with fewer stalls than
+// tile loads do (measured: a tenth faster). Integer sums and one epilogue: the bits are the same.
+constexpr int64_t kVectorRows = 6;
+
 }  // namespace
 
-void QuantMatmul(const QuantMatmulArgs& args, Share share) { TileMatmul<ByteDot>(args, share); }
+void QuantMatmul(const QuantMatmulArgs& args, Share share) {
+  if (args.rows <= kVectorRows) return avx512::QuantMatmul(args, share);
+  TileMatmul<ByteDot>(args, share);
+}
 
 // As PeakMatmul.
 int64_t PeakMatmulI8(int64_t iterations) {
