@@ -8,10 +8,13 @@
 
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
+#include "kernels/x86/stream_rows_impl.h"
 
 namespace tiercel::kernels::avx2 {
 namespace {
 
+// Few rows are bound by memory: 5 × 2 accumulators and each weight unpacked in registers.
+constexpr int kStreamRows = 5;
 // 6 rows × 16 columns: 12 accumulators + 2 weight vectors + 1 broadcast of the 16 registers; a k
 // takes 6 cycles of two FMA ports and 4 of two load ports.
 constexpr int kTileRows = 6;
@@ -73,41 +76,17 @@ void FinishRow(const MatmulArgs& args, int64_t row, int64_t column, int groups, 
   }
 }
 
-// One row is bound by memory: unpack each weight in registers and use it at once.
-template <int kGroups>
-void OneRow(const MatmulArgs& args, int64_t column, const BF16* w) {
-  constexpr int kVectors = 2 * kGroups;
-  __m256 acc[kVectors];
-  for (__m256& a : acc) a = _mm256_setzero_ps();
-  const int64_t k_padded = args.weight->k_padded;
-  for (int64_t k = 0; k < k_padded; k += kPair, w += kVectors * 16) {
-    int32_t pair;
-    std::memcpy(&pair, args.x + k, sizeof(pair));
-    const __m256i x = _mm256_set1_epi32(pair);
-    const __m256 x0 = Even(x);
-    const __m256 x1 = Odd(x);
-    for (int v = 0; v < kVectors; ++v) {
-      const __m256i pairs = LoadPairs(w + v * 16);
-      acc[v] = _mm256_fmadd_ps(x0, Even(pairs), acc[v]);
-      acc[v] = _mm256_fmadd_ps(x1, Odd(pairs), acc[v]);
-    }
-  }
-  alignas(32) float finished[kColumnBlock] = {};
-  for (int v = 0; v < kVectors; ++v) _mm256_store_ps(finished + v * 8, acc[v]);
-  FinishRow(args, 0, column, kGroups, finished, kColumnGroup);
-}
-
 struct Scratch {
   alignas(64) float w[kColumnBlock * kChunk];        // [group][k][16]
   alignas(64) float x[kTileRows * kChunk];           // [row][k]
   alignas(64) float acc[kColumnBlock * kPanelRows];  // [group][row][16]
 };
 
-// acc += x · w for one group of 16 columns over one chunk of k. Asks for the line at `next` and
-// those behind it, one a step of k, if it is not null.
+// acc += x · w for one group of 16 columns over one chunk of k. Meanwhile asks for
+// `lines` ≤ k_count cache lines from `next` on.
 template <int kRows>
 void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
-               const char* next) {
+               const char* next, int64_t lines) {
   __m256 acc[kRows][2];
   for (int r = 0; r < kRows; ++r) {
     acc[r][0] = _mm256_load_ps(acc_rows + r * 16);
@@ -116,7 +95,7 @@ void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
   for (int64_t k = 0; k < k_count; ++k, w += 16) {
     const __m256 w0 = _mm256_load_ps(w);
     const __m256 w1 = _mm256_load_ps(w + 8);
-    if (next != nullptr) _mm_prefetch(next + k * 64, _MM_HINT_T0);
+    if (k < lines) _mm_prefetch(next + k * 64, _MM_HINT_T1);
     for (int r = 0; r < kRows; ++r) {
       const __m256 xv = _mm256_broadcast_ss(x + r * kChunk + k);
       acc[r][0] = _mm256_fmadd_ps(xv, w0, acc[r][0]);
@@ -130,14 +109,14 @@ void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
 }
 
 void ChunkRows(int rows, const float* x, const float* w, int64_t k_count, float* acc,
-               const char* next) {
+               const char* next, int64_t lines) {
   switch (rows) {
-    case 1: return ChunkTile<1>(x, w, k_count, acc, next);
-    case 2: return ChunkTile<2>(x, w, k_count, acc, next);
-    case 3: return ChunkTile<3>(x, w, k_count, acc, next);
-    case 4: return ChunkTile<4>(x, w, k_count, acc, next);
-    case 5: return ChunkTile<5>(x, w, k_count, acc, next);
-    default: return ChunkTile<kTileRows>(x, w, k_count, acc, next);
+    case 1: return ChunkTile<1>(x, w, k_count, acc, next, lines);
+    case 2: return ChunkTile<2>(x, w, k_count, acc, next, lines);
+    case 3: return ChunkTile<3>(x, w, k_count, acc, next, lines);
+    case 4: return ChunkTile<4>(x, w, k_count, acc, next, lines);
+    case 5: return ChunkTile<5>(x, w, k_count, acc, next, lines);
+    default: return ChunkTile<kTileRows>(x, w, k_count, acc, next, lines);
   }
 }
 
@@ -160,6 +139,10 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
         }
       }
     }
+    // The next chunk of weights (a line for each pair of k and group) comes in evenly over this
+    // one's arithmetic, which needs only L1.
+    const char* next = reinterpret_cast<const char*>(w);
+    const int64_t lines = (k_count / kPair + tiles - 1) / tiles;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t first = panel.size() * tile / tiles;
       const int rows = static_cast<int>(panel.size() * (tile + 1) / tiles - first);
@@ -170,12 +153,9 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
         }
       }
       for (int g = 0; g < groups; ++g) {
-        // The next chunk of weights (2 lines a k for a full block) comes in over the first tiles.
-        const int64_t part = tile * groups + g;
-        const char* next = reinterpret_cast<const char*>(w) + part * kChunk * 64;
         ChunkRows(rows, scratch.x, scratch.w + g * kChunk * kColumnGroup, k_count,
-                  scratch.acc + g * acc_stride + first * kColumnGroup,
-                  2 * part < groups ? next : nullptr);
+                  scratch.acc + g * acc_stride + first * kColumnGroup, next, lines);
+        next += lines * 64;
       }
     }
   }
@@ -185,14 +165,6 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
 }
 
 void Block(const MatmulArgs& args, int64_t column, int groups, const BF16* w, Scratch& scratch) {
-  if (args.rows == 1) {
-    switch (groups) {
-      case 1: return OneRow<1>(args, column, w);
-      case 2: return OneRow<2>(args, column, w);
-      case 3: return OneRow<3>(args, column, w);
-      default: return OneRow<4>(args, column, w);
-    }
-  }
   for (int64_t row = 0; row < args.rows; row += kPanelRows) {
     PanelBlock(args, {row, std::min(args.rows, row + kPanelRows)}, column, groups, w, scratch);
   }
@@ -203,11 +175,27 @@ void Block(const MatmulArgs& args, int64_t column, int groups, const BF16* w, Sc
 void Matmul(const MatmulArgs& args, Share share) {
   const PackedMatrix& weight = *args.weight;
   const Range range = weight.ColumnRange(share.index);
+  if (args.rows == 0) return;
+  const auto weights = [&](int64_t column) {
+    return static_cast<const BF16*>(weight.data) + column * weight.k_padded;
+  };
+  if (args.rows <= kStreamRows) {
+    x86::StreamRows<Simd, kStreamRows> stream(args);
+    for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
+      const int64_t width = std::min(kColumnBlock, range.end - column);
+      const float* sums = stream.Block(weights(column), width);
+      for (int64_t r = 0; r < args.rows; ++r) {
+        FinishRow(args, r, column, static_cast<int>(width / kColumnGroup),
+                  sums + r * kColumnBlock, kColumnGroup);
+      }
+    }
+    return;
+  }
   Scratch scratch;  // 50 KiB of stack
   for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
     const int64_t width = std::min(kColumnBlock, range.end - column);
     Block(args, column, static_cast<int>(width / kColumnGroup),
-          static_cast<const BF16*>(weight.data) + column * weight.k_padded, scratch);
+          weights(column), scratch);
   }
 }
 
