@@ -5,7 +5,7 @@ PORT ?= 8000
 ARGS ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build serve test check unit-test http-test asan tsan fuzz deps deps-check clean
+.PHONY: build serve test check unit-test http-test asan tsan fuzz benchmarks deps deps-check clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time.
 build: deps
@@ -27,7 +27,7 @@ http-test: build
 	@scripts/make_venv.sh
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
 
-check: asan tsan fuzz
+check: asan tsan fuzz benchmarks
 
 asan: deps
 	cmake --preset asan-ubsan >build/configure.log || { cat build/configure.log; exit 1; }
@@ -44,6 +44,15 @@ fuzz: deps-check
 	cmake --preset fuzz >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/fuzz --target fuzzers -j $(JOBS)
 	scripts/fuzz.sh build/fuzz/tests/fuzz 30
+
+# The kernels' benchmarks for some seconds: that they run, not how fast (bench/README.md).
+benchmarks: deps-check
+	cmake --preset release -DTIERCEL_BUILD_BENCHMARKS=ON >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/release --target benchmarks -j $(JOBS)
+	build/release/src/kernels/matmul_benchmark --benchmark_min_time=0.01 --benchmark_filter='/(qkv|down)/(1|32)/'
+	build/release/src/kernels/attention_benchmark --benchmark_min_time=0.01
+	build/release/src/sampling/sampling_benchmark --benchmark_min_time=0.01
+	build/release/bench/step_benchmark tests/data/models/qwen3-tied --dummy --repeat 1 p64 d1x64 d8x64
 
 deps:
 	@mkdir -p build

@@ -35,13 +35,28 @@ def tokens_of(row):
 
 def limit_of(row, work, read_gb_s, gflop_s):
     """Tokens per second if the nearer of the two limits were met; None for rows without one."""
+    if row == "server_output_tok_s":
+        return server_limit(work, read_gb_s, gflop_s)
     if row not in work:
         return None
+    return tokens_of(row) / seconds_of(row, work, read_gb_s, gflop_s)
+
+
+def seconds_of(row, work, read_gb_s, gflop_s):
     size, flop = work[row]
     by_flop = flop / (gflop_s * 1e9)
     # A prefill's weights come from memory while it computes: only the arithmetic counts.
-    seconds = by_flop if row[0] in "pc" else max(size / (read_gb_s * 1e9), by_flop)
-    return tokens_of(row) / seconds
+    return by_flop if row[0] in "pc" else max(size / (read_gb_s * 1e9), by_flop)
+
+
+def server_limit(work, read_gb_s, gflop_s):
+    """serve_load's default load: 8 streams at a context of 264 on average, 128 steps for every 8 prompts
+    of 200 tokens."""
+    if "p512" not in work or "d8x256" not in work:
+        return None
+    prefill = 8 * 200 / 512 * seconds_of("p512", work, read_gb_s, gflop_s)
+    decode = 128 * seconds_of("d8x256", work, read_gb_s, gflop_s)
+    return 8 * 128 / (prefill + decode)
 
 
 def machine():

@@ -14,6 +14,7 @@
 //                 but its last with the N-th before it: a load whose cache does not fit the memory
 //                 can be measured, as long as N sequences' keys of a layer exceed the caches.
 //   --graphs      replay captured decode steps (FULL_DECODE_ONLY) instead of recording each anew
+//   --prefetch    weight prefetch at barriers
 //   --dummy       random weights in the shape of MODEL/config.json
 #include <fmt/format.h>
 
@@ -153,7 +154,7 @@ struct Options {
   std::string path;
   int repeat = 7;
   int64_t distinct = 1 << 20;
-  bool graphs = false, dummy = false, json = false;
+  bool graphs = false, prefetch = false, dummy = false, json = false;
   std::vector<Work> works;
 };
 
@@ -176,6 +177,7 @@ class Bench {
     bench->config_ = checkpoint->config();
     model::LoadOptions load;
     if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
+    load.prefetch.enabled = options.prefetch;
     const double begin = Now();
     ASSIGN_OR_RETURN(bench->lm_, model::LoadModel(*checkpoint, load, bench->environment_.get(),
                                                   [](int64_t, int64_t) {}));
@@ -305,6 +307,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.distinct = number();
     } else if (word == "--graphs") {
       options.graphs = true;
+    } else if (word == "--prefetch") {
+      options.prefetch = true;
     } else if (word == "--dummy") {
       options.dummy = true;
     } else if (word == "--json") {

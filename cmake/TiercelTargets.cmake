@@ -62,6 +62,7 @@ function(tiercel_benchmark name)
   list(TRANSFORM ARG_DEPENDS PREPEND tiercel_)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} benchmark::benchmark)
+  add_dependencies(benchmarks ${name})
 endfunction()
 
 set(TIERCEL_WARNINGS -Wall -Wextra -Wno-unused-parameter -Werror=return-type -Werror=switch)

@@ -6,7 +6,7 @@ set -euo pipefail
 build=(g++ make cmake ninja-build pkg-config python3 python3-venv libboost1.81-dev libssl-dev
        nlohmann-json3-dev libfmt-dev libspdlog-dev libexpected-dev libyaml-cpp-dev zlib1g-dev
        libgtest-dev libgmock-dev ccache)
-check=(clang-14 libclang-rt-14-dev lld-14)
+check=(clang-14 libclang-rt-14-dev lld-14 libbenchmark-dev)
 
 case "${1:-build}" in
   build) wanted=("${build[@]}") ;;

@@ -11,10 +11,12 @@
 namespace tiercel::model {
 
 CpuCausalLm::CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,
-                         kernels::Environment* environment)
+                         WeightPrefetch prefetch, kernels::Environment* environment)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       graph_options_(std::move(graph)),
+      prefetch_(PlanPrefetch(prefetch, weights_, environment->team->size(),
+                             environment->topology.l2_bytes)),
       rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),
       environment_(environment) {}
 
@@ -63,7 +65,12 @@ Status CpuCausalLm::Capture() {
     if (size > largest) break;
     Program program;
     RecordForward(config_, weights_, rope_, memory_.get(),
-                  {size, size, size, 0, graph_options_.fuse_norm_quant}, &program);
+                  {.rows = size,
+                   .seqs = size,
+                   .logit_rows = size,
+                   .prefetch = prefetch_,
+                   .fuse_norm_quant = graph_options_.fuse_norm_quant},
+                  &program);
     graphs_.Add(size, std::move(program));
     names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
   }
@@ -139,9 +146,12 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
 
 const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row) {
   CopyInputs(part);
-  const StepShape shape{std::ssize(part.token_ids), std::ssize(part.context_len),
-                        std::ssize(part.logit_rows), first_logit_row,
-                        graph_options_.fuse_norm_quant};
+  const StepShape shape{.rows = std::ssize(part.token_ids),
+                        .seqs = std::ssize(part.context_len),
+                        .logit_rows = std::ssize(part.logit_rows),
+                        .first_logit_row = first_logit_row,
+                        .prefetch = prefetch_,
+                        .fuse_norm_quant = graph_options_.fuse_norm_quant};
   // A pure decode step: one row a sequence, every row's logits wanted.
   if (!graphs_.empty() && first_logit_row == 0 && shape.rows == shape.seqs &&
       shape.rows == shape.logit_rows) {

@@ -28,7 +28,7 @@ struct GraphOptions {
 // One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.
 class CpuCausalLm final : public CausalLm {
  public:
-  CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,
+  CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph, WeightPrefetch prefetch,
               kernels::Environment* environment);
 
   int64_t vocab_size() const override { return config_.vocab_size; }
@@ -55,6 +55,7 @@ class CpuCausalLm final : public CausalLm {
   const ModelConfig config_;
   const Weights weights_;
   const GraphOptions graph_options_;
+  const PrefetchBytes prefetch_;
   const RopeTable rope_;
   kernels::Environment* const environment_;
 

@@ -39,7 +39,7 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
   ASSIGN_OR_RETURN(Weights weights,
                    LoadWeights(checkpoint, options.weights, *environment->team, progress));
   return std::make_unique<CpuCausalLm>(checkpoint.config(), std::move(weights), options.graph,
-                                       environment);
+                                       options.prefetch, environment);
 }
 
 }  // namespace tiercel::model

@@ -8,12 +8,14 @@
 #include "model/causal_lm.h"
 #include "model/checkpoint.h"
 #include "model/cpu_causal_lm.h"
+#include "model/weight_prefetch.h"
 #include "model/weights.h"
 
 namespace tiercel::model {
 
 struct LoadOptions {
   GraphOptions graph;  // capture sizes are resolved in Prepare, when the limits are known
+  WeightPrefetch prefetch;
   WeightOptions weights;
 };
 

@@ -189,6 +189,17 @@ TEST_F(LoadModelTest, PlaceholdersBecomeSampledTokens) {
   EXPECT_NE(LastLogits(**model, {-1, -2, 9}, {77, 5}), known);
 }
 
+TEST_F(LoadModelTest, WeightPrefetchChangesNoBit) {
+  const auto logits = [&](bool enabled) {
+    LoadOptions options;
+    options.prefetch.enabled = enabled;
+    auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, 1), options);
+    EXPECT_TRUE((*model)->Prepare({4, 32}, {16, 2, 2}).ok());
+    return LastLogits(**model, {5, 77, 9}, {});
+  };
+  EXPECT_EQ(logits(true), logits(false));
+}
+
 TEST_F(LoadModelTest, DummyWeightsDependOnTheSeedAlone) {
   const auto logits = [&](uint64_t seed) {
     auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, seed));

@@ -37,7 +37,20 @@ struct Program::Replayer {
   int worker;
   Share share;
 
-  void operator()(const BarrierOp&) const { team.Barrier(); }
+  void operator()(const BarrierOp& op) const {
+    if (op.worker_bytes == 0) return team.Barrier();
+    const PackedMatrix& w = *op.next;
+    const Range columns = w.ColumnRange(worker);
+    const int64_t column_bytes = w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
+    const char* at = static_cast<const char*>(w.data) + columns.begin * column_bytes;
+    const char* const end = at + std::min(op.worker_bytes, columns.size() * column_bytes);
+    team.Barrier([&] {
+      constexpr int64_t kLine = 64, kLines = 8;  // a look at the barrier every 512 bytes
+      for (int64_t i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);  // into L2
+      at += kLines * kLine;
+      return at < end;
+    });
+  }
   void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
   void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
   void operator()(const RmsNormOp& op) const {
@@ -183,7 +196,11 @@ void Program::GatherRows(const GatherRowsArgs& args) {
   operators_.emplace_back(args);
 }
 
-void Program::Barrier() { operators_.emplace_back(BarrierOp{}); }
+void Program::Barrier(const PackedMatrix* next, int64_t bytes) {
+  BarrierOp op;
+  if (next != nullptr) op = {next, bytes / next->workers};
+  operators_.emplace_back(op);
+}
 
 void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team,
                      int worker) const {

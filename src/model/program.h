@@ -6,6 +6,7 @@
 // step lies in the buffers; row and sequence counts are bound at recording.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <variant>
 #include <vector>
@@ -58,8 +59,9 @@ class Program {
   void Attention(const kernels::AttentionArgs& args, int64_t scratch_worker_bytes);
   // Rows are shared out among the workers.
   void GatherRows(const GatherRowsArgs& args);
-  // What was written before is visible to every worker after.
-  void Barrier();
+  // What was written before is visible to every worker after. A worker that waits meanwhile asks for
+  // the first bytes of its columns of `next`, its share of `bytes`, to come to its cache.
+  void Barrier(const PackedMatrix* next = nullptr, int64_t bytes = 0);
 
   // Called by every worker of the team at once, from within WorkerTeam::Run.
   void Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const;
@@ -68,7 +70,10 @@ class Program {
   int64_t num_barriers() const;
 
  private:
-  struct BarrierOp {};
+  struct BarrierOp {
+    const PackedMatrix* next = nullptr;
+    int64_t worker_bytes = 0;  // 0: no prefetch
+  };
   struct RmsNormOp {
     kernels::RmsNormArgs args;
     bool on_each_worker = false;

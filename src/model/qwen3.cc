@@ -50,7 +50,9 @@ class Forward {
  public:
   Forward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
           const Activations& activations, const StepShape& shape, Program* program)
-      : c_(config), w_(weights), rope_(rope), a_(activations), shape_(shape), p_(*program) {}
+      : c_(config), w_(weights), rope_(rope), a_(activations), shape_(shape), p_(*program) {
+    if (shape.rows < kPrefetchRows) prefetch_ = shape.prefetch;
+  }
 
   void Record() {
     Embed();
@@ -58,6 +60,7 @@ class Forward {
     for (int64_t i = 0; i < last; ++i) {
       Attention(w_.layers[i], KvOf(i));
       Mlp(w_.layers[i], a_.hidden, shape_.rows);
+      Barrier(w_.layers[i + 1].qkv, prefetch_.qkv);
     }
     // Beyond the last layer's keys and values only the rows that become logits matter.
     WriteKv(w_.layers[last], KvOf(last));
@@ -65,6 +68,7 @@ class Forward {
     Attend(w_.layers[last], KvOf(last));
     const Rows tail = LogitRows();
     Mlp(w_.layers[last], tail, shape_.logit_rows);
+    Barrier(w_.lm_head, prefetch_.lm_head);
     Head(tail);
   }
 
@@ -87,10 +91,13 @@ class Forward {
     return kernels::AttentionOwnsGroups(static_cast<int>(c_.num_kv_heads),
                                         w_.layers[0].qkv.weight.workers);
   }
-  Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows);
+  Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows,
+             int64_t prefetch);
   Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
   Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
   Input Quantize(const Linear& linear, const Rows& x, int64_t rows);
+  // A barrier before which the workers may already ask for the weights of `next`.
+  void Barrier(const Linear& next, int64_t prefetch) { p_.Barrier(&next.weight, prefetch); }
   void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                int64_t rows);
   void Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
@@ -101,6 +108,7 @@ class Forward {
   const RopeTable& rope_;
   const Activations& a_;
   const StepShape shape_;
+  PrefetchBytes prefetch_;
   Program& p_;
 };
 
@@ -128,12 +136,12 @@ void Forward::Embed() {
   table.half = c_.head_dim / 2;
   table.rows = shape_.rows;
   p_.RopeTable(table);
-  p_.Barrier();
+  Barrier(w_.layers[0].qkv, prefetch_.qkv);
 }
 
 // q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
 void Forward::WriteKv(const LayerWeights& layer, BF16* kv) {
-  const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows);  // [T, H]
+  const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows, prefetch_.qkv);  // [T, H]
   Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);  // [T, G · (q + k + v) · D]
   if (!OwnsGroups()) p_.Barrier();
 
@@ -174,21 +182,23 @@ void Forward::Attend(const LayerWeights& layer, BF16* kv) {
   attention.ldo = a_.attention.stride;
   attention.scratch = a_.attention_scratch;
   p_.Attention(attention, a_.attention_scratch_bytes);  // [T, q heads · D]
-  p_.Barrier();
+  Barrier(layer.o, prefetch_.o);
 
   const Input x = InputOf(layer.o, a_.attention, shape_.rows);
   Project(x, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows);
-  p_.Barrier();
+  Barrier(layer.gate_up, prefetch_.gate_up);
 }
 
-// hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden)
+// hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden). Ends without the barrier that the
+// reader of hidden needs.
 void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
   for (int64_t first = 0; first < rows; first += kMlpRows) {
+    if (first > 0) p_.Barrier();
     const int64_t part = std::min(kMlpRows, rows - first);
-    const Input x = Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part);
+    const Input x = Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part,
+                         prefetch_.gate_up);  // [part, H]
     const Input inner = SwiGlu(x, layer, part);  // [part, intermediate]
     Project(inner, layer.down, Epilogue::kAdd, From(hidden, first), part);
-    p_.Barrier();
   }
 }
 
@@ -207,12 +217,12 @@ Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
     // Written as bytes where the BF16 values would be.
     const Input inner{{}, {reinterpret_cast<uint8_t*>(a_.mlp.data)}};
     Project(x, gate_up, Epilogue::kSwiGlu, Output(QuantizedFor(down, inner.quantized)), rows);
-    p_.Barrier();
+    Barrier(down, prefetch_.down);
     return inner;
   } else {
     Project(x, gate_up, Epilogue::kSwiGlu, a_.mlp, rows);
   }
-  p_.Barrier();
+  Barrier(down, prefetch_.down);
   return InputOf(down, a_.mlp, rows);
 }
 
@@ -221,13 +231,14 @@ Rows Forward::LogitRows() {
   if (shape_.logit_rows == shape_.rows) return a_.hidden;
   p_.GatherRows({a_.hidden.data, a_.logit_rows, a_.logit_hidden.data, c_.hidden_size,
                  shape_.logit_rows});
-  p_.Barrier();
+  Barrier(w_.layers.back().gate_up, prefetch_.gate_up);
   return a_.logit_hidden;
 }
 
 // logits [R, vocabulary] = lm_head(norm(hidden))
 void Forward::Head(const Rows& hidden) {
-  const Input x = Norm(hidden, w_.final_norm, w_.lm_head, shape_.logit_rows);  // [R, H]
+  const Input x = Norm(hidden, w_.final_norm, w_.lm_head, shape_.logit_rows,
+                       prefetch_.lm_head);  // [R, H]
   float* const logits = a_.logits + shape_.first_logit_row * a_.logits_stride;
   Project(x, w_.lm_head, Epilogue::kStoreF32, {logits, a_.logits_stride}, shape_.logit_rows);
   p_.Barrier();
@@ -235,7 +246,8 @@ void Forward::Head(const Rows& hidden) {
 
 // The normed rows of the residual stream, as `next` takes them: few are computed by every worker for
 // itself, many are shared out. Either way they can be read at once.
-Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows) {
+Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows,
+                    int64_t prefetch) {
   const bool few = rows <= kFewRows;
   const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
   Input out;
@@ -257,7 +269,7 @@ Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next
     p_.RmsNormOnEachWorker(norm, OwnOf(out));
   } else {
     p_.RmsNorm(norm);
-    p_.Barrier();
+    Barrier(next, prefetch);
   }
   return quantize ? out : InputOf(next, out.rows, rows);
 }

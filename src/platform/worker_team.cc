@@ -56,14 +56,15 @@ class alignas(kCacheLine) Event {
   // A spin in vain took a core from whoever is late: then the next ones are shorter by half, down to
   // a sixteenth; those that succeed lengthen them by an eighth. So the spin fades while a neighbor
   // holds a core, and is back some barriers after it has gone.
-  bool Spin(uint32_t seen, int most) {
+  template <typename Meanwhile>
+  bool Spin(uint32_t seen, int most, Meanwhile meanwhile) {
     const int limit = most - shortened_.load(std::memory_order_relaxed);
     for (int i = 0; i < limit; ++i) {
       if (count() != seen) {
         if (i > 0 && limit < most) Shorten(most - std::min(most, limit + limit / 8 + 1));
         return true;
       }
-      Pause();
+      if (!meanwhile()) Pause();
     }
     if (limit > most / 16) Shorten(most - std::max(most / 16, limit / 2));
     return false;
@@ -168,6 +169,9 @@ struct alignas(kCacheLine) Member {
   std::atomic<int> cpu{0};            // where it is pinned
 };
 
+// What a wait that only waits does meanwhile.
+constexpr auto kNothing = [] { return false; };
+
 // The calling thread's place in the team that it works for at present.
 thread_local Member* self = nullptr;
 
@@ -202,8 +206,9 @@ struct WorkerTeam::Impl {
     return current;
   }
 
-  void WaitForPhase(uint32_t current) {
-    if (phase.Spin(current, spin_iterations)) return;
+  template <typename Meanwhile>
+  void WaitForPhase(uint32_t current, Meanwhile meanwhile) {
+    if (phase.Spin(current, spin_iterations, meanwhile)) return;
     constexpr timespec kPatience{0, 300'000};  // ns: the late one may lose its core later, too
     while (phase.count() == current) {
       if (lend) LendCore(current);
@@ -236,7 +241,7 @@ struct WorkerTeam::Impl {
     self->thread = pthread_self();
     if (pin) PinTo(pthread_self(), self->cpu);
     for (uint32_t seen = 0;; ++seen) {
-      if (!dispatch.Spin(seen, spin_iterations)) {
+      if (!dispatch.Spin(seen, spin_iterations, kNothing)) {
         while (dispatch.count() == seen) dispatch.Sleep(seen, nullptr);
       }
       if (stop) return;
@@ -296,13 +301,19 @@ void WorkerTeam::Run(FunctionRef<void(int worker)> fn) {
     impl_->function = &fn;
     impl_->dispatch.Advance();
     fn(0);
-    impl_->WaitForPhase(impl_->Arrive());
+    impl_->WaitForPhase(impl_->Arrive(), kNothing);
   }
   self = outer;
 }
 
 void WorkerTeam::Barrier() {
-  if (impl_->size > 1) impl_->WaitForPhase(impl_->Arrive());
+  if (impl_->size > 1) impl_->WaitForPhase(impl_->Arrive(), kNothing);
+}
+
+void WorkerTeam::Barrier(FunctionRef<bool()> meanwhile) {
+  if (impl_->size == 1) return;
+  bool more = true;
+  impl_->WaitForPhase(impl_->Arrive(), [&] { return more && (more = meanwhile()); });
 }
 
 }  // namespace tiercel::platform

@@ -125,20 +125,47 @@ Expected<std::vector<int64_t>> ReadInts(const std::string& where, const Json& va
   return numbers;
 }
 
-Status CheckPrefetchRatios(const Json& config) {
+// A ratio that is no share switches its matrix off, as upstream does.
+double ReadRatio(const std::string& where, const Json& value, std::vector<std::string>* notices) {
+  const double ratio = value.integer() != nullptr ? static_cast<double>(*value.integer())
+                                                  : *value.real();
+  if (ratio >= 0 && ratio <= 1) return ratio;
+  notices->push_back(fmt::format("{}: {} is not within [0, 1]: no prefetch", where, value.Dump()));
+  return 0;
+}
+
+Expected<model::WeightPrefetch> ReadWeightPrefetch(const std::string& where, const Json& config,
+                                                   std::vector<std::string>* notices) {
+  model::WeightPrefetch prefetch;
+  RETURN_IF_ERROR(CheckObject(where, config, kWeightPrefetchKeys));
+  if (const Json* enabled = config.Find("enabled"); enabled != nullptr && !enabled->is_null()) {
+    prefetch.enabled = *enabled->boolean();
+  }
   const Json* ratios = config.Find("prefetch_ratio");
-  if (ratios == nullptr || ratios->object() == nullptr) return OkStatus();
-  const std::string where = "--additional-config.weight_prefetch_config.prefetch_ratio";
+  if (ratios == nullptr || ratios->object() == nullptr) return prefetch;
+  const struct {
+    std::string_view name;
+    double* ratio;
+  } kMatrices[] = {{"attn.qkv", &prefetch.qkv},
+                   {"attn.o", &prefetch.o},
+                   {"mlp.gate_up", &prefetch.gate_up},
+                   {"mlp.down", &prefetch.down}};
   for (const Json::Member& part : *ratios->object()) {
-    if (part.value.object() == nullptr) {
-      return CheckKind(where + "." + part.key, part.value, Is::kObject);
-    }
-    for (const Json::Member& ratio : *part.value.object()) {
-      RETURN_IF_ERROR(
-          CheckKind(fmt::format("{}.{}.{}", where, part.key, ratio.key), ratio.value, Is::kNumber));
+    const std::string part_name = where + ".prefetch_ratio." + part.key;
+    RETURN_IF_ERROR(CheckKind(part_name, part.value, Is::kObject));
+    if (part.value.is_null()) continue;
+    for (const Json::Member& member : *part.value.object()) {
+      const std::string name = part_name + "." + member.key;
+      RETURN_IF_ERROR(CheckKind(name, member.value, Is::kNumber));
+      if (member.value.is_null()) continue;
+      for (const auto& matrix : kMatrices) {
+        if (matrix.name == part.key + "." + member.key) {
+          *matrix.ratio = ReadRatio(name, member.value, notices);
+        }
+      }
     }
   }
-  return OkStatus();
+  return prefetch;
 }
 
 // fuse_norm_quant has an effect; the other fusions are always on here.
@@ -219,9 +246,10 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
       continue;
     }
     if (member.key == "weight_prefetch_config") {
-      RETURN_IF_ERROR(CheckObject(where, value, kWeightPrefetchKeys));
-      RETURN_IF_ERROR(CheckPrefetchRatios(value));
-    } else if (member.key == "pa_shape_list") {
+      ASSIGN_OR_RETURN(load->prefetch, ReadWeightPrefetch(where, value, notices));
+      continue;
+    }
+    if (member.key == "pa_shape_list") {
       if (auto shapes = ReadInts(where, value, 1); !shapes) return shapes.error();
     }
     notices->push_back(where + " has no effect yet");

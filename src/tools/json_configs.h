@@ -14,6 +14,7 @@ namespace tiercel::tools {
 // is known and has no effect here.
 Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
                                                     std::vector<std::string>* notices);
+// What has an effect here is read into `load`.
 Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
                             std::vector<std::string>* notices);
 

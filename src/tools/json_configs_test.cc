@@ -51,13 +51,29 @@ TEST(AdditionalConfig, KnownKeysAreCheckedAndNamed) {
   model::LoadOptions load;
   std::vector<std::string> notices;
   EXPECT_TRUE(ReadAdditionalConfig(
-                  R"({"pa_shape_list":[48,64,72,80], "weight_prefetch_config":{"enabled":true,
-                      "prefetch_ratio": {"mlp": {"gate_up": 1.0, "down": 1}}}, "surprise": 1})",
-                  &load, &notices)
-                  .ok());
-  EXPECT_THAT(notices, Contains(HasSubstr("pa_shape_list has no effect yet")));
-  EXPECT_THAT(notices, Contains(HasSubstr("weight_prefetch_config has no effect yet")));
-  EXPECT_THAT(notices, Contains(HasSubstr("unknown key 'surprise'")));
+      R"({"pa_shape_list":[48,64,72,80], "weight_prefetch_config":{"enabled":true}, "surprise": 1})",
+      &load, &notices).ok());
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("pa_shape_list has no effect yet"),
+                                   HasSubstr("unknown key 'surprise'")));
+}
+
+TEST(AdditionalConfig, WeightPrefetchIsRead) {
+  model::LoadOptions load;
+  std::vector<std::string> notices;
+  EXPECT_TRUE(ReadAdditionalConfig("{}", &load, &notices).ok());
+  EXPECT_FALSE(load.prefetch.enabled);
+  const Status status = ReadAdditionalConfig(
+      R"({"weight_prefetch_config": {"enabled": true, "prefetch_ratio": {
+          "attn": {"qkv": 0.25, "o": 1.5}, "moe": {"gate_up": 0.8}, "mlp": {"gate_up": 1}}}})",
+      &load, &notices);
+  ASSERT_TRUE(status.ok()) << status;
+  const model::WeightPrefetch* const prefetch = &load.prefetch;
+  EXPECT_TRUE(prefetch->enabled);
+  EXPECT_EQ(prefetch->qkv, 0.25);
+  EXPECT_EQ(prefetch->o, 0);  // no share
+  EXPECT_EQ(prefetch->gate_up, 1);
+  EXPECT_EQ(prefetch->down, 1);  // not named: all of it
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("prefetch_ratio.attn.o: 1.5 is not within [0, 1]")));
 }
 
 TEST(AdditionalConfig, SettingsOfQuantization) {

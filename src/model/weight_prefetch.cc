@@ -1,0 +1,25 @@
+#include "model/weight_prefetch.h"
+
+#include <algorithm>
+
+namespace tiercel::model {
+
+PrefetchBytes PlanPrefetch(const WeightPrefetch& options, const Weights& weights, int workers,
+                           int64_t l2_bytes) {
+  if (!options.enabled || weights.layers.empty()) return {};
+  int64_t most = kMaxPrefetchBytes;
+  if (l2_bytes > 0) most = std::min(most, workers * (l2_bytes / 2));
+  const auto bytes = [&](const Linear& linear, double ratio) {
+    const PackedMatrix& w = linear.weight;
+    const int64_t size = w.n * w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
+    return std::min(most, static_cast<int64_t>(ratio * static_cast<double>(size)));
+  };
+  const LayerWeights& layer = weights.layers[0];
+  return {.qkv = bytes(layer.qkv, options.qkv),
+          .o = bytes(layer.o, options.o),
+          .gate_up = bytes(layer.gate_up, options.gate_up),
+          .down = bytes(layer.down, options.down),
+          .lm_head = bytes(weights.lm_head, options.qkv)};
+}
+
+}  // namespace tiercel::model
