@@ -238,7 +238,6 @@ struct WorkerTeam::Impl {
 
   void Work(int worker) {
     self = &members[static_cast<size_t>(worker)];
-    self->thread = pthread_self();
     if (pin) PinTo(pthread_self(), self->cpu);
     for (uint32_t seen = 0;; ++seen) {
       if (!dispatch.Spin(seen, spin_iterations, kNothing)) {
@@ -285,7 +284,9 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
                                           impl->size, error.what()));
     }
     const std::string name = "worker-" + std::to_string(worker);
-    pthread_setname_np(impl->threads.back().native_handle(), name.c_str());
+    const pthread_t thread = impl->threads.back().native_handle();
+    pthread_setname_np(thread, name.c_str());
+    impl->members[static_cast<size_t>(worker)].thread = thread;  // before it has run: see LendCore
   }
   return std::unique_ptr<WorkerTeam>(new WorkerTeam(std::move(impl)));
 }
