@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <random>
 
-#include "api/json_writer.h"
+#include "api/names.h"
+#include "api/render_chat.h"
 
 namespace tiercel::api {
 
@@ -18,15 +18,6 @@ int64_t UnixSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-std::optional<ApiError> CheckModel(const std::string& name, const ModelInfo& model) {
-  if (name.empty() || std::find(model.served_names.begin(), model.served_names.end(), name) !=
-                          model.served_names.end()) {
-    return std::nullopt;
-  }
-  return ApiError{404, "NotFoundError",
-                  fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model"};
 }
 
 ApiError ContextOverflow(int64_t num_tokens, bool at_least, const ModelInfo& model) {
@@ -187,93 +178,7 @@ std::optional<ApiError> AddPrompt(const GenerationRequest& request, std::vector<
   return std::nullopt;
 }
 
-void AppendValue(std::string* out, std::string_view key, const Json& value) {
-  AppendJsonString(out, key);
-  out->push_back(':');
-  value.AppendTo(out);
-  out->push_back(',');
-}
-
-std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
-  std::string values = "{";
-  for (const Json::Member& member : chat.template_kwargs) {
-    AppendValue(&values, member.key, member.value);
-  }
-  if (!chat.tools.is_null()) AppendValue(&values, "tools", chat.tools);
-  if (!chat.documents.is_null()) AppendValue(&values, "documents", chat.documents);
-  if (const auto bos = model.tokenizer->bos()) {
-    AppendValue(&values, "bos_token", Json(model.tokenizer->TokenBytes(*bos)));
-  }
-  if (const auto eos = model.tokenizer->eos()) {
-    AppendValue(&values, "eos_token", Json(model.tokenizer->TokenBytes(*eos)));
-  }
-  AppendValue(&values, "add_generation_prompt", Json(chat.add_generation_prompt));
-  values += R"("messages":[)";
-  for (size_t i = 0; i < chat.messages.size(); ++i) {
-    if (i > 0) values.push_back(',');
-    chat.messages[i].AppendTo(&values);
-  }
-  values += "]}";
-  return values;
-}
-
-std::string_view FinalContent(const ChatInput& chat) {
-  const Json* content = chat.messages.back().Find("content");
-  return content != nullptr && content->string() != nullptr ? std::string_view(*content->string())
-                                                            : std::string_view();
-}
-
-// Cuts the rendering right after the final message's content, as transformers does: the template
-// may have stripped the content's own blanks, which then decide where the cut lies.
-Result<std::string> CutAfterFinalMessage(std::string rendered, std::string_view content) {
-  constexpr std::string_view kBlanks = " \t\n\r\v\f";
-  const size_t first = content.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) {
-    return Fail(BadRequest("continue_final_message is set but the final message has no content.",
-                           "continue_final_message"));
-  }
-  const std::string_view left_stripped = content.substr(first);
-  const std::string_view stripped =
-      left_stripped.substr(0, left_stripped.find_last_not_of(kBlanks) + 1);
-  const size_t at = rendered.rfind(stripped);
-  if (at == std::string::npos) {
-    return Fail(BadRequest(
-        "continue_final_message is set but the final message does not appear in the chat after "
-        "applying the chat template! This can happen if the chat template deletes portions of the "
-        "final message.",
-        "continue_final_message"));
-  }
-  const bool whole = rendered.compare(at, left_stripped.size(), left_stripped) == 0;
-  rendered.resize(at + (whole ? left_stripped.size() : stripped.size()));
-  return rendered;
-}
-
 }  // namespace
-
-Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
-  std::shared_ptr<const text::ChatTemplate> chat_template = model.chat_template;
-  if (!chat.chat_template.empty()) {
-    Expected<std::shared_ptr<const text::ChatTemplate>> own =
-        text::ChatTemplate::Compile(chat.chat_template);
-    if (!own) return Fail(BadRequest(own.error().message(), "chat_template"));
-    chat_template = *own;
-  }
-  if (chat_template == nullptr) {
-    return Fail(BadRequest(
-        "The model has no chat template: none was found beside its tokenizer. Give one with "
-        "--chat-template.",
-        "chat_template"));
-  }
-  Expected<std::string> rendered = chat_template->Render(TemplateValues(chat, model));
-  if (!rendered) {
-    if (rendered.error().code() == StatusCode::kInvalidArgument) {
-      return Fail(BadRequest(rendered.error().message(), "messages"));
-    }
-    return Fail(FromStatus(rendered.error()));
-  }
-  if (!chat.continue_final_message) return std::move(*rendered);
-  return CutAfterFinalMessage(std::move(*rendered), FinalContent(chat));
-}
 
 Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
                                     const ModelInfo& model, const ApiOptions& options) {
@@ -322,84 +227,19 @@ Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_vie
   return out;
 }
 
-Result<std::string> TokenizeBody(std::string_view body, const ModelInfo& model,
-                                 const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(const TokenizeRequest request, ParseTokenizeRequest(body, options));
-  API_RETURN_IF_ERROR(CheckModel(request.model, model));
-  std::string text;
-  if (request.chat) {
-    API_ASSIGN_OR_RETURN(text, RenderChat(*request.chat, model));
-  } else {
-    text = *request.prompt;
+Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_view request_id,
+                                          const ModelInfo& model, const ApiOptions& options) {
+  const Expected<Json> parsed = ParseJson(body);
+  // What is no JSON object gets the usual errors.
+  if (parsed && parsed->Find("messages") != nullptr) {
+    return PrepareChat(body, request_id, model, options);
   }
-  const std::vector<int32_t> ids = model.tokenizer->Encode(text, request.add_special_tokens);
-  std::string out = R"({"count":)";
-  AppendJsonInt(&out, static_cast<int64_t>(ids.size()));
-  out += R"(,"max_model_len":)";
-  AppendJsonInt(&out, model.max_model_len);
-  out += R"(,"tokens":)";
-  AppendJsonInts(&out, ids);
-  out += R"(,"token_strs":)";
-  if (request.return_token_strs) {
-    out += '[';
-    for (size_t i = 0; i < ids.size(); ++i) {
-      if (i > 0) out += ',';
-      AppendJsonString(&out, model.tokenizer->TokenString(ids[i]));
-    }
-    out += "]}";
-  } else {
-    out += "null}";
+  if (!parsed || parsed->object() == nullptr || parsed->Find("prompt") != nullptr) {
+    return PrepareCompletion(body, request_id, model, options);
   }
-  return out;
-}
-
-Result<std::string> DetokenizeBody(std::string_view body, const ModelInfo& model) {
-  API_ASSIGN_OR_RETURN(const DetokenizeRequest request, ParseDetokenizeRequest(body));
-  API_RETURN_IF_ERROR(CheckModel(request.model, model));
-  for (const int32_t id : request.tokens) {
-    if (id < 0) {
-      return Fail(BadParameter("tokens must not be negative.", "tokens", std::to_string(id)));
-    }
-  }
-  std::string out = R"({"prompt":)";
-  AppendJsonString(&out, model.tokenizer->Decode(request.tokens, false));
-  out += '}';
-  return out;
-}
-
-std::string ModelsBody(const ModelInfo& model) {
-  std::string out = R"({"object":"list","data":[)";
-  for (size_t i = 0; i < model.served_names.size(); ++i) {
-    if (i > 0) out += ',';
-    out += R"({"id":)";
-    AppendJsonString(&out, model.served_names[i]);
-    out += fmt::format(R"(,"object":"model","created":{},"owned_by":"vllm","root":)",
-                       model.created);
-    AppendJsonString(&out, model.root);
-    out += fmt::format(R"(,"parent":null,"max_model_len":{},"permission":[{{)", model.max_model_len);
-    out += fmt::format(
-        R"("id":"modelperm-{}","object":"model_permission","created":{},)"
-        R"("allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,)"
-        R"("allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,)"
-        R"("organization":"*","group":null,"is_blocking":false}}]}})",
-        RandomId(), model.created);
-  }
-  out += "]}";
-  return out;
-}
-
-std::string RandomId() {
-  thread_local std::mt19937_64 generator{std::random_device{}()};
-  return fmt::format("{:016x}{:016x}", generator(), generator());
-}
-
-bool IsPlainId(std::string_view id) {
-  constexpr size_t kMaxLength = 128;
-  return !id.empty() && id.size() <= kMaxLength &&
-         std::all_of(id.begin(), id.end(), [](unsigned char c) {
-           return std::isalnum(c) != 0 || std::string_view("-_.:").find(static_cast<char>(c)) !=
-                                              std::string_view::npos;
-         });
+  return Fail(BadRequest(
+      "Cannot find suitable handler for request. Expected one of: ['ChatCompletionRequest', "
+      "'CompletionRequest']"));
 }
 
 }  // namespace tiercel::api

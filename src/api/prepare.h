@@ -25,20 +25,8 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
 Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options);
 
-// Whole bodies of /tokenize and /detokenize.
-Result<std::string> TokenizeBody(std::string_view body, const ModelInfo& model,
-                                 const ApiOptions& options);
-Result<std::string> DetokenizeBody(std::string_view body, const ModelInfo& model);
-
-// The body of /v1/models.
-std::string ModelsBody(const ModelInfo& model);
-
-// The prompt text of a chat, continue_final_message included.
-Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model);
-
-// 32 random hex digits.
-std::string RandomId();
-// Letters, digits and "-_.:" only, at most 128 of them: safe in headers, logs and chunks.
-bool IsPlainId(std::string_view id);
+// /invocations: a chat if the body has messages, a completion if it has a prompt.
+Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_view request_id,
+                                          const ModelInfo& model, const ApiOptions& options);
 
 }  // namespace tiercel::api

@@ -75,7 +75,12 @@ class EngineImpl final : public Engine {
   Stats GetStats() const override {
     Stats stats = loop_.GetStats();
     stats.num_requests_waiting += inbox_->num_pending_sequences();
-    stats.rejected_queue_full = inbox_->num_rejected();
+    const Inbox::Rejected rejected = inbox_->num_rejected();
+    stats.rejected_queued_reqs = rejected.requests;
+    stats.rejected_queued_tokens = rejected.tokens;
+    const model::GraphStats graph = model_->graph_stats();
+    stats.steps_replayed = graph.replayed;
+    stats.steps_eager = graph.eager;
     return stats;
   }
 

@@ -28,6 +28,7 @@ using LogprobsMode = sampling::LogprobsMode;
 // Names and meanings are those of vLLM's flags. 0 or nullopt: derived, see the field.
 struct EngineOptions {
   int64_t max_model_len = 0;           // 0: the model's
+  bool fit_max_model_len = false;      // lower it to what one sequence's KV cache has room for
   int64_t max_num_batched_tokens = 0;  // 0: 2048 (server)
   int64_t max_num_seqs = 0;            // 0: 128 (server)
   int block_size = 128;

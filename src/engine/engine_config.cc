@@ -105,43 +105,87 @@ Status CheckRanges(const EngineOptions& o) {
   return OkStatus();
 }
 
-Expected<int64_t> NumBlocks(const EngineOptions& o, const model::CausalLm& model,
-                            const model::RunLimits& limits, const MemoryBudget& memory) {
-  const int64_t per_sequence = CeilDiv(o.max_model_len, o.block_size);
-  const int64_t useful = 1 + o.max_num_seqs * per_sequence;
+int64_t BlocksPerSequence(const EngineOptions& o) {
+  return CeilDiv(o.max_model_len, o.block_size);
+}
+
+// Bytes that the KV cache may take; nullopt: not known, so no bound.
+std::optional<int64_t> KvBytes(const EngineOptions& o, const model::CausalLm& model,
+                               const model::RunLimits& limits, const MemoryBudget& memory) {
+  if (o.kv_cache_memory_bytes) return o.kv_cache_memory_bytes;
+  if (memory.total <= 0) return std::nullopt;
+  const int64_t share =
+      static_cast<int64_t>(o.gpu_memory_utilization * static_cast<double>(memory.total));
+  return std::min(share, memory.available) - model.WeightBytes() - model.ActivationBytes(limits);
+}
+
+// Blocks, with block 0, that the memory holds: however many are asked for by the override, and
+// without a bound what max_num_seqs sequences can use.
+Expected<int64_t> PoolBlocks(const EngineOptions& o, const model::CausalLm& model,
+                             const model::RunLimits& limits, const MemoryBudget& memory) {
   if (o.num_gpu_blocks_override) return *o.num_gpu_blocks_override;
+  const std::optional<int64_t> bytes = KvBytes(o, model, limits, memory);
+  if (!bytes) return 1 + o.max_num_seqs * BlocksPerSequence(o);
   const int64_t block_bytes = std::max<int64_t>(1, model.KvBlockBytes(o.block_size));
-  int64_t bytes = 0;
-  if (o.kv_cache_memory_bytes) {
-    bytes = *o.kv_cache_memory_bytes;
-  } else if (memory.total > 0) {
-    const int64_t share = static_cast<int64_t>(o.gpu_memory_utilization *
-                                               static_cast<double>(memory.total));
-    bytes = std::min(share, memory.available) - model.WeightBytes() - model.ActivationBytes(limits);
-  } else {
-    return useful;
-  }
-  if (bytes < 2 * block_bytes) {
+  if (*bytes < 2 * block_bytes) {
     return Unexpected(ResourceExhausted(
         "No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when "
         "initializing the engine. Found {:.2f} GiB for the KV cache; the weights take {:.2f} GiB, "
         "the activations {:.2f} GiB.",
-        static_cast<double>(std::max<int64_t>(0, bytes)) / kGiB,
+        static_cast<double>(std::max<int64_t>(0, *bytes)) / kGiB,
         static_cast<double>(model.WeightBytes()) / kGiB,
         static_cast<double>(model.ActivationBytes(limits)) / kGiB));
   }
-  const int64_t blocks = bytes / block_bytes;
+  return *bytes / block_bytes;
+}
+
+// The pool's blocks: what fits, but no more than is useful and at least one longest sequence.
+Expected<int64_t> NumBlocks(const EngineOptions& o, const model::CausalLm& model,
+                            const model::RunLimits& limits, const MemoryBudget& memory) {
+  ASSIGN_OR_RETURN(const int64_t blocks, PoolBlocks(o, model, limits, memory));
+  if (o.num_gpu_blocks_override) return blocks;
+  const int64_t per_sequence = BlocksPerSequence(o);
   if (blocks - 1 < per_sequence) {
-    const int64_t fits = (blocks - 1) * o.block_size;
+    const int64_t block_bytes = std::max<int64_t>(1, model.KvBlockBytes(o.block_size));
     return Unexpected(ResourceExhausted(
         "To serve at least one request with the model's max seq len ({}), ({:.2f} GiB KV cache is "
         "needed, which is larger than the available KV cache memory ({:.2f} GiB). Based on the "
         "available memory, the estimated maximum model length is {}. Try increasing "
         "`gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.",
         o.max_model_len, static_cast<double>((per_sequence + 1) * block_bytes) / kGiB,
-        static_cast<double>(bytes) / kGiB, fits));
+        static_cast<double>(*KvBytes(o, model, limits, memory)) / kGiB,
+        (blocks - 1) * o.block_size));
   }
-  return std::min(blocks, useful);
+  return std::min(blocks, 1 + o.max_num_seqs * per_sequence);
+}
+
+model::RunLimits LimitsOf(const EngineOptions& o) {
+  model::RunLimits limits;
+  limits.max_rows = o.max_num_batched_tokens;
+  limits.max_seqs = o.max_num_seqs;
+  limits.max_context = o.max_model_len;
+  limits.max_logit_rows = std::min(o.max_num_seqs + kPromptLogitRows, o.max_num_batched_tokens);
+  return limits;
+}
+
+// The longest max_model_len of which one sequence fits into the pool. The pool is sized with the
+// full length's activations: a shorter length needs no more of them.
+Expected<int64_t> FitModelLen(const EngineOptions& resolved, const model::CausalLm& model,
+                              const MemoryBudget& memory) {
+  const model::RunLimits limits = LimitsOf(resolved);
+  ASSIGN_OR_RETURN(const int64_t blocks, PoolBlocks(resolved, model, limits, memory));
+  const int64_t full = resolved.max_model_len;
+  const int64_t fits = std::min(full, (blocks - 1) * resolved.block_size);
+  if (fits == full) {
+    LOG_INFO("Auto-fit max_model_len: full model context length {} fits in available memory", full);
+  } else {
+    const int64_t bytes = KvBytes(resolved, model, limits, memory)
+                              .value_or(blocks * model.KvBlockBytes(resolved.block_size));
+    LOG_INFO("Auto-fit max_model_len: reduced from {} to {} to fit in available memory ({:.2f} GiB "
+             "available for KV cache)",
+             full, fits, static_cast<double>(bytes) / kGiB);
+  }
+  return fits;
 }
 
 // 1234567 as 1,234,567.
@@ -160,15 +204,16 @@ Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& m
   EngineConfig config;
   RETURN_IF_ERROR(CheckRanges(options));
   RETURN_IF_ERROR(ResolveModelLen(&options, model.max_position()));
+  if (options.fit_max_model_len) {
+    EngineOptions full = options;
+    RETURN_IF_ERROR(ResolveScheduling(&full));
+    ASSIGN_OR_RETURN(options.max_model_len, FitModelLen(full, model, memory));
+  }
   RETURN_IF_ERROR(ResolveScheduling(&options));
   std::erase_if(options.eos_token_ids,
                 [&](int32_t id) { return id < 0 || id >= model.vocab_size(); });
 
-  config.limits.max_rows = options.max_num_batched_tokens;
-  config.limits.max_seqs = options.max_num_seqs;
-  config.limits.max_context = options.max_model_len;
-  config.limits.max_logit_rows =
-      std::min(options.max_num_seqs + kPromptLogitRows, options.max_num_batched_tokens);
+  config.limits = LimitsOf(options);
   ASSIGN_OR_RETURN(config.kv.num_blocks, NumBlocks(options, model, config.limits, memory));
   config.kv.block_size = options.block_size;
   const int64_t pool_tokens = (config.kv.num_blocks - 1) * options.block_size;

@@ -30,7 +30,7 @@ struct MemoryBudget {
 //   min(gpu_memory_utilization · total, available) − weights − activations,
 // but never more than max_num_seqs sequences of max_model_len can use. A pool too small for one
 // sequence of max_model_len is refused, unless num_gpu_blocks_override asks for it: then longer
-// requests are refused one by one.
+// requests are refused one by one. With fit_max_model_len the length is lowered to the pool instead.
 Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& model,
                                  const MemoryBudget& memory);
 

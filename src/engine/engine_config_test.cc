@@ -84,6 +84,29 @@ TEST(EngineConfigTest, RefusesACacheThatIsTooSmall) {
   EXPECT_EQ(Error(options), "ok");
 }
 
+// --max-model-len auto: the length follows the pool, wherever its size comes from.
+TEST(EngineConfigTest, FitsTheLengthToThePool) {
+  const FakeLm model = Model();  // 4096 positions: 32 blocks
+  EngineOptions options;
+  options.fit_max_model_len = true;
+  const auto length = [&](const MemoryBudget& memory = {}) {
+    const auto config = Configure(options, model, memory);
+    EXPECT_EQ(config->max_length, config->options.max_model_len);
+    EXPECT_EQ(config->limits.max_context, config->options.max_model_len);
+    return config->options.max_model_len;
+  };
+  EXPECT_EQ(length(), 4096);
+  EXPECT_EQ(length({100 * kMiB, 35 * kMiB}), 4096);
+  // 34 MiB less weights and activations are 32 blocks, one of which is never handed out.
+  EXPECT_EQ(length({100 * kMiB, 34 * kMiB}), 31 * 128);
+  options.kv_cache_memory_bytes = 9 * kMiB;
+  EXPECT_EQ(length(), 1024);
+  options.num_gpu_blocks_override = 3;
+  EXPECT_EQ(length(), 256);
+  options = {.fit_max_model_len = true, .kv_cache_memory_bytes = 1};
+  EXPECT_THAT(Error(options), HasSubstr("No available memory for the cache blocks."));
+}
+
 TEST(EngineConfigTest, ChecksTheFlagsAgainstEachOther) {
   EngineOptions options;
   options.max_model_len = 5000;

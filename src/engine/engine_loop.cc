@@ -1,6 +1,7 @@
 #include "engine/engine_loop.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -39,7 +40,7 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
       stats_(config.options.max_model_len, config.kv.num_blocks, config.options.log_stats_interval,
              clock->Now()),
       runner_(model, ops, config.options.logprobs_mode, config.options.max_num_seqs,
-              config.options.async_scheduling) {
+              config.options.async_scheduling, [inbox = inbox_.get()] { inbox->Wake(); }) {
   for (int i = 0; i < runner_.depth(); ++i) {
     batches_.push_back(
         std::make_unique<BatchPlan>(config.limits, config.max_length, config.kv.block_size));
@@ -50,12 +51,12 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
 
 void EngineLoop::Run(const std::function<void()>& on_idle) {
   std::optional<std::string> failure;
+  runner_.BindThread();
   try {
     while (true) {
-      const bool idle = Idle();
-      if (idle && draining_) on_idle();
-      if (!HandleMessages(/*wait=*/idle)) break;
-      Step();
+      if (Idle() && draining_) on_idle();
+      if (!HandleMessages(SecondsUntilPlanning())) break;
+      if (!Idle() && SecondsUntilPlanning() <= 0) Step();
     }
     while (runner_.num_launched() > 0) ProcessResults();
     AbortAll(FinishReason::kAbort, OkStatus());
@@ -74,8 +75,17 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
   on_idle();
 }
 
-bool EngineLoop::HandleMessages(bool wait) {
-  inbox_->Take(wait, &messages_);
+// Infinite when idle, 0 when there is something to do now.
+double EngineLoop::SecondsUntilPlanning() {
+  if (Idle()) return std::numeric_limits<double>::infinity();
+  if (runner_.num_launched() == 0 || runner_.num_launched() == runner_.depth()) return 0;
+  // One step runs. Its end wakes the inbox, in case it comes earlier than expected.
+  const double seconds = timer_.PlanTime() - clock_->Now();
+  return seconds <= 0 || runner_.HasResult() ? 0 : seconds;
+}
+
+bool EngineLoop::HandleMessages(double wait_seconds) {
+  inbox_->Take(wait_seconds, &messages_);
   bool go_on = true;
   for (Message& message : messages_) {
     switch (message.kind) {
@@ -151,6 +161,7 @@ void EngineLoop::Launch() {
   }
   BatchPlan* const batch = free_batches_.back();
   free_batches_.pop_back();
+  if (runner_.num_launched() == 0) timer_.Started(plan_.num_tokens, clock_->Now());
   batch->Build(plan_, [](Sequence* sequence) { return &ActiveOf(sequence)->prompt_logprobs; });
   runner_.Launch(batch);
 }
@@ -158,6 +169,8 @@ void EngineLoop::Launch() {
 void EngineLoop::ProcessResults() {
   BatchPlan* const batch = runner_.Wait();
   const double now = clock_->Now();
+  timer_.Ended(now);
+  if (runner_.num_launched() > 0) timer_.Started(plan_.num_tokens, now);  // planned last
   std::optional<std::string> log_line;
   {
     StatsRecorder::Update update(&stats_);

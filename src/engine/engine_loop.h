@@ -3,8 +3,9 @@
 //
 // A step: take the inbox → Schedule → launch the plan → take the oldest launched plan's results
 // → append, check for the end, publish. With asynchronous scheduling two plans may be launched at a
-// time, so that the next step is planned while one runs: its unknown input tokens are placeholders,
-// and a sequence that turns out to have ended costs one discarded row.
+// time, so that the next step is planned while one runs, shortly before that should end (see
+// step_timer.h): its unknown input tokens are placeholders, and a sequence that turns out to have
+// ended costs one discarded row.
 #pragma once
 
 #include <atomic>
@@ -20,6 +21,7 @@
 #include "engine/model_runner.h"
 #include "engine/scheduler.h"
 #include "engine/stats_recorder.h"
+#include "engine/step_timer.h"
 
 namespace tiercel::engine {
 
@@ -38,7 +40,8 @@ class EngineLoop {
 
  private:
   bool Idle() const { return requests_.empty() && runner_.num_launched() == 0; }
-  bool HandleMessages(bool wait);  // false: shut down
+  double SecondsUntilPlanning();
+  bool HandleMessages(double wait_seconds);  // false: shut down
   void Step();
   void Launch();
   void ProcessResults();
@@ -66,6 +69,7 @@ class EngineLoop {
   std::vector<std::unique_ptr<BatchPlan>> batches_;
   std::vector<BatchPlan*> free_batches_;
   std::unordered_map<StreamState*, std::unique_ptr<ActiveRequest>> requests_;
+  StepTimer timer_;
   ModelRunner runner_;  // destroyed first of these: its thread uses the batches and the requests
   std::vector<Message> messages_;
   std::vector<std::shared_ptr<StreamState>> with_news_;

@@ -254,6 +254,20 @@ TEST_P(EngineTest, DroppedAndStoppedStreamsFreeEverything) {
               Reference(request, test.engine->options(), 101, 256));
 }
 
+TEST_P(EngineTest, QueuedTokensHaveALimit) {
+  EngineOptions options = Options();
+  options.max_num_queued_tokens = 5;
+  TestEngine test = MakeEngine(options);
+  const auto refused = test.engine->Submit(MakeRequest(6, 1, 1), nullptr);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code(), StatusCode::kResourceExhausted);
+  const auto stream = test.engine->Submit(MakeRequest(5, 1, 1), nullptr);
+  ASSERT_TRUE(stream.has_value());
+  EXPECT_EQ(Collect(stream->get())[0].finish, FinishReason::kLength);
+  EXPECT_EQ(test.engine->GetStats().rejected_queued_tokens, 1u);
+  EXPECT_EQ(test.engine->GetStats().rejected_queued_reqs, 0u);
+}
+
 TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
   EngineOptions options = Options();
   options.max_num_seqs = 1;
@@ -275,7 +289,8 @@ TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
     }
   }
   EXPECT_GE(rejected, 7);
-  EXPECT_EQ(test.engine->GetStats().rejected_queue_full, static_cast<uint64_t>(rejected));
+  EXPECT_EQ(test.engine->GetStats().rejected_queued_reqs, static_cast<uint64_t>(rejected));
+  EXPECT_EQ(test.engine->GetStats().rejected_queued_tokens, 0u);
   test.engine->Drain(0.02);
   for (const auto& stream : streams) {
     EXPECT_EQ(Collect(stream.get())[0].finish, FinishReason::kAbort);
@@ -333,6 +348,32 @@ TEST_P(EngineTest, NewsComeOncePerStepAndBeforeTheHook) {
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].tokens.size(), 20u);
   EXPECT_FALSE((*stream)->Poll(&events));
+}
+
+// A request that comes while a step runs is in the next one: not always (the step's length is only
+// guessed), but it can be.
+TEST_P(EngineTest, ANewRequestNeedNotWaitTwoSteps) {
+  FakeLmOptions fake;
+  fake.step_seconds = 0.02;
+  TestEngine test = MakeEngine(Options(), fake);
+  Request request = MakeRequest(4, 1, 250);
+  request.params.ignore_eos = true;
+  const auto running = test.engine->Submit(request, nullptr);
+  ASSERT_TRUE(running.has_value());
+  std::vector<StreamEvent> events;
+  int64_t fewest = 100;
+  for (int i = 0; i < 30 && fewest > 1; ++i) {
+    ASSERT_TRUE((*running)->Wait(20));
+    (*running)->Poll(&events);
+    const int64_t before = test.lm->steps();  // with the running one
+    const auto late = test.engine->Submit(MakeRequest(4, i, 1), nullptr);
+    ASSERT_TRUE(late.has_value());
+    Collect(late->get());
+    fewest = std::min(fewest, test.lm->steps() - before);
+  }
+  // Steps that began after the submission, up to the reading of the answer: its own, and with
+  // asynchronous scheduling perhaps the one after it.
+  EXPECT_LE(fewest, 2);
 }
 
 TEST_P(EngineTest, StatisticsAreConsistent) {

@@ -51,7 +51,10 @@ class FakeLm final : public model::CausalLm {
     return OkStatus();
   }
 
+  void BindThread() override { bound_ = std::this_thread::get_id(); }
+
   void Run(const model::StepBatch& batch, FunctionRef<void(int worker)> after) override {
+    CHECK(bound_ == std::this_thread::get_id());
     if (steps_++ == options_.fail_at_step) throw std::runtime_error("injected failure");
     if (options_.step_seconds > 0) {
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
@@ -165,6 +168,7 @@ class FakeLm final : public model::CausalLm {
   std::vector<float> logits_;
   std::vector<int32_t> history_;
   std::unique_ptr<std::barrier<>> barrier_;
+  std::thread::id bound_;
   std::atomic<int64_t> steps_{0};
   std::atomic<int64_t> rows_{0};
 };

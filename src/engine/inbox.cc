@@ -1,5 +1,7 @@
 #include "engine/inbox.h"
 
+#include <chrono>
+#include <cmath>
 #include <utility>
 
 namespace tiercel::engine {
@@ -13,13 +15,13 @@ Status Inbox::Submit(std::unique_ptr<ActiveRequest> request) {
     std::lock_guard lock(mutex_);
     if (closed_ || draining_) return Unavailable("The engine is shutting down.");
     if (max_queued_requests_ > 0 && queued_requests_ >= max_queued_requests_) {
-      ++num_rejected_;
+      ++num_rejected_.requests;
       return ResourceExhausted(
           "Too many queued requests: {} are waiting, max_num_queued_reqs is {}. Try again later.",
           queued_requests_, max_queued_requests_);
     }
     if (max_queued_tokens_ > 0 && queued_tokens_ + tokens > max_queued_tokens_) {
-      ++num_rejected_;
+      ++num_rejected_.tokens;
       return ResourceExhausted(
           "Too many queued tokens: {} are waiting and the request has {}, max_num_queued_tokens is "
           "{}. Try again later.",
@@ -47,12 +49,26 @@ bool Inbox::Post(Message message) {
   return true;
 }
 
-void Inbox::Take(bool wait, std::vector<Message>* messages) {
+void Inbox::Take(double seconds, std::vector<Message>* messages) {
   messages->clear();
   std::unique_lock lock(mutex_);
-  if (wait) changed_.wait(lock, [this] { return !messages_.empty(); });
+  const auto ready = [this] { return woken_ || !messages_.empty(); };
+  if (std::isinf(seconds)) {
+    changed_.wait(lock, ready);
+  } else if (seconds > 0) {
+    changed_.wait_for(lock, std::chrono::duration<double>(seconds), ready);
+  }
+  woken_ = false;
   std::swap(*messages, messages_);
   pending_sequences_ = 0;
+}
+
+void Inbox::Wake() {
+  {
+    std::lock_guard lock(mutex_);
+    woken_ = true;
+  }
+  changed_.notify_all();
 }
 
 void Inbox::Unqueue(int64_t num_tokens) {
@@ -78,7 +94,7 @@ int64_t Inbox::num_pending_sequences() const {
   return pending_sequences_;
 }
 
-uint64_t Inbox::num_rejected() const {
+Inbox::Rejected Inbox::num_rejected() const {
   std::lock_guard lock(mutex_);
   return num_rejected_;
 }

@@ -30,8 +30,11 @@ class Inbox {
   Status Submit(std::unique_ptr<ActiveRequest> request);
   bool Post(Message message);  // false if closed
 
-  // Engine thread: takes all messages, in order; waits for one if `wait`.
-  void Take(bool wait, std::vector<Message>* messages);
+  // Engine thread: takes all messages, in order. Waits until there is one, for at most so many
+  // seconds (infinity: for ever), or until Wake.
+  void Take(double seconds, std::vector<Message>* messages);
+  // Ends a Take that waits, or the next one's wait. Any thread.
+  void Wake();
   // Engine thread: a request left the queue, by its first step or by its end.
   void Unqueue(int64_t num_tokens);
 
@@ -39,7 +42,11 @@ class Inbox {
   void Close(std::vector<Message>* rest);
 
   int64_t num_pending_sequences() const;  // submitted, not yet taken
-  uint64_t num_rejected() const;
+  // Requests refused because a queue was full, by the limit that they met.
+  struct Rejected {
+    uint64_t requests = 0, tokens = 0;
+  };
+  Rejected num_rejected() const;
 
  private:
   mutable std::mutex mutex_;
@@ -50,7 +57,8 @@ class Inbox {
   int64_t queued_requests_ = 0;
   int64_t queued_tokens_ = 0;
   int64_t pending_sequences_ = 0;
-  uint64_t num_rejected_ = 0;
+  Rejected num_rejected_;
+  bool woken_ = false;
   bool draining_ = false;
   bool closed_ = false;
 };

@@ -5,8 +5,9 @@
 namespace tiercel::engine {
 
 ModelRunner::ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
-                         sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async)
-    : model_(model), async_(async), sampled_(static_cast<size_t>(max_num_seqs)) {
+                         sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async,
+                         std::function<void()> on_done)
+    : model_(model), async_(async), on_done_(std::move(on_done)), sampled_(static_cast<size_t>(max_num_seqs)) {
   samplers_.reserve(static_cast<size_t>(model->workers()));
   for (int i = 0; i < model->workers(); ++i) {
     samplers_.emplace_back(ops, model->vocab_size(), logprobs_mode);
@@ -23,6 +24,10 @@ ModelRunner::~ModelRunner() {
   }
   changed_.notify_all();
   thread_.join();
+}
+
+void ModelRunner::BindThread() {
+  if (!async_) model_->BindThread();
 }
 
 void ModelRunner::Launch(BatchPlan* plan) {
@@ -54,7 +59,13 @@ BatchPlan* ModelRunner::Wait() {
   return plan;
 }
 
+bool ModelRunner::HasResult() {
+  std::lock_guard lock(mutex_);
+  return async_ ? num_done_ > 0 || error_ != nullptr : num_launched_ > 0;
+}
+
 void ModelRunner::Loop() {
+  model_->BindThread();
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] {
@@ -69,11 +80,16 @@ void ModelRunner::Loop() {
       lock.lock();
       error_ = std::current_exception();
       changed_.notify_all();
+      lock.unlock();
+      on_done_();
       return;
     }
     lock.lock();
     ++num_done_;
     changed_.notify_all();
+    lock.unlock();
+    on_done_();
+    lock.lock();
   }
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -16,13 +17,17 @@ namespace tiercel::engine {
 
 // Launch and Wait belong to the engine thread. Without `async` Launch runs the plan there, so the
 // engine thread is worker 0; with it a thread of its own does, so that the engine can plan the
-// next step meanwhile. Sampling states change in the order of the launches, on the workers: a
+// next step meanwhile; `on_done` is called there after each plan. Sampling states change in the order of the launches, on the workers: a
 // later step's penalties and seeds see the earlier step's token whatever the engine does.
 class ModelRunner {
  public:
   ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
-              sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async);
+              sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async,
+              std::function<void()> on_done);
   ~ModelRunner();  // waits for what was launched
+
+  // Once, at the start of the engine thread.
+  void BindThread();
 
   // The plan belongs to the runner until Wait returns it. At most `depth()` at a time.
   void Launch(BatchPlan* plan);
@@ -31,6 +36,7 @@ class ModelRunner {
 
   int depth() const { return async_ ? 2 : 1; }
   int num_launched() const { return num_launched_; }
+  bool HasResult();  // Wait would not wait
 
  private:
   void Execute(BatchPlan* plan);
@@ -39,6 +45,7 @@ class ModelRunner {
 
   model::CausalLm* model_;
   const bool async_;
+  const std::function<void()> on_done_;
   std::vector<sampling::Sampler> samplers_;  // by worker
   std::vector<int32_t> sampled_;             // by slot
   std::atomic<int64_t> next_task_{0};

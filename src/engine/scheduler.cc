@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "base/check.h"
 
@@ -83,12 +84,12 @@ void Scheduler::ScheduleWaiting(Step* step, StepPlan* plan) {
       continue;
     }
     FindPrefix(sequence, sibling, &found_);
+    const bool first_time = !sequence->ever_admitted;
     if (!Admit(sequence, step, plan)) return;
-    if (sibling == nullptr && !sequence->ever_scheduled) {
+    if (sibling == nullptr && first_time) {
       prefix_queries_ += static_cast<uint64_t>(sequence->num_known());
       prefix_hits_ += found_.size() * static_cast<uint64_t>(options_.block_size);
     }
-    sequence->ever_scheduled = true;
     it = waiting_.erase(it);
   }
 }
@@ -112,6 +113,7 @@ bool Scheduler::Admit(Sequence* sequence, Step* step, StepPlan* plan) {
   sequence->blocks.assign(found_.begin(), found_.end());
   sequence->num_named_blocks = static_cast<int64_t>(found_.size());
   sequence->num_computed = cached;
+  if (!std::exchange(sequence->ever_admitted, true)) sequence->num_cached_prompt = cached;
   if (sequence->request->num_cached_tokens < 0) sequence->request->num_cached_tokens = cached;
   sequence->status = SequenceStatus::kRunning;
   sequence->slot = free_slots_.back();
@@ -193,6 +195,7 @@ void Scheduler::LeaveRunning(Sequence* sequence) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   LeaveRunning(sequence);
+  ++sequence->num_preemptions;
   sequence->status = SequenceStatus::kWaiting;
   waiting_.insert(sequence);
 }

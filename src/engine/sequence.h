@@ -24,6 +24,8 @@ struct Sequence {
   std::vector<int32_t> output;
   int64_t num_pending = 0;  // at most one when a step is planned
   int64_t num_computed = 0;  // tokens that are in the cache once all planned steps have run
+  int64_t num_cached_prompt = 0;  // of the prompt, found in the cache when first admitted
+  int64_t num_preemptions = 0;
   std::vector<int32_t> blocks;
 
   // Scheduler's own.
@@ -32,7 +34,7 @@ struct Sequence {
   int64_t last_step = -1;         // that planned this sequence
   int64_t computed_before_last_step = 0;
   int32_t slot = -1;  // in the array of sampled tokens, while running
-  bool ever_scheduled = false;
+  bool ever_admitted = false;
 
   // Engine's own.
   std::unique_ptr<sampling::SequenceState> sampling;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "engine/stats_buckets.h"
-
 namespace tiercel::engine {
 
 void Histogram::Observe(double value) {
@@ -24,7 +22,7 @@ std::vector<double> OneTwoFiveBuckets(int64_t max) {
   return bounds;
 }
 
-Stats EmptyStats(int64_t max_model_len) {
+Stats Stats::Empty(int64_t max_model_len) {
   const Histogram latency({.3, .5, .8, 1,  1.5, 2,  2.5, 5,   10,  15,  20,
                            30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680});
   const Histogram first_token({.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
@@ -38,6 +36,8 @@ Stats EmptyStats(int64_t max_model_len) {
   stats.request_params_max_tokens = tokens;
   stats.iteration_tokens =
       Histogram({1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384});
+  stats.request_prefill_kv_computed_tokens = tokens;
+  stats.request_num_preemptions = Histogram({1, 2, 3, 4, 5, 10, 20});
   stats.request_params_n = Histogram({1, 2, 5, 10, 20});
   stats.time_to_first_token = first_token;
   stats.inter_token_latency = per_token;

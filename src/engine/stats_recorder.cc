@@ -1,12 +1,10 @@
 #include "engine/stats_recorder.h"
 
-#include "engine/stats_buckets.h"
-
 namespace tiercel::engine {
 
 StatsRecorder::StatsRecorder(int64_t max_model_len, int64_t num_gpu_blocks, double log_interval,
                              double now)
-    : stats_(EmptyStats(max_model_len)), log_interval_(log_interval), last_log_(now) {
+    : stats_(Stats::Empty(max_model_len)), log_interval_(log_interval), last_log_(now) {
   stats_.num_gpu_blocks = num_gpu_blocks;
 }
 
@@ -33,9 +31,7 @@ void StatsRecorder::Update::Token(Sequence* sequence, double now) {
   if (sequence->output.size() == 1) {
     sequence->first_token_time = now;
     s.prompt_tokens += static_cast<uint64_t>(sequence->num_prompt());
-    if (sequence->index == 0 && sequence->request->num_cached_tokens > 0) {
-      s.prompt_tokens_cached += static_cast<uint64_t>(sequence->request->num_cached_tokens);
-    }
+    s.prompt_tokens_cached += static_cast<uint64_t>(sequence->num_cached_prompt);
     s.time_to_first_token.Observe(now - ActiveOf(sequence)->arrival_time);
   } else {
     s.inter_token_latency.Observe(now - sequence->last_token_time);
@@ -56,8 +52,11 @@ void StatsRecorder::Update::Finished(const Sequence& sequence, FinishReason reas
   s.request_prompt_tokens.Observe(static_cast<double>(sequence.num_prompt()));
   s.request_generation_tokens.Observe(static_cast<double>(sequence.output.size()));
   s.request_params_max_tokens.Observe(static_cast<double>(request.params->max_tokens));
+  s.request_num_preemptions.Observe(static_cast<double>(sequence.num_preemptions));
   s.e2e_request_latency.Observe(now - request.arrival_time);
   if (sequence.output.empty()) return;
+  s.request_prefill_kv_computed_tokens.Observe(
+      static_cast<double>(sequence.num_prompt() - sequence.num_cached_prompt));
   s.request_prefill_time.Observe(sequence.first_token_time - sequence.first_scheduled_time);
   s.request_decode_time.Observe(sequence.last_token_time - sequence.first_token_time);
   s.request_inference_time.Observe(sequence.last_token_time - sequence.first_scheduled_time);

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "base/clock.h"
-#include "engine/stats_buckets.h"
 
 namespace tiercel::engine {
 namespace {
@@ -26,11 +25,12 @@ TEST(StatsRecorderTest, TimesOfARequest) {
   ActiveRequest request;
   request.prompt = {1, 2, 3};
   request.params = std::make_shared<sampling::SamplingParams>();
-  request.num_cached_tokens = 2;
   request.arrival_time = clock.Now();
   request.sequences.push_back(std::make_unique<Sequence>());
   Sequence* const sequence = request.sequences[0].get();
   sequence->request = &request;
+  sequence->num_cached_prompt = 2;
+  sequence->num_preemptions = 4;
   auto lock = std::make_optional<StatsRecorder::Update>(&recorder);
   StatsRecorder::Update& update = *lock;
   clock.Advance(1);
@@ -68,6 +68,8 @@ TEST(StatsRecorderTest, TimesOfARequest) {
   EXPECT_EQ(s.prompt_tokens, 3u);
   EXPECT_EQ(s.prompt_tokens_cached, 2u);
   EXPECT_EQ(s.finished_length, 1u);
+  EXPECT_EQ(s.request_num_preemptions.sum, 4);
+  EXPECT_EQ(s.request_prefill_kv_computed_tokens.sum, 1);
 }
 
 }  // namespace

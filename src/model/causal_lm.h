@@ -59,6 +59,10 @@ class CausalLm {
   // Allocates cache and activations; called once before the first Run.
   virtual Status Prepare(const KvOptions& kv, const RunLimits& limits) = 0;
 
+  // Prepares the calling thread for Run, where it is worker 0. Once, by a thread other than the one
+  // that made the environment.
+  virtual void BindThread() {}
+
   // Runs one step on the worker team. When the logits are complete, every worker calls
   // `after(worker)` in the same dispatch (the sampler's place; Barrier() is at hand through
   // the team). Returns when all are done. Nothing in a plan that passed the engine's checks can

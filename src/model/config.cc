@@ -211,4 +211,27 @@ Expected<GenerationConfig> ParseGenerationConfig(std::string_view json, const st
   return c;
 }
 
+Status CheckTensorParallelSize(const ModelConfig& config, int64_t size) {
+  const int64_t heads = config.num_heads;
+  const int64_t kv_heads = config.num_kv_heads;
+  const auto kv_fits = [kv_heads](int64_t ranks) {
+    return kv_heads % ranks == 0 || ranks % kv_heads == 0;
+  };
+  std::string allowed;
+  for (int64_t ranks = 1; ranks <= heads; ++ranks) {
+    if (heads % ranks != 0 || !kv_fits(ranks)) continue;
+    allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", ranks);
+  }
+  const auto refuse = [&](std::string_view what, int64_t count) {
+    return InvalidArgument(
+               "Total number of {} heads ({}) must be divisible by tensor parallel size ({}). This "
+               "model can use: {}.",
+               what, count, size, allowed)
+        .WithParam("tensor_parallel_size");
+  };
+  if (size < 1 || heads % size != 0) return refuse("attention", heads);
+  if (!kv_fits(size)) return refuse("key/value", kv_heads);
+  return OkStatus();
+}
+
 }  // namespace tiercel::model

@@ -50,6 +50,11 @@ struct ModelConfig {
   int64_t DerivedMaxModelLen() const;
 };
 
+// Whether the heads can be shared out over `size` ranks: an equal number of query heads each, and
+// of KV heads either an equal number each or one on an equal number of ranks. The message lists
+// the sizes that can.
+Status CheckTensorParallelSize(const ModelConfig& config, int64_t size);
+
 // generation_config.json; absent fields are nullopt.
 struct GenerationConfig {
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,

@@ -205,6 +205,26 @@ TEST(ModelConfig, NamesFieldFoundAndExpected) {
   EXPECT_THAT(Error("", std::string(100000, '[')), HasSubstr("not valid JSON"));
 }
 
+TEST(ModelConfig, RanksShareHeadsEvenly) {
+  ModelConfig config;
+  config.num_heads = 64;
+  config.num_kv_heads = 8;
+  for (const int64_t size : {1, 2, 4, 8, 16, 32, 64}) {
+    EXPECT_TRUE(CheckTensorParallelSize(config, size).ok()) << size;
+  }
+  for (const int64_t size : {0, 3, 5, 6, 128}) {
+    EXPECT_EQ(CheckTensorParallelSize(config, size).message(),
+              fmt::format("Total number of attention heads (64) must be divisible by tensor "
+                          "parallel size ({}). This model can use: 1, 2, 4, 8, 16, 32, 64.",
+                          size));
+  }
+  config.num_heads = 12;
+  config.num_kv_heads = 2;
+  EXPECT_EQ(CheckTensorParallelSize(config, 3).message(),
+            "Total number of key/value heads (2) must be divisible by tensor parallel size (3). "
+            "This model can use: 1, 2, 4, 6, 12.");
+}
+
 TEST(ModelConfig, ListsOfEos) {
   EXPECT_THAT(Parse(R"({"eos_token_id":[1,2]})")->eos_token_ids, ElementsAre(1, 2));
   EXPECT_THAT(Parse(R"({"eos_token_id":null})")->eos_token_ids, IsEmpty());

@@ -166,14 +166,14 @@ const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row
   return eager_;
 }
 
+void CpuCausalLm::BindThread() { environment_->kernels->init_thread(); }
+
 void CpuCausalLm::Run(const StepBatch& batch, FunctionRef<void(int worker)> after) {
   CheckBounds(batch);
   StepParts parts(batch, kStepRows);
   while (parts.Next()) {
     const Program& program = Stage(parts.part(), parts.first_logit_row());
     environment_->team->Run([&](int worker) {
-      // Worker 0 is the caller: another thread, perhaps, than the one that started the team.
-      if (worker == 0) environment_->kernels->init_thread();
       program.Replay(*environment_->kernels, *environment_->team, worker);
       if (parts.last()) after(worker);
     });

@@ -41,6 +41,7 @@ class CpuCausalLm final : public CausalLm {
   void Run(const StepBatch& batch, FunctionRef<void(int worker)> after) override;
   float* Logits(int64_t r) override;
   void Barrier() override;
+  void BindThread() override;
   GraphStats graph_stats() const override;
 
  private:

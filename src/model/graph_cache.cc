@@ -33,10 +33,9 @@ Expected<GraphMode> ParseGraphMode(std::string_view text) {
   std::string upper(text);
   for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   if (upper == "NONE" || upper == "PIECEWISE") return GraphMode::kNone;
-  if (upper == "FULL_DECODE_ONLY" || upper == "FULL_AND_PIECEWISE") {
+  if (upper == "FULL_DECODE_ONLY" || upper == "FULL_AND_PIECEWISE" || upper == "FULL") {
     return GraphMode::kFullDecodeOnly;
   }
-  if (upper == "FULL") return GraphMode::kFull;
   return Unexpected(InvalidArgument(
                         "cudagraph_mode: found \"{}\", expected NONE, PIECEWISE, FULL, "
                         "FULL_DECODE_ONLY or FULL_AND_PIECEWISE",

@@ -16,11 +16,11 @@ namespace tiercel::model {
 enum class GraphMode {
   kNone,            // every step records its Program anew (--enforce-eager)
   kFullDecodeOnly,  // steps of one token per sequence replay a captured Program
-  kFull,            // the same here: a step with a prefill in it is never of a captured size
 };
 
 // cudagraph_mode, in any case. What this backend has no use for becomes its nearest: PIECEWISE
-// (parts of a step) none, FULL_AND_PIECEWISE full for decodes only.
+// (parts of a step) none; FULL and FULL_AND_PIECEWISE full for decodes only, as a step with a
+// prefill in it is never of a captured size.
 Expected<GraphMode> ParseGraphMode(std::string_view text);
 
 struct CaptureOptions {

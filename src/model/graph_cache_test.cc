@@ -16,7 +16,7 @@ CaptureOptions Limits(int64_t max_num_seqs, int64_t max_num_batched_tokens) {
 
 TEST(GraphModeTest, AnyCase) {
   EXPECT_EQ(*ParseGraphMode("full_decode_only"), GraphMode::kFullDecodeOnly);
-  EXPECT_EQ(*ParseGraphMode("FULL"), GraphMode::kFull);
+  EXPECT_EQ(*ParseGraphMode("FULL"), GraphMode::kFullDecodeOnly);
   EXPECT_EQ(*ParseGraphMode("None"), GraphMode::kNone);
   EXPECT_EQ(*ParseGraphMode("PIECEWISE"), GraphMode::kNone);
   EXPECT_EQ(*ParseGraphMode("FULL_AND_PIECEWISE"), GraphMode::kFullDecodeOnly);

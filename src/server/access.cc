@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "api/prepare.h"
+#include "api/names.h"
 
 namespace tiercel::server {
 
@@ -19,7 +19,8 @@ bool EqualConstantTime(std::string_view given, std::string_view expected) {
 }
 
 bool NeedsKey(std::string_view path) {
-  for (const std::string_view prefix : {"/v1", "/v2", "/inference", "/cohere"}) {
+  // vLLM leaves /invocations open; it generates as /v1 does, so here it is not.
+  for (const std::string_view prefix : {"/v1", "/v2", "/inference", "/cohere", "/invocations"}) {
     if (path.substr(0, prefix.size()) == prefix) return true;
   }
   return false;

@@ -1,13 +1,26 @@
 #include "server/generation.h"
 
+#include <fmt/ranges.h>
+
+#include "api/json_writer.h"
 #include "base/log.h"
+#include "server/router.h"
 
 namespace tiercel::server {
 
-HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers) {
-  if (error.http_status == 503 || error.http_status == 429) headers.emplace_back("Retry-After", "1");
-  return {error.http_status, "application/json", api::ErrorBody(error), std::move(headers)};
+namespace {
+
+// At most that many characters of valid UTF-8.
+std::string_view CutText(std::string_view text, size_t most) {
+  size_t characters = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool begins_one = (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80;
+    if (begins_one && ++characters > most) return text.substr(0, i);
+  }
+  return text;
 }
+
+}  // namespace
 
 Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
                        std::shared_ptr<Exchange> exchange, GenerationKind kind,
@@ -35,10 +48,10 @@ void Generation::Start() {
 void Generation::PrepareAndSubmit() {
   if (client_gone_.load()) return;
   const std::string& body = exchange_->request().body;
-  api::Result<api::PreparedRequest> prepared =
-      kind_ == GenerationKind::kChat
-          ? api::PrepareChat(body, request_id_, model_->info, model_->api)
-          : api::PrepareCompletion(body, request_id_, model_->info, model_->api);
+  const auto prepare = kind_ == GenerationKind::kChat         ? api::PrepareChat
+                       : kind_ == GenerationKind::kCompletion ? api::PrepareCompletion
+                                                              : api::PrepareInvocation;
+  api::Result<api::PreparedRequest> prepared = prepare(body, request_id_, model_->info, model_->api);
   if (!prepared) {
     exchange_->Post([self = shared_from_this(), error = prepared.error()] { self->Fail(error); });
     return;
@@ -126,6 +139,7 @@ void Generation::WriteDue() {
   if (responder_->done()) exchange_->EndStream();
 }
 
+// The prompt itself only at DEBUG, as vLLM does.
 void Generation::LogRequest(const api::PreparedRequest& prepared) const {
   for (const engine::Request& request : prepared.requests) {
     const auto& params = request.params;
@@ -133,6 +147,15 @@ void Generation::LogRequest(const api::PreparedRequest& prepared) const {
              "top_k={}, max_tokens={}, stop={}, stream={}",
              request.id, request.prompt.size(), params.n, params.temperature, params.top_p,
              params.top_k, params.max_tokens, params.stop.size(), prepared.plan.stream);
+    if (!spdlog::should_log(spdlog::level::debug)) continue;
+    const size_t most = context_.options.max_log_len
+                            ? static_cast<size_t>(*context_.options.max_log_len)
+                            : request.prompt.size();
+    const std::span ids = std::span(request.prompt).first(std::min(most, request.prompt.size()));
+    std::string text;
+    api::AppendJsonString(&text, CutText(model_->info.tokenizer->Decode(ids, false), most));
+    LOG_DEBUG("Request {} details: prompt: {}, prompt_token_ids: [{}]", request.id, text,
+              fmt::join(ids, ", "));
   }
 }
 

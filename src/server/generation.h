@@ -25,7 +25,7 @@ struct LoadedModel {
   api::ApiOptions api;  // the server's, with this model's sampling defaults
 };
 
-enum class GenerationKind { kChat, kCompletion };
+enum class GenerationKind { kChat, kCompletion, kInvocation };
 
 // What every Generation needs of the server, which outlives them all.
 struct GenerationContext {
@@ -67,8 +67,5 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   std::unique_ptr<api::Responder> responder_;
   Streams streams_;  // after model_, so that they go first
 };
-
-// "Retry-After" where the error says that the server is full.
-HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers);
 
 }  // namespace tiercel::server

@@ -5,8 +5,6 @@
 #include <boost/asio/ssl.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <cstdio>
-#include <filesystem>
 
 #include "server/http_server.h"
 
@@ -38,65 +36,6 @@ bool SameOrigin(const Url& a, const Url& b) {
 }
 
 }  // namespace
-
-Expected<Url> Url::Parse(std::string_view text) {
-  const auto bad = [&](const char* why) {
-    return Unexpected(InvalidArgument("URL {}: {}", text, why));
-  };
-  if (std::any_of(text.begin(), text.end(),
-                  [](unsigned char c) { return c <= 0x20 || c == 0x7f || c == '\\'; })) {
-    return bad("blanks, control characters and backslashes are not allowed");
-  }
-  Url url;
-  const size_t scheme_end = text.find("://");
-  if (scheme_end == std::string_view::npos) return bad("expected http:// or https://");
-  url.scheme = text.substr(0, scheme_end);
-  if (url.scheme != "http" && url.scheme != "https") return bad("expected http:// or https://");
-  std::string_view rest = text.substr(scheme_end + 3);
-  rest = rest.substr(0, rest.find('#'));
-  const size_t target = rest.find_first_of("/?");
-  std::string_view authority = rest.substr(0, target);
-  url.target = target == std::string_view::npos ? "/" : std::string(rest.substr(target));
-  if (url.target.front() == '?') url.target.insert(0, "/");
-  if (authority.find('@') != std::string_view::npos) return bad("user names are not supported");
-  std::string_view port;
-  if (!authority.empty() && authority.front() == '[') {
-    const size_t close = authority.find(']');
-    if (close == std::string_view::npos) return bad("expected ] after the IPv6 address");
-    url.host = authority.substr(1, close - 1);
-    authority.remove_prefix(close + 1);
-    if (!authority.empty() && authority.front() != ':') return bad("expected :port after ]");
-    if (!authority.empty()) port = authority.substr(1);
-  } else {
-    const size_t colon = authority.find(':');
-    url.host = authority.substr(0, colon);
-    if (colon != std::string_view::npos) port = authority.substr(colon + 1);
-  }
-  if (url.host.empty()) return bad("the host is missing");
-  if (!port.empty() && (port.size() > 5 || port.find_first_not_of("0123456789") != port.npos)) {
-    return bad("the port is not a number");
-  }
-  url.port = port.empty() ? (url.scheme == "https" ? "443" : "80") : std::string(port);
-  return url;
-}
-
-Expected<Url> Url::Resolve(std::string_view reference) const {
-  if (reference.find("://") != std::string_view::npos) return Parse(reference);
-  if (reference.substr(0, 2) == "//") return Parse(scheme + ":" + std::string(reference));
-  Url url = *this;
-  if (!reference.empty() && reference.front() == '/') {
-    url.target = reference;
-  } else {
-    const std::string path = target.substr(0, target.find('?'));
-    url.target = path.substr(0, path.rfind('/') + 1) + std::string(reference);
-  }
-  url.target = url.target.substr(0, url.target.find('#'));
-  if (std::any_of(url.target.begin(), url.target.end(),
-                  [](unsigned char c) { return c <= 0x20 || c == 0x7f; })) {
-    return Unexpected(InvalidArgument("redirect to {}: not a URL", reference));
-  }
-  return url;
-}
 
 std::optional<std::string> HttpResponse::header(std::string_view name) const {
   for (const auto& [key, value] : headers) {
@@ -335,65 +274,6 @@ Expected<HttpResponse> HttpClient::PostJson(const std::string& url, std::string 
                                             HttpHeaders headers) {
   headers.emplace_back("Content-Type", "application/json");
   return Send({"POST", url, std::move(headers), std::move(body)});
-}
-
-Status HttpClient::Download(const std::string& url, const std::string& path, HttpHeaders headers,
-                            const Progress& progress) {
-  std::error_code no_file;
-  int64_t have = 0;
-  if (const auto size = std::filesystem::file_size(path, no_file); !no_file) {
-    have = static_cast<int64_t>(size);
-  }
-  if (have > 0) headers.emplace_back("Range", fmt::format("bytes={}-", have));
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "ab"),
-                                                             std::fclose);
-  if (file == nullptr) return FailedPrecondition("{}: cannot be opened for writing", path);
-  int64_t done = have;
-  int64_t total = -1;
-  bool disk_full = false;
-  const OnHead on_head = [&](const HttpResponse& head) {
-    if (head.status / 100 != 2) return true;
-    if (head.status == 200 && done > 0) {
-      // The whole file comes again: what was there is dropped.
-      std::fflush(file.get());
-      std::error_code error;
-      std::filesystem::resize_file(path, 0, error);
-      done = 0;
-    }
-    if (const auto length = head.header("Content-Length")) {
-      total = done + std::strtoll(length->c_str(), nullptr, 10);
-    }
-    return !progress || progress(done, total);
-  };
-  const Sink sink = [&](std::string_view piece) {
-    disk_full = std::fwrite(piece.data(), 1, piece.size(), file.get()) != piece.size();
-    if (disk_full) return false;
-    done += static_cast<int64_t>(piece.size());
-    return !progress || progress(done, total);
-  };
-  Expected<HttpResponse> response = Send({"GET", url, std::move(headers), ""}, sink, on_head);
-  if (disk_full || std::fflush(file.get()) != 0) {
-    return ResourceExhausted("{}: cannot be written; is the disk full?", path);
-  }
-  if (!response) return response.error();
-  if (response->status == 416) {
-    // "bytes */N": nothing is left to get, if N is what we have.
-    const std::string range = response->header("Content-Range").value_or("");
-    const size_t slash = range.rfind('/');
-    if (slash != std::string::npos && range.substr(slash + 1) == std::to_string(have)) {
-      return OkStatus();
-    }
-    return Unavailable("{}: {} holds {} bytes, more than the server has ({}); remove the file", url,
-                       path, have, range);
-  }
-  if (response->status != 200 && response->status != 206) {
-    return Status(response->status == 404 ? StatusCode::kNotFound : StatusCode::kUnavailable,
-                  fmt::format("{}: the server answered {}", url, response->status));
-  }
-  if (total >= 0 && done != total) {
-    return Unavailable("{}: found {} bytes, expected {}; run it again to go on", url, done, total);
-  }
-  return OkStatus();
 }
 
 }  // namespace tiercel::server

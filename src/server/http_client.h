@@ -12,21 +12,12 @@
 #include <vector>
 
 #include "base/status.h"
+#include "server/sse_reader.h"
+#include "server/url.h"
 
 namespace tiercel::server {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
-
-struct Url {
-  std::string scheme;  // http | https
-  std::string host;    // without the brackets of IPv6
-  std::string port;    // never empty
-  std::string target;  // path and query, at least "/"
-  // Bad or unsupported URLs are kInvalidArgument.
-  static Expected<Url> Parse(std::string_view text);
-  // Resolves a Location header.
-  Expected<Url> Resolve(std::string_view reference) const;
-};
 
 struct HttpClientOptions {
   double connect_timeout_s = 15;
@@ -82,23 +73,6 @@ class HttpClient {
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
-};
-
-// Cuts a text/event-stream into events, wherever the pieces were cut; \n, \r\n and \r end lines.
-class SseReader {
- public:
-  // `on_event`(event name or "", data). False stops; then Feed returns false.
-  using OnEvent = std::function<bool(std::string_view event, std::string_view data)>;
-  explicit SseReader(OnEvent on_event) : on_event_(std::move(on_event)) {}
-  bool Feed(std::string_view piece);
-
- private:
-  bool TakeLine(std::string_view line);
-
-  OnEvent on_event_;
-  std::string line_, event_, data_;
-  bool has_data_ = false;
-  bool skip_newline_ = false;  // the \n of a \r\n that was cut between two pieces
 };
 
 }  // namespace tiercel::server

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "server/http_session.h"
+#include "server/http_tls.h"
 
 namespace tiercel::server {
 
@@ -17,39 +18,6 @@ namespace {
 using Acceptor =
     asio::basic_socket_acceptor<asio::generic::stream_protocol, asio::io_context::executor_type>;
 using asio::ip::tcp;
-
-Expected<std::unique_ptr<asio::ssl::context>> MakeTlsContext(const ServerOptions& options) {
-  auto context = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
-  error_code error;
-  context->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
-                           asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 |
-                           asio::ssl::context::no_tlsv1_1,
-                       error);
-  context->use_certificate_chain_file(options.ssl_certfile, error);
-  if (error) {
-    return Unexpected(InvalidArgument("--ssl-certfile {}: {}", options.ssl_certfile, error.message()));
-  }
-  context->use_private_key_file(options.ssl_keyfile, asio::ssl::context::pem, error);
-  if (error) {
-    return Unexpected(InvalidArgument("--ssl-keyfile {}: {}", options.ssl_keyfile, error.message()));
-  }
-  if (!options.ssl_ca_certs.empty()) {
-    context->load_verify_file(options.ssl_ca_certs, error);
-    if (error) {
-      return Unexpected(
-          InvalidArgument("--ssl-ca-certs {}: {}", options.ssl_ca_certs, error.message()));
-    }
-  }
-  if (!options.ssl_ciphers.empty() &&
-      SSL_CTX_set_cipher_list(context->native_handle(), options.ssl_ciphers.c_str()) != 1) {
-    return Unexpected(InvalidArgument("--ssl-ciphers {}: no such cipher", options.ssl_ciphers));
-  }
-  int mode = asio::ssl::verify_none;
-  if (options.ssl_cert_reqs >= 1) mode = asio::ssl::verify_peer;
-  if (options.ssl_cert_reqs >= 2) mode |= asio::ssl::verify_fail_if_no_peer_cert;
-  context->set_verify_mode(mode, error);
-  return context;
-}
 
 std::string PeerName(const Socket& socket) {
   error_code error;
@@ -82,7 +50,7 @@ class HttpServerImpl final : public HttpServer {
       if (options_.ssl_certfile.empty() || options_.ssl_keyfile.empty()) {
         return InvalidArgument("--ssl-certfile and --ssl-keyfile must be given together");
       }
-      ASSIGN_OR_RETURN(tls_, MakeTlsContext(options_));
+      ASSIGN_OR_RETURN(tls_, TlsCertificates::Load(options_));
     }
     if (!options_.uds.empty()) return OpenUnixSocket();
     return OpenTcp();
@@ -235,16 +203,18 @@ class HttpServerImpl final : public HttpServer {
     const std::string peer = PeerName(socket);
     // Tokens are small and must not wait for each other.
     if (options_.uds.empty()) socket.set_option(tcp::no_delay(true), ignored);
-    // The socket belongs to the thread's loop; its session is made there.
-    asio::post(thread->context, [this, thread, peer, moved = std::move(socket)]() mutable {
-      std::shared_ptr<SessionBase> session;
-      if (tls_ != nullptr) {
-        session = std::make_shared<StreamSession<TlsStream>>(&shared_, thread, peer,
-                                                             TlsStream(std::move(moved), *tls_));
-      } else {
-        session = std::make_shared<StreamSession<Socket>>(&shared_, thread, peer, std::move(moved));
-      }
-      session->Start();
+    if (tls_ != nullptr) {
+      StartOn(thread, peer, TlsStream(std::move(socket), tls_->context()));
+    } else {
+      StartOn(thread, peer, std::move(socket));
+    }
+  }
+
+  // The socket belongs to the thread's loop; its session is made there.
+  template <typename Stream>
+  void StartOn(IoThread* thread, const std::string& peer, Stream stream) {
+    asio::post(thread->context, [this, thread, peer, moved = std::move(stream)]() mutable {
+      std::make_shared<StreamSession<Stream>>(&shared_, thread, peer, std::move(moved))->Start();
     });
   }
 
@@ -282,6 +252,7 @@ class HttpServerImpl final : public HttpServer {
       if (error) return;
       const SteadyTime now = std::chrono::steady_clock::now();
       VisitSessions(*threads_[index], [now](SessionBase& session) { session.Tick(now); });
+      if (index == 0 && tls_ != nullptr && options_.ssl_refresh) tls_->Refresh();
       ScheduleTick(index);
     });
   }
@@ -289,7 +260,7 @@ class HttpServerImpl final : public HttpServer {
   const ServerOptions options_;
   const Hooks hooks_;
   SessionShared shared_;
-  std::unique_ptr<asio::ssl::context> tls_;
+  std::unique_ptr<TlsCertificates> tls_;  // null: plain; thread 0's
   std::vector<std::unique_ptr<IoThread>> threads_;
   std::vector<asio::executor_work_guard<asio::io_context::executor_type>> guards_;
   std::vector<std::unique_ptr<asio::steady_timer>> timers_;

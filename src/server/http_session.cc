@@ -7,21 +7,23 @@ namespace tiercel::server {
 namespace {
 
 constexpr double kLingerSeconds = 2;
+// Of the requests that come while one is answered; more waits in the peer.
+constexpr size_t kMaxPipelined = size_t{64} << 10;
+// A longer answer's buffer is not kept for the next one.
+constexpr size_t kMaxKeptBuffer = size_t{256} << 10;
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
-
-// The connection's own end or failure, as opposed to bad HTTP.
-bool PeerHasGone(error_code error) {
-  return error && (error == http::error::end_of_stream || error == asio::error::eof ||
-                   error == http::error::partial_message ||
-                   error.category() == asio::error::get_system_category());
-}
 
 double SecondsSince(SteadyTime start) {
   return std::chrono::duration<double>(Now() - start).count();
 }
 
 }  // namespace
+
+SteadyTime After(double seconds) {
+  return Now() + std::chrono::duration_cast<SteadyTime::duration>(
+                     std::chrono::duration<double>(seconds));
+}
 
 SessionBase::SessionBase(SessionShared* shared, IoThread* thread, std::string peer)
     : shared_(shared), thread_(thread), peer_(std::move(peer)) {
@@ -34,13 +36,8 @@ SessionBase::~SessionBase() {
   thread_->sessions.erase(this);
 }
 
-void SessionBase::SetDeadline(double seconds) {
-  deadline_ = Now() + std::chrono::duration_cast<SteadyTime::duration>(
-                          std::chrono::duration<double>(seconds));
-}
-
 void SessionBase::Tick(SteadyTime now) {
-  if (now >= deadline_) {
+  if (now >= read_deadline_ || now >= write_deadline_) {
     Close();
     return;
   }
@@ -52,14 +49,15 @@ void SessionBase::Tick(SteadyTime now) {
   }
 }
 
+// A request that has begun to come is still answered.
 void SessionBase::CloseIfIdle() {
-  if (!exchange_ && in_flight_.empty() && !lingering_) Close();
+  if (phase_ == Phase::kHandshake || (phase_ == Phase::kIdle && buffer_.size() == 0)) Close();
 }
 
 void SessionBase::Close() {
   if (closed_) return;
   closed_ = true;
-  deadline_ = SteadyTime::max();
+  read_deadline_ = write_deadline_ = SteadyTime::max();
   CloseSocket();
   if (!exchange_) return;
   constexpr int kClientClosedRequest = 499;
@@ -69,8 +67,9 @@ void SessionBase::Close() {
 }
 
 void SessionBase::BeginExchange(HttpRequest request) {
+  phase_ = Phase::kAnswer;
+  read_deadline_ = SteadyTime::max();
   answer_bytes_ = 0;
-  streaming_ = answer_complete_ = false;
   self_while_answering_ = shared_from_this();
   exchange_ = std::make_shared<SessionExchange>(weak_from_this(), thread_, std::move(request));
   shared_->num_active.fetch_add(1);
@@ -80,6 +79,7 @@ std::shared_ptr<SessionExchange> SessionBase::EndExchange(int status) {
   std::shared_ptr<SessionExchange> exchange = std::move(exchange_);
   exchange_ = nullptr;
   self_while_answering_.reset();
+  streaming_ = answer_complete_ = false;
   shared_->num_active.fetch_sub(1);
   shared_->hooks.finished(exchange->request(),
                           {status, SecondsSince(request_start_), answer_bytes_});
@@ -89,21 +89,24 @@ std::shared_ptr<SessionExchange> SessionBase::EndExchange(int status) {
 // ---- reading
 
 void SessionBase::WaitForRequest() {
-  // Called a moment after the answer: the next request may have come, and begun, in between.
-  if (closed_ || parser_ || exchange_ || lingering_) return;
-  if (shared_->draining.load()) {
-    Close();
-    return;
-  }
-  if (buffer_.size() > 0) {
-    BeginRequest();
-    return;
-  }
-  SetDeadline(shared_->options.keep_alive_timeout_s);
-  if (!read_in_flight_) {
-    read_in_flight_ = true;
-    StartRead();
-  }
+  phase_ = Phase::kIdle;
+  read_deadline_ = After(shared_->options.keep_alive_timeout_s);
+  Advance();
+}
+
+void SessionBase::Advance() {
+  if (closed_) return;
+  if (phase_ == Phase::kIdle) BeginRequest();
+  if (phase_ == Phase::kHead) ParseHead();
+  if (phase_ == Phase::kBody) ParseBody();
+  ReadOn();
+}
+
+void SessionBase::ReadOn() {
+  if (closed_ || read_in_flight_) return;
+  if (phase_ == Phase::kAnswer && buffer_.size() >= kMaxPipelined) return;
+  read_in_flight_ = true;
+  StartRead();
 }
 
 void SessionBase::OnRead(error_code error, size_t size) {
@@ -113,31 +116,46 @@ void SessionBase::OnRead(error_code error, size_t size) {
     Close();
     return;
   }
-  if (lingering_) {
-    read_in_flight_ = true;
-    StartRead();  // over the same bytes: they are not committed
-    return;
+  if (phase_ != Phase::kLinger) {
+    asio::buffer_copy(buffer_.prepare(size), asio::buffer(piece_, size));
+    buffer_.commit(size);
   }
-  buffer_.commit(size);
-  // During an answer these bytes are the next request; they wait, and nothing more is read.
-  if (!exchange_) BeginRequest();
+  Advance();
 }
 
 void SessionBase::BeginRequest() {
+  // Some clients end a body with an empty line that does not belong to it.
+  const auto is_line_end = [](char c) { return c == '\r' || c == '\n'; };
+  while (buffer_.size() > 0 && is_line_end(*static_cast<const char*>(buffer_.data().data()))) {
+    buffer_.consume(1);
+  }
+  if (buffer_.size() == 0) {
+    if (shared_->draining.load()) Close();
+    return;
+  }
   parser_.emplace();
   parser_->header_limit(static_cast<uint32_t>(shared_->options.max_header_bytes));
   parser_->body_limit(static_cast<uint64_t>(shared_->options.max_request_body_bytes));
-  SetDeadline(shared_->options.header_timeout_s);
-  StartReadHead();
+  phase_ = Phase::kHead;
+  read_deadline_ = After(shared_->options.header_timeout_s);
 }
 
-void SessionBase::OnHead(error_code error) {
-  if (closed_) return;
+void SessionBase::ParseHead() {
+  error_code error;
+  buffer_.consume(parser_->put(buffer_.data(), error));
+  if (error == http::error::need_more) return;
   request_start_ = Now();
-  if (PeerHasGone(error)) return Close();
-  if (error == http::error::header_limit) return RefuseRequest(431, "The request's headers are too large.");
-  if (error == http::error::body_limit) return RefuseRequest(413, "The request's body is too large.");
+  if (error == http::error::header_limit) {
+    return RefuseRequest(431, "The request's headers are too large.");
+  }
+  if (error == http::error::body_limit) {
+    return RefuseRequest(413, "The request's body is too large.");
+  }
   if (error) return RefuseRequest(400, "Invalid HTTP request received.");
+  if (parser_->is_header_done()) OnHead();
+}
+
+void SessionBase::OnHead() {
   const auto& message = parser_->get();
   const auto count = std::distance(message.begin(), message.end());
   if (count > shared_->options.max_header_count) {
@@ -147,22 +165,26 @@ void SessionBase::OnHead(error_code error) {
   if (length && *length > static_cast<uint64_t>(shared_->options.max_request_body_bytes)) {
     return RefuseRequest(413, "The request's body is too large.");
   }
-  SetDeadline(shared_->options.body_timeout_s);
-  if (EqualsNoCase({message[http::field::expect].data(), message[http::field::expect].size()},
-                   "100-continue") &&
-      message.version() >= 11) {
-    // The answer to it is written before the body is read; OnWritten goes on.
+  phase_ = Phase::kBody;
+  read_deadline_ = After(shared_->options.body_timeout_s);
+  const auto expect = message[http::field::expect];
+  if (EqualsNoCase({expect.data(), expect.size()}, "100-continue") && message.version() >= 11) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     Flush();
   }
-  StartReadBody();
 }
 
-void SessionBase::OnBody(error_code error) {
-  if (closed_) return;
-  if (error == http::error::body_limit) return RefuseRequest(413, "The request's body is too large.");
-  if (PeerHasGone(error)) return Close();
-  if (error) return RefuseRequest(400, "Invalid HTTP request received.");
+void SessionBase::ParseBody() {
+  while (!parser_->is_done()) {
+    if (buffer_.size() == 0) return;
+    error_code error;
+    buffer_.consume(parser_->put(buffer_.data(), error));
+    if (error == http::error::need_more) return;
+    if (error == http::error::body_limit) {
+      return RefuseRequest(413, "The request's body is too large.");
+    }
+    if (error) return RefuseRequest(400, "Invalid HTTP request received.");
+  }
   Dispatch();
 }
 
@@ -172,7 +194,7 @@ void SessionBase::Dispatch() {
   const auto text = [](auto view) { return std::string(view.data(), view.size()); };
   request.method = text(message.method_string());
   request.target = text(message.target());
-  request.path = TidyPath(std::string_view(request.target).substr(0, request.target.find('?')));
+  request.path = PathOf(request.target);
   request.peer = peer_;
   for (const auto& field : message) {
     request.headers.emplace_back(text(field.name_string()), text(field.value()));
@@ -182,12 +204,7 @@ void SessionBase::Dispatch() {
   is_head_ = message.method() == http::verb::head;
   http_1_0_ = message.version() < 11;
   parser_.reset();
-  deadline_ = SteadyTime::max();
   BeginExchange(std::move(request));
-  if (buffer_.size() == 0 && !read_in_flight_) {
-    read_in_flight_ = true;
-    StartRead();
-  }
   // A copy: the answer may be complete, and exchange_ gone, when the handler returns.
   const std::shared_ptr<SessionExchange> exchange = exchange_;
   shared_->hooks.handle(exchange);
@@ -241,6 +258,7 @@ void SessionBase::BeginStream(HttpReply reply) {
   if (http_1_0_) keep_alive_ = false;
   AppendHead(reply, !http_1_0_);
   last_write_ = Now();
+  if (is_head_) answer_complete_ = true;  // nothing follows the head; what is written is ignored
   if (!reply.body.empty()) AppendChunk(reply.body);
   Flush();
 }
@@ -275,28 +293,24 @@ void SessionBase::Flush() {
     return;
   }
   in_flight_.swap(out_);
-  SetDeadline(shared_->options.write_stall_timeout_s);
+  write_deadline_ = After(shared_->options.write_stall_timeout_s);
   StartWrite();
 }
 
 void SessionBase::OnWritten(error_code error) {
   in_flight_.clear();
+  write_deadline_ = SteadyTime::max();
   if (closed_) return;
   if (error) {
     Close();
     return;
   }
   last_write_ = Now();
-  if (!exchange_) {
-    // "100 Continue" is out, and the body is still being read.
-    SetDeadline(shared_->options.body_timeout_s);
-    return;
-  }
-  deadline_ = SteadyTime::max();
   if (!out_.empty() || answer_complete_) {
     Flush();
     return;
   }
+  if (!exchange_) return;  // "100 Continue" is out, and the body is still being read
   const std::shared_ptr<SessionExchange> exchange = exchange_;
   if (exchange->on_writable_) {
     // A copy: the callback may replace itself by ending the answer.
@@ -309,20 +323,22 @@ void SessionBase::FinishAnswer() {
   // The caller's handler holds the session no longer than the request does.
   const std::shared_ptr<SessionBase> self = shared_from_this();
   EndExchange(status_)->Forget();
+  for (std::string* buffer : {&out_, &in_flight_}) {
+    if (buffer->capacity() > kMaxKeptBuffer) *buffer = std::string();
+  }
   if (keep_alive_ && !shared_->draining.load()) {
+    phase_ = Phase::kIdle;
+    read_deadline_ = After(shared_->options.keep_alive_timeout_s);
     // Not from within the handler that has just answered: a flood of pipelined requests would
-    // nest their handlers.
-    asio::post(thread_->context, [self = shared_from_this()] { self->WaitForRequest(); });
+    // nest their handlers. The next request may have come, and begun, before this runs.
+    asio::post(thread_->context, [self = shared_from_this()] { self->Advance(); });
     return;
   }
-  lingering_ = true;
-  SetDeadline(kLingerSeconds);
+  phase_ = Phase::kLinger;
+  read_deadline_ = After(kLingerSeconds);
   StartShutdown();
   buffer_.clear();
-  if (!read_in_flight_) {
-    read_in_flight_ = true;
-    StartRead();
-  }
+  ReadOn();
 }
 
 // ---- the handler's handle

@@ -1,7 +1,11 @@
 // HttpSession: one connection, request after request. Included by http*.cc alone (Boost).
 //
-// While a request is being answered the session goes on reading one piece: the end of the stream
-// tells that the client has gone; bytes are the next, pipelined request and wait in the buffer.
+// One read is in flight at any time, whatever the session does, and feeds one buffer. Advance takes
+// from it what the phase has use for: the next request's head, its body. During an answer
+// what comes is the next, pipelined request, which waits in the buffer (and beyond a bound in the
+// peer), and the end of the stream tells that the client has gone.
+//
+//   kHandshake → kIdle → kHead → kBody → kAnswer → kIdle … or → kLinger → closed
 #pragma once
 
 #include <array>
@@ -28,6 +32,9 @@ using Socket = asio::basic_stream_socket<asio::generic::stream_protocol,
                                          asio::io_context::executor_type>;
 using TlsStream = asio::ssl::stream<Socket>;
 using SteadyTime = std::chrono::steady_clock::time_point;
+
+// So many seconds from now.
+SteadyTime After(double seconds);
 
 class SessionBase;
 
@@ -61,20 +68,29 @@ class SessionBase : public std::enable_shared_from_this<SessionBase> {
 
  protected:
   friend class SessionExchange;
+  enum class Phase {
+    kHandshake,
+    kIdle,    // between two requests
+    kHead,    // some of a request's head has come
+    kBody,
+    kAnswer,  // the handler has the request
+    kLinger,  // all is said; reading on only so that the peer can take it
+  };
 
   // Transport, by stream kind.
-  virtual void StartRead() = 0;        // one piece into buffer_, then OnRead
-  virtual void StartReadHead() = 0;    // parser_, then OnHead
-  virtual void StartReadBody() = 0;    // parser_, then OnBody
-  virtual void StartWrite() = 0;       // in_flight_, then OnWritten
-  virtual void StartShutdown() = 0;    // tells the peer that no more comes
+  virtual void StartRead() = 0;      // one piece into piece_, then OnRead
+  virtual void StartWrite() = 0;     // in_flight_, then OnWritten
+  virtual void StartShutdown() = 0;  // tells the peer that no more comes
   virtual void CloseSocket() = 0;
 
   void WaitForRequest();
+  void Advance();
+  void ReadOn();
   void OnRead(error_code error, size_t size);
   void BeginRequest();
-  void OnHead(error_code error);
-  void OnBody(error_code error);
+  void ParseHead();
+  void ParseBody();
+  void OnHead();
   void Dispatch();
   void RefuseRequest(int status, std::string_view message);
 
@@ -87,21 +103,24 @@ class SessionBase : public std::enable_shared_from_this<SessionBase> {
   void Flush();
   void OnWritten(error_code error);
   void FinishAnswer();
-  void SetDeadline(double seconds);
 
   SessionShared* const shared_;
   IoThread* const thread_;
   const std::string peer_;
-  boost::beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
+  std::array<char, 8192> piece_;      // being read; the buffer may change meanwhile
+  boost::beast::flat_buffer buffer_;  // read and not yet used
+  std::optional<http::request_parser<http::string_body>> parser_;  // in kHead and kBody
+  Phase phase_ = Phase::kHandshake;
   bool read_in_flight_ = false;
-  bool lingering_ = false;  // all is said; reading on only so that the peer can take it
   bool closed_ = false;
+  SteadyTime read_deadline_ = SteadyTime::max();   // of the phase
+  SteadyTime write_deadline_ = SteadyTime::max();  // of the write in flight
 
   void BeginExchange(HttpRequest request);
   std::shared_ptr<class SessionExchange> EndExchange(int status);
 
-  // The request being answered. Meanwhile the session holds itself: nothing may be in flight.
+  // The request being answered, in kAnswer. Meanwhile the session holds itself: nothing may be in
+  // flight.
   std::shared_ptr<class SessionExchange> exchange_;
   std::shared_ptr<SessionBase> self_while_answering_;
   bool keep_alive_ = false;
@@ -115,7 +134,6 @@ class SessionBase : public std::enable_shared_from_this<SessionBase> {
 
   std::string out_;        // waits for the write in flight
   std::string in_flight_;  // being written; empty: none
-  SteadyTime deadline_ = SteadyTime::max();
 };
 
 // The handle that a handler holds; it may outlive both the request and the connection.
@@ -156,7 +174,7 @@ class StreamSession final : public SessionBase {
 
   void Start() override {
     if constexpr (kIsTls) {
-      SetDeadline(shared_->options.header_timeout_s);
+      read_deadline_ = After(shared_->options.header_timeout_s);
       stream_.async_handshake(asio::ssl::stream_base::server,
                               [this, self = shared_from_this()](error_code error) {
                                 error ? Close() : WaitForRequest();
@@ -168,21 +186,11 @@ class StreamSession final : public SessionBase {
 
  private:
   static constexpr bool kIsTls = std::is_same_v<Stream, TlsStream>;
-  static constexpr size_t kReadPiece = 8192;
 
   void StartRead() override {
     stream_.async_read_some(
-        buffer_.prepare(kReadPiece),
+        asio::buffer(piece_),
         [this, self = shared_from_this()](error_code error, size_t size) { OnRead(error, size); });
-  }
-  void StartReadHead() override {
-    http::async_read_header(
-        stream_, buffer_, *parser_,
-        [this, self = shared_from_this()](error_code error, size_t) { OnHead(error); });
-  }
-  void StartReadBody() override {
-    http::async_read(stream_, buffer_, *parser_,
-                     [this, self = shared_from_this()](error_code error, size_t) { OnBody(error); });
   }
   void StartWrite() override {
     asio::async_write(

@@ -29,6 +29,18 @@ std::string TidyPath(std::string_view path) {
   return out;
 }
 
+std::string PathOf(std::string_view target) {
+  target = target.substr(0, target.find('?'));
+  // As sent to a proxy: "http://host:8000/v1/models".
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!EqualsNoCase(target.substr(0, scheme.size()), scheme)) continue;
+    target.remove_prefix(scheme.size());
+    target.remove_prefix(std::min(target.find('/'), target.size()));
+    break;
+  }
+  return TidyPath(target);
+}
+
 std::string_view ReasonPhrase(int status) {
   switch (status) {
     case 200: return "OK";

@@ -49,11 +49,38 @@ Labels With(Labels labels, std::string name, std::string value) {
 }  // namespace
 
 void MetricsText::Begin(std::string_view name, std::string_view type, std::string_view help) {
+  EndFamily();
   name_ = name;
+  type_ = type;
+  help_ = help;
   text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
 }
 
+// The process' own metrics have none: they were not created by the server.
+void MetricsText::EndFamily() {
+  const std::vector<Labels> series = std::exchange(series_, {});
+  if (series.empty() || name_.substr(0, 8) == "process_") return;
+  std::string_view stem = name_;
+  constexpr std::string_view kTotal = "_total";
+  if (type_ == "counter" && stem.size() > kTotal.size() &&
+      stem.substr(stem.size() - kTotal.size()) == kTotal) {
+    stem.remove_suffix(kTotal.size());
+  }
+  const std::string name = std::string(stem) + "_created";
+  text_ += fmt::format("# HELP {} {}\n# TYPE {} gauge\n", name, help_, name);
+  name_ = name;
+  for (const Labels& labels : series) Sample("", labels, created_);
+  series_.clear();
+}
+
+std::string MetricsText::Finish() {
+  EndFamily();
+  return std::move(text_);
+}
+
 void MetricsText::Sample(std::string_view suffix, const Labels& labels, double value) {
+  const bool whole_series = type_ == "counter" ? suffix.empty() : suffix == "_count";
+  if (whole_series) series_.push_back(labels);
   text_ += name_;
   text_ += suffix;
   AppendLabels(labels, &text_);
@@ -147,8 +174,15 @@ void WriteCounters(const engine::Stats& s, const EngineMetricsInfo& info, Metric
   for (const auto& [reason, value] : reasons) {
     out->Sample("", With(base, "finished_reason", reason), static_cast<double>(value));
   }
+  out->Begin("tiercel:model_steps_total", "counter",
+             "Steps that replayed a captured program, and steps that recorded one anew.");
+  out->Sample("", With(base, "graph", "replayed"), static_cast<double>(s.steps_replayed));
+  out->Sample("", With(base, "graph", "eager"), static_cast<double>(s.steps_eager));
   out->Begin("vllm:admission_rejections_total", "counter", "Requests refused at admission.");
-  out->Sample("", With(base, "reason", "queue_full"), static_cast<double>(s.rejected_queue_full));
+  out->Sample("", With(base, "reason", "max_num_queued_reqs"),
+              static_cast<double>(s.rejected_queued_reqs));
+  out->Sample("", With(base, "reason", "max_num_queued_tokens"),
+              static_cast<double>(s.rejected_queued_tokens));
 }
 
 void WriteHistograms(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
@@ -168,6 +202,11 @@ void WriteHistograms(const engine::Stats& s, const EngineMetricsInfo& info, Metr
       {"vllm:request_params_n", "Histogram of the n request parameter.", s.request_params_n},
       {"vllm:request_params_max_tokens", "Histogram of the max_tokens request parameter.",
        s.request_params_max_tokens},
+      {"vllm:request_num_preemptions", "Histogram of the number of preemptions per request.",
+       s.request_num_preemptions},
+      {"vllm:request_prefill_kv_computed_tokens",
+       "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
+       s.request_prefill_kv_computed_tokens},
       {"vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.",
        s.time_to_first_token},
       {"vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.",

@@ -15,17 +15,24 @@ namespace tiercel::server {
 
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
-// Writes families in order; a family's samples follow its Begin.
+// Writes families in order; a family's samples follow its Begin. Counters, summaries and histograms
+// are followed by a gauge …_created, as Prometheus' Python client writes them.
 class MetricsText {
  public:
+  explicit MetricsText(double created) : created_(created) {}  // seconds since 1970
+
   void Begin(std::string_view name, std::string_view type, std::string_view help);
   void Sample(std::string_view suffix, const Labels& labels, double value);
   // The samples of a histogram: _bucket (cumulative, with +Inf), _count, _sum.
   void HistogramSamples(const Labels& labels, const engine::Histogram& histogram);
-  const std::string& text() const { return text_; }
+  std::string Finish();  // the whole text
 
  private:
-  std::string name_, text_;
+  void EndFamily();
+
+  const double created_;
+  std::string name_, type_, help_, text_;
+  std::vector<Labels> series_;  // of the family, those that have a time of creation
 };
 
 struct EngineMetricsInfo {

@@ -1,37 +1,26 @@
 #include "server/server.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <thread>
 
 #include "api/errors.h"
 #include "api/json_writer.h"
-#include "api/prepare.h"
+#include "api/text_bodies.h"
 #include "base/log.h"
-#include "server/access.h"
 #include "server/generation.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
 #include "server/news_board.h"
+#include "server/router.h"
 #include "server/work_pool.h"
 
 namespace tiercel::server {
 
 namespace {
-
-// A route's handler answers on the I/O thread or hands the exchange on.
-struct Call {
-  std::shared_ptr<Exchange> exchange;
-  HttpHeaders headers;     // of every answer: CORS, request id
-  std::string request_id;  // the client's X-Request-Id, or empty
-};
-
-api::ApiError HttpError(int status) {
-  return {status, std::string(status == 404 ? "NotFoundError" : ReasonPhrase(status)),
-          std::string(ReasonPhrase(status)), std::nullopt};
-}
 
 class ServerImpl final : public Server {
  public:
@@ -50,9 +39,11 @@ class ServerImpl final : public Server {
 
   Status Start() {
     HttpServer::Hooks hooks;
-    hooks.handle = [this](std::shared_ptr<Exchange> exchange) { Handle(std::move(exchange)); };
+    hooks.handle = [this](std::shared_ptr<Exchange> exchange) {
+      router_.Handle(std::move(exchange));
+    };
     hooks.finished = [this](const HttpRequest& request, const ExchangeSummary& summary) {
-      Finished(request, summary);
+      router_.Finished(request, summary);
     };
     hooks.error_body = [](int status, std::string_view message) {
       return api::ErrorBody(
@@ -81,8 +72,6 @@ class ServerImpl final : public Server {
     loaded->api = options_.api;
     loaded->api.sampling_defaults = std::move(model.sampling_defaults);
     loaded->engine->SetStepHook([board = board_.get()] { board->Deliver(); });
-    // No request reads the defaults before it has seen the model, under the same lock.
-    options_.api.sampling_defaults = model.sampling_defaults;
     std::lock_guard lock(mutex_);
     model_ = std::move(loaded);
   }
@@ -135,26 +124,9 @@ class ServerImpl final : public Server {
                        http_->port());
   }
 
-  std::vector<std::string> RouteLines() const override {
-    std::vector<std::string> lines;
-    for (const Route& route : routes_) {
-      std::string methods;
-      for (const auto& [method, handler] : route.methods) {
-        methods += (methods.empty() ? "" : ", ") + method;
-      }
-      lines.push_back(fmt::format("Route: {}, Methods: {}", route.path, methods));
-    }
-    return lines;
-  }
+  std::vector<std::string> RouteLines() const override { return router_.Lines(); }
 
  private:
-  using Handler = std::function<void(Call)>;
-  struct Route {
-    std::string path;
-    std::vector<std::pair<std::string, Handler>> methods;
-    bool counted = true;  // in the http_* metrics
-  };
-
   std::shared_ptr<const LoadedModel> Model() const {
     std::lock_guard lock(mutex_);
     return model_;
@@ -171,15 +143,6 @@ class ServerImpl final : public Server {
     while (http_->active_exchanges() > 0 && std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
-  }
-
-  static void Reply(const Call& call, std::string body,
-                    std::string content_type = "application/json") {
-    call.exchange->Respond({200, std::move(content_type), std::move(body), call.headers});
-  }
-
-  static void ReplyError(const Call& call, const api::ApiError& error) {
-    call.exchange->Respond(ErrorReply(error, call.headers));
   }
 
   // The loaded model, or an answered 503.
@@ -240,7 +203,7 @@ class ServerImpl final : public Server {
   }
 
   void Metrics(const Call& call) const {
-    MetricsText text;
+    MetricsText text(created_);
     const auto model = Model();
     if (options_.log_stats) {
       EngineMetricsInfo info;
@@ -250,153 +213,86 @@ class ServerImpl final : public Server {
         info.cache_config_labels.emplace_back(
             "block_size", std::to_string(model->engine->options().block_size));
       }
-      WriteEngineMetrics(model != nullptr ? model->engine->GetStats() : engine::Stats(), info,
-                         &text);
+      WriteEngineMetrics(
+          model != nullptr ? model->engine->GetStats() : engine::Stats::Empty(ExpectedModelLen()),
+          info, &text);
     }
-    http_metrics_.Write(&text);
+    router_.metrics().Write(&text);
     WriteProcessMetrics(&text);
-    Reply(call, text.text(), "text/plain; version=0.0.4; charset=utf-8");
+    Reply(call, text.Finish(), "text/plain; version=0.0.4; charset=utf-8");
+  }
+
+  // For the histograms' buckets before the model is there.
+  int64_t ExpectedModelLen() const {
+    constexpr int64_t kQwen3 = 40960;
+    return options_.max_model_len > 0 ? options_.max_model_len : kQwen3;
+  }
+
+  void Version(const Call& call) const {
+    std::string body = R"({"version":)";
+    api::AppendJsonString(&body, options_.version);
+    Reply(call, body + "}");
+  }
+
+  void Load(const Call& call) const {
+    const int64_t load = options_.enable_server_load_tracking ? load_.load() : 0;
+    Reply(call, fmt::format(R"({{"server_load":{}}})", load));
+  }
+
+  void ServerInfo(const Call& call) const {
+    Reply(call, options_.server_info_json.empty() ? "{}" : options_.server_info_json);
+  }
+
+  void Models(const Call& call) const {
+    if (const auto model = NeedModel(call)) Reply(call, api::ModelsBody(model->info));
+  }
+
+  // On the pool, as the engine answers between two steps.
+  void ResetPrefixCache(const Call& call) {
+    auto model = NeedModel(call);
+    if (model == nullptr) return;
+    pool_.Post([call, model = std::move(model)] {
+      const bool done = model->engine->ResetPrefixCache();
+      call.exchange->Post([call, done] { Reply(call, fmt::format(R"({{"success":{}}})", done)); });
+    });
   }
 
   void MakeRoutes() {
-    const Handler health = [this](const Call& call) { Health(call); };
-    Add("/health", {{"GET", health}}, false);
-    Add("/ping", {{"GET", health}, {"POST", health}}, false);
-    Add("/load", {{"GET", [this](const Call& call) {
-                     const int64_t load = options_.enable_server_load_tracking ? load_.load() : 0;
-                     Reply(call, fmt::format(R"({{"server_load":{}}})", load));
-                   }}},
-        false);
-    Add("/version", {{"GET", [this](const Call& call) {
-                        std::string body = R"({"version":)";
-                        api::AppendJsonString(&body, options_.version);
-                        Reply(call, body + "}");
-                      }}},
-        false);
-    Add("/metrics", {{"GET", [this](const Call& call) { Metrics(call); }}}, false);
-    Add("/tokenize", {{"POST", [this](const Call& call) {
-                         AnswerFromPool(call, [](const std::string& body, const auto& model) {
-                           return api::TokenizeBody(body, model.info, model.api);
-                         });
-                       }}});
-    Add("/detokenize", {{"POST", [this](const Call& call) {
-                           AnswerFromPool(call, [](const std::string& body, const auto& model) {
-                             return api::DetokenizeBody(body, model.info);
-                           });
-                         }}});
-    Add("/v1/models", {{"GET", [this](const Call& call) {
-                          if (const auto model = NeedModel(call)) {
-                            Reply(call, api::ModelsBody(model->info));
-                          }
-                        }}});
-    Add("/v1/chat/completions",
-        {{"POST", [this](const Call& call) { Generate(call, GenerationKind::kChat); }}});
-    Add("/v1/completions",
-        {{"POST", [this](const Call& call) { Generate(call, GenerationKind::kCompletion); }}});
+    const auto get = [this](auto handler) {
+      return Router::Methods{{"GET", [this, handler](const Call& c) { std::invoke(handler, this, c); }}};
+    };
+    const auto generate = [this](GenerationKind kind) {
+      return Router::Methods{{"POST", [this, kind](const Call& c) { Generate(c, kind); }}};
+    };
+    const auto from_pool = [this](BodyFunction work) {
+      return Router::Methods{{"POST", [this, work](const Call& c) { AnswerFromPool(c, work); }}};
+    };
+    const Router::Handler health = [this](const Call& c) { Health(c); };
+    router_.Add("/health", {{"GET", health}}, false);
+    router_.Add("/ping", {{"GET", health}, {"POST", health}}, false);
+    router_.Add("/load", get(&ServerImpl::Load), false);
+    router_.Add("/version", get(&ServerImpl::Version), false);
+    router_.Add("/metrics", get(&ServerImpl::Metrics), false);
+    router_.Add("/tokenize", from_pool([](const std::string& body, const LoadedModel& model) {
+                  return api::TokenizeBody(body, model.info, model.api);
+                }));
+    router_.Add("/detokenize", from_pool([](const std::string& body, const LoadedModel& model) {
+                  return api::DetokenizeBody(body, model.info);
+                }));
+    router_.Add("/v1/models", get(&ServerImpl::Models));
+    router_.Add("/v1/chat/completions", generate(GenerationKind::kChat));
+    router_.Add("/v1/completions", generate(GenerationKind::kCompletion));
+    router_.Add("/invocations", generate(GenerationKind::kInvocation));
     if (!options_.dev_mode) return;
-    Add("/server_info", {{"GET", [this](const Call& call) {
-                            Reply(call, options_.server_info_json.empty()
-                                            ? "{}"
-                                            : options_.server_info_json);
-                          }}},
-        false);
-    Add("/reset_prefix_cache", {{"POST", [this](const Call& call) {
-                                   const auto model = NeedModel(call);
-                                   if (model == nullptr) return;
-                                   const bool done = model->engine->ResetPrefixCache();
-                                   Reply(call, done ? R"({"success":true})" : R"({"success":false})");
-                                 }}});
-  }
-
-  void Add(std::string path, std::vector<std::pair<std::string, Handler>> methods,
-           bool counted = true) {
-    routes_.push_back({std::move(path), std::move(methods), counted});
-  }
-
-  // The path without --root-path.
-  std::string_view RoutePath(const HttpRequest& request) const {
-    std::string_view path = request.path;
-    const std::string_view root = options_.root_path;
-    if (root.size() > 1 && path.substr(0, root.size()) == root &&
-        (path.size() == root.size() || path[root.size()] == '/')) {
-      path.remove_prefix(root.size());
-    }
-    return path.empty() ? "/" : path;
-  }
-
-  const Route* FindRoute(std::string_view path) const {
-    const auto it = std::find_if(routes_.begin(), routes_.end(),
-                                 [&](const Route& route) { return route.path == path; });
-    return it == routes_.end() ? nullptr : &*it;
-  }
-
-  void Handle(std::shared_ptr<Exchange> exchange) {
-    const HttpRequest& request = exchange->request();
-    Call call{exchange, CorsHeaders(request, options_), RequestIdOf(request)};
-    if (options_.enable_request_id_headers) {
-      call.headers.emplace_back("X-Request-Id",
-                                call.request_id.empty() ? api::RandomId() : call.request_id);
-    }
-    if (std::optional<HttpReply> preflight = PreflightReply(request, options_)) {
-      exchange->Respond(std::move(*preflight));
-      return;
-    }
-    const std::string_view path = RoutePath(request);
-    if (!IsAuthorized(request, path, options_)) {
-      exchange->Respond({401, "application/json", R"({"error":"Unauthorized"})", call.headers});
-      return;
-    }
-    const Route* route = FindRoute(path);
-    if (route == nullptr) {
-      ReplyError(call, HttpError(404));
-      return;
-    }
-    // The session itself leaves the body out of an answer to HEAD.
-    const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
-    for (const auto& [name, handler] : route->methods) {
-      if (name == method) {
-        handler(std::move(call));
-        return;
-      }
-    }
-    std::string allowed;
-    for (const auto& [name, handler] : route->methods) allowed += (allowed.empty() ? "" : ", ") + name;
-    call.headers.emplace_back("Allow", allowed);
-    ReplyError(call, HttpError(405));
-  }
-
-  void Finished(const HttpRequest& request, const ExchangeSummary& summary) {
-    const std::string_view path = request.path.empty() ? "none" : RoutePath(request);
-    const Route* route = FindRoute(path);
-    if (route == nullptr || route->counted) {
-      http_metrics_.Observe(KnownMethod(request.method), route != nullptr ? route->path : "none",
-                            summary.status, summary.seconds,
-                            static_cast<int64_t>(request.body.size()), summary.response_bytes);
-    }
-    const auto& excluded = options_.access_log_excluded_paths;
-    if (!options_.access_log ||
-        std::find(excluded.begin(), excluded.end(), path) != excluded.end()) {
-      return;
-    }
-    // The target is the client's text: what could forge a line or color a terminal is cut out.
-    std::string target = request.target.substr(0, 512);
-    std::replace_if(target.begin(), target.end(),
-                    [](unsigned char c) { return c < 0x21 || c > 0x7e; }, '?');
-    LOG_INFO("{} - \"{} {} HTTP/1.1\" {} {}", request.peer, KnownMethod(request.method), target,
-             summary.status, ReasonPhrase(summary.status));
-  }
-
-  // Methods are labels of metrics: their number is bounded.
-  static std::string_view KnownMethod(std::string_view method) {
-    for (const std::string_view known : {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"}) {
-      if (method == known) return known;
-    }
-    return "OTHER";
+    router_.Add("/server_info", get(&ServerImpl::ServerInfo), false);
+    router_.Add("/reset_prefix_cache",
+                {{"POST", [this](const Call& c) { ResetPrefixCache(c); }}});
   }
 
   ServerOptions options_;
-  std::vector<Route> routes_;
-  mutable HttpMetrics http_metrics_;
+  const double created_ = std::chrono::duration<double>(
+                              std::chrono::system_clock::now().time_since_epoch()).count();
+  Router router_{options_, [this] { return Model() == nullptr; }};
   std::atomic<int64_t> load_{0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -38,6 +38,7 @@ struct ServerOptions {
   // TLS: on when both files are given. ssl_cert_reqs: 0 none, 1 optional, 2 required.
   std::string ssl_certfile, ssl_keyfile, ssl_ca_certs, ssl_ciphers;
   int ssl_cert_reqs = 0;
+  bool ssl_refresh = false;  // --enable-ssl-refresh: changed files are read again
 
   // Limits
   int64_t max_request_body_bytes = int64_t{64} << 20;
@@ -58,6 +59,7 @@ struct ServerOptions {
   std::vector<std::string> access_log_excluded_paths;  // --disable-access-log-for-endpoints
   bool log_requests = false;                           // --enable-log-requests
   std::optional<int> max_log_len;
+  int64_t max_model_len = 0;  // as asked for, 0: the model's; for metrics while it is being loaded
   bool log_stats = true;  // --disable-log-stats turns the vllm: metrics off
 
   bool enable_request_id_headers = false;

@@ -235,7 +235,7 @@ class ServerTest : public testing::Test {
     Load();
   }
   bool WaitForRunning(int64_t count) {
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < 6000; ++i) {
       if (engine_->GetStats().num_requests_running == count) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }

@@ -1,4 +1,4 @@
-#include "server/http_client.h"
+#include "server/sse_reader.h"
 
 namespace tiercel::server {
 

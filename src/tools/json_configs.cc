@@ -1,6 +1,7 @@
 #include "tools/json_configs.h"
 
 #include <algorithm>
+#include <cctype>
 #include <string_view>
 
 #include "api/json.h"
@@ -200,6 +201,13 @@ Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
       auto mode = model::ParseGraphMode(*value.string());
       if (!mode) return Unexpected(InvalidArgument("{}: {}", where, mode.error().message()));
       graph.mode = *mode;
+      const std::string_view taken =
+          graph.mode == model::GraphMode::kNone ? "NONE" : "FULL_DECODE_ONLY";
+      if (!std::equal(taken.begin(), taken.end(), value.string()->begin(), value.string()->end(),
+                      [](char x, char y) { return x == std::toupper(static_cast<unsigned char>(y)); })) {
+        notices->push_back(fmt::format("{}: {} is {} here: a step is captured whole, and only if it "
+                                       "has no prefill in it", where, *value.string(), taken));
+      }
     } else if (member.key == "cudagraph_capture_sizes") {
       ASSIGN_OR_RETURN(graph.capture_sizes, ReadInts(where, value, 1));
     } else if (member.key == "max_cudagraph_capture_size") {

@@ -47,6 +47,19 @@ TEST(CompilationConfig, WhatHasNoEffectIsNamed) {
   EXPECT_THAT(notices, ElementsAre(HasSubstr("use_inductor has no effect")));
 }
 
+TEST(CompilationConfig, ModesOfOtherDevicesAreNamedForWhatTheyAreHere) {
+  const auto notice = [](const char* mode) {
+    std::vector<std::string> notices;
+    EXPECT_TRUE(ReadCompilationConfig(fmt::format(R"({{"cudagraph_mode": "{}"}})", mode), &notices));
+    return notices.empty() ? "" : notices[0];
+  };
+  EXPECT_EQ(notice("none"), "");
+  EXPECT_EQ(notice("Full_Decode_Only"), "");
+  EXPECT_THAT(notice("PIECEWISE"), HasSubstr("PIECEWISE is NONE here"));
+  EXPECT_THAT(notice("full"), HasSubstr("full is FULL_DECODE_ONLY here"));
+  EXPECT_THAT(notice("FULL_AND_PIECEWISE"), HasSubstr("is FULL_DECODE_ONLY here"));
+}
+
 TEST(AdditionalConfig, KnownKeysAreCheckedAndNamed) {
   model::LoadOptions load;
   std::vector<std::string> notices;

@@ -128,6 +128,8 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   const double start = SteadyClock().Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                    OpenCheckpoint(config, path));
+  RETURN_IF_ERROR(
+      model::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.generation,
                    ResolveGeneration(config.generation, checkpoint->generation_config()));

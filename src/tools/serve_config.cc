@@ -6,89 +6,16 @@
 #include "tools/json_configs.h"
 #include "tools/options/human_int.h"
 #include "tools/options/json_value.h"
+#include "tools/serve_checks.h"
 #include "tools/version.h"
 
 namespace tiercel::tools {
 namespace {
 
-constexpr std::string_view kToolParsers[] = {"hermes", "qwen3_coder", "qwen3_json", "qwen3_xml"};
-constexpr std::string_view kReasoningParsers[] = {"deepseek_r1", "qwen3"};
-
-template <typename List>
-std::string Join(const List& list) {
-  std::string text;
-  for (const auto& item : list) text += fmt::format("{}{}", text.empty() ? "" : ", ", item);
-  return text;
-}
-
 std::string PythonName(std::string_view name) {
   std::string text(name);
   std::replace(text.begin(), text.end(), '-', '_');
   return text;
-}
-
-// Flags that are understood and not offered are refused, those without effect are named once.
-Status CheckEffects(const ParsedOptions& options, ServeConfig* config) {
-  for (const OptionSpec* spec : options.NonDefault()) {
-    if (spec->effect == Effect::kLater) {
-      return InvalidArgument("argument {}: not offered: {}", spec->Display(), spec->help);
-    }
-    if (spec->effect == Effect::kNone) {
-      config->warnings.push_back(
-          fmt::format("--{} has no effect here: {}", spec->name(), spec->help));
-    }
-  }
-  return OkStatus();
-}
-
-Status CheckEnvironment(const ParsedOptions& options, const Environ& environ,
-                        ServeConfig* config) {
-  EnvReport report = CheckEnviron(environ);
-  if (!report.unknown.empty() && options.On("fail-on-environ-validation")) {
-    return InvalidArgument("Unknown vLLM environment variable detected: {}",
-                           Join(report.unknown));
-  }
-  for (const std::string& name : report.unknown) {
-    config->warnings.push_back("Unknown vLLM environment variable detected: " + name);
-  }
-  config->warnings.insert(config->warnings.end(), report.notices.begin(), report.notices.end());
-  return OkStatus();
-}
-
-template <size_t n>
-Status CheckParser(const ParsedOptions& options, std::string_view flag, std::string_view kind,
-                   const std::string_view (&known)[n]) {
-  const std::string value = options.String(flag);
-  if (value.empty() || std::find(std::begin(known), std::end(known), value) != std::end(known)) {
-    return OkStatus();
-  }
-  return InvalidArgument("invalid {} parser: {} (chose from {{ {} }})", kind, value, Join(known));
-}
-
-// Rules between flags, with vLLM's messages.
-Status CheckCombinations(const ParsedOptions& options) {
-  RETURN_IF_ERROR(CheckParser(options, "tool-call-parser", "tool call", kToolParsers));
-  RETURN_IF_ERROR(CheckParser(options, "reasoning-parser", "reasoning", kReasoningParsers));
-  if (options.On("enable-auto-tool-choice") && options.String("tool-call-parser").empty()) {
-    return InvalidArgument("Error: --enable-auto-tool-choice requires --tool-call-parser");
-  }
-  if (options.On("enable-log-outputs") && !options.On("enable-log-requests")) {
-    return InvalidArgument("Error: --enable-log-outputs requires --enable-log-requests");
-  }
-  if (options.String("ssl-certfile").empty() != options.String("ssl-keyfile").empty()) {
-    return InvalidArgument("--ssl-certfile and --ssl-keyfile must be given together");
-  }
-  for (const char* flag : {"runner", "convert"}) {
-    const std::string value = options.String(flag);
-    if (value == "auto" || value == "generate" || value == "none") continue;
-    return InvalidArgument("argument --{}: '{}' is not offered: only generation is", flag, value);
-  }
-  const std::string kv_dtype = options.String("kv-cache-dtype");
-  if (kv_dtype != "auto" && kv_dtype != "bfloat16") {
-    return InvalidArgument("argument --kv-cache-dtype: '{}' is not offered: auto or bfloat16 are",
-                           kv_dtype);
-  }
-  return OkStatus();
 }
 
 Status FillModel(const ParsedOptions& options, ServeConfig* config) {
@@ -191,11 +118,12 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
                            "max-num-queued-tokens", "seed"}) {
     RETURN_IF_ERROR(CheckAtLeast(options, flag, 0));
   }
+  config->tensor_parallel_size = options.Int("tensor-parallel-size");
   engine::EngineOptions& engine = config->engine;
   if (options.Given("max-model-len")) {
-    config->fit_max_model_len = options.Int("max-model-len") == -1;
-    if (!config->fit_max_model_len) RETURN_IF_ERROR(CheckAtLeast(options, "max-model-len", 2));
-    engine.max_model_len = config->fit_max_model_len ? 0 : options.Int("max-model-len");
+    engine.fit_max_model_len = options.Int("max-model-len") == -1;
+    if (!engine.fit_max_model_len) RETURN_IF_ERROR(CheckAtLeast(options, "max-model-len", 2));
+    engine.max_model_len = engine.fit_max_model_len ? 0 : options.Int("max-model-len");
   }
   engine.allow_long_max_model_len = EnvIsOn(environ, "VLLM_ALLOW_LONG_MAX_MODEL_LEN");
   const int scale = options.String("performance-mode") == "throughput" ? 2 : 0;
@@ -336,6 +264,7 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
   server.ssl_ca_certs = options.String("ssl-ca-certs");
   server.ssl_ciphers = options.String("ssl-ciphers");
   server.ssl_cert_reqs = static_cast<int>(options.Int("ssl-cert-reqs"));
+  server.ssl_refresh = options.On("enable-ssl-refresh");
   RETURN_IF_ERROR(CheckAtLeast(options, "h11-max-header-count", 1));
   server.max_header_count =
       static_cast<int>(std::min<int64_t>(options.Int("h11-max-header-count"), 1 << 16));
@@ -351,6 +280,7 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
     server.max_log_len =
         static_cast<int>(std::clamp<int64_t>(options.Int("max-log-len"), 0, 1 << 30));
   }
+  server.max_model_len = config->engine.max_model_len;
   server.log_stats = !options.On("disable-log-stats");
   server.enable_request_id_headers = options.On("enable-request-id-headers");
   server.enable_server_load_tracking = options.On("enable-server-load-tracking");
@@ -388,9 +318,7 @@ Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Enviro
   config.warnings = options.warnings();
   config.non_default_args = DescribeArguments(options);
   config.log_level = options.String("log-level");
-  RETURN_IF_ERROR(CheckCombinations(options));
-  RETURN_IF_ERROR(CheckEffects(options, &config));
-  RETURN_IF_ERROR(CheckEnvironment(options, environ, &config));
+  RETURN_IF_ERROR(CheckServeOptions(options, environ, &config.warnings));
   RETURN_IF_ERROR(FillModel(options, &config));
   RETURN_IF_ERROR(MergeOldRopeFlags(options, &config));
   RETURN_IF_ERROR(FillEngine(options, environ, &config));

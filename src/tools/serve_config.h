@@ -40,7 +40,7 @@ struct ServeConfig {
   bool progress_bar = true;
   std::string chat_template;  // a file or the text; empty: the model's
   GenerationDefaults generation;
-  bool fit_max_model_len = false;  // --max-model-len auto
+  int64_t tensor_parallel_size = 1;  // checked against the model; all of it is one rank so far
 
   engine::EngineOptions engine;
   model::LoadOptions load;

@@ -1,7 +1,6 @@
 """Help, errors and exit codes, without a server."""
 import json
 import socket
-import time
 
 import pytest
 
@@ -17,7 +16,7 @@ def test_version_is_one_line():
 
 def test_help_names_what_there_is():
     text = run("--help").stdout
-    for command in ("serve", "chat", "complete", "collect-env"):
+    for command in ("serve", "chat", "complete", "eval", "collect-env"):
         assert command in text
     assert "quantize" not in text
 
@@ -70,11 +69,10 @@ def test_busy_port_is_found_before_anything_is_loaded():
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        start = time.monotonic()
         result = run("serve", TINY, "--load-format", "dummy", "--port", port)
-        assert time.monotonic() - start < 1
     assert result.returncode not in (0, 2)
     assert str(port) in result.stderr
+    assert "random" not in result.stderr and "CPU kernels" not in result.stderr
 
 
 @pytest.mark.parametrize("model,part", [("/nowhere/model", "/nowhere/model"),

@@ -1,4 +1,7 @@
 """Starting, stopping and configuring a server."""
+import json
+import os
+import re
 import signal
 import threading
 import time
@@ -7,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from cli_support import TINY, Server, clean_env, dummy_server, run
+from cli_support import TINY, Server, clean_env, dummy_server, run, write_tiny_model
 
 # The Ascend tutorial's variables and flags.
 TUTORIAL_ENV = {"ASCEND_RT_VISIBLE_DEVICES": "0,1,2,3", "TASK_QUEUE_ENABLE": "1",
@@ -121,3 +124,160 @@ def test_logging_level(server):
         assert quiet.stop() == 0
         assert quiet.log == ""
     assert "VLLM_LOGGING_LEVEL" not in clean_env()
+
+
+def test_max_model_len_follows_the_memory():
+    # Two layers of two KV heads of 128 BF16 numbers for K and V: 2 KiB a token.
+    with dummy_server("--max-model-len", "auto", "--kv-cache-memory-bytes", "1M") as server:
+        server.wait_ready()
+        assert "Auto-fit max_model_len: reduced from 40960 to 384 to fit in available memory" in server.log
+        assert httpx.get(f"{server.url}/models").json()["data"][0]["max_model_len"] == 384
+    with dummy_server("--max-model-len=-1", "--kv-cache-memory-bytes", "128M") as server:
+        server.wait_ready()
+        assert "Auto-fit max_model_len: full model context length 40960 fits" in server.log
+
+
+@pytest.mark.parametrize("limit", [("--kv-cache-memory-bytes", "4M"), ("VLLM_CPU_KVCACHE_SPACE", "0.00390625"),
+                                   ("--num-gpu-blocks-override", "16")])
+def test_every_limit_of_the_kv_cache_limits(limit):
+    name, value = limit
+    env = {name: value} if name.isupper() else {}
+    flags = [] if env else limit
+    with dummy_server(*flags, env=env) as server:
+        server.wait_ready()
+        assert "CPU KV cache size: 1,920 tokens" in server.log  # 15 blocks of 128
+        metrics = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+        assert 'num_gpu_blocks="16"' in metrics
+
+
+@pytest.mark.parametrize("size,message", [
+    ("3", "Total number of attention heads (4) must be divisible by tensor parallel size (3). This "
+          "model can use: 1, 2, 4."),
+    ("16", "Total number of attention heads (4) must be divisible by tensor parallel size (16).")])
+def test_heads_that_cannot_be_shared_out(size, message):
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0", "-tp", size)
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_more_ranks_are_said_to_have_no_effect():
+    with dummy_server("-tp", "2") as server:
+        server.wait_ready()
+        assert server.log.count("--tensor-parallel-size has no effect here") == 1
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+def test_kernels_can_be_chosen_and_are_named(isa):
+    listed = run("collect-env").stdout
+    if isa not in listed.split("Kernels", 1)[-1]:
+        pytest.skip(f"this machine has no {isa}")
+    with dummy_server("--served-model-name", "m", env={"TIERCEL_CPU_ISA": isa}) as server:
+        server.wait_ready()
+        assert f"CPU kernels: {isa}" in server.log
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        answer = client.completions.create(model="m", prompt="Hello", max_tokens=4,
+                                           extra_body={"ignore_eos": True})
+        assert answer.usage.completion_tokens == 4
+
+
+def test_unknown_kernels_are_refused():
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0",
+                 env={"TIERCEL_CPU_ISA": "mmx"})
+    assert result.returncode != 0
+    assert "TIERCEL_CPU_ISA" in result.stderr.splitlines()[-1]
+
+
+def test_polls_while_loading_leave_the_log_alone():
+    """Probes begin long before a large model is there."""
+    with dummy_server() as server:
+        status = None
+        while status != 200:
+            assert server.process.poll() is None
+            try:
+                status = httpx.get(f"http://127.0.0.1:{server.port}/health").status_code
+            except httpx.TransportError:
+                continue
+        assert server.stop() == 0
+        assert "503" not in server.log
+        assert '"GET /health HTTP/1.1" 200 OK' in server.log
+
+
+def test_requests_in_the_log():
+    env = {"VLLM_LOGGING_LEVEL": "DEBUG"}
+    with dummy_server("--served-model-name", "m", "--enable-log-requests", "--max-log-len", "3",
+                      env=env) as server:
+        server.wait_ready()
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        client.completions.create(model="m", prompt="abcdefghij", max_tokens=1)
+        client.completions.create(model="m", prompt="éèê\n\x1b[31mred", max_tokens=1)
+        assert server.stop() == 0
+        details = [line for line in server.log.splitlines() if " details: prompt: " in line]
+        assert len(details) == 2
+        assert 'prompt: "abc", prompt_token_ids: [' in details[0]
+        assert 'prompt: "éèê", prompt_token_ids: [' in details[1]
+        for line in details:
+            ids = re.search(r"prompt_token_ids: \[(.*)\]", line).group(1)
+            assert 1 <= len(ids.split(", ")) <= 3
+        assert "\x1b[31mred" not in server.log
+
+
+def test_metrics_before_the_model_is_there():
+    with dummy_server() as server:
+        seen = ""
+        while "vllm:num_requests_running" not in seen:
+            assert server.process.poll() is None
+            try:
+                seen = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+            except httpx.TransportError:
+                time.sleep(0.01)
+        server.wait_ready()
+        later = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+
+    def names(text):
+        return {line.rsplit(" ", 1)[0] for line in text.splitlines()
+                if line.startswith("vllm:") and "cache_config_info" not in line}
+
+    assert names(seen) == names(later)
+    for bucket in ('vllm:time_to_first_token_seconds_bucket{model_name="%s",engine="0",le="0.001"}',
+                   'vllm:request_prompt_tokens_bucket{model_name="%s",engine="0",le="500.0"}'):
+        assert bucket % TINY in names(seen)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_loading_ends_the_server(sig):
+    with dummy_server() as server:
+        server.read_until("non-default args")
+        assert server.stop(sig) in ((0,) if sig == signal.SIGTERM else (0, 130))
+
+
+def change_config(model, **fields):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | fields))
+
+
+def test_tied_and_untied_heads(tmp_path):
+    """tie_word_embeddings and lm_head.weight in every combination but the plain ones."""
+    tied = write_tiny_model(tmp_path / "tied")
+    with Server(tied, "--max-model-len", "256") as server:
+        server.wait_ready()
+    untied = write_tiny_model(tmp_path / "untied")
+    change_config(untied, tie_word_embeddings=False)
+    result = run("serve", untied, "--port", "0")
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert "lm_head.weight" in last and "tie_word_embeddings is false" in last
+
+
+@pytest.mark.parametrize("damage,part", [
+    (lambda file: os.truncate(file, file.stat().st_size - 1000), "truncated"),
+    (lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"), "LFS"),
+    (lambda file: file.write_text("<!DOCTYPE html><html></html>"), "HTML"),
+    (lambda file: file.write_bytes(b""), "empty"), (lambda file: file.unlink(), "no ")])
+def test_broken_weights_are_one_line(tmp_path, damage, part):
+    model = write_tiny_model(tmp_path / "model")
+    damage(model / "model.safetensors")
+    result = run("serve", model, "--port", "0")
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert str(model) in last and part in last, last
+    assert "startup complete" not in result.stderr

@@ -1,6 +1,8 @@
 """Groups D, E, F, G: message forms, parameters, limits, errors, scoring, sampling."""
 
+import json
 import math
+import random
 
 import openai
 import pytest
@@ -76,6 +78,40 @@ def test_context_limit(server):
     assert requests.get(server.url + "/health").status_code == 200
 
 
+def test_null_is_as_if_absent(server):
+    """max_tokens null: a completion's 16, a chat's whole room."""
+    text = "word " * 400
+    messages = [{"role": "user", "content": text}]
+    used = server.post("/tokenize", {"messages": messages}).json()["count"]
+    while used < 2020:
+        messages[0]["content"] += "x "
+        used = server.post("/tokenize", {"messages": messages}).json()["count"]
+    for fields in ({}, {"max_tokens": None}, {"max_completion_tokens": None, "max_tokens": None}):
+        answer = chat(server, messages, ignore_eos=True, **{"max_tokens": None, **fields}).json()
+        assert answer["usage"]["completion_tokens"] == 2048 - used
+        assert answer["choices"][0]["finish_reason"] == "length"
+    for fields in ({}, {"max_tokens": None}):
+        assert server.complete("x", ignore_eos=True, **fields)["usage"]["completion_tokens"] == 16
+
+
+def test_more_tokens_than_the_context_holds(server):
+    for path, prompt in (("/v1/completions", {"prompt": "x"}),
+                         (CHAT, {"messages": [{"role": "user", "content": "x"}]})):
+        response = server.post(path, {"model": NAME, "max_tokens": 2049, **prompt})
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert error["message"].startswith(
+            "max_tokens=2049 cannot be greater than max_model_len=2048.")
+        assert error["param"] == "max_tokens"
+
+
+def test_long_chats_are_refused(server):
+    for length in (2048, 20480):
+        response = chat(server, [{"role": "user", "content": "x " * length}])
+        assert response.status_code == 400
+        assert "maximum context length is 2048 tokens" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("prompt", ["", [], [[]], [""], [-1], [10**6], [2**40], None, 5, {}])
 def test_bad_prompts(server, prompt):
     response = server.post("/v1/completions", {"model": NAME, "prompt": prompt})
@@ -132,6 +168,51 @@ def test_template_errors_are_the_user_s(server):
         assert chat(server, messages).status_code == 400
 
 
+def test_templates_of_requests_need_trust(server, make_server):
+    messages = [{"role": "user", "content": "x"}]
+    own = {"chat_template": "{{ messages[0].content }}"}
+    assert chat(server, messages, **own).status_code == 400
+    trusting = make_server("--trust-request-chat-template")
+    assert chat(trusting, messages, **own).status_code == 200
+    for source in ("{{ ''.__class__.__mro__ }}", "{% for i in range(10**9) %}x{% endfor %}",
+                   "{{ raise_exception('no such thing') }}", "{% if %}"):
+        response = chat(trusting, messages, chat_template=source)
+        assert response.status_code == 400, source
+    assert "no such thing" in chat(trusting, messages, chat_template="{{ raise_exception('no such "
+                                   "thing') }}").json()["error"]["message"]
+    assert chat(trusting, messages).status_code == 200
+
+
+def test_several_tool_calls_and_their_results(server):
+    """Three calls in one turn and three results after it: Qwen3 groups them in one user turn."""
+    call = [{"id": str(i), "type": "function",
+             "function": {"name": f"f{i}", "arguments": json.dumps({"city": "東京", "n": i})}}
+            for i in range(3)]
+    results = [{"role": "tool", "tool_call_id": str(i), "content": f"r{i}"} for i in range(3)]
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": None,
+                                                   "tool_calls": call}, *results]
+    ids = prompt_ids(server, messages)
+    text = server.post("/detokenize", {"tokens": ids}).json()["prompt"]
+    assert text.count("<tool_response>") == 3 and text.count("<|im_start|>user") == 2
+    assert '{"name": "f2", "arguments": {"city": "東京", "n": 2}}' in text
+    assert chat(server, messages).status_code == 200
+    call[0]["function"]["arguments"] = "{not json"
+    assert chat(server, messages).status_code == 400
+
+
+def test_invocations(server):
+    text = server.complete("x", max_tokens=3)["choices"][0]["text"]
+    body = {"model": NAME, "prompt": "x", "max_tokens": 3, "temperature": 0}
+    assert server.post("/invocations", body).json()["choices"][0]["text"] == text
+    messages = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
+    assert server.post("/invocations", messages).json()["object"] == "chat.completion"
+    for body in ({"model": NAME}, {"input": "x"}):
+        response = server.post("/invocations", body)
+        assert response.status_code == 400
+        assert "Cannot find suitable handler for request" in response.json()["error"]["message"]
+    assert server.post("/invocations", [1]).status_code == 400
+
+
 def test_unknown_fields_are_ignored(server):
     answer = server.complete("x", max_tokens=1, surely_unknown={"a": [1]})
     assert answer["choices"][0] == server.complete("x", max_tokens=1)["choices"][0]
@@ -159,6 +240,55 @@ def test_scoring(server):
     # Twice the same, whatever the prefix cache holds now.
     again = server.complete(ids, echo=True, logprobs=1, max_tokens=0)
     assert again["choices"][0]["logprobs"] == scores
+
+
+def test_scores_do_not_depend_on_what_came_before(server):
+    """Prompts that share a beginning, in any order, over a cache that fills."""
+    shared = server.tokens("The quick brown fox jumps over the lazy dog. " * 8)
+    prompts = [shared + server.tokens(f" {i} {i * i}") for i in range(12)]
+
+    def score(ids):
+        answer = server.complete(ids, echo=True, logprobs=1, max_tokens=1, seed=1234)
+        return answer["choices"][0]["logprobs"]["token_logprobs"][:-1]
+
+    first = [score(ids) for ids in prompts]
+    order = list(range(12))
+    random.Random(1).shuffle(order)
+    for i in order:
+        assert score(prompts[i]) == first[i]
+    # As lm-eval asks: a batch of id lists.
+    batch = server.complete(prompts, echo=True, logprobs=1, max_tokens=1, seed=1234)
+    assert [c["logprobs"]["token_logprobs"][:-1] for c in batch["choices"]] == first
+
+
+def test_long_prompts_in_chunks_and_from_the_cache(server):
+    """A prompt of many chunks, sent twice: the second time most of it is cached."""
+    source = random.Random(3)
+    ids = [source.randrange(900) for _ in range(1900)]
+    first, second = (server.complete(ids, max_tokens=16, ignore_eos=True) for _ in range(2))
+    assert first["choices"][0]["text"] == second["choices"][0]["text"]
+    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == 1900 // 128 * 128
+
+
+def test_features_go_together(server):
+    """Each feature with each other one."""
+    letters = server.tokens("ab")
+    features = [{"repetition_penalty": 1.5}, {"frequency_penalty": 2, "presence_penalty": -2},
+                {"logprobs": 3}, {"n": 3, "temperature": 1.0}, {"prompt_logprobs": 2},
+                {"stop": ["a", "zz"]}, {"seed": 5, "temperature": 0.7}, {"bad_words": ["a", "b c"]},
+                {"min_tokens": 3}, {"allowed_token_ids": letters}, {"echo": True},
+                {"logit_bias": {str(letters[0]): -100}}, {"top_k": 2, "top_p": 0.5, "min_p": 0.1},
+                {"ignore_eos": True}, {"stop_token_ids": letters}, {"truncate_prompt_tokens": 3},
+                {"prompt": ["one", "two"]}, {"return_token_ids": True}]
+    for i, one in enumerate(features):
+        for other in features[i + 1:]:
+            body = {"model": NAME, "prompt": "Hello there you", "max_tokens": 5, **one, **other}
+            response = server.post("/v1/completions", body)
+            assert response.status_code == 200, (one, other, response.text)
+            choices = response.json()["choices"]
+            expected = body.get("n", 1) * (2 if isinstance(body["prompt"], list) else 1)
+            assert len(choices) == expected
 
 
 def test_batches_keep_their_order(server):

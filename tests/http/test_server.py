@@ -1,6 +1,7 @@
 """Groups H, I, K and O: aborts, metrics, health under load, start and stop, the HTTP surface."""
 
 import concurrent.futures
+import re
 import signal
 import socket
 import subprocess
@@ -73,6 +74,114 @@ def test_clients_that_go_are_aborted(server):
         assert after[name] - before[name] == 3
         # Aborted at once, not at their ends.
         assert after[tokens] - before[tokens] < 3 * LONG["max_tokens"] / 2
+
+
+def test_waiting_and_prefilling_clients_that_go(make_server):
+    """One runs, one waits, both go; then one goes in the middle of its prompt."""
+    server = make_server("--max-num-seqs", "1", "--max-num-batched-tokens", "32", "--max-model-len",
+                         "8192")
+    running = begin(server)
+    waiting = [requests.post(server.url + "/v1/completions", json={**LONG, "stream": True},
+                             stream=True, timeout=30) for _ in range(3)]
+    server.wait_for_metric("vllm:num_requests_waiting", 3)
+    for response in waiting:
+        response.close()
+    server.wait_for_metric("vllm:num_requests_waiting", 0)
+    assert server.metric("vllm:num_requests_running") == 1
+    running.close()
+    server.wait_for_metric("vllm:num_requests_running", 0)
+    generated = server.metric("vllm:generation_tokens_total")
+    with requests.post(server.url + "/v1/completions", stream=True, timeout=30,
+                       json={**LONG, "prompt": [7] * 8000, "stream": True}):
+        server.wait_for_metric("vllm:num_requests_running", 1)
+    server.wait_for_metric("vllm:num_requests_running", 0)
+    assert server.metric("vllm:generation_tokens_total") == generated
+    server.wait_for_metric("vllm:kv_cache_usage_perc", 0)
+
+
+def test_histograms_and_counters_agree(make_server):
+    server = make_server("--max-model-len", "512", "--num-gpu-blocks-override", "9",
+                         "--max-num-seqs", "16")
+
+    def run(i):
+        fields = {"max_tokens": 40 + 20 * (i % 4), "ignore_eos": True, "n": 1 + i % 2,
+                  "temperature": 1.0, "prompt": f"{i} " * (10 + i)}
+        if i % 8 == 7:
+            fields["temperature"] = -1
+        return server.post("/v1/completions", {"model": NAME, **fields})
+
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(run, range(48)))
+    good = [a.json() for a in answers if a.status_code == 200]
+    assert len(good) == 42
+    samples = sum(len(a["choices"]) for a in good)
+    m = server.metric
+    assert m("vllm:num_preemptions_total") > 0
+    for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds",
+                 "request_prompt_tokens", "request_generation_tokens", "request_num_preemptions",
+                 "request_prefill_kv_computed_tokens", "request_queue_time_seconds"):
+        assert m(f"vllm:{name}_count") == samples, name
+    assert m("vllm:request_success_total") == samples
+    assert m("vllm:request_num_preemptions_sum") == m("vllm:num_preemptions_total")
+    generated = sum(a["usage"]["completion_tokens"] for a in good)
+    assert m("vllm:generation_tokens_total") == generated == m("vllm:request_generation_tokens_sum")
+    assert (m("vllm:prompt_tokens_total") - m("vllm:prompt_tokens_cached_total")
+            == m("vllm:request_prefill_kv_computed_tokens_sum"))
+    assert m("vllm:prompt_tokens_total") == m("vllm:prompt_tokens_by_source_total")
+    # A step whose rows are discarded may still be about to run.
+    assert 0 <= m("vllm:iteration_tokens_total_count") - m("tiercel:model_steps_total") <= 1
+
+
+def test_metrics_are_well_formed(server):
+    """What `promtool check metrics` looks at, and the times of creation."""
+    server.complete("x", max_tokens=2)
+    text = requests.get(server.url + "/metrics").text
+    kinds, seen, created = {}, set(), set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in kinds, name
+            kinds[name] = kind
+        elif line.startswith("# HELP "):
+            assert len(line.split(" ", 3)[3]) > 3, line
+        else:
+            match = re.fullmatch(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(\{([a-zA-Z_]+="[^"]*",?)*\})? (\S+)', line)
+            assert match, line
+            assert line.rsplit(" ", 1)[0] not in seen
+            seen.add(line.rsplit(" ", 1)[0])
+            float(match.group(4))
+            family = re.sub("_(bucket|count|sum)$", "", match.group(1))
+            assert match.group(1) in kinds or family in kinds, line
+            if match.group(1).endswith("_created"):
+                created.add(match.group(1))
+                assert time.time() - 3600 < float(match.group(4)) <= time.time()
+    for name, kind in kinds.items():
+        if kind == "counter":
+            assert name.endswith("_total"), name
+        if kind in ("counter", "histogram") and not name.startswith("process_"):
+            stem = name.removesuffix("_total") if kind == "counter" else name
+            assert f"{stem}_created" in created, name
+
+
+def test_memory_does_not_grow(make_server):
+    """Unique prompts: what is cached lies in the pool that was there from the start."""
+    server = make_server("--max-model-len", "512", "--num-gpu-blocks-override", "40")
+    status = f"/proc/{server.process.pid}/status"
+
+    def resident():
+        with open(status) as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+
+    def load(start):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: server.complete(f"{i} " * 100, max_tokens=2, logprobs=3),
+                          range(start, start + 300)))
+
+    load(0)
+    warm = resident()
+    load(1000)
+    load(2000)
+    assert resident() - warm < 24, (warm, resident())  # MiB
 
 
 def test_health_is_fast_under_load(server):

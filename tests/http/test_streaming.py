@@ -123,3 +123,23 @@ def test_every_request_gets_all_its_tokens(server):
         for answer in pool.map(run, range(24)):
             assert answer["usage"]["completion_tokens"] == 48
             assert answer["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("include", [True, False])
+def test_stop_strings_are_the_same_everywhere(server, chat, include):
+    """A stop string over several tokens, on both routes, streamed and not."""
+    fields = {"model": NAME, "max_tokens": 24, "stop": ["ba"], "temperature": 1.0, "seed": 11,
+              "include_stop_str_in_output": include, **force(server, "ab")}
+    fields |= {"messages": [{"role": "user", "content": "x"}]} if chat else {"prompt": "x"}
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    whole = server.post(path, fields).json()["choices"][0]
+    text = whole["message"]["content"] if chat else whole["text"]
+    assert whole["finish_reason"] == "stop" and whole["stop_reason"] == "ba"
+    assert text.endswith("ba") == include and text.count("ba") == include
+    streamed, finish, reason = "", None, None
+    for chunk in stream(server, path, fields):
+        choice = chunk["choices"][0]
+        streamed += (choice["delta"].get("content") or "") if chat else choice["text"]
+        finish, reason = choice["finish_reason"] or finish, choice.get("stop_reason") or reason
+    assert (streamed, finish, reason) == (text, "stop", "ba")

@@ -29,7 +29,7 @@ constexpr OptionSpec kParallelConfig[] = {
     {"--device-ids", Kind::kStrings, "", Effect::kNone,
      "CPUs are chosen by the affinity mask and the cgroup."},
     {"--tensor-parallel-size -tp", Kind::kInt, "1", Effect::kNone,
-     "All cores already share one rank; more ranks come later."},
+     "one rank serves the whole model on all cores; more ranks are not supported yet."},
     {"--decode-context-parallel-size -dcp", Kind::kInt, "1", Effect::kNone,
      "One process serves the whole model."},
     {"--dcp-comm-backend", Kind::kString, "", Effect::kNone, "One process serves the whole model."},

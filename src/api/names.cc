@@ -1,0 +1,32 @@
+#include "api/names.h"
+
+#include <algorithm>
+#include <cctype>
+#include <random>
+
+namespace tiercel::api {
+
+std::optional<ApiError> CheckModel(const std::string& name, const ModelInfo& model) {
+  if (name.empty() || std::find(model.served_names.begin(), model.served_names.end(), name) !=
+                          model.served_names.end()) {
+    return std::nullopt;
+  }
+  return ApiError{404, "NotFoundError",
+                  fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model"};
+}
+
+std::string RandomId() {
+  thread_local std::mt19937_64 generator{std::random_device{}()};
+  return fmt::format("{:016x}{:016x}", generator(), generator());
+}
+
+bool IsPlainId(std::string_view id) {
+  constexpr size_t kMaxLength = 128;
+  return !id.empty() && id.size() <= kMaxLength &&
+         std::all_of(id.begin(), id.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || std::string_view("-_.:").find(static_cast<char>(c)) !=
+                                              std::string_view::npos;
+         });
+}
+
+}  // namespace tiercel::api

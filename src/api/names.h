@@ -1,0 +1,21 @@
+// Names: of models, as requests give them, and of requests.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "api/errors.h"
+#include "api/options.h"
+
+namespace tiercel::api {
+
+// The 404 for a model that is not served; empty names the first one.
+std::optional<ApiError> CheckModel(const std::string& name, const ModelInfo& model);
+
+// 32 random hex digits.
+std::string RandomId();
+// Letters, digits and "-_.:" only, at most 128 of them: safe in headers, logs and chunks.
+bool IsPlainId(std::string_view id);
+
+}  // namespace tiercel::api

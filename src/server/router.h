@@ -1,0 +1,66 @@
+// Router: from an exchange to the handler of its route. CORS, authorization, unknown paths and
+// methods are answered here; so are the HTTP metrics and the access log.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "api/errors.h"
+#include "server/http_server.h"
+#include "server/metrics.h"
+
+namespace tiercel::server {
+
+// What a route's handler answers, on the I/O thread, or hands on.
+struct Call {
+  std::shared_ptr<Exchange> exchange;
+  HttpHeaders headers;     // of every answer: CORS, request id
+  std::string request_id;  // the client's X-Request-Id, or empty
+};
+
+void Reply(const Call& call, std::string body, std::string content_type = "application/json");
+// With "Retry-After" where the error says that the server is full.
+void ReplyError(const Call& call, const api::ApiError& error);
+HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers);
+
+// Routes are added before the first request; Handle and Finished come from any I/O thread.
+class Router {
+ public:
+  using Handler = std::function<void(Call)>;
+  using Methods = std::vector<std::pair<std::string, Handler>>;
+
+  // `options` outlive the router. While `is_loading`, refused probes are not logged.
+  Router(const ServerOptions& options, std::function<bool()> is_loading)
+      : options_(options), is_loading_(std::move(is_loading)) {}
+
+  // `counted`: in the HTTP metrics.
+  void Add(std::string path, Methods methods, bool counted = true);
+
+  void Handle(std::shared_ptr<Exchange> exchange) const;
+  void Finished(const HttpRequest& request, const ExchangeSummary& summary);
+
+  // "Route: /health, Methods: GET", one line a route.
+  std::vector<std::string> Lines() const;
+  const HttpMetrics& metrics() const { return metrics_; }
+
+ private:
+  struct Route {
+    std::string path;
+    Methods methods;
+    bool counted;
+  };
+
+  std::string_view RoutePath(const HttpRequest& request) const;
+  const Route* Find(std::string_view path) const;
+
+  const ServerOptions& options_;
+  const std::function<bool()> is_loading_;
+  std::vector<Route> routes_;
+  HttpMetrics metrics_;
+};
+
+}  // namespace tiercel::server

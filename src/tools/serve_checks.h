@@ -1,0 +1,18 @@
+// What can be said of serve's flags and variables before they are turned into options.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "tools/options/env_vars.h"
+#include "tools/options/option_parser.h"
+
+namespace tiercel::tools {
+
+// Refuses what is not offered and what does not go together, with vLLM's messages; adds a warning
+// for each flag and variable without effect.
+Status CheckServeOptions(const ParsedOptions& options, const Environ& environ,
+                         std::vector<std::string>* warnings);
+
+}  // namespace tiercel::tools
