@@ -213,6 +213,7 @@ Expected<GgufTokenizerData> ReadGgufTokenizer(const GgufFile& file, const std::s
   data.chat_template = file.String("tokenizer.chat_template").value_or("");
   // llama.cpp's rule: sentencepiece vocabularies add BOS where the file says nothing.
   data.add_bos = file.Bool("tokenizer.ggml.add_bos_token").value_or(data.model == "llama");
+  data.add_space_prefix = file.Bool("tokenizer.ggml.add_space_prefix").value_or(true);
   if (const GgufArray* merges = file.Array("tokenizer.ggml.merges")) {
     data.merges = GgufFile::Strings(*merges);
   }

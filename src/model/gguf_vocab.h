@@ -19,6 +19,7 @@ struct GgufTokenizerData {
   // Token ids within [0, tokens), or −1 where the file names none.
   int64_t bos = -1, eos = -1, unknown = -1, padding = -1;
   bool add_bos = false;
+  bool add_space_prefix = true;  // "llama" only: a text is encoded with a space before it
   std::string chat_template;  // Jinja; empty if there is none
 };
 

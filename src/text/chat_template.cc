@@ -47,19 +47,19 @@ Expected<std::shared_ptr<const ChatTemplate>> ChatTemplate::Compile(std::string_
 }
 
 Expected<std::string> ChatTemplate::FindSource(const std::string& dir) {
+  ASSIGN_OR_RETURN(auto jinja, ReadFileIfPresent(dir + "/chat_template.jinja", kMaxFileBytes));
+  if (jinja) return std::move(*jinja);
   ASSIGN_OR_RETURN(const auto config,
                    ReadFileIfPresent(dir + "/tokenizer_config.json", kMaxFileBytes));
   if (config) {
     if (auto source = TemplateField(*config)) return std::move(*source);
   }
-  ASSIGN_OR_RETURN(auto jinja, ReadFileIfPresent(dir + "/chat_template.jinja", kMaxFileBytes));
-  if (jinja) return std::move(*jinja);
   ASSIGN_OR_RETURN(const auto json, ReadFileIfPresent(dir + "/chat_template.json", kMaxFileBytes));
   if (json) {
     if (auto source = TemplateField(*json)) return std::move(*source);
   }
   return Unexpected(NotFound(
-      "{}: no chat template found in tokenizer_config.json, chat_template.jinja or "
+      "{}: no chat template found in chat_template.jinja, tokenizer_config.json or "
       "chat_template.json; give one with --chat-template",
       dir));
 }

@@ -15,8 +15,9 @@ class ChatTemplate {
  public:
   // Syntax errors are reported with the template's line.
   static Expected<std::shared_ptr<const ChatTemplate>> Compile(std::string_view source);
-  // tokenizer_config.json's chat_template (a string, or the "default" of a list), else
-  // chat_template.jinja or chat_template.json beside it; NotFound if there is none.
+  // The template of a model folder, from the first of these that has one: chat_template.jinja,
+  // tokenizer_config.json's chat_template (a string, or the "default" of a list),
+  // chat_template.json. NotFound if there is none.
   static Expected<std::string> FindSource(const std::string& dir);
   ~ChatTemplate();
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -63,6 +64,34 @@ TEST(ChatTemplate, TokensEqualTransformers) {
     EXPECT_EQ((*tokenizer)->Encode(c["text"].get<std::string>(), false),
               c["ids"].get<std::vector<int32_t>>());
   }
+}
+
+TEST(ChatTemplate, FindsTheTemplateOfAFolder) {
+  const std::string dir = ::testing::TempDir() + "/tiercel_find_source";
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
+  const auto write = [&](const char* name, const std::string& content) {
+    std::ofstream(dir + "/" + name, std::ios::binary) << content;
+  };
+  auto found = ChatTemplate::FindSource(dir);
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code(), StatusCode::kNotFound);
+  EXPECT_NE(found.error().message().find(dir), std::string::npos);
+
+  // Each of these is preferred to those before it.
+  write("chat_template.json", R"({"chat_template": "of the json file"})");
+  EXPECT_EQ(ChatTemplate::FindSource(dir), "of the json file");
+  write("tokenizer_config.json", R"({"eos_token": "x"})");
+  EXPECT_EQ(ChatTemplate::FindSource(dir), "of the json file");
+  write("tokenizer_config.json", R"({"chat_template": "of the configuration"})");
+  EXPECT_EQ(ChatTemplate::FindSource(dir), "of the configuration");
+  write("tokenizer_config.json",
+        R"({"chat_template": [{"name": "tool_use", "template": "of tools"},
+                              {"name": "default", "template": "of the list"}]})");
+  EXPECT_EQ(ChatTemplate::FindSource(dir), "of the list");
+  write("chat_template.jinja", "of its own file");
+  EXPECT_EQ(ChatTemplate::FindSource(dir), "of its own file");
+  std::filesystem::remove_all(dir);
 }
 
 TEST(ChatTemplate, RaiseExceptionIsTheUsersFault) {

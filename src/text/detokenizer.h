@@ -1,7 +1,7 @@
 // Detokenizer: the text of one growing sequence, delta by delta, stop strings included.
 //
-// The concatenation of all deltas equals Decode of the whole output (cut at a stop string),
-// wherever tokens split characters: bytes that may still become a whole UTF-8 character are held
+// The concatenation of all deltas equals Decode of the whole output (cut at a stop string; a space
+// at the front stays, since the output continues a prompt), wherever tokens split characters: bytes that may still become a whole UTF-8 character are held
 // back, and so is text that may still become a stop string (prefix match, nothing more). Text of
 // the prompt is never part of a delta, even if the prompt ends within a character.
 #pragma once

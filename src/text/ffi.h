@@ -42,6 +42,10 @@ bool tiercel_tokenizer_encode(const TiercelTokenizer* tokenizer, const uint8_t* 
 // 1 + the largest id.
 size_t tiercel_tokenizer_size(const TiercelTokenizer* tokenizer);
 
+// How many spaces decoding takes off the front of a text (1 for Llama's sentencepiece, which puts
+// one there before it encodes).
+size_t tiercel_tokenizer_leading_spaces(const TiercelTokenizer* tokenizer);
+
 enum { kTiercelTokenAdded = 1, kTiercelTokenSpecial = 2 };
 struct TiercelTokenView {  // borrowed from the tokenizer
   const uint8_t* spelling;

@@ -1,5 +1,7 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "text/ffi.h"
 #include "text/ffi_bytes.h"
@@ -19,6 +21,7 @@ struct Tokenizer::Impl {
 
   TiercelTokenizer* handle = nullptr;
   std::vector<Token> tokens;
+  size_t leading_spaces = 0;  // that Decode takes off
   std::optional<int32_t> bos, eos;
 };
 
@@ -36,6 +39,7 @@ std::string_view View(const uint8_t* data, size_t size) {
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
   const size_t size = tiercel_tokenizer_size(impl_->handle);
   impl_->tokens.reserve(size);
+  impl_->leading_spaces = tiercel_tokenizer_leading_spaces(impl_->handle);
   for (size_t id = 0; id < size; ++id) {
     const TiercelTokenView token = tiercel_tokenizer_token(impl_->handle, id);
     impl_->tokens.push_back({.spelling = View(token.spelling, token.spelling_size),
@@ -104,9 +108,11 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) c
   for (const int32_t id : ids) {
     if (!(skip_special && IsSpecial(id))) bytes += TokenBytes(id);
   }
+  const size_t first = std::min(bytes.find_first_not_of(' '), bytes.size());
+  const size_t begin = std::min(first, impl_->leading_spaces);
   std::string text;
-  text.reserve(bytes.size());
-  AppendValidUtf8(bytes, &text);
+  text.reserve(bytes.size() - begin);
+  AppendValidUtf8(std::string_view(bytes).substr(begin), &text);
   return text;
 }
 

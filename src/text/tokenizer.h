@@ -24,6 +24,7 @@ struct GgufVocab {
   std::vector<std::string> merges;  // "a b"
   int64_t bos = -1, eos = -1, unknown = -1, padding = -1;
   bool add_bos = false;
+  bool add_space_prefix = true;  // "llama" only: a text is encoded with a space before it
 };
 
 class Tokenizer {
@@ -38,7 +39,8 @@ class Tokenizer {
   // the post-processor adds (BOS for Llama; nothing for Qwen). Invalid UTF-8 is replaced by U+FFFD.
   std::vector<int32_t> Encode(std::string_view text, bool add_special) const;
 
-  // Ids that are negative or beyond the vocabulary decode to nothing.
+  // Ids that are negative or beyond the vocabulary decode to nothing. The space that a Llama
+  // vocabulary puts before a text that it encodes is taken off again.
   std::string Decode(std::span<const int32_t> ids, bool skip_special) const;
 
   // The bytes that a token stands for (may be part of a UTF-8 character); empty for unknown ids.

@@ -30,7 +30,7 @@ std::string ToJson(const GgufVocab& vocab) {
       {"tokens", vocab.tokens}, {"scores", vocab.scores},
       {"merges", vocab.merges}, {"token_types", vocab.token_types},
       {"bos", vocab.bos},       {"unknown", vocab.unknown},
-      {"add_bos", vocab.add_bos}};
+      {"add_bos", vocab.add_bos}, {"add_space_prefix", vocab.add_space_prefix}};
   // Spellings that are not UTF-8 cannot be looked up by anyone; they decode to U+FFFD.
   return description.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

@@ -54,6 +54,7 @@ text::GgufVocab ToVocab(const model::GgufTokenizerData& data) {
   vocab.unknown = data.unknown;
   vocab.padding = data.padding;
   vocab.add_bos = data.add_bos;
+  vocab.add_space_prefix = data.add_space_prefix;
   return vocab;
 }
 

@@ -119,14 +119,22 @@ pub fn to_tokenizer_json(vocab: &Value) -> Result<Value, String> {
                 .and_then(Value::as_array)
                 .map(|list| list.iter().map(|s| s.as_f64().unwrap_or(0.0)).collect())
                 .unwrap_or_default();
+            let mut normalizers = vec![
+                json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}),
+            ];
+            let mut decoders = vec![
+                json!({"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}),
+                json!({"type": "ByteFallback"}),
+                json!({"type": "Fuse"}),
+            ];
+            if vocab.get("add_space_prefix").and_then(Value::as_bool).unwrap_or(true) {
+                normalizers.insert(0, json!({"type": "Prepend", "prepend": "\u{2581}"}));
+                decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+            }
             (
-                json!({"type": "Sequence", "normalizers": [
-                    {"type": "Prepend", "prepend": "\u{2581}"},
-                    {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}]}),
+                json!({"type": "Sequence", "normalizers": normalizers}),
                 Value::Null,
-                json!({"type": "Sequence", "decoders": [
-                    {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "},
-                    {"type": "ByteFallback"}, {"type": "Fuse"}]}),
+                json!({"type": "Sequence", "decoders": decoders}),
                 json!({"type": "BPE", "dropout": null, "unk_token": unknown,
                     "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
                     "byte_fallback": true, "ignore_merges": false,

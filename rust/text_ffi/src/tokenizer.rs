@@ -4,7 +4,11 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer, TokenizerImpl,
+};
 
 use crate::bytes::{guard, slice, Bytes, Ids};
 use crate::gguf_vocab;
@@ -21,6 +25,7 @@ struct Token {
 pub struct TiercelTokenizer {
     tokenizer: Tokenizer,
     tokens: Vec<Token>,
+    leading_spaces: usize,
 }
 
 /// How the vocabulary spells bytes.
@@ -31,20 +36,26 @@ enum Spelling {
     Plain,
 }
 
-fn spelling_of(json: &Value) -> Spelling {
-    let decoder = json.get("decoder").unwrap_or(&Value::Null);
-    let mut kinds = vec![decoder];
+/// What decoding does to the spellings, and how many spaces it then takes off the front.
+fn decoding_of(tokenizer: &Tokenizer) -> Result<(Spelling, usize), String> {
+    let decoder = serde_json::to_value(tokenizer.get_decoder()).map_err(|e| e.to_string())?;
+    let mut parts = vec![&decoder];
     if let Some(list) = decoder.get("decoders").and_then(Value::as_array) {
-        kinds.extend(list);
+        parts.extend(list);
     }
-    let has = |name: &str| kinds.iter().any(|d| d.get("type").and_then(Value::as_str) == Some(name));
-    if has("ByteLevel") {
+    let find = |name: &str| {
+        parts.iter().find(|d| d.get("type").and_then(Value::as_str) == Some(name))
+    };
+    let spelling = if find("ByteLevel").is_some() {
         Spelling::ByteLevel
-    } else if has("ByteFallback") || has("Metaspace") {
+    } else if find("ByteFallback").is_some() || find("Metaspace").is_some() {
         Spelling::SentencePiece
     } else {
         Spelling::Plain
-    }
+    };
+    let stripped = find("Strip").filter(|d| d.get("content").and_then(Value::as_str) == Some(" "));
+    let spaces = stripped.and_then(|d| d.get("start")).and_then(Value::as_u64).unwrap_or(0);
+    Ok((spelling, spaces as usize))
 }
 
 /// GPT-2's printable stand-ins for the 256 bytes.
@@ -116,7 +127,8 @@ fn add_config_tokens(tokenizer: &mut Tokenizer, config: &Value) {
 /// Ids above this are refused: the table is as long as the largest id.
 const MAX_TOKENS: u32 = 8 << 20;
 
-fn build(mut tokenizer: Tokenizer, spelling: Spelling) -> Result<TiercelTokenizer, String> {
+fn build(mut tokenizer: Tokenizer) -> Result<TiercelTokenizer, String> {
+    let (spelling, leading_spaces) = decoding_of(&tokenizer)?;
     // A serving tokenizer neither cuts nor pads, whatever the file was last used for.
     tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
     tokenizer.with_padding(None);
@@ -137,7 +149,7 @@ fn build(mut tokenizer: Tokenizer, spelling: Spelling) -> Result<TiercelTokenize
         tokens[id as usize] =
             Token { bytes: added.content.as_bytes().to_vec(), spelling: added.content, flags };
     }
-    Ok(TiercelTokenizer { tokenizer, tokens })
+    Ok(TiercelTokenizer { tokenizer, tokens, leading_spaces })
 }
 
 fn parse(name: &str, json: &[u8]) -> Result<Value, String> {
@@ -147,28 +159,34 @@ fn parse(name: &str, json: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(json).map_err(|e| format!("{name}: {e}"))
 }
 
-fn from_json(json: &[u8], config: &[u8]) -> Result<TiercelTokenizer, String> {
-    // Only the decoder of the file is needed here: the vocabulary is parsed once, by the crate.
-    #[derive(serde::Deserialize)]
-    struct DecoderOnly {
-        #[serde(default)]
-        decoder: Value,
+/// A tokenizer whose model is known to be BPE: the crate then reads the file straight into it. For a
+/// model of any kind it goes through a tree of JSON values, which takes four times as long.
+type BpeTokenizer = TokenizerImpl<
+    BPE,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
+
+fn parse_tokenizer(name: &str, json: &[u8]) -> Result<Tokenizer, String> {
+    match serde_json::from_slice::<BpeTokenizer>(json) {
+        Ok(tokenizer) => Ok(tokenizer.into()),
+        // Of another kind, or broken: then this says where.
+        Err(_) => Tokenizer::from_bytes(json).map_err(|e| format!("{name}: {e}")),
     }
-    let head: DecoderOnly =
-        serde_json::from_slice(json).map_err(|e| format!("tokenizer.json: {e}"))?;
-    let spelling = spelling_of(&serde_json::json!({ "decoder": head.decoder }));
-    let mut tokenizer =
-        Tokenizer::from_bytes(json).map_err(|e| format!("tokenizer.json: {e}"))?;
+}
+
+fn from_json(json: &[u8], config: &[u8]) -> Result<TiercelTokenizer, String> {
+    let mut tokenizer = parse_tokenizer("tokenizer.json", json)?;
     add_config_tokens(&mut tokenizer, &parse("tokenizer_config.json", config)?);
-    build(tokenizer, spelling)
+    build(tokenizer)
 }
 
 fn from_gguf(description: &[u8]) -> Result<TiercelTokenizer, String> {
     let vocab = parse("tokenizer.ggml", description)?;
     let json = gguf_vocab::to_tokenizer_json(&vocab)?;
-    let tokenizer: Tokenizer = serde_json::from_value(json.clone())
-        .map_err(|e| format!("tokenizer.ggml: {e}"))?;
-    build(tokenizer, spelling_of(&json))
+    build(parse_tokenizer("tokenizer.ggml", json.to_string().as_bytes())?)
 }
 
 fn boxed(tokenizer: Option<TiercelTokenizer>) -> *mut TiercelTokenizer {
@@ -239,6 +257,17 @@ pub unsafe extern "C" fn tiercel_tokenizer_encode(
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_tokenizer_size(tokenizer: *const TiercelTokenizer) -> usize {
     (*tokenizer).tokens.len()
+}
+
+/// How many spaces decoding takes off the front of a text.
+///
+/// # Safety
+/// `tokenizer` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_leading_spaces(
+    tokenizer: *const TiercelTokenizer,
+) -> usize {
+    (*tokenizer).leading_spaces
 }
 
 /// A token's spelling and bytes, borrowed from the tokenizer.
