@@ -16,6 +16,7 @@ inline constexpr int kExitUsage = 2;    // the command line's
 int RunServe(const std::vector<std::string>& words);
 int RunChat(const std::vector<std::string>& words);
 int RunComplete(const std::vector<std::string>& words);
+int RunEval(const std::vector<std::string>& words);
 int RunCollectEnv(const std::vector<std::string>& words);
 
 // Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.

@@ -22,13 +22,20 @@ std::string HumanBytes(int64_t bytes) {
   return fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
 }
 
-ProgressBar::ProgressBar(std::string label, bool enabled)
+ProgressBar::ProgressBar(std::string label, bool enabled, Unit unit)
     : label_(std::move(label)),
       enabled_(enabled && ::isatty(STDERR_FILENO) == 1),
+      unit_(unit),
       start_(SteadyClock().Now()) {}
 
-ProgressBar::~ProgressBar() {
+void ProgressBar::Finish() {
+  const std::lock_guard lock(mutex_);
   if (drawn_) std::fputc('\n', stderr);
+  drawn_ = false;
+}
+
+std::string ProgressBar::Human(int64_t amount) const {
+  return unit_ == Unit::kBytes ? HumanBytes(amount) : fmt::format("{} tokens", amount);
 }
 
 void ProgressBar::Update(int64_t done, int64_t total) {
@@ -49,7 +56,7 @@ void ProgressBar::Draw(int64_t done, int64_t total, double now) {
   const double rate = static_cast<double>(done) / std::max(now - start_, 1e-3);
   const std::string line =
       fmt::format("\r{}: {:3.0f}% [{}] {} of {}, {}/s\x1b[K", label_, share * 100, bar,
-                  HumanBytes(done), HumanBytes(total), HumanBytes(static_cast<int64_t>(rate)));
+                  Human(done), Human(total), Human(static_cast<int64_t>(rate)));
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
   drawn_ = true;
