@@ -7,9 +7,15 @@
 //   values  [block_size / 2][head_dim][2 tokens]            V as the B operand of P·V
 // Both are what vdpbf16ps (16 columns × a pair) and an AMX B tile (16 pair-rows × 16 columns)
 // load directly, so neither decode nor prefill transposes anything.
+//
+// An INT8 cache (dtype kI8) holds signed bytes in the same order, and behind them two FP32 scales
+// of every token: [block_size] of its key, [block_size] of its value. A key is its bytes times its
+// scale (times the channel's, KvScales in ops.h). As for BF16, all of it must be finite.
 #pragma once
 
 #include <cstdint>
+
+#include "tensor/dtype.h"
 
 namespace tiercel::kernels {
 
@@ -22,9 +28,12 @@ struct KvLayout {
   int block_size = 128;  // tokens; a multiple of 32
   int64_t block_stride = 0;  // from one block to the next; 0: BlockSize(), they touch
 
-  // All offsets and sizes count BF16 elements.
+  DType dtype = DType::kBF16;  // or kI8
+
+  // All offsets and sizes count elements of dtype.
   int64_t PartSize() const { return int64_t{block_size} * head_dim; }
-  int64_t HeadSize() const { return 2 * PartSize(); }
+  int64_t ScalesSize() const { return dtype == DType::kI8 ? 2 * int64_t{block_size} * 4 : 0; }
+  int64_t HeadSize() const { return 2 * PartSize() + ScalesSize(); }
   int64_t BlockSize() const { return num_kv_heads * HeadSize(); }
   int64_t HeadOffset(int64_t block, int head) const {
     return block * (block_stride > 0 ? block_stride : BlockSize()) + head * HeadSize();
@@ -36,6 +45,9 @@ struct KvLayout {
   int64_t ValueOffset(int slot, int d) const {
     return PartSize() + (int64_t{slot / 2} * head_dim + d) * 2 + slot % 2;
   }
+  // The FP32 scale of the key (or value) at `slot`; kI8 only. Those of neighboring slots follow.
+  int64_t KeyScaleOffset(int slot) const { return 2 * PartSize() + int64_t{slot} * 4; }
+  int64_t ValueScaleOffset(int slot) const { return KeyScaleOffset(block_size + slot); }
 };
 
 }  // namespace tiercel::kernels

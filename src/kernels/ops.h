@@ -127,6 +127,18 @@ struct SwiGluArgs {
   int64_t rows = 0;
 };
 
+// How an INT8 cache (KvLayout::dtype kI8) is scaled, all null or all [num_kv_heads · head_dim]. With
+// channel scales (a C8 checkpoint), q = clamp(round(x / scale + offset), −128, 127), x = (q −
+// offset) · scale, and the tokens' scales in the cache are 1. Without, the token's own of each head:
+// s = max|x| / 127, q = round(x / s); a head with an infinity or a NaN is written as zeros. x is the
+// BF16 that a BF16 cache would hold.
+struct KvScales {
+  const float* k_scale = nullptr;
+  const float* k_offset = nullptr;  // adds the same to all of a row's scores: only the writer needs it
+  const float* v_scale = nullptr;
+  const float* v_offset = nullptr;
+};
+
 // For every token: RMS-normalizes each q and k head (where weights are given), applies rotary
 // embedding (neox halves) to q and k, and writes k and v into the paged cache. q is rewritten in
 // place. The qkv row is laid out by KV group, so that one worker can own a group from the matmul
@@ -143,8 +155,9 @@ struct QkNormRopeArgs {
   // cos and sin of this step's rows, computed once per forward: [rows, head_dim / 2] each.
   const float* cos = nullptr;
   const float* sin = nullptr;
-  BF16* kv = nullptr;             // this layer's cache
+  void* kv = nullptr;             // this layer's cache, 64-byte aligned
   KvLayout layout;
+  KvScales kv_scales = {};
   const int64_t* kv_slot = nullptr;  // [rows]: block · block_size + slot in block; -1: do not write
   int num_q_heads = 0;
   int64_t rows = 0;
@@ -162,8 +175,9 @@ struct QkNormRopeArgs {
 struct AttentionArgs {
   const BF16* qkv = nullptr;  // q heads in QkNormRopeArgs' group layout
   int64_t ldqkv = 0;
-  const BF16* kv = nullptr;  // this layer's cache
+  const void* kv = nullptr;  // this layer's cache
   KvLayout layout;
+  KvScales kv_scales = {};
   int num_q_heads = 0;
   float scale = 0;                       // 1 / sqrt(head_dim)
   const int32_t* query_start = nullptr;  // [num_seqs + 1]

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "kernels/attention_work.h"
@@ -7,8 +8,37 @@
 namespace tiercel::kernels::reference {
 namespace {
 
+// Elements of the cache as numbers. Of an INT8 cache a token's scale is part of them, a channel's too.
+template <typename Element>
+struct CachedHead {
+  const AttentionArgs& args;
+  int kv_head;
+  const Element* head;
+  int slot;
+
+  float Key(int d) const { return Scaled(args.layout.KeyOffset(slot, d), d, true); }
+  float Value(int d) const { return Scaled(args.layout.ValueOffset(slot, d), d, false); }
+
+ private:
+  float Scaled(int64_t at, int d, bool key) const {
+    if constexpr (sizeof(Element) == sizeof(BF16)) {
+      return ToFloat(head[at]);
+    } else {
+      float token;
+      std::memcpy(&token, head + (key ? args.layout.KeyScaleOffset(slot)
+                                      : args.layout.ValueScaleOffset(slot)), sizeof(token));
+      const KvScales& s = args.kv_scales;
+      if (s.k_scale == nullptr) return head[at] * token;
+      const int64_t channel = int64_t{kv_head} * args.layout.head_dim + d;
+      return key ? (head[at] - s.k_offset[channel]) * s.k_scale[channel]
+                 : (head[at] - s.v_offset[channel]) * s.v_scale[channel];
+    }
+  }
+};
+
 // One query head of one token over `visible` keys, one key at a time: the online softmax keeps
 // the sums relative to the largest score so far. acc is [head_dim].
+template <typename Element>
 void AttendOneRow(const AttentionArgs& args, int seq, int kv_head, const BF16* q, int64_t visible,
                   float* acc, BF16* out) {
   const KvLayout& layout = args.layout;
@@ -18,12 +48,13 @@ void AttendOneRow(const AttentionArgs& args, int seq, int kv_head, const BF16* q
   float sum = 0;
   for (int d = 0; d < head_dim; ++d) acc[d] = 0;
   for (int64_t key = 0; key < visible; ++key) {
-    const BF16* head = args.kv + layout.HeadOffset(blocks[key / layout.block_size], kv_head);
-    const int slot = static_cast<int>(key % layout.block_size);
+    const CachedHead<Element> cached = {
+        args, kv_head,
+        static_cast<const Element*>(args.kv) +
+            layout.HeadOffset(blocks[key / layout.block_size], kv_head),
+        static_cast<int>(key % layout.block_size)};
     float score = 0;
-    for (int d = 0; d < head_dim; ++d) {
-      score += ToFloat(q[d]) * ToFloat(head[layout.KeyOffset(slot, d)]);
-    }
+    for (int d = 0; d < head_dim; ++d) score += ToFloat(q[d]) * cached.Key(d);
     score *= args.scale;
     if (score > max) {
       const float shrink = std::exp(max - score);
@@ -33,7 +64,7 @@ void AttendOneRow(const AttentionArgs& args, int seq, int kv_head, const BF16* q
     }
     const float p = std::exp(score - max);
     sum += p;
-    for (int d = 0; d < head_dim; ++d) acc[d] += p * ToFloat(head[layout.ValueOffset(slot, d)]);
+    for (int d = 0; d < head_dim; ++d) acc[d] += p * cached.Value(d);
   }
   for (int d = 0; d < head_dim; ++d) out[d] = ToBF16(acc[d] / sum);
 }
@@ -53,7 +84,9 @@ void Attention(const AttentionArgs& args, Share share) {
     for (int t = 0; t < tile.tokens; ++t) {
       const int64_t row = tile.first_row + t;
       for (int h = 0; h < group; ++h) {
-        AttendOneRow(
+        const auto attend = args.layout.dtype == DType::kI8 ? AttendOneRow<int8_t>
+                                                             : AttendOneRow<BF16>;
+        attend(
             args, tile.seq, tile.kv_head,
             args.qkv + row * args.ldqkv + (tile.kv_head * (group + 2) + h) * head_dim,
             tile.first_visible + t, static_cast<float*>(args.scratch),

@@ -1,6 +1,8 @@
 #include <cmath>
+#include <cstring>
 
 #include "kernels/reference/kernels.h"
+#include "kernels/reference/quantize.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -34,6 +36,23 @@ void NormAndRotate(const BF16* x, int head_dim, const float* weight, const float
   }
 }
 
+// Writes the head x to the place of `slot` in an INT8 cache. offset(d) is the place of element d.
+template <typename Offset>
+void WriteBytes(const BF16* x, int head_dim, const float* scale, const float* zero, Offset offset,
+                int8_t* head, int64_t scale_offset) {
+  uint8_t bytes[kMaxHeadDim];
+  float token = 1;
+  if (scale != nullptr) {
+    for (int d = 0; d < head_dim; ++d) bytes[d] = QuantizeStatic(x[d], scale[d], zero[d]);
+  } else {
+    const QuantizedRows row = {.data = bytes, .row_scale = &token};
+    QuantizeRow([x](int64_t d) { return x[d]; }, head_dim, 0, row);
+    if (!std::isfinite(token)) token = 0;
+  }
+  for (int d = 0; d < head_dim; ++d) head[offset(d)] = static_cast<int8_t>(bytes[d] - 128);
+  std::memcpy(head + scale_offset, &token, sizeof(token));
+}
+
 }  // namespace
 
 void QkNormRope(const QkNormRopeArgs& args, Share share) {
@@ -51,13 +70,29 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
                       [&](int d, float v) { q[d] = ToBF16(v); });
       }
       if (args.kv_slot[r] < 0) continue;
-      const BF16* k = q;
+      BF16 k[kMaxHeadDim];
       const BF16* v = q + head_dim;
+      NormAndRotate(q, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin,
+                    [&](int d, float x) { k[d] = ToBF16(x); });
       const int slot = static_cast<int>(args.kv_slot[r] % layout.block_size);
-      BF16* cache = args.kv + layout.HeadOffset(args.kv_slot[r] / layout.block_size, g);
-      NormAndRotate(k, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin,
-                    [&](int d, float x) { cache[layout.KeyOffset(slot, d)] = ToBF16(x); });
-      for (int d = 0; d < head_dim; ++d) cache[layout.ValueOffset(slot, d)] = v[d];
+      const int64_t head = layout.HeadOffset(args.kv_slot[r] / layout.block_size, g);
+      const auto key_offset = [&](int d) { return layout.KeyOffset(slot, d); };
+      const auto value_offset = [&](int d) { return layout.ValueOffset(slot, d); };
+      if (layout.dtype == DType::kI8) {
+        const KvScales& s = args.kv_scales;
+        const int64_t channel = s.k_scale != nullptr ? g * head_dim : 0;
+        int8_t* cache = static_cast<int8_t*>(args.kv) + head;
+        WriteBytes(k, head_dim, s.k_scale + channel, s.k_offset + channel, key_offset, cache,
+                   layout.KeyScaleOffset(slot));
+        WriteBytes(v, head_dim, s.v_scale + channel, s.v_offset + channel, value_offset, cache,
+                   layout.ValueScaleOffset(slot));
+        continue;
+      }
+      BF16* cache = static_cast<BF16*>(args.kv) + head;
+      for (int d = 0; d < head_dim; ++d) {
+        cache[key_offset(d)] = k[d];
+        cache[value_offset(d)] = v[d];
+      }
     }
   }
 }

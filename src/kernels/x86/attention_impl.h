@@ -1,10 +1,13 @@
-// Attention by FP32 FMA over the BF16 cache, once for all vector widths (S is an ISA's Simd).
+// Attention by FP32 FMA over the BF16 or INT8 cache, once for all vector widths (S is an ISA's Simd).
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
 // in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
 // maximum, the sums so far scaled to it, then the step's values added key by key. All of a row's
 // arithmetic is its own, in the order of the keys; keys that a row does not see have p = 0 and
 // add nothing. So a row's bits depend neither on the other rows of its tile nor on chunking.
+//
+// The bytes of an INT8 cache are taken as they are: a key's scale is multiplied to its scores, a
+// value's to its p; a channel's scale of K to q, of V to the result.
 #pragma once
 
 #include <algorithm>
@@ -47,9 +50,10 @@ struct AttentionScratch {
   }
 };
 
-template <typename S>
+template <typename S, typename Element>
 class TileAttention {
   using V = typename S::V;
+  static constexpr bool kBytes = sizeof(Element) == 1;
 
  public:
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
@@ -86,20 +90,36 @@ class TileAttention {
   int64_t Visible(int64_t row) const {
     return tile_.first_visible + std::min(row, rows_ - 1) / group_;
   }
-  const BF16* Head(int64_t key) const {
-    return args_.kv + layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
+  const Element* Head(int64_t key) const {
+    return static_cast<const Element*>(args_.kv) +
+           layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
+  }
+  int Slot(int64_t key) const { return static_cast<int>(key % layout_.block_size); }
+  // Of the INT8 keys or values from `key` on.
+  const float* KeyScales(int64_t key) const {
+    return reinterpret_cast<const float*>(Head(key) + layout_.KeyScaleOffset(Slot(key)));
+  }
+  const float* ValueScales(int64_t key) const {
+    return reinterpret_cast<const float*>(Head(key) + layout_.ValueScaleOffset(Slot(key)));
+  }
+  // Of this KV head's channels; null: 1.
+  const float* Channels(const float* scales) const {
+    return kBytes && scales != nullptr ? scales + tile_.kv_head * layout_.head_dim : nullptr;
   }
 
   void LoadQueries() {
     const int d = layout_.head_dim;
     const V scale = S::Set(args_.scale);
+    const float* channels = Channels(args_.kv_scales.k_scale);
     const int64_t padded = (rows_ + kRowBlock - 1) / kRowBlock * kRowBlock;
     for (int64_t row = 0; row < padded; ++row) {
       const int64_t source = std::min(row, rows_ - 1);
       const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
                       (tile_.kv_head * (group_ + 2) + source % group_) * d;
       for (int i = 0; i < d; i += S::kLanes) {
-        S::Store(scratch_.q + row * d + i, S::Mul(S::Widen(q + i), scale));
+        V scaled = S::Mul(S::Widen(q + i), scale);
+        if (channels != nullptr) scaled = S::Mul(scaled, S::Load(channels + i));
+        S::Store(scratch_.q + row * d + i, scaled);
         S::Store(scratch_.acc + row * d + i, S::Zero());
       }
       scratch_.max[row] = -std::numeric_limits<float>::infinity();
@@ -120,8 +140,7 @@ class TileAttention {
     const int d = layout_.head_dim;
     const float* q = scratch_.q + row * d;
     for (int64_t k = 0; k < count; k += S::kLanes) {
-      const int slot = static_cast<int>((first + k) % layout_.block_size);
-      const BF16* keys = Head(first + k) + layout_.KeyOffset(slot, 0);
+      const Element* keys = Head(first + k) + layout_.KeyOffset(Slot(first + k), 0);
       V sum[kRows];
       for (V& s : sum) s = S::Zero();
       for (int i = 0; i < d; i += 2, keys += 32) {
@@ -131,6 +150,10 @@ class TileAttention {
           sum[r] = S::Fma(S::Set(q[r * d + i]), even, sum[r]);
           sum[r] = S::Fma(S::Set(q[r * d + i + 1]), odd, sum[r]);
         }
+      }
+      if constexpr (kBytes) {
+        const V token = S::Load(KeyScales(first + k));
+        for (V& s : sum) s = S::Mul(s, token);
       }
       for (int r = 0; r < kRows; ++r) S::Store(scratch_.scores + r * kStep + k, sum[r]);
     }
@@ -151,9 +174,10 @@ class TileAttention {
     const V m = S::Set(now);
     V sum = S::Zero();
     for (int64_t k = 0; k < count; k += S::kLanes) {
-      const V p = S::KeepFirst(S::Exp(S::Sub(S::Load(s + k), m)), seen - k, S::Zero());
-      S::Store(s + k, p);
+      V p = S::KeepFirst(S::Exp(S::Sub(S::Load(s + k), m)), seen - k, S::Zero());
       sum = S::Add(sum, p);
+      if constexpr (kBytes) p = S::Mul(p, S::Load(ValueScales(first + k)));
+      S::Store(s + k, p);
     }
     float factor[S::kLanes];
     S::Store(factor, S::Exp(S::Set(before - now)));
@@ -174,8 +198,7 @@ class TileAttention {
       V acc[kRows];
       for (int r = 0; r < kRows; ++r) acc[r] = S::Load(scratch_.acc + (row + r) * d + i);
       for (int64_t k = 0; k < count; k += 16) {
-        const int slot = static_cast<int>((first + k) % layout_.block_size);
-        const BF16* values = Head(first + k) + layout_.ValueOffset(slot, i);
+        const Element* values = Head(first + k) + layout_.ValueOffset(Slot(first + k), i);
         const float* p = scratch_.scores + k;
         // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
         const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
@@ -199,8 +222,14 @@ class TileAttention {
       BF16* out = args_.out + (tile_.first_row + row / group_) * args_.ldo +
                   (tile_.kv_head * group_ + row % group_) * d;
       const V factor = S::Set(1.0f / scratch_.sum[row]);
+      const float* channels = Channels(args_.kv_scales.v_scale);
+      const float* offsets = Channels(args_.kv_scales.v_offset);
       for (int i = 0; i < d; i += S::kLanes) {
-        S::Narrow(out + i, S::Mul(S::Load(scratch_.acc + row * d + i), factor));
+        V mean = S::Mul(S::Load(scratch_.acc + row * d + i), factor);
+        if (channels != nullptr) {
+          mean = S::Mul(S::Sub(mean, S::Load(offsets + i)), S::Load(channels + i));
+        }
+        S::Narrow(out + i, mean);
       }
     }
   }
@@ -219,7 +248,13 @@ void Attention(const AttentionArgs& args, Share share) {
   const int group = args.num_q_heads / args.layout.num_kv_heads;
   AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
   AttentionTile tile;
-  while (tiles.Next(&tile)) TileAttention<S>(args, tile).Run();
+  while (tiles.Next(&tile)) {
+    if (args.layout.dtype == DType::kI8) {
+      TileAttention<S, int8_t>(args, tile).Run();
+    } else {
+      TileAttention<S, BF16>(args, tile).Run();
+    }
+  }
 }
 
 }  // namespace tiercel::kernels::x86

@@ -85,43 +85,91 @@ template <typename S>
   }
 }
 
-// Where a token's key and value go in the cache.
+// The head x as the bytes of an INT8 cache; returns its token's scale (ops.h, KvScales). scale, zero:
+// the head's channels, or null.
 template <typename S>
+[[gnu::always_inline]] inline float QuantizeHead(const BF16* x, int head_dim, const float* scale,
+                                                 const float* zero, int8_t* out) {
+  uint8_t bytes[kMaxHeadDim];
+  float token = 1;
+  if (scale != nullptr) {
+    for (int d = 0; d < head_dim; d += S::kLanes) {
+      typename S::V q = S::Add(S::Div(S::Widen(x + d), S::Load(scale + d)), S::Load(zero + d));
+      q = S::Max(S::Min(q, S::Set(127.0f)), S::Set(-128.0f));
+      S::StoreBytes(bytes + d, q);
+    }
+  } else {
+    const QuantizedRows row = {.data = bytes, .row_scale = &token};
+    QuantizeRow<S>([x](int64_t d) __attribute__((always_inline)) { return S::Widen(x + d); },
+                   [x](int64_t d) { return x[d]; }, head_dim, 0, row);
+    if (!(token <= __FLT_MAX__)) token = 0;
+  }
+  for (int d = 0; d < head_dim; ++d) out[d] = static_cast<int8_t>(bytes[d] ^ 0x80);
+  return token;
+}
+
+// Where a token's key and value go in the cache of BF16 or of bytes.
+template <typename S, typename Element>
 struct CacheSlot {
-  CacheSlot(const QkNormRopeArgs& args, int64_t row, int64_t head) : layout(args.layout) {
+  CacheSlot(const QkNormRopeArgs& args, int64_t row, int64_t head)
+      : layout(args.layout), scales(args.kv_scales), head(head) {
     slot = static_cast<int>(args.kv_slot[row] % layout.block_size);
-    part = args.kv + layout.HeadOffset(args.kv_slot[row] / layout.block_size,
-                                       static_cast<int>(head));
+    part = static_cast<Element*>(args.kv) +
+           layout.HeadOffset(args.kv_slot[row] / layout.block_size, static_cast<int>(head));
   }
 
   // A decode's sequences have their slots far apart, and a key touches a line for each pair: asked
   // for together they come in a fraction of the time that one after the other takes.
   [[gnu::always_inline]] void Ask() const {
-    const BF16* keys = part + layout.KeyOffset(slot, 0);
-    for (int d = 0; d < layout.head_dim; d += 2) __builtin_prefetch(keys + d * 16, 1);
-    const BF16* values = part + layout.ValueOffset(slot, 0);
-    for (int d = 0; d < layout.head_dim; d += 16) __builtin_prefetch(values + 2 * d, 1);
+    constexpr int kLine = 64 / sizeof(Element);
+    const Element* keys = part + layout.KeyOffset(slot, 0);
+    for (int i = 0; i < layout.head_dim * 16; i += kLine) __builtin_prefetch(keys + i, 1);
+    const Element* values = part + layout.ValueOffset(slot, 0);
+    for (int i = 0; i < layout.head_dim * 2; i += kLine) __builtin_prefetch(values + i, 1);
   }
 
   void Write(const BF16* k, const BF16* v) const {
-    BF16* keys = part + layout.KeyOffset(slot, 0);
-    for (int d = 0; d < layout.head_dim; d += 2) {  // the next pair lies 16 tokens' pairs further
-      std::memcpy(keys + d * 16, k + d, 2 * sizeof(BF16));
-    }
-    // Two tokens share each pair of values: half of it is replaced.
-    BF16* values = part + layout.ValueOffset(slot, 0) - slot % 2;
-    for (int d = 0; d < layout.head_dim; d += S::kLanes) {
-      S::StoreHalves(values + 2 * d, v + d, slot % 2);
+    if constexpr (sizeof(Element) == sizeof(BF16)) {
+      WriteKey(k);
+      // Two tokens share each pair of values: half of it is replaced.
+      BF16* values = part + layout.ValueOffset(slot, 0) - slot % 2;
+      for (int d = 0; d < layout.head_dim; d += S::kLanes) {
+        S::StoreHalves(values + 2 * d, v + d, slot % 2);
+      }
+    } else {
+      int8_t bytes[kMaxHeadDim];
+      const float key_scale = QuantizeHead<S>(k, layout.head_dim, Channels(scales.k_scale),
+                                              Channels(scales.k_offset), bytes);
+      WriteKey(bytes);
+      std::memcpy(part + layout.KeyScaleOffset(slot), &key_scale, sizeof(float));
+      const float value_scale = QuantizeHead<S>(v, layout.head_dim, Channels(scales.v_scale),
+                                                Channels(scales.v_offset), bytes);
+      int8_t* values = part + layout.ValueOffset(slot, 0);
+      for (int d = 0; d < layout.head_dim; ++d) values[2 * d] = bytes[d];
+      std::memcpy(part + layout.ValueScaleOffset(slot), &value_scale, sizeof(float));
     }
   }
 
+  void WriteKey(const Element* k) const {
+    Element* keys = part + layout.KeyOffset(slot, 0);
+    for (int d = 0; d < layout.head_dim; d += 2) {  // the next pair lies 16 tokens' pairs further
+      std::memcpy(keys + d * 16, k + d, 2 * sizeof(Element));
+    }
+  }
+
+  const float* Channels(const float* of_all_heads) const {
+    return of_all_heads != nullptr ? of_all_heads + head * layout.head_dim : nullptr;
+  }
+
   const KvLayout& layout;
+  const KvScales& scales;
+  int64_t head;
   int slot;
-  BF16* part;
+  Element* part;
 };
 
-template <typename S>
-void QkNormRope(const QkNormRopeArgs& args, Share share) {
+template <typename S, typename Element>
+void QkNormRopeInto(const QkNormRopeArgs& args, Share share) {
   const KvLayout& layout = args.layout;
   const int head_dim = layout.head_dim;
   const int group = args.num_q_heads / layout.num_kv_heads;
@@ -134,7 +182,7 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
       const int64_t next = g + 1 < heads.end ? r : r + 1;
       if (next < args.rows && args.kv_slot[next] >= 0 &&
           (next == 0 || args.kv_slot[next] / 16 != args.kv_slot[next - 1] / 16)) {
-        CacheSlot<S>(args, next, next == r ? g + 1 : heads.begin).Ask();
+        CacheSlot<S, Element>(args, next, next == r ? g + 1 : heads.begin).Ask();
       }
       BF16* q = args.qkv + r * args.ldqkv + g * (group + 2) * head_dim;
       for (int h = 0; h < group; ++h, q += head_dim) {
@@ -143,8 +191,17 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
       if (args.kv_slot[r] < 0) continue;
       BF16 k[kMaxHeadDim];
       NormAndRotate<S>(q, k, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin);
-      CacheSlot<S>(args, r, g).Write(k, q + head_dim);
+      CacheSlot<S, Element>(args, r, g).Write(k, q + head_dim);
     }
+  }
+}
+
+template <typename S>
+void QkNormRope(const QkNormRopeArgs& args, Share share) {
+  if (args.layout.dtype == DType::kI8) {
+    QkNormRopeInto<S, int8_t>(args, share);
+  } else {
+    QkNormRopeInto<S, BF16>(args, share);
   }
 }
 

@@ -131,6 +131,13 @@ struct Simd {
     _mm256_storeu_si256(p, half ? _mm256_blend_epi16(old, _mm256_slli_epi32(wide, 16), 0xaa)
                                 : _mm256_blend_epi16(old, wide, 0x55));
   }
+  // kLanes pairs of signed bytes.
+  static void LoadPairs(const int8_t* p, V* first, V* second) {
+    const __m256i words =
+        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    *first = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 16), 16));
+    *second = _mm256_cvtepi32_ps(_mm256_srai_epi32(words, 16));
+  }
   // Lanes i with i < n keep v, the others get `other`.
   static V KeepFirst(V v, int64_t n, V other) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

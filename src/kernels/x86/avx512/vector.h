@@ -103,6 +103,13 @@ struct Simd {
     _mm512_mask_storeu_epi16(pairs, half ? 0xaaaaaaaa : 0x55555555,
                              half ? _mm512_slli_epi32(wide, 16) : wide);
   }
+  // kLanes pairs of signed bytes.
+  static void LoadPairs(const int8_t* p, V* first, V* second) {
+    const __m512i words = _mm512_cvtepi8_epi16(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    *first = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 16), 16));
+    *second = _mm512_cvtepi32_ps(_mm512_srai_epi32(words, 16));
+  }
   // Lanes i with i < n keep v, the others get `other`.
   static V KeepFirst(V v, int64_t n, V other) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -1,0 +1,313 @@
+// The INT8 KV cache of every ISA that this CPU runs: qk_norm_rope writes it bit for bit as ops.h
+// (KvScales) says, and attention over what was written is the exact softmax over those numbers.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/registry.h"
+#include "platform/buffer.h"
+
+namespace tiercel::kernels {
+namespace {
+
+const std::vector<const KernelTable*>& Kernels() {
+  static const auto tables = [] {
+    auto all = RunnableKernels(platform::CpuFeatures::Detect());
+    for (const KernelTable* table : all) table->init_thread();
+    return all;
+  }();
+  return tables;
+}
+
+struct Heads {
+  int head_dim, kv_heads, group, block_size;
+  bool channels;  // scales per channel (C8) instead of per token
+};
+
+std::string Describe(const KernelTable& kernels, const Heads& h) {
+  return std::string(kernels.detail) + " head_dim=" + std::to_string(h.head_dim) +
+         " kv_heads=" + std::to_string(h.kv_heads) + " group=" + std::to_string(h.group) +
+         " block_size=" + std::to_string(h.block_size) + (h.channels ? " channels" : " tokens");
+}
+
+// One sequence of `tokens` tokens in a cache whose other slots are stale but finite.
+struct Sequence {
+  Sequence(const Heads& heads, int tokens, uint32_t seed)
+      : heads(heads),
+        tokens(tokens),
+        layout{heads.kv_heads, heads.head_dim, heads.block_size, 0, DType::kI8},
+        ld(int64_t{heads.kv_heads} * (heads.group + 2) * heads.head_dim),
+        qkv(tokens * ld),
+        ones(tokens * heads.head_dim / 2, 1.0f),
+        zeros(tokens * heads.head_dim / 2, 0.0f) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (BF16& x : qkv) x = ToBF16(normal(random));
+    const int64_t channels = int64_t{heads.kv_heads} * heads.head_dim;
+    for (int64_t i = 0; i < channels; ++i) {
+      k_scale.push_back(0.02f + 0.001f * static_cast<float>(i % 17));
+      v_scale.push_back(0.03f - 0.001f * static_cast<float>(i % 13));
+      k_offset.push_back(static_cast<float>(i % 7 - 3));
+      v_offset.push_back(static_cast<float>(i % 5 - 2));
+    }
+    const int num_blocks = (tokens + heads.block_size - 1) / heads.block_size;
+    for (int b = 0; b < num_blocks; ++b) table.push_back(num_blocks - b);  // block 0 is unused
+    cache = std::move(*platform::Buffer::Allocate((num_blocks + 1) * layout.BlockSize()));
+    int8_t* bytes = cache.as<int8_t>();
+    for (int64_t i = 0; i < (num_blocks + 1) * layout.BlockSize(); ++i) {
+      bytes[i] = static_cast<int8_t>(0x41 + i % 3);  // as a scale: 12 to 49
+    }
+    for (int t = 0; t < tokens; ++t) {
+      slots.push_back(int64_t{table[t / heads.block_size]} * heads.block_size +
+                      t % heads.block_size);
+    }
+  }
+
+  KvScales Scales() const {
+    if (!heads.channels) return {};
+    return {k_scale.data(), k_offset.data(), v_scale.data(), v_offset.data()};
+  }
+
+  // Writes the whole sequence; the rotation is by an angle of 0.
+  void Write(const KernelTable& kernels) {
+    QkNormRopeArgs args;
+    args.qkv = qkv.data();
+    args.ldqkv = ld;
+    args.cos = ones.data();
+    args.sin = zeros.data();
+    args.kv = cache.data();
+    args.layout = layout;
+    args.kv_scales = Scales();
+    args.kv_slot = slots.data();
+    args.num_q_heads = heads.kv_heads * heads.group;
+    args.rows = tokens;
+    for (int worker = 0; worker < 2; ++worker) kernels.qk_norm_rope(args, {worker, 2});
+  }
+
+  // out [end − begin, q heads · head_dim] of the tokens [begin, end).
+  std::vector<BF16> Attend(const KernelTable& kernels, int begin, int end, int workers) const {
+    const int64_t ldo = int64_t{heads.kv_heads} * heads.group * heads.head_dim;
+    std::vector<BF16> out((end - begin) * ldo);
+    const int32_t query_start[] = {0, end - begin};
+    const int32_t context_len[] = {end};
+    AttentionArgs args;
+    args.qkv = qkv.data() + begin * ld;
+    args.ldqkv = ld;
+    args.kv = cache.data();
+    args.layout = layout;
+    args.kv_scales = Scales();
+    args.num_q_heads = heads.kv_heads * heads.group;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
+    args.query_start = query_start;
+    args.context_len = context_len;
+    args.block_table = table.data();
+    args.block_table_stride = static_cast<int64_t>(table.size());
+    args.num_seqs = 1;
+    args.out = out.data();
+    args.ldo = ldo;
+    for (int worker = 0; worker < workers; ++worker) {
+      const int64_t bytes = kernels.attention_scratch_bytes(args, workers);
+      auto scratch = std::move(*platform::Buffer::Allocate(bytes));
+      std::memset(scratch.data(), 0xff, bytes);  // NaNs: nothing may be read before it is written
+      args.scratch = scratch.data();
+      kernels.attention(args, {worker, workers});
+    }
+    return out;
+  }
+
+  const BF16* Head(int token, int group, int index) const {
+    return &qkv[token * ld + (int64_t{group} * (heads.group + 2) + index) * heads.head_dim];
+  }
+  const int8_t* Cached(int token, int group) const {
+    return cache.as<int8_t>() + layout.HeadOffset(slots[token] / heads.block_size, group);
+  }
+
+  Heads heads;
+  int tokens;
+  KvLayout layout;
+  int64_t ld;
+  std::vector<BF16> qkv;
+  std::vector<float> ones, zeros, k_scale, v_scale, k_offset, v_offset;
+  std::vector<int32_t> table;
+  std::vector<int64_t> slots;
+  platform::Buffer cache;
+};
+
+// The formula of KvScales: the bytes of the head x and its token's scale.
+struct Quantized {
+  std::vector<int> q;
+  float token = 1;
+};
+Quantized Quantize(const BF16* x, int n, const float* scale, const float* offset) {
+  Quantized result;
+  float largest = 0;
+  for (int i = 0; i < n; ++i) largest = std::max(largest, std::abs(ToFloat(x[i])));
+  if (scale == nullptr) result.token = largest / 127.0f;
+  for (int i = 0; i < n; ++i) {
+    volatile float quotient = ToFloat(x[i]) / (scale != nullptr ? scale[i] : result.token);
+    const float sum = quotient + (scale != nullptr ? offset[i] : 0.0f);
+    result.q.push_back(
+        static_cast<int>(std::nearbyint(std::min(127.0f, std::max(-128.0f, sum)))));
+  }
+  return result;
+}
+
+Quantized Expected(const Sequence& s, int token, int group, bool value) {
+  const int64_t channel = int64_t{group} * s.heads.head_dim;
+  const float* scale = value ? s.v_scale.data() : s.k_scale.data();
+  const float* offset = value ? s.v_offset.data() : s.k_offset.data();
+  return Quantize(s.Head(token, group, s.heads.group + (value ? 1 : 0)), s.heads.head_dim,
+                  s.heads.channels ? scale + channel : nullptr, offset + channel);
+}
+
+const Heads kShapes[] = {{32, 1, 1, 32, false},  {32, 1, 1, 32, true},  {64, 3, 2, 64, true},
+                         {128, 2, 2, 128, false}, {96, 2, 5, 32, false}, {128, 1, 8, 256, true},
+                         {256, 2, 4, 64, false}};
+
+TEST(KvInt8, WritesTheQuantizedHeadsAndNothingElse) {
+  for (const KernelTable* kernels : Kernels()) {
+    for (const Heads& heads : kShapes) {
+      constexpr int kTokens = 45;
+      Sequence s(heads, kTokens, 1);
+      std::vector<int8_t> expected(s.cache.as<int8_t>(), s.cache.as<int8_t>() + s.cache.size());
+      s.Write(*kernels);
+      for (int t = 0; t < kTokens; ++t) {
+        const int slot = static_cast<int>(s.slots[t] % heads.block_size);
+        for (int g = 0; g < heads.kv_heads; ++g) {
+          int8_t* at = expected.data() + (s.Cached(t, g) - s.cache.as<int8_t>());
+          const Quantized k = Expected(s, t, g, false), v = Expected(s, t, g, true);
+          for (int d = 0; d < heads.head_dim; ++d) {
+            at[s.layout.KeyOffset(slot, d)] = static_cast<int8_t>(k.q[d]);
+            at[s.layout.ValueOffset(slot, d)] = static_cast<int8_t>(v.q[d]);
+          }
+          std::memcpy(at + s.layout.KeyScaleOffset(slot), &k.token, sizeof(float));
+          std::memcpy(at + s.layout.ValueScaleOffset(slot), &v.token, sizeof(float));
+        }
+      }
+      for (size_t i = 0; i < expected.size(); ++i) {
+        ASSERT_EQ(s.cache.as<int8_t>()[i], expected[i])
+            << Describe(*kernels, heads) << " byte " << i;
+      }
+    }
+  }
+}
+
+// A token whose numbers are not finite must not reach the sequences that later use its block.
+TEST(KvInt8, WhatIsNotFiniteIsWrittenAsZeros) {
+  for (const KernelTable* kernels : Kernels()) {
+    for (float bad : {NAN, std::numeric_limits<float>::infinity()}) {
+      const Heads heads = {64, 1, 1, 32, false};
+      Sequence s(heads, 2, 1);
+      s.qkv[64 + 5] = ToBF16(bad);       // k of token 0
+      s.qkv[s.ld + 128 + 9] = ToBF16(-bad);  // v of token 1
+      s.Write(*kernels);
+      float key_scale, value_scale;
+      std::memcpy(&key_scale, s.Cached(0, 0) + s.layout.KeyScaleOffset(0), sizeof(float));
+      std::memcpy(&value_scale, s.Cached(1, 0) + s.layout.ValueScaleOffset(1), sizeof(float));
+      EXPECT_EQ(key_scale, 0) << kernels->detail;
+      EXPECT_EQ(value_scale, 0) << kernels->detail;
+      for (int d = 0; d < 64; ++d) {
+        EXPECT_EQ(s.Cached(0, 0)[s.layout.KeyOffset(0, d)], 0) << kernels->detail;
+        EXPECT_EQ(s.Cached(1, 0)[s.layout.ValueOffset(1, d)], 0) << kernels->detail;
+      }
+    }
+  }
+}
+
+// Softmax in double over the cached numbers. As for the BF16 cache (attention_test.cc): P in BF16
+// (AMX) errs by 2⁻⁸ of each product, a stored result by 2⁻⁸ of itself, all FP32 parts by less than
+// 2⁻¹² of Σ p·|v|. AMX also rounds q times the channels' scales to BF16: 2⁻⁹ of each product of a
+// score, which is p's relative error, and the sum's again.
+void ExpectNearTruth(const KernelTable& kernels, const Sequence& s, int begin,
+                     const std::vector<BF16>& out) {
+  const Heads& h = s.heads;
+  const bool amx = std::string(kernels.isa) == "amx";
+  const int rows = static_cast<int>(out.size()) / (h.kv_heads * h.group * h.head_dim);
+  for (int g = 0; g < h.kv_heads; ++g) {
+    std::vector<Quantized> k, v;
+    for (int t = 0; t < begin + rows; ++t) {
+      k.push_back(Expected(s, t, g, false));
+      v.push_back(Expected(s, t, g, true));
+    }
+    const int64_t channel = int64_t{g} * h.head_dim;
+    for (int row = 0; row < rows; ++row) {
+      for (int head = 0; head < h.group; ++head) {
+        const BF16* q = s.Head(begin + row, g, head);
+        std::vector<double> p;
+        double max = -1e300, sum = 0, widest = 0;
+        for (int t = 0; t <= begin + row; ++t) {
+          double score = 0, magnitude = 0;
+          for (int d = 0; d < h.head_dim; ++d) {
+            const double key = h.channels
+                ? (k[t].q[d] - double{s.k_offset[channel + d]}) * s.k_scale[channel + d]
+                : k[t].q[d] * double{k[t].token};
+            score += ToFloat(q[d]) * key;
+            magnitude += std::abs(ToFloat(q[d]) * key);
+          }
+          p.push_back(score / std::sqrt(static_cast<double>(h.head_dim)));
+          max = std::max(max, p.back());
+          widest = std::max(widest, magnitude / std::sqrt(static_cast<double>(h.head_dim)));
+        }
+        for (double& x : p) sum += x = std::exp(x - max);
+        const double p_error = amx ? 0x1p-8 + (h.channels ? 2 * 0x1p-9 * widest : 0) : 0;
+        for (int d = 0; d < h.head_dim; ++d) {
+          double value = 0, magnitude = 0;
+          for (size_t t = 0; t < p.size(); ++t) {
+            const double scale = h.channels ? double{s.v_scale[channel + d]} : double{v[t].token};
+            const double offset = h.channels ? double{s.v_offset[channel + d]} : 0.0;
+            value += p[t] / sum * (v[t].q[d] - offset) * scale;
+            magnitude += p[t] / sum * (std::abs(v[t].q[d]) + std::abs(offset)) * scale;
+          }
+          const int64_t at = (int64_t{row} * h.kv_heads * h.group + g * h.group + head) * h.head_dim;
+          ASSERT_NEAR(ToFloat(out[at + d]), value,
+                      (p_error + 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
+              << Describe(kernels, h) << " token " << begin + row << " head " << head << " of "
+              << g << " element " << d;
+        }
+      }
+    }
+  }
+}
+
+TEST(KvInt8, AttentionIsNearTheExactSoftmaxOverTheCache) {
+  for (const KernelTable* kernels : Kernels()) {
+    for (const Heads& heads : kShapes) {
+      for (const auto& [begin, end] :
+           {std::pair{0, 1}, {16, 17}, {0, 70}, {126, 131}, {255, 256}, {300, 301}, {512, 514}}) {
+        Sequence s(heads, end, static_cast<uint32_t>(end));
+        s.Write(*kernels);
+        ExpectNearTruth(*kernels, s, begin, s.Attend(*kernels, begin, end, 2));
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(KvInt8, ChunksAndTeamsChangeNoBit) {
+  constexpr int kTokens = 290;
+  for (const KernelTable* kernels : Kernels()) {
+    for (const Heads& heads : kShapes) {
+      Sequence s(heads, kTokens, 3);
+      s.Write(*kernels);
+      const std::vector<BF16> whole = s.Attend(*kernels, 0, kTokens, 1);
+      for (int chunk : {1, 33, 129}) {
+        std::vector<BF16> parts;
+        for (int begin = 0; begin < kTokens; begin += chunk) {
+          const auto part =
+              s.Attend(*kernels, begin, std::min(begin + chunk, kTokens), 1 + begin % 3);
+          parts.insert(parts.end(), part.begin(), part.end());
+        }
+        ASSERT_TRUE(parts == whole) << Describe(*kernels, heads) << " chunk " << chunk;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tiercel::kernels
