@@ -46,6 +46,14 @@ bool IsDuplicate(const std::string& tensor) {
   return tensor.find(".module.") != std::string::npos;
 }
 
+// Names go into messages of one line.
+bool IsPlainName(const std::string& name) {
+  constexpr size_t kLongest = 512;
+  return name.size() <= kLongest && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return c >= 0x20 && c < 0x7f;
+         });
+}
+
 // A setting of the whole model: "" where it is absent, null, or no string.
 std::string GlobalString(const Json& root, std::string_view key) {
   const auto it = root.find(key);
@@ -122,9 +130,9 @@ Expected<LinearScheme> ParseGroups(const JsonFields& fields, const std::string& 
   std::optional<LinearScheme> scheme;
   for (const auto& [name, group] : groups->items()) {
     const std::string place = where + ".config_groups." + name;
-    if (!group.is_object()) {
-      return Unexpected(
-          InvalidArgument("{}: found {}, expected an object", place, ShowJson(group)));
+    if (!group.is_object() || !IsPlainName(name)) {
+      return Unexpected(InvalidArgument("{}.config_groups: {}: found {}, expected an object", where,
+                                        ShowJson(Json(name)), ShowJson(group)));
     }
     ASSIGN_OR_RETURN(const LinearScheme found, GroupReader(group, place).Scheme());
     if (scheme && *scheme != found) {
@@ -192,6 +200,10 @@ Expected<Quantization> Quantization::ParseDescription(std::string_view json,
   for (const auto& [key, value] : root.items()) {
     // Settings of the whole model have no dot in their names, and values of any kind.
     if (key.find('.') == std::string::npos || IsDuplicate(key)) continue;
+    if (!IsPlainName(key)) {
+      return Unexpected(InvalidArgument("{}: found the name {}, expected a tensor's", path,
+                                        ShowJson(Json(key))));
+    }
     if (!value.is_string()) {
       return Unexpected(InvalidArgument("{}: {}: found {}, expected the name of a type", path, key,
                                         ShowJson(value)));

@@ -84,6 +84,7 @@ TEST(QuantDescription, WhatIsWrongIsNamed) {
   EXPECT_THAT(DescriptionError("[]"), HasSubstr("expected a JSON object"));
   EXPECT_THAT(DescriptionError("{}"), HasSubstr("names no tensor"));
   EXPECT_THAT(DescriptionError("{\"a.weight\": 8}"), HasSubstr("a.weight: found 8"));
+  EXPECT_THAT(DescriptionError("{\"a.\\nb\": \"W8A8\"}"), HasSubstr("found the name \"a.\\nb\""));
   EXPECT_THAT(DescriptionError(std::string(100000, '[')), HasSubstr("not valid JSON"));
 }
 

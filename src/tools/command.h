@@ -17,6 +17,7 @@ int RunServe(const std::vector<std::string>& words);
 int RunChat(const std::vector<std::string>& words);
 int RunComplete(const std::vector<std::string>& words);
 int RunEval(const std::vector<std::string>& words);
+int RunQuantize(const std::vector<std::string>& words);
 int RunCollectEnv(const std::vector<std::string>& words);
 
 // Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.

@@ -82,9 +82,10 @@ class Reference:
     are rounded as a BF16 engine rounds them: an input that lies near the border of two INT8 steps
     then falls on the side where the engine's falls."""
 
-    def __init__(self, checkpoint, mix="dynamic", bf16=False):
+    def __init__(self, checkpoint, mix="dynamic", bf16=False, kv_int8=False):
         self.w = checkpoint
         self.mix = mix
+        self.kv_int8 = kv_int8
         self.round = round_bf16 if bf16 else lambda x: x
 
     def linear(self, name, x):
@@ -114,6 +115,12 @@ class Reference:
         a, b = x[..., :half], x[..., half:]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
+    def cached(self, name, x):
+        """Keys or values as an INT8 cache (C8) gives them back."""
+        scale = self.w.get(name + ".kv_cache_scale").reshape(x.shape[1:])
+        offset = self.w.get(name + ".kv_cache_offset").reshape(x.shape[1:])
+        return (np.clip(np.rint(x / scale + offset), -128, 127) - offset) * scale
+
     def attention(self, layer, x):
         c, n = self.w.config, len(x)
         heads, kv_heads, dim = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
@@ -122,6 +129,8 @@ class Reference:
                    for name in ("q_proj", "k_proj", "v_proj"))
         q = self.round(self.rope(self.norm(p + "q_norm", q)))
         k = self.round(self.rope(self.norm(p + "k_norm", k)))
+        if self.kv_int8:
+            k, v = self.cached(p + "k_proj", k), self.cached(p + "v_proj", v)
         k, v = (np.repeat(t, heads // kv_heads, 1) for t in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(np.float32(dim))
         scores += np.triu(np.full((n, n), -np.inf, np.float32), 1)
@@ -180,8 +189,10 @@ def trim(folder, out, layer, ids, vocab=64):
     mixes = ["static", "dynamic"] if "W8A8_MIX" in types.values() else [""]
     golden = {"tokens": new_ids, "logits": {}}
     for mix in mixes:
-        logits = Reference(small, mix).logits(new_ids)
-        golden["logits"][mix or "only"] = [[float(f"{v:.6g}") for v in row] for row in logits]
+        for kv_int8 in [False] + [True] * ("C8" in types.values()):
+            logits = Reference(small, mix, kv_int8=kv_int8).logits(new_ids)
+            golden["logits"][(mix or "only") + "_c8" * kv_int8] = [
+                [float(f"{v:.6g}") for v in row] for row in logits]
     (out / "golden.json").write_text(json.dumps(golden) + "\n")
 
 

@@ -1,0 +1,181 @@
+#include "model/layer_calibration.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "model/activations.h"
+#include "model/program.h"
+#include "model/qwen3.h"
+#include "model/rope.h"
+#include "model/tensor_reader.h"
+#include "model/weights.h"
+
+namespace tiercel::model {
+namespace {
+
+constexpr int kBlockSize = 128;
+constexpr int64_t kHeadRows = 16;  // of the embedding stand for the head, which is not looked at
+
+// One layer of a checkpoint as a model of its own.
+class OneLayer final : public Checkpoint {
+ public:
+  OneLayer(const Checkpoint& base, int64_t layer)
+      : base_(base), config_(base.config()), prefix_(fmt::format("model.layers.{}.", layer)) {
+    config_.num_layers = 1;
+    config_.vocab_size = kHeadRows;
+    config_.tie_word_embeddings = true;
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const GenerationConfig& generation_config() const override { return base_.generation_config(); }
+  std::optional<TensorInfo> Find(const std::string& name) const override {
+    if (name == "lm_head.weight") return std::nullopt;
+    std::optional<TensorInfo> info = base_.Find(NameIn(name));
+    if (info && name == "model.embed_tokens.weight") info->shape[0] = kHeadRows;
+    return info;
+  }
+  std::vector<std::string> Names() const override { return base_.Names(); }
+  int64_t FileBytes() const override { return base_.FileBytes(); }
+  Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
+    return base_.ReadRows(NameIn(name), begin, end, out);
+  }
+  Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
+    return base_.ReadRows(NameIn(name), begin, end, out);
+  }
+  const BF16* MappedBF16(const std::string& name) const override {
+    return base_.MappedBF16(NameIn(name));
+  }
+  void WillNeed(const std::string& name) const override { base_.WillNeed(NameIn(name)); }
+  void DontNeed(const std::string& name) const override { base_.DontNeed(NameIn(name)); }
+
+ private:
+  std::string NameIn(const std::string& name) const {
+    constexpr std::string_view kLayer = "model.layers.0.";
+    return name.starts_with(kLayer) ? prefix_ + name.substr(kLayer.size()) : name;
+  }
+
+  const Checkpoint& base_;
+  ModelConfig config_;
+  const std::string prefix_;
+};
+
+// Looks at the inputs of the layer's matmuls as they are computed.
+struct Observer {
+  const kernels::KernelTable* kernels = nullptr;
+  const LayerWeights* layer = nullptr;
+  LayerRanges ranges;
+
+  void Look(const kernels::MatmulArgs& args) {
+    ChannelRanges* const found = args.weight == &layer->qkv.weight       ? &ranges.qkv
+                                 : args.weight == &layer->o.weight       ? &ranges.o
+                                 : args.weight == &layer->gate_up.weight ? &ranges.gate_up
+                                 : args.weight == &layer->down.weight    ? &ranges.down
+                                                                         : nullptr;
+    if (found == nullptr) return;
+    const int64_t k = args.weight->k;
+    found->min.resize(k, std::numeric_limits<float>::max());
+    found->max.resize(k, std::numeric_limits<float>::lowest());
+    for (int64_t r = 0; r < args.rows; ++r) {
+      for (int64_t i = 0; i < k; ++i) {
+        const float x = ToFloat(args.x[r * args.ldx + i]);
+        found->min[i] = std::min(found->min[i], x);
+        found->max[i] = std::max(found->max[i], x);
+      }
+    }
+  }
+};
+
+// Kernels are plain functions: the one that replaces matmul finds its observer here, on each worker
+// for the time of one replay.
+thread_local Observer* observer_of_thread = nullptr;
+
+void ObservedMatmul(const kernels::MatmulArgs& args, Share share) {
+  if (share.index == 0) observer_of_thread->Look(args);
+  observer_of_thread->kernels->matmul(args, share);
+}
+
+// Everything of one sequence that is not the layer's: a prompt of `tokens` rows from position 0.
+void FillInputs(int64_t tokens, const Activations& a) {
+  std::iota(a.token_ids, a.token_ids + tokens, 0);
+  std::iota(a.positions, a.positions + tokens, 0);
+  std::iota(a.logit_rows, a.logit_rows + tokens, 0);
+  std::iota(a.kv_slot, a.kv_slot + tokens, int64_t{kBlockSize});  // block 0 is never used
+  a.query_start[0] = 0;
+  a.query_start[1] = static_cast<int32_t>(tokens);
+  a.context_len[0] = static_cast<int32_t>(tokens);
+  std::iota(a.block_table, a.block_table + (tokens + kBlockSize - 1) / kBlockSize, 1);
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
+    const Checkpoint& checkpoint, kernels::Environment* environment,
+    std::vector<std::vector<int32_t>> sequences) {
+  const ModelConfig& config = checkpoint.config();
+  const std::string name = "model.embed_tokens.weight";
+  RETURN_IF_ERROR(CheckTensor(checkpoint, name, {config.vocab_size, config.hidden_size}));
+  if (config.vocab_size < kHeadRows) {
+    return Unexpected(Unimplemented("vocab_size: found {}, expected at least {}",
+                                    config.vocab_size, kHeadRows));
+  }
+  std::unique_ptr<LayerCalibration> calibration(new LayerCalibration(checkpoint, environment));
+  const RowReader embedding(checkpoint, name, config.hidden_size);
+  for (const std::vector<int32_t>& tokens : sequences) {
+    CHECK(!tokens.empty() && std::ssize(tokens) <= kMaxTokens);
+    std::vector<BF16> hidden(tokens.size() * static_cast<size_t>(config.hidden_size));
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      CHECK(tokens[t] >= 0 && tokens[t] < config.vocab_size);
+      RETURN_IF_ERROR(embedding.Read(
+          tokens[t], hidden.data() + static_cast<int64_t>(t) * config.hidden_size));
+    }
+    calibration->hidden_.push_back(std::move(hidden));
+  }
+  return calibration;
+}
+
+Expected<LayerRanges> LayerCalibration::NextLayer() {
+  CHECK_LT(layer_, checkpoint_.config().num_layers);
+  const OneLayer checkpoint(checkpoint_, layer_++);
+  const ModelConfig& config = checkpoint.config();
+  platform::WorkerTeam& team = *environment_->team;
+  ASSIGN_OR_RETURN(Weights weights, LoadWeights(checkpoint, {}, team, [](int64_t, int64_t) {}));
+  const RunLimits limits{.max_rows = kMaxTokens,
+                         .max_seqs = 1,
+                         .max_logit_rows = kMaxTokens,
+                         .max_context = kMaxTokens};
+  const KvOptions kv{.num_blocks = kMaxTokens / kBlockSize + 1, .block_size = kBlockSize};
+  ASSIGN_OR_RETURN(const ActivationMemory memory,
+                   ActivationMemory::Allocate(config, weights, *environment_->kernels, team.size(),
+                                              kv, limits));
+  const Activations& a = memory.get();
+  const RopeTable rope =
+      MakeRopeTable(config.rope, config.head_dim, config.max_position_embeddings);
+  Observer observer{environment_->kernels, &weights.layers[0], {}};
+  kernels::KernelTable kernels = *environment_->kernels;
+  kernels.matmul = ObservedMatmul;
+  Program program;
+  for (std::vector<BF16>& hidden : hidden_) {
+    const int64_t tokens = std::ssize(hidden) / config.hidden_size;
+    FillInputs(tokens, a);
+    weights.embedding = hidden.data();  // token t's embedding is its residual stream so far
+    RecordForward(config, weights, rope, a, {.rows = tokens, .seqs = 1, .logit_rows = tokens},
+                  &program);
+    team.Run([&](int worker) {
+      observer_of_thread = &observer;
+      program.Replay(kernels, team, worker);
+      observer_of_thread = nullptr;
+    });
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::copy_n(a.hidden.data + t * a.hidden.stride, config.hidden_size,
+                  hidden.data() + t * config.hidden_size);
+    }
+  }
+  return std::move(observer.ranges);
+}
+
+}  // namespace tiercel::model

@@ -1,0 +1,49 @@
+// LayerCalibration: what the linears of a float model get as inputs, layer by layer, so that a model
+// larger than memory can be calibrated.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/bf16.h"
+#include "base/status.h"
+#include "kernels/environment.h"
+#include "model/checkpoint.h"
+
+namespace tiercel::model {
+
+// The least and the largest value of every input feature.
+struct ChannelRanges {
+  std::vector<float> min, max;
+};
+
+struct LayerRanges {
+  ChannelRanges qkv, o, gate_up, down;
+};
+
+class LayerCalibration {
+ public:
+  static constexpr int64_t kMaxTokens = 512;  // of a sequence
+
+  // Each sequence has 1 … kMaxTokens ids within the vocabulary. Checkpoint and environment outlive
+  // this.
+  static Expected<std::unique_ptr<LayerCalibration>> Create(
+      const Checkpoint& checkpoint, kernels::Environment* environment,
+      std::vector<std::vector<int32_t>> sequences);
+
+  // Of layer 0, then 1, and so on: runs all sequences through the layer. Holds that layer's weights
+  // meanwhile, and the residual stream of all tokens always.
+  Expected<LayerRanges> NextLayer();
+
+ private:
+  LayerCalibration(const Checkpoint& checkpoint, kernels::Environment* environment)
+      : checkpoint_(checkpoint), environment_(environment) {}
+
+  const Checkpoint& checkpoint_;
+  kernels::Environment* const environment_;
+  int64_t layer_ = 0;
+  std::vector<std::vector<BF16>> hidden_;  // of each sequence [tokens, hidden]
+};
+
+}  // namespace tiercel::model

@@ -1,0 +1,501 @@
+#include "tools/model_quantizer.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+#include "model/layer_calibration.h"
+#include "model/linear_tensors.h"
+#include "model/safetensors_writer.h"
+#include "model/tensor_reader.h"
+#include "tools/options/json_value.h"
+
+namespace tiercel::tools {
+namespace {
+
+using model::ChannelRanges;
+using model::LayerCalibration;
+using model::LayerRanges;
+using model::PlannedTensor;
+
+constexpr float kLeastScale = 1e-5f;
+
+const char* TypeName(QuantScheme scheme) {
+  switch (scheme) {
+    case QuantScheme::kStatic: return "W8A8";
+    case QuantScheme::kDynamic: return "W8A8_DYNAMIC";
+    case QuantScheme::kMix: return "W8A8_MIX";
+  }
+  return "";
+}
+
+// A linear of the checkpoint and what smoothing does to it: w'[r, c] = w[r, c] · columns[c] / rows[r].
+struct LinearJob {
+  std::string name;  // "model.layers.0.self_attn.q_proj"
+  int64_t n = 0, k = 0;
+  bool has_bias = false;
+  const std::vector<float>* columns = nullptr;  // null: 1
+  const std::vector<float>* rows = nullptr;
+  const ChannelRanges* inputs = nullptr;  // before smoothing; null: not calibrated
+};
+
+// The scale and offset of a static input.
+struct StaticInput {
+  float scale = 1;
+  float offset = 0;
+};
+
+StaticInput InputOf(const ChannelRanges& ranges, const std::vector<float>* smooth) {
+  float min = 0, max = 0;  // zero must be exact
+  for (size_t i = 0; i < ranges.min.size(); ++i) {
+    const float s = smooth == nullptr ? 1.0f : (*smooth)[i];
+    min = std::min(min, ranges.min[i] / s);
+    max = std::max(max, ranges.max[i] / s);
+  }
+  StaticInput input;
+  input.scale = std::max((max - min) / 255.0f, 1e-30f);
+  input.offset = std::clamp(std::nearbyint(-min / input.scale) - 128.0f, -128.0f, 127.0f);
+  return input;
+}
+
+class Quantizer {
+ public:
+  Quantizer(const model::Checkpoint& checkpoint, const QuantizeOptions& options,
+            kernels::Environment* environment, const std::string& folder,
+            const QuantizeCallbacks& callbacks)
+      : checkpoint_(checkpoint),
+        config_(checkpoint.config()),
+        options_(options),
+        environment_(environment),
+        folder_(folder),
+        callbacks_(callbacks) {}
+
+  Status Run();
+
+ private:
+  bool IsStatic() const { return options_.scheme != QuantScheme::kDynamic; }
+  bool HasWeightScale() const { return options_.scheme != QuantScheme::kStatic; }
+  bool IsExcluded(const std::string& linear) const;
+
+  std::vector<LinearJob> LinearsOf(int64_t layer) const;
+  std::vector<std::string> NormsOf(int64_t layer) const;
+  void PlanLinear(const LinearJob& job);
+  Status PlanFloat(const std::string& name);
+  void Add(const std::string& name, DType dtype, std::vector<int64_t> shape, const char* type);
+  Status WriteDescription() const;
+
+  Status QuantizeLayer(int64_t layer);
+  Status FindSmoothing(int64_t layer, const LayerRanges& ranges);
+  Expected<std::vector<float>> ColumnMax(const std::vector<std::string>& linears, int64_t k,
+                                         const std::vector<float>* rows) const;
+  Status WriteNorm(const std::string& name, const std::vector<float>* smooth);
+  Status WriteFloat(const std::string& name);
+  Status WriteLinear(const LinearJob& job, double* error);
+  Status ReadRow(const LinearJob& job, int64_t row, float* out) const;
+  Status WriteBias(const LinearJob& job, const std::vector<float>& bias);
+  Status ForRows(int64_t n, FunctionRef<Status(int64_t row, int worker)> body) const;
+  void Advance(const std::string& tensor);
+
+  const model::Checkpoint& checkpoint_;
+  const model::ModelConfig& config_;
+  const QuantizeOptions& options_;
+  kernels::Environment* const environment_;
+  const std::string folder_;
+  const QuantizeCallbacks& callbacks_;
+
+  std::vector<PlannedTensor> plan_;
+  std::vector<std::pair<std::string, std::string>> types_;  // the description's entries
+  std::unique_ptr<model::SafetensorsWriter> writer_;
+  std::unique_ptr<LayerCalibration> calibration_;
+  int64_t done_ = 0, total_ = 0;
+
+  // Of the current layer, empty without smoothing.
+  std::vector<float> smooth_qkv_, smooth_v_, smooth_o_, smooth_gate_up_, smooth_down_;
+};
+
+int64_t Elements(const model::TensorInfo& info) {
+  int64_t count = 1;
+  for (const int64_t size : info.shape) count *= size;
+  return count;
+}
+
+bool Quantizer::IsExcluded(const std::string& linear) const {
+  return std::any_of(options_.exclude.begin(), options_.exclude.end(), [&](const std::string& p) {
+    return ::fnmatch(p.c_str(), linear.c_str(), FNM_NOESCAPE) == 0;
+  });
+}
+
+std::vector<LinearJob> Quantizer::LinearsOf(int64_t layer) const {
+  const model::ModelConfig& c = config_;
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const int64_t q = c.num_heads * c.head_dim;
+  const int64_t kv = c.num_kv_heads * c.head_dim;
+  const auto part = [](const std::vector<float>& v) { return v.empty() ? nullptr : &v; };
+  const std::vector<float>*qkv = part(smooth_qkv_), *v = part(smooth_v_), *o = part(smooth_o_),
+                          *gate_up = part(smooth_gate_up_), *down = part(smooth_down_);
+  return {{prefix + "self_attn.q_proj", q, c.hidden_size, c.qkv_bias, qkv, nullptr, nullptr},
+          {prefix + "self_attn.k_proj", kv, c.hidden_size, c.qkv_bias, qkv, nullptr, nullptr},
+          {prefix + "self_attn.v_proj", kv, c.hidden_size, c.qkv_bias, qkv, v, nullptr},
+          {prefix + "self_attn.o_proj", c.hidden_size, q, c.o_bias, o, nullptr, nullptr},
+          {prefix + "mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up,
+           nullptr, nullptr},
+          {prefix + "mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up, down,
+           nullptr},
+          {prefix + "mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, down, nullptr,
+           nullptr}};
+}
+
+std::vector<std::string> Quantizer::NormsOf(int64_t layer) const {
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  std::vector<std::string> names = {prefix + "input_layernorm.weight",
+                                    prefix + "post_attention_layernorm.weight"};
+  if (config_.qk_norm) {
+    names.push_back(prefix + "self_attn.q_norm.weight");
+    names.push_back(prefix + "self_attn.k_norm.weight");
+  }
+  return names;
+}
+
+void Quantizer::Add(const std::string& name, DType dtype, std::vector<int64_t> shape,
+                    const char* type) {
+  plan_.push_back({name, dtype, std::move(shape)});
+  types_.emplace_back(name, type);
+}
+
+Status Quantizer::PlanFloat(const std::string& name) {
+  const std::optional<model::TensorInfo> info = checkpoint_.Find(name);
+  if (!info) return model::CheckTensor(checkpoint_, name, {});
+  Add(name, DType::kBF16, info->shape, "FLOAT");
+  total_ += Elements(*info);
+  return OkStatus();
+}
+
+void Quantizer::PlanLinear(const LinearJob& job) {
+  total_ += job.n * job.k;
+  if (IsExcluded(job.name)) {
+    Add(job.name + ".weight", DType::kBF16, {job.n, job.k}, "FLOAT");
+    if (job.has_bias) Add(job.name + ".bias", DType::kBF16, {job.n}, "FLOAT");
+    return;
+  }
+  const char* const type = TypeName(options_.scheme);
+  Add(job.name + ".weight", DType::kI8, {job.n, job.k}, type);
+  if (IsStatic()) {
+    Add(job.name + ".quant_bias", DType::kI32, {job.n}, type);
+    Add(job.name + ".input_scale", DType::kF32, {1}, type);
+    Add(job.name + ".input_offset", DType::kF32, {1}, type);
+    Add(job.name + ".deq_scale", DType::kF32, {job.n}, type);
+  }
+  if (HasWeightScale()) {
+    Add(job.name + ".weight_scale", DType::kF32, {job.n, 1}, type);
+    Add(job.name + ".weight_offset", DType::kF32, {job.n, 1}, type);
+  }
+  if (job.has_bias) Add(job.name + ".bias", DType::kF32, {job.n}, "FLOAT");
+}
+
+Status Quantizer::WriteDescription() const {
+  const std::string path = folder_ + "/quant_model_description.json";
+  std::ofstream file(path);
+  file << "{\n";
+  for (const auto& [name, type] : types_) {
+    file << "    " << JsonQuote(name) << ": " << JsonQuote(type) << ",\n";
+  }
+  file << "    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"" << TypeName(options_.scheme)
+       << "\",\n    \"metadata\": {},\n    \"group_size\": 0,\n    \"optional\": {}\n}\n";
+  file.close();
+  return file ? OkStatus() : ResourceExhausted("{}: cannot be written", path);
+}
+
+Status Quantizer::Run() {
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    for (const LinearJob& job : LinearsOf(i)) {
+      RETURN_IF_ERROR(model::CheckTensor(checkpoint_, job.name + ".weight", {job.n, job.k}));
+      PlanLinear(job);
+    }
+    for (const std::string& name : NormsOf(i)) RETURN_IF_ERROR(PlanFloat(name));
+  }
+  std::vector<std::string> ends = {"model.embed_tokens.weight", "model.norm.weight"};
+  if (!config_.tie_word_embeddings) ends.push_back("lm_head.weight");
+  for (const std::string& name : ends) RETURN_IF_ERROR(PlanFloat(name));
+  total_ *= static_cast<int64_t>(sizeof(BF16));
+  ASSIGN_OR_RETURN(writer_, model::SafetensorsWriter::Create(folder_, "quant_model_weights", plan_,
+                                                             options_.part_bytes));
+  if (!options_.calibration.empty()) {
+    ASSIGN_OR_RETURN(calibration_, LayerCalibration::Create(checkpoint_, environment_,
+                                                            options_.calibration));
+  }
+  for (int64_t i = 0; i < config_.num_layers; ++i) RETURN_IF_ERROR(QuantizeLayer(i));
+  for (const std::string& name : ends) RETURN_IF_ERROR(WriteFloat(name));
+  RETURN_IF_ERROR(writer_->Finish());
+  return WriteDescription();
+}
+
+Status Quantizer::QuantizeLayer(int64_t layer) {
+  LayerRanges ranges;
+  if (calibration_ != nullptr) {
+    ASSIGN_OR_RETURN(ranges, calibration_->NextLayer());
+    if (options_.smooth > 0) RETURN_IF_ERROR(FindSmoothing(layer, ranges));
+  }
+  std::vector<LinearError> errors;
+  std::vector<LinearJob> jobs = LinearsOf(layer);
+  const ChannelRanges* const inputs[] = {&ranges.qkv,     &ranges.qkv,     &ranges.qkv, &ranges.o,
+                                         &ranges.gate_up, &ranges.gate_up, &ranges.down};
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (calibration_ != nullptr) jobs[i].inputs = inputs[i];
+    LinearError error{jobs[i].name.substr(jobs[i].name.find('.', 13) + 1), -1};
+    RETURN_IF_ERROR(WriteLinear(jobs[i], &error.error));
+    errors.push_back(std::move(error));
+  }
+  for (const std::string& name : NormsOf(layer)) {
+    const bool input = name.ends_with("input_layernorm.weight");
+    const bool post = name.ends_with("post_attention_layernorm.weight");
+    const std::vector<float>& smooth = input ? smooth_qkv_ : smooth_gate_up_;
+    RETURN_IF_ERROR(WriteNorm(name, (input || post) && !smooth.empty() ? &smooth : nullptr));
+  }
+  if (callbacks_.layer) callbacks_.layer(layer, errors);
+  return OkStatus();
+}
+
+// max|x| of every input feature.
+std::vector<float> Largest(const ChannelRanges& ranges) {
+  std::vector<float> largest(ranges.min.size());
+  for (size_t i = 0; i < largest.size(); ++i) {
+    largest[i] = std::max(std::fabs(ranges.min[i]), std::fabs(ranges.max[i]));
+  }
+  return largest;
+}
+
+std::vector<float> Smoothing(const std::vector<float>& inputs, const std::vector<float>& weights,
+                             double alpha) {
+  std::vector<float> scales(inputs.size());
+  for (size_t i = 0; i < scales.size(); ++i) {
+    const double s = std::pow(std::max(inputs[i], kLeastScale), alpha) /
+                     std::pow(std::max(weights[i], kLeastScale), 1 - alpha);
+    scales[i] = std::max(static_cast<float>(s), kLeastScale);
+  }
+  return scales;
+}
+
+// From the back of each block to its front: what is folded into v and up changes their columns.
+Status Quantizer::FindSmoothing(int64_t layer, const LayerRanges& ranges) {
+  const model::ModelConfig& c = config_;
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+  const double alpha = options_.smooth;
+
+  // o's inputs come from v: the query heads of a group share their v head, and so its scales.
+  const int64_t q_width = c.num_heads * c.head_dim, heads = c.num_heads / c.num_kv_heads;
+  ASSIGN_OR_RETURN(const std::vector<float> o_columns,
+                   ColumnMax({attention + "o_proj"}, q_width, nullptr));
+  const std::vector<float> o_inputs = Largest(ranges.o);
+  const auto v_of = [&](int64_t i) {
+    return i / c.head_dim / heads * c.head_dim + i % c.head_dim;
+  };
+  std::vector<float> v_inputs(c.num_kv_heads * c.head_dim, 0), v_columns = v_inputs;
+  for (int64_t i = 0; i < q_width; ++i) {
+    v_inputs[v_of(i)] = std::max(v_inputs[v_of(i)], o_inputs[i]);
+    v_columns[v_of(i)] = std::max(v_columns[v_of(i)], o_columns[i]);
+  }
+  smooth_v_ = Smoothing(v_inputs, v_columns, alpha);
+  smooth_o_.resize(q_width);
+  for (int64_t i = 0; i < q_width; ++i) smooth_o_[i] = smooth_v_[v_of(i)];
+
+  ASSIGN_OR_RETURN(const std::vector<float> down_columns,
+                   ColumnMax({mlp + "down_proj"}, c.intermediate_size, nullptr));
+  smooth_down_ = Smoothing(Largest(ranges.down), down_columns, alpha);
+
+  const auto norm_linear = [&](const std::vector<std::string>& plain, const std::string& scaled,
+                               const std::vector<float>& rows,
+                               const ChannelRanges& inputs) -> Expected<std::vector<float>> {
+    ASSIGN_OR_RETURN(std::vector<float> largest, ColumnMax(plain, c.hidden_size, nullptr));
+    ASSIGN_OR_RETURN(const std::vector<float> other, ColumnMax({scaled}, c.hidden_size, &rows));
+    for (size_t i = 0; i < largest.size(); ++i) largest[i] = std::max(largest[i], other[i]);
+    return Smoothing(Largest(inputs), largest, alpha);
+  };
+  ASSIGN_OR_RETURN(smooth_qkv_, norm_linear({attention + "q_proj", attention + "k_proj"},
+                                            attention + "v_proj", smooth_v_, ranges.qkv));
+  ASSIGN_OR_RETURN(smooth_gate_up_,
+                   norm_linear({mlp + "gate_proj"}, mlp + "up_proj", smooth_down_, ranges.gate_up));
+  return OkStatus();
+}
+
+// Rows are shared out among the workers; the first error counts.
+Status Quantizer::ForRows(int64_t n, FunctionRef<Status(int64_t row, int worker)> body) const {
+  platform::WorkerTeam& team = *environment_->team;
+  std::vector<Status> status(team.size());
+  team.Run([&](int worker) {
+    const Range rows = SplitRange(n, 1, {worker, team.size()});
+    for (int64_t r = rows.begin; r < rows.end && status[worker].ok(); ++r) {
+      status[worker] = body(r, worker);
+    }
+  });
+  for (Status& s : status) RETURN_IF_ERROR(std::move(s));
+  return OkStatus();
+}
+
+// max|w| of every column over all rows of the linears, divided by `rows` (null: 1).
+Expected<std::vector<float>> Quantizer::ColumnMax(const std::vector<std::string>& linears,
+                                                  int64_t k, const std::vector<float>* rows) const {
+  const int workers = environment_->team->size();
+  std::vector<std::vector<float>> largest(workers, std::vector<float>(k, 0)), row = largest;
+  for (const std::string& linear : linears) {
+    const std::string name = linear + ".weight";
+    const int64_t n = checkpoint_.Find(name)->shape[0];
+    RETURN_IF_ERROR(ForRows(n, [&](int64_t r, int worker) -> Status {
+      RETURN_IF_ERROR(checkpoint_.ReadRows(name, r, r + 1, row[worker].data()));
+      const float divisor = rows == nullptr ? 1.0f : (*rows)[r];
+      for (int64_t i = 0; i < k; ++i) {
+        largest[worker][i] = std::max(largest[worker][i], std::fabs(row[worker][i]) / divisor);
+      }
+      return OkStatus();
+    }));
+  }
+  for (int worker = 1; worker < workers; ++worker) {
+    for (int64_t i = 0; i < k; ++i) largest[0][i] = std::max(largest[0][i], largest[worker][i]);
+  }
+  return std::move(largest[0]);
+}
+
+Status Quantizer::ReadRow(const LinearJob& job, int64_t row, float* out) const {
+  RETURN_IF_ERROR(checkpoint_.ReadRows(job.name + ".weight", row, row + 1, out));
+  if (job.columns != nullptr) {
+    for (int64_t i = 0; i < job.k; ++i) out[i] *= (*job.columns)[i];
+  }
+  if (job.rows != nullptr) {
+    for (int64_t i = 0; i < job.k; ++i) out[i] /= (*job.rows)[row];
+  }
+  return OkStatus();
+}
+
+void Quantizer::Advance(const std::string& tensor) {
+  checkpoint_.DontNeed(tensor);
+  done_ += Elements(*checkpoint_.Find(tensor)) * static_cast<int64_t>(sizeof(BF16));
+  if (callbacks_.progress) callbacks_.progress(done_, total_);
+}
+
+Status Quantizer::WriteNorm(const std::string& name, const std::vector<float>* smooth) {
+  if (smooth == nullptr) return WriteFloat(name);
+  std::vector<float> values(smooth->size());
+  RETURN_IF_ERROR(checkpoint_.ReadRows(name, 0, std::ssize(values), values.data()));
+  std::vector<BF16> out;
+  for (size_t i = 0; i < values.size(); ++i) out.push_back(ToBF16(values[i] / (*smooth)[i]));
+  RETURN_IF_ERROR(writer_->WriteValues(name, out));
+  Advance(name);
+  return OkStatus();
+}
+
+Status Quantizer::WriteFloat(const std::string& name) {
+  const model::TensorInfo info = *checkpoint_.Find(name);
+  std::vector<BF16> values(static_cast<size_t>(Elements(info)));
+  RETURN_IF_ERROR(checkpoint_.ReadRows(name, 0, info.shape[0], values.data()));
+  RETURN_IF_ERROR(writer_->WriteValues(name, values));
+  Advance(name);
+  return OkStatus();
+}
+
+Status Quantizer::WriteBias(const LinearJob& job, const std::vector<float>& bias) {
+  if (!job.has_bias) return OkStatus();
+  if (!IsExcluded(job.name)) return writer_->WriteValues(job.name + ".bias", bias);
+  std::vector<BF16> rounded;
+  for (const float b : bias) rounded.push_back(ToBF16(b));
+  return writer_->WriteValues(job.name + ".bias", rounded);
+}
+
+Status Quantizer::WriteLinear(const LinearJob& job, double* error) {
+  const int workers = environment_->team->size();
+  std::vector<std::vector<float>> row(workers, std::vector<float>(job.k));
+  std::vector<float> bias(job.has_bias ? job.n : 0);
+  if (job.has_bias) {
+    RETURN_IF_ERROR(checkpoint_.ReadRows(job.name + ".bias", 0, job.n, bias.data()));
+    for (int64_t r = 0; r < job.n && job.rows != nullptr; ++r) bias[r] /= (*job.rows)[r];
+  }
+  const std::string weight = job.name + ".weight";
+  if (IsExcluded(job.name)) {
+    std::vector<BF16> values(static_cast<size_t>(job.n * job.k));
+    RETURN_IF_ERROR(ForRows(job.n, [&](int64_t r, int worker) -> Status {
+      RETURN_IF_ERROR(ReadRow(job, r, row[worker].data()));
+      for (int64_t i = 0; i < job.k; ++i) values[r * job.k + i] = ToBF16(row[worker][i]);
+      return OkStatus();
+    }));
+    RETURN_IF_ERROR(writer_->WriteValues(weight, values));
+    RETURN_IF_ERROR(WriteBias(job, bias));
+    Advance(weight);
+    return OkStatus();
+  }
+
+  std::vector<int8_t> values(static_cast<size_t>(job.n * job.k));
+  std::vector<float> scale(job.n);
+  std::vector<int32_t> sums(job.n, 0);
+  std::vector<double> lost(job.n), norm(job.n);
+  RETURN_IF_ERROR(ForRows(job.n, [&](int64_t r, int worker) -> Status {
+    float* const w = row[worker].data();
+    RETURN_IF_ERROR(ReadRow(job, r, w));
+    int8_t* const q = values.data() + r * job.k;
+    scale[r] = model::QuantizeRow(w, job.k, q);
+    if (!std::isfinite(scale[r])) {
+      return InvalidArgument("{}: row {} has values that are not finite", weight, r);
+    }
+    for (int64_t i = 0; i < job.k; ++i) {
+      sums[r] += q[i];
+      const double difference = w[i] - scale[r] * q[i];
+      lost[r] += difference * difference;
+      norm[r] += double{w[i]} * w[i];
+    }
+    return OkStatus();
+  }));
+  double all_lost = 0, all = 0;
+  for (int64_t r = 0; r < job.n; ++r) {
+    all_lost += lost[r];
+    all += norm[r];
+  }
+  *error = all > 0 ? std::sqrt(all_lost / all) : 0;
+
+  RETURN_IF_ERROR(writer_->WriteValues(weight, values));
+  if (IsStatic()) {
+    const StaticInput input = InputOf(*job.inputs, job.columns);
+    std::vector<float> deq(job.n);
+    std::vector<int32_t> quant_bias(job.n);
+    for (int64_t r = 0; r < job.n; ++r) {
+      deq[r] = input.scale * scale[r];
+      const double b = job.has_bias ? bias[r] / deq[r] : 0;
+      quant_bias[r] = static_cast<int32_t>(
+          std::clamp(std::nearbyint(b - double{input.offset} * sums[r]), -2147483648.0, 2147483647.0));
+    }
+    RETURN_IF_ERROR(writer_->WriteValues(job.name + ".quant_bias", quant_bias));
+    RETURN_IF_ERROR(writer_->WriteValues(job.name + ".input_scale", std::vector{input.scale}));
+    RETURN_IF_ERROR(writer_->WriteValues(job.name + ".input_offset", std::vector{input.offset}));
+    RETURN_IF_ERROR(writer_->WriteValues(job.name + ".deq_scale", deq));
+  }
+  if (HasWeightScale()) {
+    RETURN_IF_ERROR(writer_->WriteValues(job.name + ".weight_scale", scale));
+    RETURN_IF_ERROR(
+        writer_->WriteValues(job.name + ".weight_offset", std::vector<float>(job.n, 0.0f)));
+  }
+  RETURN_IF_ERROR(WriteBias(job, bias));
+  Advance(weight);
+  return OkStatus();
+}
+
+}  // namespace
+
+Status QuantizeModel(const model::Checkpoint& checkpoint, const QuantizeOptions& options,
+                     kernels::Environment* environment, const std::string& folder,
+                     const QuantizeCallbacks& callbacks) {
+  if (checkpoint.quantization().method() != model::QuantMethod::kNone) {
+    return InvalidArgument("{}: is quantized already; give the float model",
+                           checkpoint.quantization().path());
+  }
+  if (options.calibration.empty() &&
+      (options.scheme != QuantScheme::kDynamic || options.smooth > 0)) {
+    return InvalidArgument("{} needs --calibration FILE: a text like those that the model will get",
+                           options.smooth > 0 ? "smoothing" : TypeName(options.scheme));
+  }
+  return Quantizer(checkpoint, options, environment, folder, callbacks).Run();
+}
+
+}  // namespace tiercel::tools

@@ -1,0 +1,202 @@
+// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <system_error>
+
+#include "base/log.h"
+#include "model/layer_calibration.h"
+#include "model/model_folder.h"
+#include "text/tokenizer.h"
+#include "tools/command.h"
+#include "tools/hub.h"
+#include "tools/model_quantizer.h"
+#include "tools/options/env_vars.h"
+#include "tools/options/json_value.h"
+#include "tools/progress_bar.h"
+
+namespace tiercel::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr OptionSpec kQuantizeOptions[] = {
+    {"--scheme", Kind::kString, "w8a8-dynamic", Effect::kUsed,
+     "w8a8: one input scale for all tokens, from calibration. w8a8-dynamic: a scale for each token, "
+     "found as it comes. w8a8-mix: the tensors of both.",
+     "w8a8|w8a8-dynamic|w8a8-mix"},
+    {"--calibration", Kind::kString, "", Effect::kUsed,
+     "A text file like what the model will get; needed by w8a8, w8a8-mix and --smooth."},
+    {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
+     "Tokens of the text to use, in sequences of 512."},
+    {"--smooth", Kind::kFloat, "0", Effect::kUsed,
+     "Moves outliers from inputs to weights (SmoothQuant's alpha, 0.5 is common). 0: not at all."},
+    {"--exclude", Kind::kStrings, "", Effect::kUsed,
+     "Linears that stay float: patterns such as '*.down_proj'. lm_head always does."},
+};
+
+const OptionTable& QuantizeTable() {
+  static const OptionTable table({{"options", "Of tiercel quantize.", kQuantizeOptions}});
+  return table;
+}
+
+constexpr CommandHelp kHelp = {
+    "tiercel quantize MODEL OUT [options]",
+    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT with INT8 weights, in "
+    "the format of the Ascend quantizer. Memory: one layer at a time.",
+    "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
+    "  OUT         the folder to write, which must not exist or be empty"};
+
+int Fail(const Status& status) {
+  std::fprintf(stderr, "tiercel quantize: %s\n", status.message().c_str());
+  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+}
+
+Expected<QuantizeOptions> ReadOptions(const ParsedOptions& options) {
+  QuantizeOptions result;
+  const std::string scheme = options.String("scheme");
+  result.scheme = scheme == "w8a8"       ? QuantScheme::kStatic
+                  : scheme == "w8a8-mix" ? QuantScheme::kMix
+                                         : QuantScheme::kDynamic;
+  result.smooth = options.Float("smooth");
+  if (!(result.smooth >= 0 && result.smooth <= 1)) {
+    return Unexpected(InvalidArgument("argument --smooth: found {}, expected 0 … 1",
+                                      options.String("smooth")));
+  }
+  result.exclude = options.Strings("exclude");
+  const int64_t tokens = options.Int("calibration-tokens");
+  if (tokens < 1 || tokens > 1 << 24) {
+    return Unexpected(InvalidArgument("argument --calibration-tokens: found {}, expected 1 … 2^24",
+                                      tokens));
+  }
+  return result;
+}
+
+// The text's tokens in sequences.
+Expected<std::vector<std::vector<int32_t>>> ReadCalibration(const std::string& path,
+                                                            const std::string& model,
+                                                            int64_t max_tokens,
+                                                            int64_t vocab_size) {
+  std::ifstream file(path);
+  if (!file) return Unexpected(NotFound("--calibration: {} cannot be opened", path));
+  // No tokenizer makes a token of more than this many bytes on average.
+  std::string text(static_cast<size_t>(max_tokens) * 16, '\0');
+  file.read(text.data(), std::ssize(text));
+  text.resize(static_cast<size_t>(file.gcount()));
+  ASSIGN_OR_RETURN(const std::shared_ptr<const text::Tokenizer> tokenizer,
+                   text::Tokenizer::Load(model));
+  std::vector<int32_t> ids = tokenizer->Encode(text, false);
+  std::erase_if(ids, [&](int32_t id) { return id >= vocab_size; });
+  ids.resize(std::min<size_t>(ids.size(), static_cast<size_t>(max_tokens)));
+  if (ids.empty()) return Unexpected(InvalidArgument("--calibration: {} has no text", path));
+  std::vector<std::vector<int32_t>> sequences;
+  constexpr int64_t kLength = model::LayerCalibration::kMaxTokens;
+  for (int64_t at = 0; at < std::ssize(ids); at += kLength) {
+    sequences.emplace_back(ids.begin() + at, ids.begin() + std::min(at + kLength, std::ssize(ids)));
+  }
+  return sequences;
+}
+
+Status MakeFolder(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return FailedPrecondition("{}: cannot be made: {}", folder, error.message());
+  if (!fs::is_empty(folder, error) || error) {
+    return InvalidArgument("{}: is not an empty folder; name a new one", folder);
+  }
+  return OkStatus();
+}
+
+// Everything that is no weight: configuration, tokenizer, chat template.
+Status CopyOtherFiles(const std::string& from, const std::string& to) {
+  for (const std::string& name : model::ListFiles(from, "")) {
+    std::error_code error;
+    if (!fs::is_regular_file(from + "/" + name, error) || name == "config.json") continue;
+    const bool wanted = name.ends_with(".json") || name.ends_with(".txt") ||
+                        name.ends_with(".jinja") || name.ends_with(".model") ||
+                        name.starts_with("LICENSE") || name.starts_with("NOTICE");
+    if (!wanted || name.ends_with(".index.json")) continue;
+    fs::copy_file(from + "/" + name, to + "/" + name, error);
+    if (error) return FailedPrecondition("{}/{}: cannot be written: {}", to, name, error.message());
+  }
+  ASSIGN_OR_RETURN(std::string config, model::ReadSmallFile(from + "/config.json"));
+  // Float tensors are written as BF16.
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (config.find(fmt::format("\"{}\"", key)) == std::string::npos) continue;
+    ASSIGN_OR_RETURN(config, SetJsonPath(config, key, "bfloat16", false));
+  }
+  std::ofstream file(to + "/config.json");
+  file << config << "\n";
+  file.close();
+  return file ? OkStatus() : ResourceExhausted("{}/config.json: cannot be written", to);
+}
+
+void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
+  if (layer == 0) {
+    std::fputs("relative error of the weights, in percent\nlayer", stdout);
+    for (const LinearError& e : errors) {
+      std::fprintf(stdout, " %9s", e.name.substr(e.name.find('.') + 1).c_str());
+    }
+    std::fputs("\n", stdout);
+  }
+  std::fprintf(stdout, "%5lld", static_cast<long long>(layer));
+  for (const LinearError& e : errors) {
+    std::fprintf(stdout, " %9s", e.error < 0 ? "float" : fmt::format("{:.3f}", 100 * e.error).c_str());
+  }
+  std::fputs("\n", stdout);
+  std::fflush(stdout);
+}
+
+Status Quantize(const ParsedOptions& parsed) {
+  ASSIGN_OR_RETURN(QuantizeOptions options, ReadOptions(parsed));
+  const std::string out = parsed.positional()[1];
+  ASSIGN_OR_RETURN(const std::string model, ResolveModel(parsed.positional()[0], {}, ReadEnviron()));
+  std::error_code error;
+  if (!fs::is_directory(model, error)) {
+    return InvalidArgument("{}: expected a folder with config.json and *.safetensors", model);
+  }
+  ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(model));
+  if (checkpoint->gguf_tokenizer() != nullptr) {
+    return InvalidArgument("{}: is a GGUF model; quantize the original safetensors", model);
+  }
+  if (parsed.Given("calibration")) {
+    ASSIGN_OR_RETURN(options.calibration,
+                     ReadCalibration(parsed.String("calibration"), model,
+                                     parsed.Int("calibration-tokens"),
+                                     checkpoint->config().vocab_size));
+  }
+  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
+  RETURN_IF_ERROR(MakeFolder(out));
+  {
+    ProgressBar bar("Quantizing", true);
+    RETURN_IF_ERROR(QuantizeModel(*checkpoint, options, environment.get(), out,
+                                  {[&](int64_t done, int64_t total) { bar.Update(done, total); },
+                                   &PrintErrors}));
+  }
+  RETURN_IF_ERROR(CopyOtherFiles(model, out));
+  std::printf("%s: written; serve it with: tiercel serve %s --quantization ascend\n", out.c_str(),
+              out.c_str());
+  return OkStatus();
+}
+
+}  // namespace
+
+int RunQuantize(const std::vector<std::string>& words) {
+  const auto options = ParseOptions(QuantizeTable(), words, 2);
+  if (!options) return UsageError(kHelp, "tiercel quantize", options.error().message());
+  if (options->help_wanted()) {
+    std::fputs(RenderHelp(QuantizeTable(), kHelp, "all").c_str(), stdout);
+    return kExitOk;
+  }
+  if (options->positional().size() != 2) {
+    return UsageError(kHelp, "tiercel quantize", "the following arguments are required: MODEL, OUT");
+  }
+  InitLogging();
+  const Status status = Quantize(*options);
+  return status.ok() ? kExitOk : Fail(status);
+}
+
+}  // namespace tiercel::tools

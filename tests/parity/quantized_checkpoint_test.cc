@@ -1,0 +1,314 @@
+// What `tiercel quantize` writes, and checkpoints made of it: mixes of schemes, other formats, broken
+// files. Truth is the float model that it was made from.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/safetensors_writer.h"
+#include "parity/model_runner.h"
+#include "tools/model_quantizer.h"
+
+namespace tiercel::parity {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using nlohmann::json;
+using Logits = std::vector<std::vector<float>>;
+using tools::QuantizeOptions;
+using tools::QuantScheme;
+
+namespace fs = std::filesystem;
+
+std::string Source(const std::string& model) {
+  return std::string(TIERCEL_TEST_DATA) + "/models/" + model;
+}
+
+std::vector<int32_t> Tokens(int64_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(n);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 500);
+  return tokens;
+}
+
+json ReadJson(const fs::path& path) {
+  std::ifstream file(path);
+  return json::parse(file);
+}
+
+double Cosine(const Logits& a, const Logits& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (size_t t = 0; t < a.size(); ++t) {
+    for (size_t i = 0; i < a[t].size(); ++i) {
+      ab += double{a[t][i]} * b[t][i];
+      aa += double{a[t][i]} * a[t][i];
+      bb += double{b[t][i]} * b[t][i];
+    }
+  }
+  return ab / std::sqrt(aa * bb);
+}
+
+Expected<Logits> RunModel(const std::string& folder, const RunnerOptions& options = {}) {
+  ASSIGN_OR_RETURN(const auto runner, ModelRunner::Create(folder, options));
+  const int sequence = runner->NewSequence();
+  const std::vector<int32_t> tokens = Tokens(40, 7);
+  runner->Step({{sequence, {tokens.begin(), tokens.end() - 4}}});  // many rows
+  Logits logits = runner->logits();
+  runner->Step({{sequence, {tokens.end() - 4, tokens.end()}}});  // few
+  logits.insert(logits.end(), runner->logits().begin(), runner->logits().end());
+  return logits;
+}
+
+class QuantizedCheckpointTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / fmt::format("tiercel_quantized_{}", ::getpid());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    auto environment = kernels::Environment::Create({.threads = 2, .isa = "", .pin = false});
+    ASSERT_TRUE(environment.has_value()) << environment.error();
+    environment_ = std::move(*environment);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void Quantize(const std::string& model, QuantScheme scheme, double smooth = 0,
+                std::vector<std::string> exclude = {}) {
+    QuantizeOptions options;
+    options.scheme = scheme;
+    options.smooth = smooth;
+    options.exclude = std::move(exclude);
+    options.part_bytes = 100000;  // several files
+    if (scheme != QuantScheme::kDynamic || smooth > 0) {
+      options.calibration = {Tokens(200, 1), Tokens(77, 2)};
+    }
+    const auto checkpoint = model::Checkpoint::Open(Source(model));
+    ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
+    const Status status =
+        tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {});
+    ASSERT_TRUE(status.ok()) << status;
+    fs::copy_file(Source(model) + "/config.json", folder_ / "config.json",
+                  fs::copy_options::overwrite_existing);
+  }
+
+  json Description() const { return ReadJson(folder_ / "quant_model_description.json"); }
+  void SetDescription(const json& description) const {
+    std::ofstream(folder_ / "quant_model_description.json") << description;
+  }
+  // Gives every linear whose name contains `part` another type.
+  void Retype(const std::string& part, const std::string& type) const {
+    json description = Description();
+    for (auto& [name, value] : description.items()) {
+      if (name.find(part) != std::string::npos && value != "FLOAT") value = type;
+    }
+    SetDescription(description);
+  }
+  double CosineToFloat(const std::string& model, const RunnerOptions& options = {}) const {
+    const auto quantized = RunModel(folder_, options);
+    const auto truth = RunModel(Source(model));
+    EXPECT_TRUE(quantized.has_value()) << quantized.error();
+    EXPECT_TRUE(truth.has_value()) << truth.error();
+    return quantized && truth ? Cosine(*quantized, *truth) : 0;
+  }
+  std::string Error() const {
+    const auto logits = RunModel(folder_);
+    return logits.has_value() ? "no error" : logits.error().message();
+  }
+
+  fs::path folder_;
+  std::unique_ptr<kernels::Environment> environment_;
+};
+
+// Qwen3 without biases, Qwen2 with them on q, k, v and Llama with them everywhere.
+TEST_F(QuantizedCheckpointTest, EverySchemeStaysCloseToTheFloatModel) {
+  for (const char* model : {"qwen3-tied", "qwen2-tied-linear", "llama-tied-biased"}) {
+    for (const QuantScheme scheme :
+         {QuantScheme::kStatic, QuantScheme::kDynamic, QuantScheme::kMix}) {
+      for (const double smooth : {0.0, 0.5}) {
+        SetUp();
+        Quantize(model, scheme, smooth);
+        RunnerOptions options;
+        // Random models have no outliers that smoothing could remove: it costs a little there.
+        const double bound = smooth > 0 ? 0.99 : 0.995;
+        EXPECT_GT(CosineToFloat(model, options), bound)
+            << model << " scheme " << static_cast<int>(scheme) << " smooth " << smooth;
+        if (scheme != QuantScheme::kMix) continue;
+        options.weights.mix_static = true;
+        EXPECT_GT(CosineToFloat(model, options), bound) << model << " mix as static " << smooth;
+      }
+    }
+  }
+}
+
+// What smoothing moves from one weight to another is all there: without quantization nothing changes
+// but roundings to BF16.
+TEST_F(QuantizedCheckpointTest, SmoothingAloneChangesNothing) {
+  for (const char* model : {"qwen3-tied", "qwen2-tied-linear", "llama-tied-biased"}) {
+    SetUp();
+    Quantize(model, QuantScheme::kDynamic, 0.5, {"*"});
+    EXPECT_GT(CosineToFloat(model), 0.9995) << model;
+  }
+}
+
+TEST_F(QuantizedCheckpointTest, QuantizingAtLoadGivesTheSameBits) {
+  for (const char* model : {"qwen3-tied", "llama-tied-biased"}) {
+    SetUp();
+    Quantize(model, QuantScheme::kDynamic);
+    RunnerOptions at_load;
+    at_load.quantization = "int8";
+    at_load.weights.quantize = true;
+    const auto expected = RunModel(folder_);
+    const auto logits = RunModel(Source(model), at_load);
+    ASSERT_TRUE(expected.has_value() && logits.has_value());
+    EXPECT_EQ(*logits, *expected);
+  }
+}
+
+// Shards of q, k, v and of gate, up that are float, dynamic and static: each by itself.
+TEST_F(QuantizedCheckpointTest, ShardsOfAFusedLinearMayDiffer) {
+  const std::string model = "llama-tied-biased";
+  Quantize(model, QuantScheme::kDynamic, 0, {"*.gate_proj", "*.k_proj"});
+  EXPECT_GT(CosineToFloat(model), 0.995);
+
+  SetUp();
+  Quantize(model, QuantScheme::kMix, 0, {"model.layers.0.*.v_proj", "*1.mlp.up_proj"});
+  Retype("q_proj", "W8A8");
+  Retype("k_proj", "W8A8_DYNAMIC");
+  Retype("gate_proj", "W8A8");
+  Retype("0.mlp.up_proj", "W8A8_DYNAMIC");
+  EXPECT_GT(CosineToFloat(model), 0.995);
+}
+
+TEST_F(QuantizedCheckpointTest, StaticShardsWithInputScalesOfTheirOwn) {
+  Quantize("qwen3-tied", QuantScheme::kStatic);
+  // Twice the scale for q alone: coarser, and still right.
+  const auto checkpoint = model::Checkpoint::Open(folder_);
+  ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
+  std::vector<model::PlannedTensor> plan;
+  for (const std::string& name : (*checkpoint)->Names()) {
+    const model::TensorInfo info = *(*checkpoint)->Find(name);
+    const DType dtype = info.type == "I8"    ? DType::kI8
+                        : info.type == "I32" ? DType::kI32
+                        : info.type == "F32" ? DType::kF32
+                                             : DType::kBF16;
+    plan.push_back({name, dtype, info.shape});
+  }
+  fs::path other = folder_ / "other";
+  fs::create_directories(other);
+  auto writer = model::SafetensorsWriter::Create(other, "quant_model_weights", plan, 1 << 30);
+  ASSERT_TRUE(writer.has_value()) << writer.error();
+  for (const model::PlannedTensor& t : plan) {
+    const uint8_t* data = (*checkpoint)->MappedBytes(t.name);
+    std::vector<uint8_t> bytes(data, data + t.bytes());
+    float* const values = reinterpret_cast<float*>(bytes.data());
+    const size_t dot = t.name.rfind('.');
+    const std::string linear = t.name.substr(0, dot), kind = t.name.substr(dot + 1);
+    if (linear.ends_with("q_proj")) {
+      if (kind == "input_scale" || kind == "deq_scale") {
+        for (int64_t i = 0; i < t.bytes() / 4; ++i) values[i] *= 2;
+      } else if (kind == "input_offset") {
+        values[0] = 0;
+      } else if (kind == "quant_bias") {
+        std::fill(bytes.begin(), bytes.end(), 0);
+      }
+    }
+    ASSERT_TRUE((*writer)->Write(t.name, bytes).ok());
+  }
+  ASSERT_TRUE((*writer)->Finish().ok());
+  for (const char* file : {"config.json", "quant_model_description.json"}) {
+    fs::copy_file(folder_ / file, other / file);
+  }
+  folder_ = other;
+  EXPECT_GT(CosineToFloat("qwen3-tied"), 0.99);
+}
+
+TEST_F(QuantizedCheckpointTest, W8A16IsDequantized) {
+  Quantize("qwen3-untied-yarn", QuantScheme::kDynamic);
+  Retype("_proj.", "W8A16");
+  EXPECT_GT(CosineToFloat("qwen3-untied-yarn"), 0.999);
+}
+
+TEST_F(QuantizedCheckpointTest, QuantizedHead) {
+  for (const char* model : {"qwen3-tied", "qwen3-untied-yarn"}) {
+    RunnerOptions options;
+    options.weights.quantize_lm_head = true;
+    const auto head = RunModel(Source(model), options);
+    const auto truth = RunModel(Source(model));
+    ASSERT_TRUE(head.has_value() && truth.has_value());
+    EXPECT_NE(*head, *truth);
+    EXPECT_GT(Cosine(*head, *truth), 0.999);
+  }
+}
+
+TEST_F(QuantizedCheckpointTest, CompressedTensorsReadsTheSameNumbers) {
+  Quantize("qwen3-tied", QuantScheme::kDynamic);
+  const auto expected = RunModel(folder_);
+  fs::remove(folder_ / "quant_model_description.json");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("INT8"), HasSubstr("quant_model_description.json")));
+  json config = ReadJson(folder_ / "config.json");
+  config["quantization_config"] = json::parse(R"({"quant_method": "compressed-tensors",
+      "format": "int-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {
+      "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
+      "input_activations": {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": true}}}})");
+  std::ofstream(folder_ / "config.json") << config;
+  const auto logits = RunModel(folder_);
+  ASSERT_TRUE(expected.has_value() && logits.has_value()) << logits.error();
+  EXPECT_EQ(*logits, *expected);
+}
+
+TEST_F(QuantizedCheckpointTest, FilesThatDoNotFitAreRefused) {
+  Quantize("qwen3-tied", QuantScheme::kMix);
+  const json good = Description();
+  const std::string linear = "model.layers.0.mlp.up_proj.";
+
+  json bad = good;
+  bad["model.layers.7.mlp.up_proj.weight"] = "W8A8";
+  SetDescription(bad);
+  EXPECT_THAT(Error(), AllOf(HasSubstr("quant_model_description.json"),
+                             HasSubstr("names tensor \"model.layers.7.mlp.up_proj.weight\"")));
+  bad = good;
+  bad.erase(linear + "weight");
+  SetDescription(bad);
+  EXPECT_THAT(Error(), HasSubstr("no entry for tensor \"" + linear + "weight\""));
+  bad = good;
+  bad[linear + "weight"] = "W4A8_DYNAMIC";
+  SetDescription(bad);
+  EXPECT_THAT(Error(), AllOf(HasSubstr("found type \"W4A8_DYNAMIC\""), HasSubstr("W8A8_MIX")));
+  bad = good;
+  bad[linear + "weight"] = "FLOAT";
+  SetDescription(bad);
+  EXPECT_THAT(Error(), HasSubstr("says FLOAT, and the tensor is stored as I8"));
+  bad = good;
+  bad["model.norm.weight"] = "W8A8";  // no linear: nothing that the description could change
+  SetDescription(bad);
+  EXPECT_EQ(Error(), "no error");
+}
+
+TEST_F(QuantizedCheckpointTest, StaticNeedsItsTensors) {
+  Quantize("qwen3-tied", QuantScheme::kDynamic);
+  Retype("up_proj", "W8A8");
+  EXPECT_THAT(Error(), HasSubstr("model.layers.0.mlp.up_proj.input_scale"));
+}
+
+TEST_F(QuantizedCheckpointTest, NothingIsQuantizedTwiceOrWithoutCalibration) {
+  Quantize("qwen3-tied", QuantScheme::kDynamic);
+  const auto checkpoint = model::Checkpoint::Open(folder_);
+  ASSERT_TRUE(checkpoint.has_value());
+  QuantizeOptions options;
+  EXPECT_THAT(tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {}).message(),
+              HasSubstr("quantized already"));
+  const auto source = model::Checkpoint::Open(Source("qwen3-tied"));
+  options.scheme = QuantScheme::kStatic;
+  EXPECT_THAT(tools::QuantizeModel(**source, options, environment_.get(), folder_, {}).message(),
+              HasSubstr("W8A8 needs --calibration"));
+}
+
+}  // namespace
+}  // namespace tiercel::parity
