@@ -63,12 +63,14 @@ Machine& TheMachine() {
   return *machine;
 }
 
-void BM_Attention(benchmark::State& state, const KernelTable* kernels, Step step) {
+void BM_Attention(benchmark::State& state, const KernelTable* kernels, Step step,
+                  const KvLayout& layout) {
   Machine& machine = TheMachine();
   platform::WorkerTeam& team = *machine.environment->team;
   const int64_t blocks_of_seq = (step.context + kLayout.block_size - 1) / kLayout.block_size;
-  const int64_t layer = step.seqs * blocks_of_seq * kLayout.BlockSize();
-  const int64_t layers = kPoolBytes / (layer * static_cast<int64_t>(sizeof(BF16)));
+  const int64_t layer =
+      step.seqs * blocks_of_seq * layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
+  const int64_t layers = kPoolBytes / layer;
   CHECK(layers >= 1);
   std::vector<int32_t> query_start = {0}, context_len, table;
   for (int s = 0; s < step.seqs; ++s) {
@@ -81,7 +83,7 @@ void BM_Attention(benchmark::State& state, const KernelTable* kernels, Step step
   AttentionArgs args;
   args.qkv = machine.qkv.as<BF16>();
   args.ldqkv = kRowSize;
-  args.layout = kLayout;
+  args.layout = layout;
   args.num_q_heads = kQueryHeads;
   args.scale = 1 / std::sqrt(128.0f);
   args.query_start = query_start.data();
@@ -96,7 +98,7 @@ void BM_Attention(benchmark::State& state, const KernelTable* kernels, Step step
   for (auto _ : state) {
     team.Run([&](int worker) {
       AttentionArgs mine = args;
-      mine.kv = machine.cache.as<BF16>() + next % layers * layer;
+      mine.kv = machine.cache.as<uint8_t>() + next % layers * layer;
       mine.scratch = machine.scratch.as<uint8_t>() + worker * machine.scratch_bytes;
       kernels->attention(mine, {worker, team.size()});
     });
@@ -105,7 +107,7 @@ void BM_Attention(benchmark::State& state, const KernelTable* kernels, Step step
   // Token t of a chunk sees context − tokens + 1 + t keys.
   const double seen = step.seqs * static_cast<double>(step.tokens) *
                       (step.context - 0.5 * (step.tokens - 1));
-  const double bytes = 2.0 * sizeof(BF16) * kLayout.num_kv_heads * kLayout.head_dim *
+  const double bytes = 2.0 * static_cast<double>(SizeOf(layout.dtype)) * kLayout.num_kv_heads * kLayout.head_dim *
                        static_cast<double>(step.seqs) * step.context;
   const double calls = static_cast<double>(state.iterations());
   state.counters["GFLOP/s"] = benchmark::Counter(
@@ -124,10 +126,16 @@ void RegisterAll() {
     }
     machine.environment->team->Run([&](int) { kernels->init_thread(); });
     for (const Step& step : kSteps) {
-      benchmark::RegisterBenchmark((std::string(kernels->isa) + "/" + step.name).c_str(),
-                                   BM_Attention, kernels, step)
-          ->UseRealTime()
-          ->Unit(benchmark::kMicrosecond);
+      // An INT8 cache of random bytes: what is read as a scale is a random number too, of about 1.
+      for (DType dtype : {DType::kBF16, DType::kI8}) {
+        KvLayout layout = kLayout;
+        layout.dtype = dtype;
+        const std::string name = std::string(kernels->isa) + "/" + step.name +
+                                 (dtype == DType::kI8 ? "/int8_kv" : "");
+        benchmark::RegisterBenchmark(name.c_str(), BM_Attention, kernels, step, layout)
+            ->UseRealTime()
+            ->Unit(benchmark::kMicrosecond);
+      }
     }
   }
 }
