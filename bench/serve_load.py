@@ -36,7 +36,9 @@ async def stream_one(host, port, model, prompt, output_len):
         times, tokens = [], 0
         # Chunk borders lie between lines: a chunk's size line does not begin with "data:".
         while line := await reader.readline():
-            if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
+            if line.startswith(b"data: [DONE]"):
+                break  # not the connection's end: a server may keep it open
+            if not line.startswith(b"data: "):
                 continue
             if b'"usage":{' in line or b'"usage": {' in line:
                 tokens = json.loads(line[6:])["usage"]["completion_tokens"]

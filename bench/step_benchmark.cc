@@ -14,7 +14,7 @@
 //                 but its last with the N-th before it: a load whose cache does not fit the memory
 //                 can be measured, as long as N sequences' keys of a layer exceed the caches.
 //   --graphs      replay captured decode steps (FULL_DECODE_ONLY) instead of recording each anew
-//   --prefetch    weight prefetch at barriers
+//   --prefetch N  weight prefetch at barriers, N % of each matrix (within weight_prefetch.h's limits)
 //   --dummy       random weights in the shape of MODEL/config.json
 #include <fmt/format.h>
 
@@ -154,7 +154,8 @@ struct Options {
   std::string path;
   int repeat = 7;
   int64_t distinct = 1 << 20;
-  bool graphs = false, prefetch = false, dummy = false, json = false;
+  int prefetch_percent = 0;
+  bool graphs = false, dummy = false, json = false;
   std::vector<Work> works;
 };
 
@@ -177,7 +178,11 @@ class Bench {
     bench->config_ = checkpoint->config();
     model::LoadOptions load;
     if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
-    load.prefetch.enabled = options.prefetch;
+    load.prefetch.enabled = options.prefetch_percent > 0;
+    for (double* ratio : {&load.prefetch.qkv, &load.prefetch.o, &load.prefetch.gate_up,
+                          &load.prefetch.down}) {
+      *ratio = std::min(options.prefetch_percent, 100) / 100.0;
+    }
     const double begin = Now();
     ASSIGN_OR_RETURN(bench->lm_, model::LoadModel(*checkpoint, load, bench->environment_.get(),
                                                   [](int64_t, int64_t) {}));
@@ -308,7 +313,7 @@ Expected<Options> ParseArguments(int argc, char** argv) {
     } else if (word == "--graphs") {
       options.graphs = true;
     } else if (word == "--prefetch") {
-      options.prefetch = true;
+      options.prefetch_percent = number();
     } else if (word == "--dummy") {
       options.dummy = true;
     } else if (word == "--json") {
