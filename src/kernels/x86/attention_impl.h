@@ -18,26 +18,30 @@
 
 namespace tiercel::kernels::x86 {
 
-inline constexpr int64_t kStep = 128;    // keys: a step's scores of 4 rows stay in L1
+inline constexpr int64_t kStep = 128;    // keys: a step's scores of a row block stay in L1
 inline constexpr int64_t kMaxRows = 64;  // 64 rows share each key that is read
-inline constexpr int kRowBlock = 4;      // rows of a register tile
+
+// A register tile is a block of rows × vectors of keys (or of columns of V), each element one chain
+// of FMAs: at least eight chains, which cover the latency of two FMA ports, and no more than there
+// are registers. S::kRowBlock rows are the most; decodes have 1, 2 or 4 heads of a group.
+constexpr int TileVectors(int rows) { return rows <= 2 ? 4 : 2; }
 
 // A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
 template <typename S>
 struct AttentionScratch {
   float* q;       // [rows, head_dim], scaled
   float* acc;     // [rows, head_dim]
-  float* scores;  // [kRowBlock, kStep]
+  float* scores;  // [S::kRowBlock, kStep]
   float* max;     // [rows]
   float* sum;     // [rows]
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
-    return (std::max(kMaxRows, group) + kRowBlock - 1) / kRowBlock * kRowBlock;
+    return (std::max(kMaxRows, group) + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t floats =
-        Rows(args) * (2 * args.layout.head_dim + 2) + kRowBlock * kStep;
+        Rows(args) * (2 * args.layout.head_dim + 2) + S::kRowBlock * kStep;
     return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
   }
   explicit AttentionScratch(const AttentionArgs& args) {
@@ -45,7 +49,7 @@ struct AttentionScratch {
     q = static_cast<float*>(args.scratch);
     acc = q + rows * args.layout.head_dim;
     scores = acc + rows * args.layout.head_dim;
-    max = scores + kRowBlock * kStep;
+    max = scores + S::kRowBlock * kStep;
     sum = max + rows;
   }
 };
@@ -69,16 +73,18 @@ class TileAttention {
     LoadQueries();
     const int64_t keys = tile_.first_visible + tile_.tokens - 1;
     for (int64_t key = 0; key < keys; key += kStep) {
-      for (int64_t row = 0; row < rows_; row += kRowBlock) {
-        const int64_t rows = std::min<int64_t>(kRowBlock, rows_ - row);
+      for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
+        const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
         const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
         if (count <= 0) continue;
         if (rows == 1) {
           Block<1>(row, key, count);
-        } else if (rows == 2) {  // a decode of Qwen3-0.6B
+        } else if (rows == 2) {
           Block<2>(row, key, count);
+        } else if (rows <= 4) {
+          Block<4>(row, key, count);
         } else {
-          Block<kRowBlock>(row, key, count);
+          Block<S::kRowBlock>(row, key, count);
         }
       }
     }
@@ -111,7 +117,7 @@ class TileAttention {
     const int d = layout_.head_dim;
     const V scale = S::Set(args_.scale);
     const float* channels = Channels(args_.kv_scales.k_scale);
-    const int64_t padded = (rows_ + kRowBlock - 1) / kRowBlock * kRowBlock;
+    const int64_t padded = (rows_ + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
     for (int64_t row = 0; row < padded; ++row) {
       const int64_t source = std::min(row, rows_ - 1);
       const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
@@ -134,28 +140,52 @@ class TileAttention {
     Values<kRows>(row, first, count);
   }
 
-  // scores[r, key − first] = q · k, kLanes keys at a time.
+  // scores[r, key − first] = q · k for the keys of the step.
   template <int kRows>
   void Scores(int64_t row, int64_t first, int64_t count) {
+    constexpr int kVectors = TileVectors(kRows);
+    int64_t k = 0;
+    for (; k + (kVectors - 1) * S::kLanes < count; k += kVectors * S::kLanes) {
+      ScoreTile<kRows, kVectors>(row, first, k);
+    }
+    for (; k < count; k += S::kLanes) ScoreTile<kRows, 1>(row, first, k);
+  }
+
+  template <int kRows, int kVectors>
+  void ScoreTile(int64_t row, int64_t first, int64_t k) {
     const int d = layout_.head_dim;
     const float* q = scratch_.q + row * d;
-    for (int64_t k = 0; k < count; k += S::kLanes) {
-      const Element* keys = Head(first + k) + layout_.KeyOffset(Slot(first + k), 0);
-      V sum[kRows];
-      for (V& s : sum) s = S::Zero();
-      for (int i = 0; i < d; i += 2, keys += 32) {
-        V even, odd;
-        S::LoadPairs(keys, &even, &odd);
-        for (int r = 0; r < kRows; ++r) {
-          sum[r] = S::Fma(S::Set(q[r * d + i]), even, sum[r]);
-          sum[r] = S::Fma(S::Set(q[r * d + i + 1]), odd, sum[r]);
-        }
+    const Element* keys[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t key = first + k + v * S::kLanes;
+      keys[v] = Head(key) + layout_.KeyOffset(Slot(key), 0);
+    }
+    V sum[kRows][kVectors];
+    for (auto& r : sum) {
+      for (V& s : r) s = S::Zero();
+    }
+    for (int i = 0; i < d; i += 2) {
+      V even[kVectors], odd[kVectors];
+      for (int v = 0; v < kVectors; ++v) S::LoadPairs(keys[v] + i * 16, &even[v], &odd[v]);
+      for (int r = 0; r < kRows; ++r) {
+        const V q0 = S::Set(q[r * d + i]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(q0, even[v], sum[r][v]);
       }
-      if constexpr (kBytes) {
-        const V token = S::Load(KeyScales(first + k));
-        for (V& s : sum) s = S::Mul(s, token);
+      for (int r = 0; r < kRows; ++r) {
+        const V q1 = S::Set(q[r * d + i + 1]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(q1, odd[v], sum[r][v]);
       }
-      for (int r = 0; r < kRows; ++r) S::Store(scratch_.scores + r * kStep + k, sum[r]);
+    }
+    if constexpr (kBytes) {
+      for (int v = 0; v < kVectors; ++v) {
+        const V token = S::Load(KeyScales(first + k + v * S::kLanes));
+        for (int r = 0; r < kRows; ++r) sum[r][v] = S::Mul(sum[r][v], token);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        S::Store(scratch_.scores + r * kStep + k + v * S::kLanes, sum[r][v]);
+      }
     }
   }
 
@@ -193,26 +223,46 @@ class TileAttention {
   // acc[r, :] += p · v, a pair of keys at a time.
   template <int kRows>
   void Values(int64_t row, int64_t first, int64_t count) {
+    constexpr int kVectors = TileVectors(kRows);
     const int d = layout_.head_dim;
-    for (int i = 0; i < d; i += S::kLanes) {
-      V acc[kRows];
-      for (int r = 0; r < kRows; ++r) acc[r] = S::Load(scratch_.acc + (row + r) * d + i);
-      for (int64_t k = 0; k < count; k += 16) {
-        const Element* values = Head(first + k) + layout_.ValueOffset(Slot(first + k), i);
-        const float* p = scratch_.scores + k;
-        // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
-        const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
-        const int64_t pairs = std::min<int64_t>(8, vectors * S::kLanes / 2);
-        for (int64_t j = 0; j < pairs; ++j, values += 2 * d) {
-          V even, odd;
-          S::LoadPairs(values, &even, &odd);
-          for (int r = 0; r < kRows; ++r) {
-            acc[r] = S::Fma(S::Set(p[r * kStep + 2 * j]), even, acc[r]);
-            acc[r] = S::Fma(S::Set(p[r * kStep + 2 * j + 1]), odd, acc[r]);
-          }
+    int i = 0;
+    for (; i + kVectors * S::kLanes <= d; i += kVectors * S::kLanes) {
+      ValueTile<kRows, kVectors>(row, first, count, i);
+    }
+    for (; i < d; i += S::kLanes) ValueTile<kRows, 1>(row, first, count, i);
+  }
+
+  template <int kRows, int kVectors>
+  void ValueTile(int64_t row, int64_t first, int64_t count, int column) {
+    const int d = layout_.head_dim;
+    float* const sums = scratch_.acc + row * d + column;
+    V acc[kRows][kVectors];
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Load(sums + r * d + v * S::kLanes);
+    }
+    for (int64_t k = 0; k < count; k += 16) {
+      const Element* values = Head(first + k) + layout_.ValueOffset(Slot(first + k), column);
+      const float* p = scratch_.scores + k;
+      // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
+      const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
+      const int64_t pairs = std::min<int64_t>(8, vectors * S::kLanes / 2);
+      for (int64_t j = 0; j < pairs; ++j, values += 2 * d) {
+        V even[kVectors], odd[kVectors];
+        for (int v = 0; v < kVectors; ++v) {
+          S::LoadPairs(values + 2 * v * S::kLanes, &even[v], &odd[v]);
+        }
+        for (int r = 0; r < kRows; ++r) {
+          const V p0 = S::Set(p[r * kStep + 2 * j]);
+          for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(p0, even[v], acc[r][v]);
+        }
+        for (int r = 0; r < kRows; ++r) {
+          const V p1 = S::Set(p[r * kStep + 2 * j + 1]);
+          for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(p1, odd[v], acc[r][v]);
         }
       }
-      for (int r = 0; r < kRows; ++r) S::Store(scratch_.acc + (row + r) * d + i, acc[r]);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) S::Store(sums + r * d + v * S::kLanes, acc[r][v]);
     }
   }
 
