@@ -1,6 +1,7 @@
 // ChatTemplate: a model's Jinja template, rendered as Hugging Face renders it.
 // Immutable; every member may be called from any thread. Templates are untrusted: no access to
-// anything but the given values, bounded steps, recursion and output.
+// anything but the given values, bounded steps, recursion and memory. A rendering runs on a thread
+// of its own while the caller waits (rust/text_ffi/src/sandbox.rs says why).
 #pragma once
 
 #include <memory>

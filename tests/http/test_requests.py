@@ -175,7 +175,9 @@ def test_templates_of_requests_need_trust(server, make_server):
     trusting = make_server("--trust-request-chat-template")
     assert chat(trusting, messages, **own).status_code == 200
     for source in ("{{ ''.__class__.__mro__ }}", "{% for i in range(10**9) %}x{% endfor %}",
-                   "{{ raise_exception('no such thing') }}", "{% if %}"):
+                   "{{ raise_exception('no such thing') }}", "{% if %}",
+                   "{% set n = namespace(x='a') %}{% for i in range(99) %}"
+                   "{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}"):
         response = chat(trusting, messages, chat_template=source)
         assert response.status_code == 400, source
     assert "no such thing" in chat(trusting, messages, chat_template="{{ raise_exception('no such "

@@ -119,12 +119,12 @@ def test_changed_certificates_are_used(make_server, tmp_path):
     wait_for_health(server, verify=str(certificate))
     assert peer_name(server.port, certificate) == "live"
     held = requests.Session()
-    held.verify = str(certificate)
-    assert held.get(server.url + "/health").status_code == 200
+    shutil.copy(certificate, tmp_path / "old.crt")
+    options = {"verify": str(tmp_path / "old.crt")}
+    assert held.get(server.url + "/health", **options).status_code == 200
     new_key, new_certificate = make_certificate(tmp_path, "new")
 
     # Half of an exchange: key and certificate do not fit, so the old ones stay.
-    shutil.copy(certificate, tmp_path / "old.crt")
     shutil.copy(new_certificate, certificate)
     end = time.monotonic() + 20
     while "cannot be used, the old ones stay" not in server.output():
@@ -138,7 +138,7 @@ def test_changed_certificates_are_used(make_server, tmp_path):
         assert time.monotonic() < end, server.output()
         time.sleep(0.05)
     assert peer_name(server.port, new_certificate) == "new"
-    assert held.get(server.url + "/health").status_code == 200  # an open connection goes on
+    assert held.get(server.url + "/health", **options).status_code == 200  # an open connection goes on
 
 
 @needs_openssl

@@ -62,20 +62,24 @@ pub unsafe fn slice<'a>(data: *const u8, size: usize) -> &'a [u8] {
     }
 }
 
-/// Runs `work`; an error or a panic goes to `*error`, and the result is None.
-///
-/// # Safety
-/// `error` is writable.
-pub unsafe fn guard<T>(error: *mut Bytes, work: impl FnOnce() -> Result<T, String>) -> Option<T> {
-    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+/// A panic of `work` becomes an error.
+pub fn catch_panics<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
             .unwrap_or_else(|| "unknown".to_string());
         Err(format!("internal error of the text library: {text}"))
-    });
-    match outcome {
+    })
+}
+
+/// Runs `work`; an error or a panic goes to `*error`, and the result is None.
+///
+/// # Safety
+/// `error` is writable.
+pub unsafe fn guard<T>(error: *mut Bytes, work: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    match catch_panics(work) {
         Ok(value) => Some(value),
         Err(text) => {
             *error = Bytes::new(text.into_bytes());

@@ -1,24 +1,31 @@
 //! Chat templates, rendered as transformers renders them (its Jinja environment's settings, its
 //! `tojson`, Python's spelling of values).
 //!
-//! Templates are untrusted. They reach nothing but the given values; steps, recursion and output
-//! are bounded. The values in between are not: a template that doubles a string in a loop can use
-//! up the memory, so a server takes templates from requests only when told to trust them.
+//! Templates are untrusted. They reach nothing but the given values; steps and recursion are bounded
+//! by the engine, memory and all that is allocated on the way by a sandbox, whatever the template
+//! computes. (What is left is a template that compares or searches its longest strings in each of
+//! its steps: that takes its time.)
 
 use std::fmt::Write as _;
-use std::io;
+use std::sync::Once;
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{context, AutoEscape, Environment, Error, ErrorKind, Output, State};
 
 use crate::bytes::{guard, slice, Bytes};
+use crate::sandbox;
 
 /// Instructions of one rendering. A conversation of 10,000 messages takes about a million.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 20_000_000;
 /// Nested macros and includes.
 const RECURSION: usize = 128;
-/// Bytes of one rendering: four times the largest request body that a server takes.
-const MAX_OUTPUT: usize = 256 << 20;
+/// Memory of one rendering: so much, and so much for each byte of its input (the largest request
+/// body that a server takes is 64 MiB).
+const HEAP: usize = 64 << 20;
+const HEAP_PER_BYTE: usize = 48;
+/// Address space of the stack. What a template can nest within its steps must fit: dropping a list
+/// of lists of lists … takes a few hundred bytes a level.
+const STACK: usize = 4 << 30;
 /// Template source.
 const MAX_SOURCE: usize = 4 << 20;
 
@@ -26,8 +33,10 @@ const NAME: &str = "chat_template";
 /// Marks an error that the template itself raised.
 const RAISED: &str = "\u{1}raised:";
 
+/// Compiled anew for each rendering, a fraction of a millisecond: so a rendering shares nothing with
+/// what is outside of its sandbox, and nothing stays if it ends early.
 pub struct TiercelTemplate {
-    environment: Environment<'static>,
+    source: Vec<u8>,
 }
 
 /// Python's repr of a string.
@@ -256,7 +265,7 @@ fn tojson(value: Value, kwargs: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(out))
 }
 
-/// Jinja2's indent, with a bounded width (the crate's own allocates whatever is asked for).
+/// Jinja2's indent: the crate's own knows no keyword arguments.
 fn indent(
     value: String,
     width: Option<usize>,
@@ -264,17 +273,10 @@ fn indent(
     blank: Option<bool>,
     kwargs: Kwargs,
 ) -> Result<String, Error> {
-    const MAX_WIDTH: usize = 64;
     let width = width.or(kwargs.get::<Option<usize>>("width")?).unwrap_or(4);
     let first = first.or(kwargs.get::<Option<bool>>("first")?).unwrap_or(false);
     let blank = blank.or(kwargs.get::<Option<bool>>("blank")?).unwrap_or(false);
     kwargs.assert_all_used()?;
-    if width > MAX_WIDTH {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("indent: found a width of {width}, expected at most {MAX_WIDTH}"),
-        ));
-    }
     let space = " ".repeat(width);
     let mut out = String::with_capacity(value.len());
     for (i, line) in value.split('\n').enumerate() {
@@ -375,7 +377,7 @@ fn describe(error: &Error) -> String {
     }
 }
 
-fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
+fn compile_here(source: &[u8]) -> Result<Environment<'static>, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!(
             "chat template: found {} bytes, expected at most {MAX_SOURCE}",
@@ -393,9 +395,6 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", tojson);
     environment.add_filter("indent", indent);
-    // They allocate as much as their count says, before anything could bound them.
-    environment.remove_filter("batch");
-    environment.remove_filter("slice");
     environment.add_filter("string", |value: Value| {
         let mut text = String::new();
         python_text(&value, false, &mut text);
@@ -406,37 +405,55 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     environment
         .add_template_owned(NAME, without_generation_blocks(source))
         .map_err(|e| describe(&e))?;
-    Ok(TiercelTemplate { environment })
+    Ok(environment)
 }
 
-/// Collects the output up to its bound.
-struct Bounded(Vec<u8>);
-
-impl io::Write for Bounded {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.0.len() + data.len() > MAX_OUTPUT {
-            return Err(io::Error::other("output is too long"));
-        }
-        self.0.extend_from_slice(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn render(template: &TiercelTemplate, values: &[u8]) -> Result<Vec<u8>, String> {
+fn render_here(source: &[u8], values: &[u8]) -> Result<Vec<u8>, String> {
+    let environment = compile_here(source)?;
     let values: serde_json::Value =
         serde_json::from_slice(values).map_err(|e| format!("chat template values: {e}"))?;
     let values = Value::from_serialize(&values);
-    let mut out = Bounded(Vec::new());
-    template
-        .environment
+    environment
         .get_template(NAME)
-        .and_then(|t| t.render_captured_to(context! { ..values }, &mut out).map(|_| ()))
-        .map_err(|e| describe(&e))?;
-    Ok(out.0)
+        .and_then(|t| t.render(context! { ..values }))
+        .map(String::into_bytes)
+        .map_err(|e| describe(&e))
+}
+
+/// Runs `work` on `size` bytes of input with bounded memory.
+fn bounded(
+    size: usize,
+    work: &mut (dyn FnMut() -> Result<Vec<u8>, String> + Send),
+) -> Result<Vec<u8>, String> {
+    let heap = HEAP + size.saturating_mul(HEAP_PER_BYTE);
+    match sandbox::run(heap, STACK, work) {
+        Ok(result) => result,
+        Err(sandbox::Failure::HeapUsedUp) => Err(format!(
+            "chat template: used more than the {} MiB of memory that it may",
+            heap >> 20
+        )),
+        Err(sandbox::Failure::NoRoom(error)) => Err(format!("chat template: cannot start: {error}")),
+    }
+}
+
+/// Fills the crate's global caches, which must not come to lie in a sandbox.
+fn warm_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let source = b"{% for i in [1, 2] %}{{ i ~ loop.index | string }}{{ {i: i} | tojson }}{% endfor %}";
+        render_here(source, b"{}").expect("a valid template");
+    });
+}
+
+fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
+    warm_up();
+    bounded(source.len(), &mut || compile_here(source).map(|_| Vec::new()))?;
+    Ok(TiercelTemplate { source: source.to_vec() })
+}
+
+fn render(template: &TiercelTemplate, values: &[u8]) -> Result<Vec<u8>, String> {
+    let source = &template.source;
+    bounded(source.len() + values.len(), &mut || render_here(source, values))
 }
 
 /// # Safety

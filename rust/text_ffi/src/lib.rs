@@ -6,4 +6,5 @@
 mod bytes;
 mod chat_template;
 mod gguf_vocab;
+mod sandbox;
 mod tokenizer;
