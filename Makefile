@@ -49,8 +49,7 @@ fuzz: deps-check
 benchmarks: deps-check
 	cmake --preset release -DTIERCEL_BUILD_BENCHMARKS=ON >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target benchmarks -j $(JOBS)
-	build/release/src/kernels/matmul_benchmark --benchmark_min_time=0.01 --benchmark_filter='/(qkv|down)/(1|32)/'
-	build/release/src/kernels/attention_benchmark --benchmark_min_time=0.01
+	build/release/src/kernels/kernels_benchmark --benchmark_min_time=0.01 --benchmark_filter='matmul/(qkv|down)/(1|32)/|attention|norm|rope|argmax'
 	build/release/src/sampling/sampling_benchmark --benchmark_min_time=0.01
 	build/release/bench/step_benchmark tests/data/models/qwen3-tied --dummy --repeat 1 p64 d1x64 d8x64
 

@@ -1,138 +1,99 @@
-// Matmul over the shapes of Qwen3-0.6B's layers, by ISA and number of rows, with one worker per
-// core. Each iteration takes the next of several copies of the weight, enough of them that none is
-// still in a cache, so few rows show the memory and many rows the arithmetic.
-//
-// Prints GFLOP/s and GB/s of weights, and both as a share of what the machine gave in this same
-// run (MeasureLimits).
-#include <benchmark/benchmark.h>
-
-#include <cstdlib>
-#include <memory>
-#include <string>
+// BF16 and W8A8 matmuls over the shapes of Qwen3-0.6B's layers by number of rows. Each iteration
+// takes the next of several copies of the weight, enough of them that none is still in a cache, so
+// few rows show the memory and many rows the arithmetic.
 #include <vector>
 
-#include "base/check.h"
-#include "kernels/environment.h"
-#include "kernels/machine_limits.h"
-#include "kernels/registry.h"
-#include "platform/buffer.h"
+#include "kernels/kernels_benchmark.h"
 
 namespace tiercel::kernels {
 namespace {
 
-constexpr int64_t kPoolBytes = int64_t{768} << 20;
-constexpr int64_t kMaxRows = 512;
-
-struct Machine {
-  std::unique_ptr<Environment> environment;
-  platform::Buffer weights, x, out;
+struct Shape {
+  const char* name;
+  int64_t n, k;
+  Epilogue epilogue;
 };
+constexpr Shape kShapes[] = {{"qkv", 4096, 1024, Epilogue::kStore},
+                             {"o", 1024, 2048, Epilogue::kAdd},
+                             {"gate_up", 6144, 1024, Epilogue::kSwiGlu},
+                             {"down", 1024, 3072, Epilogue::kAdd}};
+constexpr int64_t kRows[] = {1, 4, 8, 16, 32, 72, 128, 512, 2048};
 
-Machine& TheMachine() {
-  static Machine* machine = [] {
-    auto* m = new Machine;
-    m->environment = std::move(*Environment::Create({}));
-    m->weights = std::move(*platform::Buffer::Allocate(kPoolBytes));
-    m->x = std::move(*platform::Buffer::Allocate(kMaxRows * 4096 * sizeof(BF16)));
-    m->out = std::move(*platform::Buffer::Allocate(kMaxRows * 8192 * sizeof(float)));
-    // Small values of every sign: no overflow, no subnormal, no special case.
-    uint32_t state = 1;
-    for (platform::Buffer* buffer : {&m->weights, &m->x}) {
-      for (size_t i = 0; i < buffer->size() / sizeof(BF16); ++i) {
-        state = state * 1664525u + 1013904223u;
-        buffer->as<BF16>()[i] = BF16{static_cast<uint16_t>(0x3c00u | (state >> 16 & 0x80ffu))};
-      }
-    }
-    return m;
-  }();
-  return *machine;
-}
-
-void BM_Matmul(benchmark::State& state, const KernelTable* kernels, int64_t n, int64_t k,
-               Epilogue epilogue, MachineLimits limits) {
-  Machine& machine = TheMachine();
-  platform::WorkerTeam& team = *machine.environment->team;
-  const int64_t rows = state.range(0);
-  const int64_t bytes = n * k * static_cast<int64_t>(sizeof(BF16));
-  const int64_t copies = kPoolBytes / bytes;
-  std::vector<PackedMatrix> matrices;
+// As in a step: one dispatch, a barrier after each matmul. Strides of one cache line more than the
+// row, as the model's activations have.
+template <typename Args, typename Kernel>
+void Run(benchmark::State& state, const Shape& shape, DType dtype, Args args, Kernel kernel) {
+  BenchmarkMachine& machine = TheMachine();
+  const int64_t element = dtype == DType::kI8 ? 1 : sizeof(BF16);
+  const int64_t bytes = shape.n * shape.k * element;
+  const int64_t copies = BenchmarkMachine::kPoolBytes / bytes;
+  std::vector<PackedMatrix> weights;
   for (int64_t i = 0; i < copies; ++i) {
-    matrices.push_back({machine.weights.as<uint8_t>() + i * bytes, DType::kBF16, n, k, k,
-                        epilogue == Epilogue::kSwiGlu ? 32 : 16, team.size()});
+    weights.push_back({machine.pool.as<uint8_t>() + i * bytes, dtype, shape.n, shape.k, shape.k,
+                       shape.epilogue == Epilogue::kSwiGlu ? 32 : 16, machine.team().size()});
   }
-  MatmulArgs args;
-  args.x = machine.x.as<BF16>();
-  args.ldx = k;
-  args.epilogue = epilogue;
+  args.ldx = shape.k + 64 / element;
+  args.epilogue = shape.epilogue;
   args.residual = machine.out.as<BF16>();
   args.out = machine.out.as<BF16>();
-  args.ldo = epilogue == Epilogue::kSwiGlu ? n / 2 : n;
-  args.rows = rows;
-  // One dispatch per 8 matmuls, a barrier after each, as in a step.
+  args.ldo = (shape.epilogue == Epilogue::kSwiGlu ? shape.n / 2 : shape.n) + 32;
+  args.rows = state.range(0);
   constexpr int kBatch = 8;
   int64_t next = 0;
   for (auto _ : state) {
-    team.Run([&](int worker) {
-      MatmulArgs mine = args;
+    machine.team().Run([&](int worker) {
+      Args mine = args;
       for (int i = 0; i < kBatch; ++i) {
-        mine.weight = &matrices[(next + i) % copies];
-        kernels->matmul(mine, {worker, team.size()});
-        team.Barrier();
+        mine.weight = &weights[(next + i) % copies];
+        kernel(mine, Share{worker, machine.team().size()});
+        machine.team().Barrier();
       }
     });
     next += kBatch;
   }
-  const double calls = static_cast<double>(state.iterations()) * kBatch;
-  const auto rate = [&](double amount) {
-    return benchmark::Counter(amount, benchmark::Counter::kIsRate);
-  };
-  const double flop = 2e-9 * static_cast<double>(n * k * rows) * calls;
-  const double traffic = 1e-9 * static_cast<double>(bytes) * calls;
-  state.counters["GFLOP/s"] = rate(flop);
-  state.counters["GB/s"] = rate(traffic);
-  state.counters["of_peak"] = rate(flop / limits.matmul_gflop_per_s);
-  state.counters["of_read"] = rate(traffic / limits.read_gb_per_s);
 }
 
-// TIERCEL_CPU_ISA picks one ISA; else all that run here (scalar only when picked).
-void RegisterAll() {
-  Machine& machine = TheMachine();
-  const char* only = std::getenv("TIERCEL_CPU_ISA");
-  for (const KernelTable* kernels : RunnableKernels(machine.environment->cpu)) {
-    if (only != nullptr ? kernels->isa != std::string_view(only)
-                        : kernels->isa == std::string_view("scalar")) {
-      continue;
-    }
-    machine.environment->team->Run([&](int) { kernels->init_thread(); });
-    machine.environment->kernels = kernels;
-    const MachineLimits limits = MeasureLimits(*machine.environment);
-    std::printf("%s: read %.1f GB/s, peak %.0f GFLOP/s\n", kernels->detail, limits.read_gb_per_s,
-                limits.matmul_gflop_per_s);
-    struct {
-      const char* name;
-      int64_t n, k;
-      Epilogue epilogue;
-    } const shapes[] = {{"qkv", 4096, 1024, Epilogue::kStore},
-                        {"o", 1024, 2048, Epilogue::kAdd},
-                        {"gate_up", 6144, 1024, Epilogue::kSwiGlu},
-                        {"down", 1024, 3072, Epilogue::kAdd}};
-    for (const auto& shape : shapes) {
-      auto* bench = benchmark::RegisterBenchmark(
-          (std::string(kernels->isa) + "/" + shape.name).c_str(), BM_Matmul, kernels, shape.n,
-          shape.k, shape.epilogue, limits);
-      bench->UseRealTime()->Unit(benchmark::kMicrosecond);
-      for (int64_t rows : {1, 4, 8, 16, 32, 72, 128, 512}) bench->Arg(rows);
+void Report(benchmark::State& state, const Shape& shape, int64_t bytes_of_weight, double peak,
+            const MachineLimits& limits) {
+  const double calls = 8.0 * static_cast<double>(state.iterations());
+  const double cells = static_cast<double>(shape.n * shape.k);
+  ReportRates(state, 2 * cells * static_cast<double>(state.range(0)) * calls, peak,
+              cells * static_cast<double>(bytes_of_weight) * calls, limits.read_gb_per_s);
+}
+
+void Bf16(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) {
+  MatmulArgs args;
+  args.x = TheMachine().x.as<BF16>();
+  Run(state, shape, DType::kBF16, args, isa.kernels->matmul);
+  Report(state, shape, sizeof(BF16), isa.limits.matmul_gflop_per_s, isa.limits);
+}
+
+void W8A8(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) {
+  // Factors and sums as small as real ones: the outputs are ordinary numbers.
+  const std::vector<int32_t> acc_bias(shape.n, 1000);
+  const std::vector<float> scale(shape.n, 1e-6f), row_scale(state.range(0), 1.5f);
+  QuantMatmulArgs args;
+  args.x = TheMachine().x.as<uint8_t>();
+  args.acc_bias = acc_bias.data();
+  args.scale = scale.data();
+  args.row_scale = row_scale.data();
+  Run(state, shape, DType::kI8, args, isa.kernels->quant_matmul);
+  Report(state, shape, 1, isa.limits.int8_gop_per_s, isa.limits);
+}
+
+}  // namespace
+
+void RegisterMatmul(const BenchmarkIsa& isa) {
+  for (const Shape& shape : kShapes) {
+    auto* bf16 = Register(isa, std::string("matmul/") + shape.name,
+                          [isa, shape](benchmark::State& state) { Bf16(state, isa, shape); });
+    auto* w8a8 = Register(isa, std::string("quant_matmul/") + shape.name,
+                          [isa, shape](benchmark::State& state) { W8A8(state, isa, shape); });
+    for (int64_t rows : kRows) {
+      bf16->Arg(rows);
+      w8a8->Arg(rows);
     }
   }
 }
 
-}  // namespace
 }  // namespace tiercel::kernels
-
-int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  tiercel::kernels::RegisterAll();
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
-}
