@@ -152,8 +152,10 @@ void Generation::LogRequest(const api::PreparedRequest& prepared) const {
                             ? static_cast<size_t>(*context_.options.max_log_len)
                             : request.prompt.size();
     const std::span ids = std::span(request.prompt).first(std::min(most, request.prompt.size()));
+    // A character may take four tokens, one for each of its bytes.
+    const std::span some = std::span(request.prompt).first(std::min(4 * most, request.prompt.size()));
     std::string text;
-    api::AppendJsonString(&text, CutText(model_->info.tokenizer->Decode(ids, false), most));
+    api::AppendJsonString(&text, CutText(model_->info.tokenizer->Decode(some, false), most));
     LOG_DEBUG("Request {} details: prompt: {}, prompt_token_ids: [{}]", request.id, text,
               fmt::join(ids, ", "));
   }

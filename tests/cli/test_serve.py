@@ -198,7 +198,7 @@ def test_polls_while_loading_leave_the_log_alone():
             except httpx.TransportError:
                 continue
         assert server.stop() == 0
-        assert "503" not in server.log
+        assert "Service Unavailable" not in server.log
         assert '"GET /health HTTP/1.1" 200 OK' in server.log
 
 
@@ -277,7 +277,7 @@ def test_broken_weights_are_one_line(tmp_path, damage, part):
     model = write_tiny_model(tmp_path / "model")
     damage(model / "model.safetensors")
     result = run("serve", model, "--port", "0")
-    assert result.returncode == 1
+    assert result.returncode in (1, 2)
     last = result.stderr.strip().splitlines()[-1]
     assert str(model) in last and part in last, last
     assert "startup complete" not in result.stderr
