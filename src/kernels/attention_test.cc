@@ -177,15 +177,16 @@ std::string Describe(const KernelTable& kernels, const Heads& h) {
          " block_size=" + std::to_string(h.block_size);
 }
 
-// Tolerance. out = Σ p·v / Σ p. With P in BF16 (AMX) each product errs by up to 2⁻⁸ of itself, so
-// out by 2⁻⁸·A where A = Σ p·|v| / Σ p. A score's FP32 sum errs by about √d·2⁻²⁴·Σ|q·k|·scale <
-// 2⁻¹⁴ for these sizes, which is p's relative error; sums over at most 1024 keys err by less than
-// 2⁻¹⁴·A; so 2⁻¹²·A bounds all FP32 parts. Storing BF16 adds 2⁻⁸ of the value.
+// Tolerance. out = Σ p·v / Σ p. With P in BF16 (tdpbf16ps, vdpbf16ps) each product errs by up to
+// 2⁻⁸ of itself, so out by 2⁻⁸·A where A = Σ p·|v| / Σ p. A score's FP32 sum errs by about
+// √d·2⁻²⁴·Σ|q·k|·scale < 2⁻¹⁴ for these sizes, which is p's relative error; sums over at most 1024
+// keys err by less than 2⁻¹⁴·A; so 2⁻¹²·A bounds all FP32 parts. Storing BF16 adds 2⁻⁸ of the value.
 void ExpectNearTruth(const KernelTable& kernels, const Heads& heads,
                      const std::vector<Piece>& pieces, Surroundings around) {
   const int d = heads.head_dim;
   const auto out = Attend(kernels, heads, pieces, around);
-  const double p_error = std::string(kernels.isa) == "amx" ? 0x1p-8 : 0;
+  const bool by_pairs = std::string(kernels.detail).find("dpbf16ps") != std::string::npos;
+  const double p_error = by_pairs ? 0x1p-8 : 0;
   for (size_t s = 0; s < pieces.size(); ++s) {
     const Piece& piece = pieces[s];
     std::vector<std::vector<BF16>> k, v;

@@ -1,4 +1,5 @@
-// Attention by FP32 FMA over the BF16 or INT8 cache, once for all vector widths (S is an ISA's Simd).
+// Attention by FP32 FMA over the BF16 or INT8 cache, once for all vector widths (S is an ISA's Simd);
+// the BF16 cache also by products of BF16 pairs, where S has them (kPairDot).
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
 // in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
@@ -11,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "kernels/attention_work.h"
@@ -58,6 +60,8 @@ template <typename S, typename Element>
 class TileAttention {
   using V = typename S::V;
   static constexpr bool kBytes = sizeof(Element) == 1;
+  // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
+  static constexpr bool kDot = S::kPairDot && !kBytes;
 
  public:
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
@@ -113,6 +117,9 @@ class TileAttention {
     return kBytes && scales != nullptr ? scales + tile_.kv_head * layout_.head_dim : nullptr;
   }
 
+  // Where a row of FP32 numbers holds BF16 ones instead, from its beginning on.
+  static BF16* PairsOf(float* row) { return reinterpret_cast<BF16*>(row); }
+
   void LoadQueries() {
     const int d = layout_.head_dim;
     const V scale = S::Set(args_.scale);
@@ -125,7 +132,11 @@ class TileAttention {
       for (int i = 0; i < d; i += S::kLanes) {
         V scaled = S::Mul(S::Widen(q + i), scale);
         if (channels != nullptr) scaled = S::Mul(scaled, S::Load(channels + i));
-        S::Store(scratch_.q + row * d + i, scaled);
+        if constexpr (kDot) {
+          std::memcpy(PairsOf(scratch_.q + row * d) + i, q + i, S::kLanes * sizeof(BF16));
+        } else {
+          S::Store(scratch_.q + row * d + i, scaled);
+        }
         S::Store(scratch_.acc + row * d + i, S::Zero());
       }
       scratch_.max[row] = -std::numeric_limits<float>::infinity();
@@ -165,6 +176,15 @@ class TileAttention {
       for (V& s : r) s = S::Zero();
     }
     for (int i = 0; i < d; i += 2) {
+      if constexpr (kDot) {
+        typename S::Pairs pairs[kVectors];
+        for (int v = 0; v < kVectors; ++v) pairs[v] = S::LoadRawPairs(keys[v] + i * 16);
+        for (int r = 0; r < kRows; ++r) {
+          const auto pair = S::SetPair(PairsOf(scratch_.q + (row + r) * d) + i);
+          for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Dot(sum[r][v], pairs[v], pair);
+        }
+        continue;
+      }
       V even[kVectors], odd[kVectors];
       for (int v = 0; v < kVectors; ++v) S::LoadPairs(keys[v] + i * 16, &even[v], &odd[v]);
       for (int r = 0; r < kRows; ++r) {
@@ -174,6 +194,12 @@ class TileAttention {
       for (int r = 0; r < kRows; ++r) {
         const V q1 = S::Set(q[r * d + i + 1]);
         for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(q1, odd[v], sum[r][v]);
+      }
+    }
+    if constexpr (kDot) {
+      const V scale = S::Set(args_.scale);
+      for (auto& r : sum) {
+        for (V& s : r) s = S::Mul(s, scale);
       }
     }
     if constexpr (kBytes) {
@@ -208,6 +234,9 @@ class TileAttention {
       sum = S::Add(sum, p);
       if constexpr (kBytes) p = S::Mul(p, S::Load(ValueScales(first + k)));
       S::Store(s + k, p);
+    }
+    if constexpr (kDot) {
+      for (int64_t k = 0; k < count; k += S::kLanes) S::Narrow(PairsOf(s) + k, S::Load(s + k));
     }
     float factor[S::kLanes];
     S::Store(factor, S::Exp(S::Set(before - now)));
@@ -247,6 +276,15 @@ class TileAttention {
       const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
       const int64_t pairs = std::min<int64_t>(8, vectors * S::kLanes / 2);
       for (int64_t j = 0; j < pairs; ++j, values += 2 * d) {
+        if constexpr (kDot) {
+          typename S::Pairs raw[kVectors];
+          for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRawPairs(values + 2 * v * S::kLanes);
+          for (int r = 0; r < kRows; ++r) {
+            const auto pair = S::SetPair(PairsOf(scratch_.scores + r * kStep) + k + 2 * j);
+            for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Dot(acc[r][v], raw[v], pair);
+          }
+          continue;
+        }
         V even[kVectors], odd[kVectors];
         for (int v = 0; v < kVectors; ++v) {
           S::LoadPairs(values + 2 * v * S::kLanes, &even[v], &odd[v]);

@@ -16,6 +16,7 @@ void SwiGlu(const SwiGluArgs& args, Share share);
 void MatmulBf16Dot(const MatmulArgs& args, Share share);  // by vdpbf16ps
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
+void AttentionBf16Dot(const AttentionArgs& args, Share share);  // by vdpbf16ps, same scratch
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
 void RopeTable(const RopeTableArgs& args, Share share);
 

@@ -45,12 +45,13 @@ const KernelTable& VnniTable() {
   return table;
 }
 
-// The same but for the matmul.
+// The same but for what multiplies BF16.
 const KernelTable& Bf16DotTable() {
   static const KernelTable table = [] {
     KernelTable t = VnniTable();
     t.detail = "avx512: bf16 by vdpbf16ps, int8 by vpdpbusd";
     t.matmul = MatmulBf16Dot;
+    t.attention = AttentionBf16Dot;
     t.peak_matmul = PeakMatmulBf16Dot;
     return t;
   }();

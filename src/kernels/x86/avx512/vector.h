@@ -59,6 +59,7 @@ struct Simd {
   using V = __m512;
   static constexpr int kLanes = 16;
   static constexpr int kRowBlock = 8;  // of attention_impl.h: 8 × 2 sums of 32 registers
+  static constexpr bool kPairDot = false;
   static V Zero() { return _mm512_setzero_ps(); }
   static V Set(float x) { return _mm512_set1_ps(x); }
   static V Load(const float* p) { return _mm512_loadu_ps(p); }
