@@ -35,9 +35,11 @@ Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& pa
   ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                    model::Checkpoint::Open(path, "", options.quantization));
   ASSIGN_OR_RETURN(runner->model_,
-                   model::LoadModel(*checkpoint, {.graph = options.graph, .prefetch = {}, .weights = options.weights},
-                                    runner->environment_.get(),
-                                    [](int64_t, int64_t) {}));
+                   model::LoadModel(*checkpoint,
+                                    {.graph = options.graph,
+                                     .prefetch = {},
+                                     .weights = options.weights},
+                                    runner->environment_.get(), [](int64_t, int64_t) {}));
   runner->block_size_ = options.block_size;
   runner->num_blocks_ = options.num_blocks;
   RETURN_IF_ERROR(
