@@ -39,8 +39,9 @@ def descendants(pid):
 class Server:
     def __init__(self, command, environment, log):
         self.begin = time.perf_counter()
+        # A group of its own, to end it with its children; the session stays, with its share of the cores.
         self.process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log,
-                                        env={**os.environ, **environment}, start_new_session=True)
+                                        env={**os.environ, **environment}, preexec_fn=os.setpgrp)
 
     def wait_for_token(self, port, model):
         """Seconds from the command to the first answered request."""
