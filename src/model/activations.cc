@@ -95,6 +95,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
                const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
                const RunLimits& limits, Activations* a) {
   a->layout = {static_cast<int>(c.num_kv_heads), static_cast<int>(c.head_dim), kv.block_size};
+  a->layout.dtype = weights.kv_dtype;
   a->layout.block_stride = c.num_layers * a->layout.BlockSize();
   const int64_t max_context = limits.max_context > 0 ? limits.max_context : c.DerivedMaxModelLen();
   Arena arena(base);
@@ -155,8 +156,8 @@ Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
   LayOut(memory.buffer_.as<std::byte>(), config, weights, kernels, workers, kv, limits, a);
   ASSIGN_OR_RETURN(memory.kv_buffer_,
                    platform::Buffer::Allocate(kv.num_blocks * a->layout.block_stride *
-                                              static_cast<int64_t>(sizeof(BF16))));
-  a->kv = memory.kv_buffer_.as<BF16>();
+                                              static_cast<int64_t>(SizeOf(a->layout.dtype))));
+  a->kv = memory.kv_buffer_.as<std::byte>();
   return memory;
 }
 

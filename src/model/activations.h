@@ -79,7 +79,7 @@ struct Activations {
 
   // [blocks][layers]: a block's layers lie together, so that the huge pages that a few blocks take
   // are few too.
-  BF16* kv = nullptr;
+  std::byte* kv = nullptr;
   kernels::KvLayout layout;  // block_stride is set
 };
 

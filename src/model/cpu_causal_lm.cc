@@ -23,9 +23,10 @@ CpuCausalLm::CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph
 int CpuCausalLm::workers() const { return environment_->team->size(); }
 
 int64_t CpuCausalLm::KvBlockBytes(int block_size) const {
-  const kernels::KvLayout layout{static_cast<int>(config_.num_kv_heads),
-                                 static_cast<int>(config_.head_dim), block_size};
-  return config_.num_layers * layout.BlockSize() * static_cast<int64_t>(sizeof(BF16));
+  kernels::KvLayout layout{static_cast<int>(config_.num_kv_heads),
+                           static_cast<int>(config_.head_dim), block_size};
+  layout.dtype = weights_.kv_dtype;
+  return config_.num_layers * layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
 }
 
 int64_t CpuCausalLm::ActivationBytes(const RunLimits& limits) const {

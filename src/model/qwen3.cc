@@ -74,17 +74,19 @@ class Forward {
 
  private:
   void Embed();
-  void Attention(const LayerWeights& layer, BF16* kv) {
+  void Attention(const LayerWeights& layer, void* kv) {
     WriteKv(layer, kv);
     Attend(layer, kv);
   }
-  void WriteKv(const LayerWeights& layer, BF16* kv);
-  void Attend(const LayerWeights& layer, BF16* kv);
+  void WriteKv(const LayerWeights& layer, void* kv);
+  void Attend(const LayerWeights& layer, void* kv);
   void Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows);
   Rows LogitRows();
   void Head(const Rows& hidden);
 
-  BF16* KvOf(int64_t layer) const { return a_.kv + layer * a_.layout.BlockSize(); }
+  void* KvOf(int64_t layer) const {
+    return a_.kv + layer * a_.layout.BlockSize() * static_cast<int64_t>(SizeOf(a_.layout.dtype));
+  }
   // Where every worker owns whole KV groups, what it wrote is what it reads, from the q, k and v
   // projection to the attention's output.
   bool OwnsGroups() const {
@@ -140,7 +142,7 @@ void Forward::Embed() {
 }
 
 // q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
-void Forward::WriteKv(const LayerWeights& layer, BF16* kv) {
+void Forward::WriteKv(const LayerWeights& layer, void* kv) {
   const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows, prefetch_.qkv);  // [T, H]
   Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);  // [T, G · (q + k + v) · D]
   if (!OwnsGroups()) p_.Barrier();
@@ -157,6 +159,7 @@ void Forward::WriteKv(const LayerWeights& layer, BF16* kv) {
   rope.sin = a_.sin;
   rope.kv = kv;
   rope.layout = a_.layout;
+  rope.kv_scales = layer.kv.view();
   rope.kv_slot = a_.kv_slot;
   rope.num_q_heads = static_cast<int>(c_.num_heads);
   rope.rows = shape_.rows;
@@ -164,13 +167,14 @@ void Forward::WriteKv(const LayerWeights& layer, BF16* kv) {
 }
 
 // hidden += o(attention(q, cache))
-void Forward::Attend(const LayerWeights& layer, BF16* kv) {
+void Forward::Attend(const LayerWeights& layer, void* kv) {
   if (!OwnsGroups()) p_.Barrier();
   kernels::AttentionArgs attention;
   attention.qkv = a_.qkv.data;
   attention.ldqkv = a_.qkv.stride;
   attention.kv = kv;
   attention.layout = a_.layout;
+  attention.kv_scales = layer.kv.view();
   attention.num_q_heads = static_cast<int>(c_.num_heads);
   attention.scale = 1.0f / std::sqrt(static_cast<float>(c_.head_dim));
   attention.query_start = a_.query_start;

@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -50,6 +51,8 @@ class Loader {
       : checkpoint_(checkpoint), config_(checkpoint.config()), options_(options), team_(team) {}
 
   Expected<Weights> Load(LoadProgress progress) {
+    const bool has_kv_scales = checkpoint_.quantization().kv_cache_int8();
+    weights_.kv_dtype = options_.kv_dtype.value_or(has_kv_scales ? DType::kI8 : DType::kBF16);
     weights_.layers.resize(config_.num_layers);
     RETURN_IF_ERROR(PlanEnds());
     for (int64_t i = 0; i < config_.num_layers; ++i) RETURN_IF_ERROR(PlanLayer(i));
@@ -73,6 +76,8 @@ class Loader {
   void PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
+  Status ReadKvChannels(const std::string& attention, KvChannels* out);
+  Status ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out);
   Status Pack(LoadProgress progress);
   Status PackOne(const Job& job, int worker) const;
   Status PackEmbedding(const Job& job, int worker) const;
@@ -135,6 +140,9 @@ Status Loader::PlanLayer(int64_t i) {
   if (c.qk_norm) {
     RETURN_IF_ERROR(ReadNorm(attention + "q_norm", c.head_dim, &layer.q_norm));
     RETURN_IF_ERROR(ReadNorm(attention + "k_norm", c.head_dim, &layer.k_norm));
+  }
+  if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache_int8()) {
+    RETURN_IF_ERROR(ReadKvChannels(attention, &layer.kv));
   }
   RETURN_IF_ERROR(Plan(&layer.o, Order::kPlain, {{attention + "o_proj", c.hidden_size}}, q_rows,
                        c.o_bias, quantize));
@@ -245,6 +253,31 @@ Status Loader::ReadNorm(const std::string& name, int64_t n, NormWeights* out) {
   if (checkpoint_.quantization().method() != QuantMethod::kAscend) return OkStatus();
   if (!checkpoint_.Find(name + ".bias")) return OkStatus();
   return ReadVector(name + ".bias", n, &out->bias);
+}
+
+// C8: a scale and an offset for each channel of k (as rotated) and of v.
+Status Loader::ReadKvChannels(const std::string& attention, KvChannels* out) {
+  const std::string k = attention + "k_proj.kv_cache_", v = attention + "v_proj.kv_cache_";
+  RETURN_IF_ERROR(ReadKvScale(k + "scale", true, &out->k_scale));
+  RETURN_IF_ERROR(ReadKvScale(k + "offset", false, &out->k_offset));
+  RETURN_IF_ERROR(ReadKvScale(v + "scale", true, &out->v_scale));
+  return ReadKvScale(v + "offset", false, &out->v_offset);
+}
+
+// [KV heads · head_dim], or one for all of them.
+Status Loader::ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out) {
+  const int64_t n = config_.num_kv_heads * config_.head_dim;
+  const auto info = checkpoint_.Find(name);
+  const bool one = info.has_value() && info->shape == std::vector<int64_t>{1};
+  RETURN_IF_ERROR(ReadVector(name, one ? 1 : n, out));
+  if (one) out->assign(n, out->front());
+  for (const float x : *out) {
+    // Squares and reciprocals of a scale stay ordinary numbers.
+    if (std::isfinite(x) && (!is_scale || (x > 1e-18f && x < 1e18f))) continue;
+    return InvalidArgument("{}: found {}, expected a {}", name, x,
+                           is_scale ? "positive scale" : "finite offset");
+  }
+  return OkStatus();
 }
 
 Status Loader::PackEmbedding(const Job& job, int worker) const {

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/bf16.h"
 #include "base/function_ref.h"
 #include "base/status.h"
+#include "kernels/ops.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/linear_tensors.h"
@@ -40,10 +42,20 @@ struct NormWeights {
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
 
+// The scales of an INT8 cache by channel, [KV heads · head_dim] each; all empty: by token.
+struct KvChannels {
+  std::vector<float> k_scale, k_offset, v_scale, v_offset;
+  kernels::KvScales view() const {
+    if (k_scale.empty()) return {};
+    return {k_scale.data(), k_offset.data(), v_scale.data(), v_offset.data()};
+  }
+};
+
 struct LayerWeights {
   NormWeights input_norm;      // [hidden]
   Linear qkv;                  // columns by KV group: [q heads of g][k head g][v head g]
   NormWeights q_norm, k_norm;  // [head_dim], or none
+  KvChannels kv;
   Linear o;
   NormWeights post_attention_norm;  // [hidden]
   Linear gate_up;                   // columns alternate 16 gate, 16 up
@@ -55,6 +67,7 @@ struct Weights {
   std::vector<LayerWeights> layers;
   NormWeights final_norm;  // [hidden]
   Linear lm_head;
+  DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8
   platform::Buffer buffer;  // every matrix
   int64_t bytes = 0;        // of all of it
 };
@@ -63,6 +76,8 @@ struct WeightOptions {
   bool quantize = false;          // float weights of the layers become INT8 as they are loaded
   bool quantize_lm_head = false;  // the head's too
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
+  // kBF16 or kI8; not given: kI8 where the checkpoint has scales for it (C8), else kBF16.
+  std::optional<DType> kv_dtype;
 };
 
 // What is loaded so far, of the packed bytes in all. Called on the thread that called LoadWeights.

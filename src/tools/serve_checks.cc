@@ -73,9 +73,9 @@ Status CheckCombinations(const ParsedOptions& options) {
     return InvalidArgument("argument --{}: '{}' is not offered: only generation is", flag, value);
   }
   const std::string kv_dtype = options.String("kv-cache-dtype");
-  if (kv_dtype != "auto" && kv_dtype != "bfloat16") {
-    return InvalidArgument("argument --kv-cache-dtype: '{}' is not offered: auto or bfloat16 are",
-                           kv_dtype);
+  if (kv_dtype != "auto" && kv_dtype != "bfloat16" && kv_dtype != "int8") {
+    return InvalidArgument(
+        "argument --kv-cache-dtype: '{}' is not offered: auto, bfloat16 or int8 are", kv_dtype);
   }
   return OkStatus();
 }

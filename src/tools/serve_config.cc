@@ -38,6 +38,9 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   config->quantization = options.String("quantization");
   RETURN_IF_ERROR(model::CheckQuantizationFlag(config->quantization));
   config->load.weights.quantize = config->quantization == "int8";
+  const std::string kv_dtype = options.String("kv-cache-dtype");
+  if (kv_dtype == "int8") config->load.weights.kv_dtype = DType::kI8;
+  if (kv_dtype == "bfloat16") config->load.weights.kv_dtype = DType::kBF16;
   config->progress_bar = options.On("use-tqdm-on-load");
   config->chat_template = options.String("chat-template");
   config->generation = {options.String("generation-config"),

@@ -79,6 +79,12 @@ TEST(ServeConfig, Quantization) {
   EXPECT_TRUE(Make({"dir", "-q", "int8"})->load.weights.quantize);
 }
 
+TEST(ServeConfig, KvCacheDtype) {
+  EXPECT_FALSE(Make({"dir"})->load.weights.kv_dtype.has_value());
+  EXPECT_EQ(Make({"dir", "--kv-cache-dtype", "int8"})->load.weights.kv_dtype, DType::kI8);
+  EXPECT_EQ(Make({"dir", "--kv-cache-dtype", "bfloat16"})->load.weights.kv_dtype, DType::kBF16);
+}
+
 TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
   EXPECT_THAT(ErrorOf({"--quantization", "awq"}),
               HasSubstr("--quantization: awq is not supported: ascend, compressed-tensors, int8"));

@@ -12,7 +12,8 @@ constexpr OptionSpec kCacheConfig[] = {
     {"--kv-cache-memory-bytes", Kind::kHumanInt, "", Effect::kUsed,
      "Size of the KV cache (1G, 500m …) instead of a share of the memory."},
     {"--kv-cache-dtype", Kind::kString, "auto", Effect::kUsed,
-     "Element type of the KV cache: BF16 here.",
+     "Element type of the KV cache: bfloat16, or int8 with a scale for each token and head, or for "
+     "each channel where the checkpoint has them (C8; auto takes those).",
      "auto|bfloat16|float16|fp8|fp8_e4m3|fp8_e5m2|fp8_inc|fp8_ds_mla|int8"},
     {"--num-gpu-blocks-override", Kind::kInt, "", Effect::kUsed,
      "Number of KV cache blocks, instead of what fits."},
@@ -24,7 +25,7 @@ constexpr OptionSpec kCacheConfig[] = {
     {"--prefix-cache-retention-interval", Kind::kInt, "0", Effect::kNone,
      "For other kinds of models or devices."},
     {"--kv-cache-dtype-skip-layers", Kind::kStrings, "", Effect::kNone,
-     "The KV cache is BF16 in every layer."},
+     "The KV cache is the same in every layer."},
     {"--kv-sharing-fast-prefill", Kind::kSwitch, "False", Effect::kNone,
      "For other kinds of models or devices."},
     {"--swa-bounded-replay", Kind::kSwitch, "True", Effect::kNone,
