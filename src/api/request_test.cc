@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "api/names.h"
 #include "api/prepare.h"
 #include "api/test_support.h"
+#include "api/text_bodies.h"
 
 namespace tiercel::api {
 namespace {
