@@ -73,15 +73,16 @@ WindowStep MakeStep(const EvalText& text, const EvalWindow& window, int64_t at, 
 // Calls `run` for every step in turn.
 void ForEachStep(const EvalText& text, EvalProgress progress,
                  FunctionRef<void(const WindowStep&)> run) {
-  const int64_t total = text.windows.empty() ? 0 : text.windows.back().end;
+  int64_t done = 0, total = 0;
+  for (const EvalWindow& window : text.windows) total += ComputedTokens(text, window);
   for (const EvalWindow& window : text.windows) {
     const int64_t length = ComputedTokens(text, window);
     for (int64_t at = 0; at < length; at += kStepTokens) {
       const WindowStep step = MakeStep(text, window, at, std::min(kStepTokens, length - at));
       run(step);
-      progress(std::min(window.begin + at + std::ssize(step.token_ids), window.end), total);
+      done += std::ssize(step.token_ids);
+      progress(done, total);
     }
-    progress(window.end, total);
   }
 }
 

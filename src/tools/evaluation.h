@@ -35,7 +35,7 @@ struct EvalText {
   std::optional<int32_t> bos;  // computed before each window's first token
 };
 
-using EvalProgress = FunctionRef<void(int64_t done, int64_t total)>;  // tokens
+using EvalProgress = FunctionRef<void(int64_t done, int64_t total)>;  // tokens computed
 
 // −log p of every scored token, in their order.
 struct NllScores {

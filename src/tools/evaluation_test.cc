@@ -94,14 +94,14 @@ class EvaluationTest : public ::testing::Test {
   NllScores Nll(int64_t window, int64_t stride, std::optional<int32_t> bos) {
     const auto model = Load("qwen3-tied");
     const auto windows = CutWindows(std::ssize(tokens_), window, stride, bos.has_value());
-    int64_t last = 0;
+    int64_t last = 0, all = -1;
     auto scores = ScorePerplexity(model.get(), environment_.get(), {tokens_, windows, bos},
                                   [&](int64_t done, int64_t total) {
-                                    EXPECT_EQ(total, std::ssize(tokens_));
-                                    EXPECT_GE(done, last);
+                                    EXPECT_GT(done, last);
                                     last = done;
+                                    all = total;
                                   });
-    EXPECT_EQ(last, std::ssize(tokens_));
+    EXPECT_EQ(last, all);
     EXPECT_TRUE(scores) << scores.error();
     return *scores;
   }
