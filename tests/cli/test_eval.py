@@ -73,6 +73,13 @@ def test_kl(folder):
     assert other["reference_perplexity"] == same["perplexity"]
 
 
+def test_quantized_at_load_against_itself(folder):
+    found = evaluate("kl", folder / "model", "--quantization", "int8", "--reference",
+                     folder / "model", "--text", folder / "text.txt", "--tokens", 300)
+    assert 0 < found["kl_mean"] < 0.01
+    assert found["perplexity"] == pytest.approx(found["reference_perplexity"], rel=0.01)
+
+
 def test_progress_bar_on_a_terminal(folder):
     terminal, child = pty.openpty()
     process = subprocess.Popen(
