@@ -62,6 +62,9 @@ class HttpServerImpl final : public HttpServer {
       timers_.push_back(std::make_unique<asio::steady_timer>(thread->context));
       const size_t index = guards_.size() - 1;
       asio::post(thread->context, [this, index] { ScheduleTick(index); });
+    }
+    // Only now: a running thread reads the timers.
+    for (auto& thread : threads_) {
       runners_.emplace_back([context = &thread->context] { context->run(); });
     }
     asio::post(threads_[0]->context, [this] { Accept(); });
