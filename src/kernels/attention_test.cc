@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -160,15 +160,6 @@ std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& h
     }
   }
   return result;
-}
-
-const std::vector<const KernelTable*>& Kernels() {
-  static const auto tables = [] {
-    auto all = RunnableKernels(platform::CpuFeatures::Detect());
-    for (const KernelTable* table : all) table->init_thread();
-    return all;
-  }();
-  return tables;
 }
 
 std::string Describe(const KernelTable& kernels, const Heads& h) {

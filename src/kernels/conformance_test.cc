@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/guarded_buffer.h"
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -148,15 +148,6 @@ Truth Dot(const Problem& p, int64_t row, int64_t column, bool with_bias) {
 
 const Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSwiGlu,
                                Epilogue::kStoreF32};
-
-const std::vector<const KernelTable*>& Kernels() {
-  static const auto tables = [] {
-    auto all = RunnableKernels(platform::CpuFeatures::Detect());
-    for (const KernelTable* table : all) table->init_thread();
-    return all;
-  }();
-  return tables;
-}
 
 // Tolerance. A chain of k FP32 roundings errs by at most k·2⁻²⁴·Σ|x·w|; roundings are not all to
 // one side, so √k times the same with a factor of 8 holds for random data with room (vdpbf16ps and

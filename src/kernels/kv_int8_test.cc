@@ -10,20 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 #include "platform/buffer.h"
 
 namespace tiercel::kernels {
 namespace {
-
-const std::vector<const KernelTable*>& Kernels() {
-  static const auto tables = [] {
-    auto all = RunnableKernels(platform::CpuFeatures::Detect());
-    for (const KernelTable* table : all) table->init_thread();
-    return all;
-  }();
-  return tables;
-}
 
 struct Heads {
   int head_dim, kv_heads, group, block_size;

@@ -10,19 +10,10 @@
 #include <vector>
 
 #include "kernels/guarded_buffer.h"
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
 namespace {
-
-const std::vector<const KernelTable*>& Kernels() {
-  static const auto tables = [] {
-    auto all = RunnableKernels(platform::CpuFeatures::Detect());
-    for (const KernelTable* table : all) table->init_thread();
-    return all;
-  }();
-  return tables;
-}
 
 struct Shape {
   int64_t n, k;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "model/safetensors_writer.h"
+#include "parity/cosine.h"
 #include "parity/model_runner.h"
 #include "tools/model_quantizer.h"
 
@@ -42,18 +43,6 @@ std::vector<int32_t> Tokens(int64_t n, uint32_t seed) {
 json ReadJson(const fs::path& path) {
   std::ifstream file(path);
   return json::parse(file);
-}
-
-double Cosine(const Logits& a, const Logits& b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t t = 0; t < a.size(); ++t) {
-    for (size_t i = 0; i < a[t].size(); ++i) {
-      ab += double{a[t][i]} * b[t][i];
-      aa += double{a[t][i]} * a[t][i];
-      bb += double{b[t][i]} * b[t][i];
-    }
-  }
-  return ab / std::sqrt(aa * bb);
 }
 
 Expected<Logits> RunModel(const std::string& folder, const RunnerOptions& options = {}) {

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "parity/cosine.h"
 #include "parity/model_runner.h"
 
 namespace tiercel::parity {
@@ -49,20 +50,6 @@ Golden ReadGolden(const Case& c) {
   std::ifstream file(Folder(c.folder) + "/golden.json");
   const nlohmann::json json = nlohmann::json::parse(file);
   return {json["tokens"].get<std::vector<int32_t>>(), json["logits"][c.reading].get<Logits>()};
-}
-
-// Over all tokens. One token's own is lower at times: where an input lies near the border of two INT8
-// steps, rounding activations to BF16 decides the step, in the formula as well as here.
-double Cosine(const Logits& a, const Logits& b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t t = 0; t < a.size(); ++t) {
-    for (size_t i = 0; i < a[t].size(); ++i) {
-      ab += double{a[t][i]} * b[t][i];
-      aa += double{a[t][i]} * a[t][i];
-      bb += double{b[t][i]} * b[t][i];
-    }
-  }
-  return ab / std::sqrt(aa * bb);
 }
 
 int64_t ArgMax(const std::vector<float>& row) {
