@@ -24,11 +24,14 @@ enum class StatusCode {
 };
 
 // A code and one line of text: names the field or the file, what was found, what was expected
-// and what to do. No trailing newline or full stop is added.
+// and what to do. No trailing newline or full stop is added. What was found may come from a hostile
+// file or request: control characters are written as escapes ("\\n", "\\x1b"), so that a message
+// stays one line and cannot steer a terminal.
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(StatusCode code, std::string message) : code_(code), message_(std::move(message)) {}
+  Status(StatusCode code, std::string message)
+      : code_(code), message_(EscapeControls(std::move(message))) {}
 
   bool ok() const { return code_ == StatusCode::kOk; }
   StatusCode code() const { return code_; }
@@ -47,6 +50,8 @@ class [[nodiscard]] Status {
   }
 
  private:
+  static std::string EscapeControls(std::string message);
+
   StatusCode code_ = StatusCode::kOk;
   std::string message_;
   std::string param_;

@@ -101,6 +101,8 @@ TEST(SafetensorsHeader, RefusesLies) {
   EXPECT_THAT(HeaderError(File("[1]", 0)), HasSubstr("a list where none belongs"));
   EXPECT_THAT(HeaderError(File("{\"a", 0)), HasSubstr("invalid JSON"));
   EXPECT_THAT(HeaderError(File(std::string(100000, '['), 0)), HasSubstr("a list"));
+  EXPECT_THAT(one(Entry("a\\nb", "BF\\u001b", "4", 0, 8), 8),
+              HasSubstr(R"(tensor "a\nb": found 8 bytes for BF\x1b [4])"));
   EXPECT_THAT(one(Entry("a", "U8", "18446744073709551615", 0, 8), 8), HasSubstr("the dimension"));
 }
 

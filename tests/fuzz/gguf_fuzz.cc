@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/check.h"
@@ -9,13 +10,21 @@
 #include "model/gguf_file.h"
 #include "model/gguf_types.h"
 
+namespace {
+template <typename T>
+void ErrorIsOneLine(const tiercel::Expected<T>& result) {
+  if (!result) CHECK(result.error().message().find('\n') == std::string::npos);
+}
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
   const std::string path = "fuzz.gguf";
   const auto file = model::GgufFile::Parse({data, size}, path);
+  ErrorIsOneLine(file);
   if (!file) return 0;
-  (void)model::GgufModelConfig(*file, {data, size}, "", path);
-  (void)model::ReadGgufTokenizer(*file, path);
+  ErrorIsOneLine(model::GgufModelConfig(*file, {data, size}, "", path));
+  ErrorIsOneLine(model::ReadGgufTokenizer(*file, path));
   for (const auto& [name, tensor] : file->tensors()) {
     CHECK_LE(tensor.begin, tensor.end);
     CHECK_LE(tensor.end, size);

@@ -57,6 +57,9 @@ def main():
         "a.weight": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]},
         "b": {"dtype": "F32", "shape": [], "data_offsets": [12, 16]},
     }, bytes(16))
+    safetensors("control_characters", {
+        "a\nb\x1b[2J": {"dtype": "BF\n16", "shape": [1], "data_offsets": [0, 2]},
+    }, bytes(2))
     small_gguf("qwen3", "Q4_K")
     small_gguf("llama", "Q5_0")
     small_gguf("qwen2", "Q6_K")
