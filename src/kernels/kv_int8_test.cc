@@ -211,10 +211,10 @@ TEST(KvInt8, WhatIsNotFiniteIsWrittenAsZeros) {
   }
 }
 
-// Softmax in double over the cached numbers. As for the BF16 cache (attention_test.cc): P in BF16
-// (AMX) errs by 2⁻⁸ of each product, a stored result by 2⁻⁸ of itself, all FP32 parts by less than
-// 2⁻¹² of Σ p·|v|. AMX also rounds q times the channels' scales to BF16: 2⁻⁹ of each product of a
-// score, which is p's relative error, and the sum's again.
+// Softmax in double over the cached numbers. A stored result errs by 2⁻⁸ of itself, all FP32 parts
+// by less than 2⁻¹² of Σ p·|v|. AMX rounds q and p (≤ 1, times the tokens' scales) to 1 / 65278 of
+// their largest: of q this is an absolute error of each score, which is p's relative one and the
+// sum's again.
 void ExpectNearTruth(const KernelTable& kernels, const Sequence& s, int begin,
                      const std::vector<BF16>& out) {
   const Heads& h = s.heads;
@@ -231,7 +231,11 @@ void ExpectNearTruth(const KernelTable& kernels, const Sequence& s, int begin,
       for (int head = 0; head < h.group; ++head) {
         const BF16* q = s.Head(begin + row, g, head);
         std::vector<double> p;
-        double max = -1e300, sum = 0, widest = 0;
+        double max = -1e300, sum = 0, widest = 0, largest_q = 0, largest_scale = 0;
+        for (int d = 0; d < h.head_dim; ++d) {
+          const double channel_scale = h.channels ? s.k_scale[channel + d] : 1;
+          largest_q = std::max(largest_q, std::abs(ToFloat(q[d]) * channel_scale));
+        }
         for (int t = 0; t <= begin + row; ++t) {
           double score = 0, magnitude = 0;
           for (int d = 0; d < h.head_dim; ++d) {
@@ -239,25 +243,30 @@ void ExpectNearTruth(const KernelTable& kernels, const Sequence& s, int begin,
                 ? (k[t].q[d] - double{s.k_offset[channel + d]}) * s.k_scale[channel + d]
                 : k[t].q[d] * double{k[t].token};
             score += ToFloat(q[d]) * key;
-            magnitude += std::abs(ToFloat(q[d]) * key);
+            magnitude += std::abs(k[t].q[d] * double{k[t].token});
           }
           p.push_back(score / std::sqrt(static_cast<double>(h.head_dim)));
           max = std::max(max, p.back());
           widest = std::max(widest, magnitude / std::sqrt(static_cast<double>(h.head_dim)));
         }
         for (double& x : p) sum += x = std::exp(x - max);
-        const double p_error = amx ? 0x1p-8 + (h.channels ? 2 * 0x1p-9 * widest : 0) : 0;
+        const double p_error = amx ? 2 * widest * largest_q / 65278 : 0;
+        for (size_t t = 0; t < p.size(); ++t) {
+          largest_scale = std::max(largest_scale, double{v[t].token});
+        }
         for (int d = 0; d < h.head_dim; ++d) {
-          double value = 0, magnitude = 0;
+          double value = 0, magnitude = 0, bytes = 0;
           for (size_t t = 0; t < p.size(); ++t) {
             const double scale = h.channels ? double{s.v_scale[channel + d]} : double{v[t].token};
             const double offset = h.channels ? double{s.v_offset[channel + d]} : 0.0;
             value += p[t] / sum * (v[t].q[d] - offset) * scale;
             magnitude += p[t] / sum * (std::abs(v[t].q[d]) + std::abs(offset)) * scale;
+            bytes += std::abs(v[t].q[d]) * (h.channels ? scale : largest_scale) / sum;
           }
           const int64_t at = (int64_t{row} * h.kv_heads * h.group + g * h.group + head) * h.head_dim;
           ASSERT_NEAR(ToFloat(out[at + d]), value,
-                      (p_error + 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
+                      (p_error + 0x1p-12) * magnitude + (amx ? bytes / 65278 : 0) +
+                          1.01 * 0x1p-8 * std::abs(value) + 1e-6)
               << Describe(kernels, h) << " token " << begin + row << " head " << head << " of "
               << g << " element " << d;
         }

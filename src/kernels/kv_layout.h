@@ -8,9 +8,13 @@
 // Both are what vdpbf16ps (16 columns × a pair) and an AMX B tile (16 pair-rows × 16 columns)
 // load directly, so neither decode nor prefill transposes anything.
 //
-// An INT8 cache (dtype kI8) holds signed bytes in the same order, and behind them two FP32 scales
-// of every token: [block_size] of its key, [block_size] of its value. A key is its bytes times its
-// scale (times the channel's, KvScales in ops.h). As for BF16, all of it must be finite.
+// An INT8 cache (dtype kI8) holds signed bytes in fours instead of pairs, as tdpbssd and vpdpbusd
+// take them,
+//   keys    [block_size / 16][head_dim / 4][16 tokens][4]
+//   values  [block_size / 4][head_dim][4 tokens]
+// and behind them two FP32 scales of every token: [block_size] of its key, [block_size] of its
+// value. A key is its bytes times its scale (times the channel's, KvScales in ops.h). As for BF16,
+// all of it must be finite.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +34,9 @@ struct KvLayout {
 
   DType dtype = DType::kBF16;  // or kI8
 
+  // Elements of a key, or tokens' values, that lie together: four bytes.
+  int Together() const { return dtype == DType::kI8 ? 4 : 2; }
+
   // All offsets and sizes count elements of dtype.
   int64_t PartSize() const { return int64_t{block_size} * head_dim; }
   int64_t ScalesSize() const { return dtype == DType::kI8 ? 2 * int64_t{block_size} * 4 : 0; }
@@ -40,10 +47,12 @@ struct KvLayout {
   }
   // Within (block, head): element d of the token at `slot` in the block.
   int64_t KeyOffset(int slot, int d) const {
-    return ((int64_t{slot / 16} * (head_dim / 2) + d / 2) * 16 + slot % 16) * 2 + d % 2;
+    const int n = Together();
+    return ((int64_t{slot / 16} * (head_dim / n) + d / n) * 16 + slot % 16) * n + d % n;
   }
   int64_t ValueOffset(int slot, int d) const {
-    return PartSize() + (int64_t{slot / 2} * head_dim + d) * 2 + slot % 2;
+    const int n = Together();
+    return PartSize() + (int64_t{slot / n} * head_dim + d) * n + slot % n;
   }
   // The FP32 scale of the key (or value) at `slot`; kI8 only. Those of neighboring slots follow.
   int64_t KeyScaleOffset(int slot) const { return 2 * PartSize() + int64_t{slot} * 4; }

@@ -60,6 +60,7 @@ template <typename S, typename Element>
 class TileAttention {
   using V = typename S::V;
   static constexpr bool kBytes = sizeof(Element) == 1;
+  static constexpr int kTogether = 4 / sizeof(Element);  // KvLayout::Together
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
   static constexpr bool kDot = S::kPairDot && !kBytes;
 
@@ -144,6 +145,20 @@ class TileAttention {
     }
   }
 
+  // sum[r][v] += factors[r · stride + part] · raw[v]'s numbers `part`, from part 0 on.
+  template <int kRows, int part = 0, int kVectors>
+  [[gnu::always_inline]] static void AddParts(const typename S::Raw (&raw)[kVectors],
+                                              const float* factors, int64_t stride,
+                                              V (&sum)[kRows][kVectors]) {
+    V numbers[kVectors];
+    for (int v = 0; v < kVectors; ++v) numbers[v] = S::template Part<Element, part>(raw[v]);
+    for (int r = 0; r < kRows; ++r) {
+      const V factor = S::Set(factors[r * stride + part]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(factor, numbers[v], sum[r][v]);
+    }
+    if constexpr (part + 1 < kTogether) AddParts<kRows, part + 1>(raw, factors, stride, sum);
+  }
+
   template <int kRows>
   void Block(int64_t row, int64_t first, int64_t count) {
     Scores<kRows>(row, first, count);
@@ -175,25 +190,16 @@ class TileAttention {
     for (auto& r : sum) {
       for (V& s : r) s = S::Zero();
     }
-    for (int i = 0; i < d; i += 2) {
+    for (int i = 0; i < d; i += kTogether) {
+      typename S::Raw raw[kVectors];
+      for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(keys[v] + i * 16);
       if constexpr (kDot) {
-        typename S::Pairs pairs[kVectors];
-        for (int v = 0; v < kVectors; ++v) pairs[v] = S::LoadRawPairs(keys[v] + i * 16);
         for (int r = 0; r < kRows; ++r) {
           const auto pair = S::SetPair(PairsOf(scratch_.q + (row + r) * d) + i);
-          for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Dot(sum[r][v], pairs[v], pair);
+          for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Dot(sum[r][v], raw[v], pair);
         }
-        continue;
-      }
-      V even[kVectors], odd[kVectors];
-      for (int v = 0; v < kVectors; ++v) S::LoadPairs(keys[v] + i * 16, &even[v], &odd[v]);
-      for (int r = 0; r < kRows; ++r) {
-        const V q0 = S::Set(q[r * d + i]);
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(q0, even[v], sum[r][v]);
-      }
-      for (int r = 0; r < kRows; ++r) {
-        const V q1 = S::Set(q[r * d + i + 1]);
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(q1, odd[v], sum[r][v]);
+      } else {
+        AddParts<kRows>(raw, q + i, d, sum);
       }
     }
     if constexpr (kDot) {
@@ -274,28 +280,17 @@ class TileAttention {
       const float* p = scratch_.scores + k;
       // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
       const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
-      const int64_t pairs = std::min<int64_t>(8, vectors * S::kLanes / 2);
-      for (int64_t j = 0; j < pairs; ++j, values += 2 * d) {
+      const int64_t keys = std::min<int64_t>(16, vectors * S::kLanes);
+      for (int64_t j = 0; j < keys; j += kTogether, values += kTogether * d) {
+        typename S::Raw raw[kVectors];
+        for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(values + kTogether * v * S::kLanes);
         if constexpr (kDot) {
-          typename S::Pairs raw[kVectors];
-          for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRawPairs(values + 2 * v * S::kLanes);
           for (int r = 0; r < kRows; ++r) {
-            const auto pair = S::SetPair(PairsOf(scratch_.scores + r * kStep) + k + 2 * j);
+            const auto pair = S::SetPair(PairsOf(scratch_.scores + r * kStep) + k + j);
             for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Dot(acc[r][v], raw[v], pair);
           }
-          continue;
-        }
-        V even[kVectors], odd[kVectors];
-        for (int v = 0; v < kVectors; ++v) {
-          S::LoadPairs(values + 2 * v * S::kLanes, &even[v], &odd[v]);
-        }
-        for (int r = 0; r < kRows; ++r) {
-          const V p0 = S::Set(p[r * kStep + 2 * j]);
-          for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(p0, even[v], acc[r][v]);
-        }
-        for (int r = 0; r < kRows; ++r) {
-          const V p1 = S::Set(p[r * kStep + 2 * j + 1]);
-          for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(p1, odd[v], acc[r][v]);
+        } else {
+          AddParts<kRows>(raw, p + j, kStep, acc);
         }
       }
     }

@@ -84,7 +84,9 @@ class StreamRows {
     for (int64_t k = 0; k < chunk.count; k += kPair, w += chunk.width * kPair) {
       V even[kVectors], odd[kVectors];
       for (int v = 0; v < kVectors; ++v) {
-        S::LoadPairs(w + v * S::kLanes * kPair, &even[v], &odd[v]);
+        const typename S::Raw pairs = S::LoadRaw(w + v * S::kLanes * kPair);
+        even[v] = S::template Part<BF16, 0>(pairs);
+        odd[v] = S::template Part<BF16, 1>(pairs);
       }
       for (int i = 0; i < kLinesPerPair; ++i, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T0);
       for (int r = 0; r < kRows; ++r) {

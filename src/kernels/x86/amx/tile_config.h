@@ -13,6 +13,8 @@ struct alignas(64) TileConfig {
   uint8_t reserved[14] = {};
   uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+
+  friend bool operator==(const TileConfig&, const TileConfig&) = default;
 };
 static_assert(sizeof(TileConfig) == 64);
 

@@ -117,12 +117,18 @@ struct Simd {
         _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
-  // kLanes pairs of BF16: the first and the second of each.
-  static void LoadPairs(const BF16* p, V* first, V* second) {
-    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    *first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-    *second = _mm256_castsi256_ps(
-        _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  // kLanes times four bytes that lie together, and their numbers `part` (0, 1) in BF16, (0 … 3) in bytes.
+  using Raw = __m256i;
+  static Raw LoadRaw(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  template <typename Element, int part>
+  static V Part(Raw raw) {
+    if constexpr (sizeof(Element) == sizeof(BF16)) {
+      return _mm256_castsi256_ps(
+          part == 0 ? _mm256_slli_epi32(raw, 16)
+                    : _mm256_and_si256(raw, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+    } else {
+      return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(raw, 24 - 8 * part), 24));
+    }
   }
   // Replaces the first (half = 0) or second of each of kLanes pairs by one of kLanes values.
   static void StoreHalves(BF16* pairs, const BF16* v, int half) {
@@ -132,13 +138,6 @@ struct Simd {
     const __m256i old = _mm256_loadu_si256(p);
     _mm256_storeu_si256(p, half ? _mm256_blend_epi16(old, _mm256_slli_epi32(wide, 16), 0xaa)
                                 : _mm256_blend_epi16(old, wide, 0x55));
-  }
-  // kLanes pairs of signed bytes.
-  static void LoadPairs(const int8_t* p, V* first, V* second) {
-    const __m256i words =
-        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    *first = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 16), 16));
-    *second = _mm256_cvtepi32_ps(_mm256_srai_epi32(words, 16));
   }
   // Lanes i with i < n keep v, the others get `other`.
   static V KeepFirst(V v, int64_t n, V other) {

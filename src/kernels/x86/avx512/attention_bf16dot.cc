@@ -9,14 +9,12 @@ namespace {
 
 struct SimdBf16Dot : Simd {
   static constexpr bool kPairDot = true;
-  using Pairs = __m512i;
-  static Pairs LoadRawPairs(const BF16* p) { return _mm512_loadu_si512(p); }
-  static Pairs SetPair(const BF16* p) {
+  static Raw SetPair(const BF16* p) {
     int32_t pair;
     std::memcpy(&pair, p, sizeof(pair));
     return _mm512_set1_epi32(pair);
   }
-  static V Dot(V sum, Pairs a, Pairs b) {
+  static V Dot(V sum, Raw a, Raw b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
 };

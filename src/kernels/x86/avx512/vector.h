@@ -91,12 +91,18 @@ struct Simd {
     const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
   }
-  // kLanes pairs of BF16: the first and the second of each.
-  static void LoadPairs(const BF16* p, V* first, V* second) {
-    const __m512i pairs = _mm512_loadu_si512(p);
-    *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    *second = _mm512_castsi512_ps(
-        _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  // kLanes times four bytes that lie together, and their numbers `part` (0, 1) in BF16, (0 … 3) in bytes.
+  using Raw = __m512i;
+  static Raw LoadRaw(const void* p) { return _mm512_loadu_si512(p); }
+  template <typename Element, int part>
+  static V Part(Raw raw) {
+    if constexpr (sizeof(Element) == sizeof(BF16)) {
+      return _mm512_castsi512_ps(
+          part == 0 ? _mm512_slli_epi32(raw, 16)
+                    : _mm512_and_si512(raw, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+    } else {
+      return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(raw, 24 - 8 * part), 24));
+    }
   }
   // Replaces the first (half = 0) or second of each of kLanes pairs by one of kLanes values.
   static void StoreHalves(BF16* pairs, const BF16* v, int half) {
@@ -104,13 +110,6 @@ struct Simd {
         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(v)));
     _mm512_mask_storeu_epi16(pairs, half ? 0xaaaaaaaa : 0x55555555,
                              half ? _mm512_slli_epi32(wide, 16) : wide);
-  }
-  // kLanes pairs of signed bytes.
-  static void LoadPairs(const int8_t* p, V* first, V* second) {
-    const __m512i words = _mm512_cvtepi8_epi16(
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    *first = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 16), 16));
-    *second = _mm512_cvtepi32_ps(_mm512_srai_epi32(words, 16));
   }
   // Lanes i with i < n keep v, the others get `other`.
   static V KeepFirst(V v, int64_t n, V other) {

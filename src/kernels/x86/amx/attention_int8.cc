@@ -1,0 +1,346 @@
+// Attention over an INT8 cache by tdpbssd, K and V straight from the cache: a decode reads half of a
+// BF16 cache's bytes and loads half of its tiles.
+//
+// q and p are taken as 16-bit integers in two digits, x = s · (256 · high + low), −128 ≤ low ≤ 127,
+// s = max|x| / kLargest of a row (of p: of a row's step). Both digits' products with the bytes of K
+// or V are exact sums of INT32, so q and p keep more than a BF16's digits for what weighs most, and
+// two INT8 products cost as much as one in BF16. A key's scale is multiplied to its scores, a value's
+// to its p; a channel's scale of K to q, of V to the result.
+//
+// A block of 16 rows has its high digits in one tile, its low ones in a second; up to 8 rows have
+// both in one, the low digits below the high ones.
+#include "kernels/x86/amx/attention_int8.h"
+
+#include <cstring>
+
+#include "kernels/x86/amx/attention_tile.h"
+#include "kernels/x86/avx512/vector.h"
+
+namespace tiercel::kernels::amx {
+namespace {
+
+// 256 · 127 + 127: the largest number of two such digits.
+constexpr float kLargest = 32639;
+// Numbers below are taken for zeros: kLargest over it must be finite.
+constexpr float kLeast = 1e-33f;
+
+// A worker's scratch, one array after the other, each a multiple of 64 bytes. The digits of row r
+// of a block of n rows lie in its rows r and LowRow(n) + r.
+struct Scratch {
+  int32_t* scores;  // [2 · kTileRows, kStep]; a row's softmax turns its high digits' into p in FP32
+  int32_t* sums;    // [2 · kTileRows, head_dim] of a step
+  float* acc;       // [rows, head_dim]
+  float* max;       // [rows], in units of log2
+  float* sum;       // [rows]
+  float* q_scale;   // [rows], × the scale of the scores and to base 2
+  float* p_scale;   // [kTileRows] of a step
+  float* shrink;    // [kTileRows]: what a step's new maximum makes of the sums so far
+  int8_t* q;        // [2 · rows, head_dim]
+  int8_t* p;        // [2 · kTileRows, kStep]
+
+  static int64_t Rows(const AttentionArgs& args) {
+    const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
+    return RoundUp(std::max(kMaxRows, group), kTileRows);
+  }
+  static int64_t Bytes(const AttentionArgs& args) {
+    const int64_t rows = Rows(args), d = args.layout.head_dim;
+    return 2 * kTileRows * (kStep + d) * 4 + rows * (d + 3) * 4 + 2 * kTileRows * 4 + 2 * rows * d +
+           2 * kTileRows * kStep;
+  }
+  explicit Scratch(const AttentionArgs& args) {
+    const int64_t rows = Rows(args), d = args.layout.head_dim;
+    scores = static_cast<int32_t*>(args.scratch);
+    sums = scores + 2 * kTileRows * kStep;
+    acc = reinterpret_cast<float*>(sums + 2 * kTileRows * d);
+    max = acc + rows * d;
+    sum = max + rows;
+    q_scale = sum + rows;
+    p_scale = q_scale + rows;
+    shrink = p_scale + kTileRows;
+    q = reinterpret_cast<int8_t*>(shrink + kTileRows);
+    p = q + 2 * rows * d;
+  }
+};
+
+// 16 numbers of at most kLargest in size, rounded, as digits.
+[[gnu::always_inline]] inline void StoreDigits(__m512 x, int8_t* high, int8_t* low) {
+  const __m512i n = _mm512_cvtps_epi32(x);
+  const __m512i rest = _mm512_srai_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(128)), 8);
+  _mm_store_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(rest));
+  _mm_store_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(n));  // n − 256 · rest
+}
+
+// 256 · high + low
+[[gnu::always_inline]] inline __m512 FromDigits(const int32_t* high, const int32_t* low) {
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(high)), _mm512_set1_ps(256),
+                         _mm512_cvtepi32_ps(_mm512_load_si512(low)));
+}
+
+class TileAttention : public TileView<int8_t> {
+ public:
+  TileAttention(const AttentionArgs& args, const AttentionTile& tile)
+      : TileView(args, tile),
+        s_(args),
+        depth_(args.layout.head_dim % 64 == 0 && args.layout.block_size % 64 == 0 ? 64 : 32) {}
+
+  TileConfig Config() const {
+    TileConfig config;
+    const int64_t rows = Together() ? 2 * rows_ : kTileRows;
+    for (int t : {0, 1, 4}) config.rows[t] = static_cast<uint8_t>(rows);
+    for (int t : {4, 5}) config.bytes_per_row[t] = static_cast<uint16_t>(depth_);
+    for (int t : {6, 7}) config.rows[t] = static_cast<uint8_t>(depth_ / 4);
+    return config;
+  }
+
+  void Run(const TileAttention* next) {
+    LoadQueries();
+    const int64_t keys = Keys();
+    for (int64_t key = 0; key < keys; key += kStep) {
+      if (rows_ <= kTileRows) {
+        PlanAsking(key, next);
+        AskScales(key);
+      }
+      for (int64_t row = 0; row < rows_; row += kTileRows) {
+        const int64_t rows = std::min(kTileRows, rows_ - row);
+        const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
+        if (seen <= 0) continue;
+        // Whole B tiles. They lie in one block, as its size is a multiple of 32 and of depth_.
+        const int64_t count = RoundUp(seen, depth_);
+        if (Together()) {
+          Scores<1>(row, key, count);
+        } else {
+          Scores<2>(row, key, count);
+        }
+        for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
+        if (Together()) {
+          Values<1>(key, count);
+        } else {
+          Values<2>(key, count);
+        }
+        for (int64_t r = 0; r < rows; ++r) {
+          if (Visible(row + r) > key) AddStep(row + r, r);
+        }
+      }
+    }
+    StoreRows();
+  }
+
+ private:
+  // Both digits of all rows fit into one tile.
+  bool Together() const { return 2 * rows_ <= kTileRows; }
+  int64_t LowRow() const { return Together() ? rows_ : kTileRows; }
+
+  const float* KeyScales(int64_t key) const {
+    return reinterpret_cast<const float*>(Head(key) + layout_.KeyScaleOffset(Slot(key)));
+  }
+  const float* ValueScales(int64_t key) const {
+    return reinterpret_cast<const float*>(Head(key) + layout_.ValueScaleOffset(Slot(key)));
+  }
+  // They come while the step's scores are computed.
+  [[gnu::always_inline]] void AskScales(int64_t first) const {
+    const int64_t end = std::min(first + kStep, Keys());
+    for (int64_t key = first; key < end; key += 16) {
+      _mm_prefetch(KeyScales(key), _MM_HINT_T0);
+      _mm_prefetch(ValueScales(key), _MM_HINT_T0);
+    }
+  }
+  // Of this KV head's channels; null: 1.
+  const float* Channels(const float* scales) const {
+    return scales != nullptr ? scales + tile_.kv_head * d_ : nullptr;
+  }
+
+  // Padding rows hold whatever: their products are computed and never looked at.
+  void LoadQueries() {
+    const float* channels = Channels(args_.kv_scales.k_scale);
+    for (int64_t row = 0; row < rows_; ++row) {
+      const BF16* q = Query(row);
+      const auto vector = [&](int64_t i) __attribute__((always_inline)) {
+        const __m512 v = avx512::LoadBF16(q + i);
+        return channels != nullptr ? _mm512_mul_ps(v, _mm512_loadu_ps(channels + i)) : v;
+      };
+      __m512 magnitude = _mm512_setzero_ps();
+      for (int64_t i = 0; i < d_; i += 16) {
+        magnitude = avx512::Simd::MaxMagnitude(magnitude, vector(i));
+      }
+      const float largest = avx512::Simd::ReduceMaxMagnitude(magnitude);
+      const __m512 inverse = _mm512_set1_ps(largest < kLeast ? 0 : kLargest / largest);
+      int8_t* high = s_.q + (row / kTileRows * 2 * kTileRows + row % kTileRows) * d_;
+      for (int64_t i = 0; i < d_; i += 16) {
+        StoreDigits(_mm512_mul_ps(vector(i), inverse), high + i, high + LowRow() * d_ + i);
+      }
+      s_.q_scale[row] = largest / kLargest * args_.scale * kLog2E;
+      s_.max[row] = -std::numeric_limits<float>::infinity();
+      s_.sum[row] = 0;
+    }
+    std::memset(s_.acc, 0, rows_ * d_ * sizeof(float));
+  }
+
+  // scores [16 · kTiles, count] = q · kᵀ, 32 keys (two B tiles) at a time.
+  template <int kTiles>
+  void Scores(int64_t row, int64_t first, int64_t count) {
+    const int8_t* q = s_.q + 2 * row * d_;
+    const int64_t group_size = d_ * 16;  // elements of 16 keys
+    constexpr int64_t kStride = kStep * sizeof(int32_t);
+    for (int64_t k = 0; k < count; k += 32) {
+      const int8_t* keys = KeysAt(first + k);
+      _tile_zero(0);
+      _tile_zero(1);
+      if constexpr (kTiles == 2) {
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (int64_t i = 0; i < d_; i += depth_, keys += depth_ * 16) {
+        AskValues(first + k, i / 2, depth_ / 2);
+        _tile_loadd(4, q + i, d_);
+        _tile_loadd(6, keys, 64);
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, keys + group_size, 64);
+        _tile_dpbssd(1, 4, 7);
+        if constexpr (kTiles == 2) {
+          _tile_loadd(5, q + kTileRows * d_ + i, d_);
+          _tile_dpbssd(2, 5, 6);
+          _tile_dpbssd(3, 5, 7);
+        }
+      }
+      int32_t* out = s_.scores + k;
+      _tile_stored(0, out, kStride);
+      _tile_stored(1, out + 16, kStride);
+      if constexpr (kTiles == 2) {
+        _tile_stored(2, out + kTileRows * kStep, kStride);
+        _tile_stored(3, out + kTileRows * kStep + 16, kStride);
+      }
+    }
+  }
+
+  // The digits of p [r, :] from one row's scores, and by what the row's sums so far shrink. Rows that
+  // see none of these keys have p = 0.
+  void Softmax(int64_t row, int64_t r, int64_t first, int64_t count) {
+    const int32_t* high = s_.scores + r * kStep;
+    const int32_t* low = high + LowRow() * kStep;
+    float* s = reinterpret_cast<float*>(s_.scores + r * kStep);
+    int8_t* p_high = s_.p + r * kStep;
+    int8_t* p_low = p_high + LowRow() * kStep;
+    const int64_t seen = std::max<int64_t>(0, std::min(Visible(row) - first, count));
+    const int64_t work = RoundUp(seen, 32);
+    std::memset(p_high + work, 0, count - work);
+    std::memset(p_low + work, 0, count - work);
+    if (seen == 0) return;
+
+    const __m512 q_scale = _mm512_set1_ps(s_.q_scale[row]);
+    for (int64_t k = 0; k < work; k += 32) {
+      const float* scales = KeyScales(first + k);
+      for (int64_t i = k; i < k + 32; i += 16) {
+        const __m512 scale = _mm512_mul_ps(_mm512_load_ps(scales + i - k), q_scale);
+        _mm512_store_ps(s + i, _mm512_mul_ps(FromDigits(high + i, low + i), scale));
+      }
+    }
+    HideFrom(s, seen, work);
+    __m512 max = _mm512_load_ps(s), max2 = _mm512_load_ps(s + 16);
+    for (int64_t k = 32; k < work; k += 32) {
+      max = _mm512_max_ps(max, _mm512_load_ps(s + k));
+      max2 = _mm512_max_ps(max2, _mm512_load_ps(s + k + 16));
+    }
+    const float before = s_.max[row];
+    const float now = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(max, max2)));
+    const __m512 minus_max = _mm512_set1_ps(now);
+    __m512 sum = _mm512_setzero_ps(), sum2 = _mm512_setzero_ps();
+    __m512 largest = _mm512_setzero_ps(), largest2 = _mm512_setzero_ps();
+    for (int64_t k = 0; k < work; k += 32) {
+      const float* scales = ValueScales(first + k);
+      __m512 e = Exp2(_mm512_sub_ps(_mm512_load_ps(s + k), minus_max));
+      __m512 e2 = Exp2(_mm512_sub_ps(_mm512_load_ps(s + k + 16), minus_max));
+      sum = _mm512_add_ps(sum, e);
+      sum2 = _mm512_add_ps(sum2, e2);
+      e = _mm512_mul_ps(e, _mm512_load_ps(scales));
+      e2 = _mm512_mul_ps(e2, _mm512_load_ps(scales + 16));
+      largest = _mm512_max_ps(largest, e);
+      largest2 = _mm512_max_ps(largest2, e2);
+      _mm512_store_ps(s + k, e);
+      _mm512_store_ps(s + k + 16, e2);
+    }
+    const float most = _mm512_reduce_max_ps(_mm512_max_ps(largest, largest2));
+    const __m512 inverse = _mm512_set1_ps(most < kLeast ? 0 : kLargest / most);
+    for (int64_t k = 0; k < work; k += 16) {
+      StoreDigits(_mm512_mul_ps(_mm512_load_ps(s + k), inverse), p_high + k, p_low + k);
+    }
+    s_.p_scale[r] = most / kLargest;
+    s_.shrink[r] = _mm512_cvtss_f32(Exp2(_mm512_set1_ps(before - now)));
+    s_.sum[row] = s_.sum[row] * s_.shrink[r] + _mm512_reduce_add_ps(_mm512_add_ps(sum, sum2));
+    s_.max[row] = now;
+  }
+
+  // sums [16 · kTiles, head_dim] = p · v, 32 columns (two B tiles) at a time.
+  template <int kTiles>
+  void Values(int64_t first, int64_t count) {
+    const int64_t stride = d_ * sizeof(int32_t);
+    const int64_t v_stride = d_ * 4;
+    for (int64_t i = 0; i < d_; i += 32) {
+      _tile_zero(0);
+      _tile_zero(1);
+      if constexpr (kTiles == 2) {
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (int64_t k = 0; k < count; k += depth_) {
+        const int8_t* values = ValuesAt(first + k) + 4 * i;
+        _tile_loadd(4, s_.p + k, kStep);
+        _tile_loadd(6, values, v_stride);
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, values + 64, v_stride);
+        _tile_dpbssd(1, 4, 7);
+        if constexpr (kTiles == 2) {
+          _tile_loadd(5, s_.p + kTileRows * kStep + k, kStep);
+          _tile_dpbssd(2, 5, 6);
+          _tile_dpbssd(3, 5, 7);
+        }
+        AskKeys(k, i / 32 * (depth_ / 2), depth_ / 2);
+      }
+      int32_t* out = s_.sums + i;
+      _tile_stored(0, out, stride);
+      _tile_stored(1, out + 16, stride);
+      if constexpr (kTiles == 2) {
+        _tile_stored(2, out + kTileRows * d_, stride);
+        _tile_stored(3, out + kTileRows * d_ + 16, stride);
+      }
+    }
+  }
+
+  void AddStep(int64_t row, int64_t r) {
+    const int32_t* high = s_.sums + r * d_;
+    const int32_t* low = high + LowRow() * d_;
+    float* acc = s_.acc + row * d_;
+    const __m512 shrink = _mm512_set1_ps(s_.shrink[r]), scale = _mm512_set1_ps(s_.p_scale[r]);
+    for (int64_t i = 0; i < d_; i += 16) {
+      const __m512 before = _mm512_mul_ps(_mm512_load_ps(acc + i), shrink);
+      _mm512_store_ps(acc + i, _mm512_fmadd_ps(FromDigits(high + i, low + i), scale, before));
+    }
+  }
+
+  void StoreRows() {
+    const float* channels = Channels(args_.kv_scales.v_scale);
+    const float* offsets = Channels(args_.kv_scales.v_offset);
+    for (int64_t row = 0; row < rows_; ++row) {
+      BF16* out = Out(row);
+      const __m512 factor = _mm512_set1_ps(1.0f / s_.sum[row]);
+      for (int64_t i = 0; i < d_; i += 16) {
+        __m512 mean = _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor);
+        if (channels != nullptr) {
+          mean = _mm512_mul_ps(_mm512_sub_ps(mean, _mm512_loadu_ps(offsets + i)),
+                               _mm512_loadu_ps(channels + i));
+        }
+        avx512::StoreBF16(out + i, mean);
+      }
+    }
+  }
+
+  const Scratch s_;
+  const int64_t depth_;  // bytes of A's rows: elements of a head in Scores, keys in Values
+};
+
+}  // namespace
+
+int64_t AttentionInt8ScratchBytes(const AttentionArgs& args) { return Scratch::Bytes(args); }
+
+void AttentionInt8(const AttentionArgs& args, Share share) { RunTiles<TileAttention>(args, share); }
+
+}  // namespace tiercel::kernels::amx

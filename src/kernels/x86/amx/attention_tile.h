@@ -1,0 +1,150 @@
+// What the attention of a BF16 and of an INT8 cache by tile registers have in common.
+//
+// A tile is up to kMaxRows rows (tokens × the group's query heads, so that they share the keys) of
+// one KV head. Keys are taken in steps of kStep from position 0 with an online softmax. All of a
+// row's arithmetic is its own, in the order of the keys; keys that a row does not see have p = 0
+// and add nothing. So a row's bits depend neither on the other rows of its tile nor on chunking.
+// A reused block's stale values are multiplied by those zeros: the cache must hold finite numbers.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/attention_work.h"
+#include "kernels/x86/amx/tile_config.h"
+
+namespace tiercel::kernels::amx {
+
+inline constexpr int64_t kTileRows = 16;
+// Keys of a step: 128 KiB of K and V in BF16 at head_dim 128, read by all row blocks from L2; the
+// scores of a block (32 KiB) fit beside them. A step's fixed costs (scaling and moving the sums)
+// are spread over its keys.
+inline constexpr int64_t kStep = 256;
+inline constexpr int64_t kMaxRows = 128;  // each key read from memory is used 128 times in prefill
+inline constexpr float kLog2E = 0x1.715476p+0f;
+
+inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// 2^x for x ≤ 0 to 4e-6: a polynomial of degree 4 for 2^r, r = x − ⌊x⌋, fitted to the least
+// relative error with 1 at 0 and 2 at 1. P is rounded to BF16 (4e-3) or to 1.5e-5 of its largest:
+// more digits would be lost. scalef takes the floor of its exponent itself.
+[[gnu::always_inline]] static inline __m512 Exp2(__m512 x) {
+  const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  __m512 p = _mm512_set1_ps(0x1.bc31dap-7f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.aa3fcap-5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ee5884p-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62d51cp-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, x);
+}
+
+// Scores [seen, work) become −∞, whose p is 0; work is seen rounded up to 32.
+[[gnu::always_inline]] static inline void HideFrom(float* scores, int64_t seen, int64_t work) {
+  if (seen == work) return;
+  const __mmask32 hidden = ~__mmask32{0} << (seen % 32);
+  const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  _mm512_mask_store_ps(scores + work - 32, static_cast<__mmask16>(hidden), none);
+  _mm512_mask_store_ps(scores + work - 16, static_cast<__mmask16>(hidden >> 16), none);
+}
+
+// A tile's rows and the keys that they see, in a cache of Element (BF16 or int8_t).
+template <typename Element>
+class TileView {
+ protected:
+  TileView(const AttentionArgs& args, const AttentionTile& tile)
+      : args_(args),
+        tile_(tile),
+        layout_(args.layout),
+        group_(args.num_q_heads / args.layout.num_kv_heads),
+        rows_(int64_t{tile.tokens} * group_),
+        d_(args.layout.head_dim),
+        blocks_(args.block_table + tile.seq * args.block_table_stride) {}
+
+  int64_t Keys() const { return tile_.first_visible + tile_.tokens - 1; }
+  int64_t Visible(int64_t row) const { return tile_.first_visible + row / group_; }
+  const BF16* Query(int64_t row) const {
+    return args_.qkv + (tile_.first_row + row / group_) * args_.ldqkv +
+           (tile_.kv_head * (group_ + 2) + row % group_) * d_;
+  }
+  BF16* Out(int64_t row) const {
+    return args_.out + (tile_.first_row + row / group_) * args_.ldo +
+           (tile_.kv_head * group_ + row % group_) * d_;
+  }
+  const Element* Head(int64_t key) const {
+    return static_cast<const Element*>(args_.kv) +
+           layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
+  }
+  int Slot(int64_t key) const { return static_cast<int>(key % layout_.block_size); }
+  const Element* KeysAt(int64_t key) const { return Head(key) + layout_.KeyOffset(Slot(key), 0); }
+  const Element* ValuesAt(int64_t key) const {
+    return Head(key) + layout_.ValueOffset(Slot(key), 0);
+  }
+
+  // Few rows use each key once: it must come at the memory's speed. So while a step's scores are
+  // computed, its values are asked for, and with its values the next step's keys; after the last
+  // step those of `next`, the tile that comes after this one (or null).
+  void PlanAsking(int64_t first, const TileView* next) {
+    ask_values_ = true;
+    const bool last = first + kStep >= Keys();
+    ask_keys_of_ = last ? next : this;
+    ask_from_ = last ? 0 : first + kStep;
+  }
+  // With the keys from `key` on: their values' cache lines `from` … `from` + `lines`.
+  [[gnu::always_inline]] void AskValues(int64_t key, int64_t from, int64_t lines) const {
+    if (ask_values_ && key < Keys()) Ask(ValuesAt(key), from, lines);
+  }
+  // With the values `k` keys into the step: the coming step's keys.
+  [[gnu::always_inline]] void AskKeys(int64_t k, int64_t from, int64_t lines) const {
+    if (ask_keys_of_ != nullptr && ask_from_ + k < ask_keys_of_->Keys()) {
+      Ask(ask_keys_of_->KeysAt(ask_from_ + k), from, lines);
+    }
+  }
+
+  const AttentionArgs& args_;
+  const AttentionTile tile_;
+  const KvLayout layout_;
+  const int64_t group_;
+  const int64_t rows_;
+  const int64_t d_;
+
+ private:
+  // Inlined because GCC takes a function that only prefetches for one without effect.
+  [[gnu::always_inline]] static void Ask(const Element* data, int64_t from, int64_t lines) {
+    const char* p = reinterpret_cast<const char*>(data) + from * 64;
+    for (int64_t i = 0; i < lines; ++i) _mm_prefetch(p + i * 64, _MM_HINT_T1);
+  }
+
+  const int32_t* const blocks_;
+  // What the current step asks for; null: no keys.
+  const TileView* ask_keys_of_ = nullptr;
+  int64_t ask_from_ = 0;
+  bool ask_values_ = false;
+};
+
+// Runs a share's tiles. Tile is a TileView with Run(the tile after it, or null) and Config(), the
+// tile registers that Run needs.
+template <typename Tile>
+void RunTiles(const AttentionArgs& args, Share share) {
+  const int group = args.num_q_heads / args.layout.num_kv_heads;
+  AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
+  TileConfig config;
+  AttentionTile tile, next;
+  bool more = tiles.Next(&tile);
+  while (more) {
+    more = tiles.Next(&next);
+    const Tile after(args, next);
+    Tile now(args, tile);
+    if (const TileConfig wanted = now.Config(); !(wanted == config)) {
+      config = wanted;
+      LoadTileConfig(config);
+    }
+    now.Run(more ? &after : nullptr);
+    tile = next;
+  }
+  if (!(config == kFullTiles)) LoadTileConfig(kFullTiles);
+}
+
+}  // namespace tiercel::kernels::amx
