@@ -6,8 +6,9 @@
 //          d8x256 one decode step of 8 sequences with 256 tokens of context each
 //          limits only what the machine can do (alone, it takes no model: MODEL is any word)
 //
-// A prefill's share is FLOPs ÷ the matmul peak; a decode's is the larger of bytes ÷ bandwidth and
-// FLOPs ÷ peak. Prints the median of the runs; with --json also one JSON object a line.
+// A prefill's share is FLOPs ÷ the matmul peak in BF16 (of INT8 weights, too); a decode's is the larger
+// of bytes ÷ bandwidth and FLOPs ÷ peak. Prints the median of the runs; with --json also one JSON
+// object a line.
 //
 //   --repeat N    runs of each work (7)
 //   --distinct N  sequences with a cache of their own (all). Beyond, a sequence shares all blocks
@@ -135,18 +136,22 @@ struct Cost {
   double bytes = 0;
 };
 
-// FLOPs and DRAM bytes of adding `count` tokens at `position` to each of `seqs` sequences.
-Cost CostOf(const model::ModelConfig& c, int64_t seqs, int64_t position, int64_t count) {
+// FLOPs and DRAM bytes of adding `count` tokens at `position` to each of `seqs` sequences. Weights and
+// cache count as they are held, BF16 or INT8.
+Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, int64_t seqs, int64_t position,
+            int64_t count) {
   const double layer = static_cast<double>(c.hidden_size) *
                            (2.0 * c.num_heads + 2.0 * c.num_kv_heads) * c.head_dim +
                        3.0 * c.hidden_size * c.intermediate_size;
   const double head = static_cast<double>(c.vocab_size) * c.hidden_size;
   const double rows = static_cast<double>(seqs * count);
   const double keys = static_cast<double>(seqs) * count * (position + (count + 1) / 2.0);
-  const double kv_token = 2.0 * c.num_layers * c.num_kv_heads * c.head_dim * sizeof(BF16);
+  // Of an embedding that is not the head as well, a step reads some rows.
+  const double embedding = c.tie_word_embeddings ? 0 : head * sizeof(BF16);
+  const double kv_token = static_cast<double>(lm.KvBlockBytes(kBlockSize)) / kBlockSize;
   return {.flop = 2 * rows * layer * c.num_layers + 2.0 * seqs * head +
                   4.0 * keys * c.num_heads * c.head_dim * c.num_layers,
-          .bytes = 2 * (layer * c.num_layers + head) +
+          .bytes = static_cast<double>(lm.WeightBytes()) - embedding +
                    static_cast<double>(seqs) * (position + count) * kv_token};
 }
 
@@ -240,7 +245,7 @@ class Bench {
       const double t = Run(step.Make(w.seqs, w.tokens, 1, config_.vocab_size));
       if (r >= 0) seconds->push_back(t);
     }
-    return CostOf(config_, w.seqs, w.tokens, 1);
+    return CostOf(config_, *lm_, w.seqs, w.tokens, 1);
   }
 
   Cost Prefill(const Work& w, std::vector<double>* seconds) {
@@ -248,7 +253,7 @@ class Bench {
     const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
     Cost cost;
     for (int64_t at = 0; at < w.tokens; at += chunk) {
-      const Cost c = CostOf(config_, 1, at, std::min(chunk, w.tokens - at));
+      const Cost c = CostOf(config_, *lm_, 1, at, std::min(chunk, w.tokens - at));
       cost.flop += c.flop;
       cost.bytes += c.bytes;
     }
