@@ -25,7 +25,7 @@ enum class StatusCode {
 
 // A code and one line of text: names the field or the file, what was found, what was expected
 // and what to do. No trailing newline or full stop is added. What was found may come from a hostile
-// file or request: control characters are written as escapes ("\\n", "\\x1b"), so that a message
+// file or request: control characters are written as escapes ("\n", "\x1b"), so that a message
 // stays one line and cannot steer a terminal.
 class [[nodiscard]] Status {
  public:

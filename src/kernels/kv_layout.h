@@ -19,12 +19,17 @@
 
 #include <cstdint>
 
+#include "base/bf16.h"
 #include "tensor/dtype.h"
 
 namespace tiercel::kernels {
 
 // The widest head that the kernels have room for; a model's configuration is checked against it.
 inline constexpr int kMaxHeadDim = 512;
+
+// Elements of a key, or tokens' values, that lie together: four bytes.
+template <typename Element>
+inline constexpr int kTogether = 4 / sizeof(Element);
 
 struct KvLayout {
   int num_kv_heads = 0;
@@ -34,8 +39,7 @@ struct KvLayout {
 
   DType dtype = DType::kBF16;  // or kI8
 
-  // Elements of a key, or tokens' values, that lie together: four bytes.
-  int Together() const { return dtype == DType::kI8 ? 4 : 2; }
+  int Together() const { return dtype == DType::kI8 ? kTogether<int8_t> : kTogether<BF16>; }
 
   // All offsets and sizes count elements of dtype.
   int64_t PartSize() const { return int64_t{block_size} * head_dim; }

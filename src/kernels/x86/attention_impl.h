@@ -60,7 +60,7 @@ template <typename S, typename Element>
 class TileAttention {
   using V = typename S::V;
   static constexpr bool kBytes = sizeof(Element) == 1;
-  static constexpr int kTogether = 4 / sizeof(Element);  // KvLayout::Together
+  static constexpr int kTogether = kernels::kTogether<Element>;
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
   static constexpr bool kDot = S::kPairDot && !kBytes;
 

@@ -111,7 +111,7 @@ template <typename S>
 // Where a token's key and value go in the cache of BF16 or of bytes.
 template <typename S, typename Element>
 struct CacheSlot {
-  static constexpr int kTogether = 4 / sizeof(Element);  // KvLayout::Together
+  static constexpr int kTogether = kernels::kTogether<Element>;
 
   CacheSlot(const QkNormRopeArgs& args, int64_t row, int64_t head)
       : layout(args.layout), scales(args.kv_scales), head(head) {
@@ -120,8 +120,8 @@ struct CacheSlot {
            layout.HeadOffset(args.kv_slot[row] / layout.block_size, static_cast<int>(head));
   }
 
-  // A decode's sequences have their slots far apart, and a key touches a line for each four bytes: asked
-  // for together they come in a fraction of the time that one after the other takes.
+  // A decode's sequences have their slots far apart, and a key touches a line for each four bytes:
+  // asked for together they come in a fraction of the time that one after the other takes.
   [[gnu::always_inline]] void Ask() const {
     constexpr int kLine = 64 / sizeof(Element);
     const Element* keys = part + layout.KeyOffset(slot, 0);

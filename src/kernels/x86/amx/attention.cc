@@ -101,15 +101,9 @@ class TileAttention : public TileView<BF16> {
     const BF16* q = s_.q + row * d_;
     const int64_t q_stride = d_ * sizeof(BF16);
     const int64_t group_size = d_ * 16;  // elements of 16 keys
-    constexpr int64_t kStride = kStep * sizeof(float);
     for (int64_t k = 0; k < count; k += 32) {
       const BF16* keys = KeysAt(first + k);
-      _tile_zero(0);
-      _tile_zero(1);
-      if constexpr (kTiles == 2) {
-        _tile_zero(2);
-        _tile_zero(3);
-      }
+      ZeroTiles<kTiles>();
       for (int64_t i = 0; i < d_; i += 32, keys += 32 * 16) {
         AskValues(first + k, i, 32);
         _tile_loadd(4, q + i, q_stride);
@@ -123,13 +117,7 @@ class TileAttention : public TileView<BF16> {
           _tile_dpbf16ps(3, 5, 7);
         }
       }
-      float* out = s_.scores + k;
-      _tile_stored(0, out, kStride);
-      _tile_stored(1, out + 16, kStride);
-      if constexpr (kTiles == 2) {
-        _tile_stored(2, out + kTileRows * kStep, kStride);
-        _tile_stored(3, out + kTileRows * kStep + 16, kStride);
-      }
+      StoreTiles<kTiles>(s_.scores + k, kStep);
     }
   }
 
@@ -204,12 +192,7 @@ class TileAttention : public TileView<BF16> {
         }
         AskKeys(k, i, 32);
       }
-      _tile_stored(0, acc, acc_stride);
-      _tile_stored(1, acc + 16, acc_stride);
-      if constexpr (kTiles == 2) {
-        _tile_stored(2, acc2, acc_stride);
-        _tile_stored(3, acc2 + 16, acc_stride);
-      }
+      StoreTiles<kTiles>(acc, d_);
     }
   }
 

@@ -180,15 +180,9 @@ class TileAttention : public TileView<int8_t> {
   void Scores(int64_t row, int64_t first, int64_t count) {
     const int8_t* q = s_.q + 2 * row * d_;
     const int64_t group_size = d_ * 16;  // elements of 16 keys
-    constexpr int64_t kStride = kStep * sizeof(int32_t);
     for (int64_t k = 0; k < count; k += 32) {
       const int8_t* keys = KeysAt(first + k);
-      _tile_zero(0);
-      _tile_zero(1);
-      if constexpr (kTiles == 2) {
-        _tile_zero(2);
-        _tile_zero(3);
-      }
+      ZeroTiles<kTiles>();
       for (int64_t i = 0; i < d_; i += depth_, keys += depth_ * 16) {
         AskValues(first + k, i / 2, depth_ / 2);
         _tile_loadd(4, q + i, d_);
@@ -202,13 +196,7 @@ class TileAttention : public TileView<int8_t> {
           _tile_dpbssd(3, 5, 7);
         }
       }
-      int32_t* out = s_.scores + k;
-      _tile_stored(0, out, kStride);
-      _tile_stored(1, out + 16, kStride);
-      if constexpr (kTiles == 2) {
-        _tile_stored(2, out + kTileRows * kStep, kStride);
-        _tile_stored(3, out + kTileRows * kStep + 16, kStride);
-      }
+      StoreTiles<kTiles>(s_.scores + k, kStep);
     }
   }
 
@@ -272,15 +260,9 @@ class TileAttention : public TileView<int8_t> {
   // sums [16 · kTiles, head_dim] = p · v, 32 columns (two B tiles) at a time.
   template <int kTiles>
   void Values(int64_t first, int64_t count) {
-    const int64_t stride = d_ * sizeof(int32_t);
     const int64_t v_stride = d_ * 4;
     for (int64_t i = 0; i < d_; i += 32) {
-      _tile_zero(0);
-      _tile_zero(1);
-      if constexpr (kTiles == 2) {
-        _tile_zero(2);
-        _tile_zero(3);
-      }
+      ZeroTiles<kTiles>();
       for (int64_t k = 0; k < count; k += depth_) {
         const int8_t* values = ValuesAt(first + k) + 4 * i;
         _tile_loadd(4, s_.p + k, kStep);
@@ -295,13 +277,7 @@ class TileAttention : public TileView<int8_t> {
         }
         AskKeys(k, i / 32 * (depth_ / 2), depth_ / 2);
       }
-      int32_t* out = s_.sums + i;
-      _tile_stored(0, out, stride);
-      _tile_stored(1, out + 16, stride);
-      if constexpr (kTiles == 2) {
-        _tile_stored(2, out + kTileRows * d_, stride);
-        _tile_stored(3, out + kTileRows * d_ + 16, stride);
-      }
+      StoreTiles<kTiles>(s_.sums + i, d_);
     }
   }
 

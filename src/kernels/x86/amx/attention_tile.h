@@ -50,6 +50,29 @@ inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
   _mm512_mask_store_ps(scores + work - 16, static_cast<__mmask16>(hidden >> 16), none);
 }
 
+// The registers 0 … 3 hold sums: 0 and 1 of 16 rows × 32 columns, with kTiles == 2 also 2 and 3 of the
+// 16 rows below.
+template <int kTiles>
+[[gnu::always_inline]] static inline void ZeroTiles() {
+  _tile_zero(0);
+  _tile_zero(1);
+  if constexpr (kTiles == 2) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+}
+// To out [16 · kTiles, stride].
+template <int kTiles, typename Sum>
+[[gnu::always_inline]] static inline void StoreTiles(Sum* out, int64_t stride) {
+  const int64_t bytes = stride * static_cast<int64_t>(sizeof(Sum));
+  _tile_stored(0, out, bytes);
+  _tile_stored(1, out + 16, bytes);
+  if constexpr (kTiles == 2) {
+    _tile_stored(2, out + kTileRows * stride, bytes);
+    _tile_stored(3, out + kTileRows * stride + 16, bytes);
+  }
+}
+
 // A tile's rows and the keys that they see, in a cache of Element (BF16 or int8_t).
 template <typename Element>
 class TileView {

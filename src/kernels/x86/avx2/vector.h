@@ -117,7 +117,8 @@ struct Simd {
         _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
-  // kLanes times four bytes that lie together, and their numbers `part` (0, 1) in BF16, (0 … 3) in bytes.
+  // kLanes times four bytes that lie together, and the numbers `part` of each: 0 and 1 in BF16, 0 … 3
+  // in bytes.
   using Raw = __m256i;
   static Raw LoadRaw(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   template <typename Element, int part>
