@@ -154,6 +154,7 @@ TEST(RmsNorm, QuantizedInTheSamePassHasTheBitsOfTwoSteps) {
                            .weight = weight.data(),
                            .bias = with_bias ? bias.data() : nullptr,
                            .out = normed.data(),
+                           .ldo = hidden,
                            .hidden = hidden,
                            .rows = rows};
           kernels->rms_norm(norm, {0, 1});

@@ -26,7 +26,7 @@ void RmsNorm(benchmark::State& state, const BenchmarkIsa& isa) {
   args.x = TheMachine().x.as<BF16>();
   args.weight = weight.data();
   args.out = TheMachine().out.as<BF16>();
-  args.hidden = kHidden;
+  args.ldo = args.hidden = kHidden;
   args.rows = state.range(0);
   Run(state, isa, 2.0 * sizeof(BF16) * static_cast<double>(kHidden * args.rows),
       [&](Share share) { isa.kernels->rms_norm(args, share); });

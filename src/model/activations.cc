@@ -105,9 +105,10 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   a->cos = arena.Take<float>(rows * c.head_dim / 2);
   a->sin = arena.Take<float>(rows * c.head_dim / 2);
   a->hidden = TakeRows(&arena, rows, c.hidden_size);
-  a->normed = TakeRows(&arena, rows, c.hidden_size);
-  a->own_normed = {nullptr, c.hidden_size,
-                   RoundUp(kFewRows * c.hidden_size + kKBlock, 4096 / sizeof(BF16))};
+  const int64_t normed_stride = Stride(c.hidden_size);
+  a->normed = TakeRows(&arena, rows, normed_stride);
+  a->own_normed = {nullptr, normed_stride,
+                   RoundUp(kFewRows * normed_stride + kKBlock, 4096 / sizeof(BF16))};
   a->own_normed.data = arena.Take<BF16>(workers * a->own_normed.worker_stride);
   a->attention = TakeRows(&arena, rows, Stride(c.num_heads * c.head_dim));
 

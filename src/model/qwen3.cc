@@ -268,6 +268,7 @@ Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next
   } else {
     out.rows = few ? a_.own_normed : a_.normed;
     norm.out = out.rows.data;
+    norm.ldo = out.rows.stride;
   }
   if (few) {
     p_.RmsNormOnEachWorker(norm, OwnOf(out));

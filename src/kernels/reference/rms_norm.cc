@@ -17,7 +17,7 @@ void RmsNorm(const RmsNormArgs& args, Share share) {
       return ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
     };
     if (args.out != nullptr) {
-      for (int64_t i = 0; i < args.hidden; ++i) args.out[r * args.hidden + i] = value(i);
+      for (int64_t i = 0; i < args.hidden; ++i) args.out[r * args.ldo + i] = value(i);
     }
     if (args.quantized.data != nullptr) QuantizeRow(value, args.hidden, r, args.quantized);
   }

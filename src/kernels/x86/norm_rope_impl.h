@@ -44,7 +44,7 @@ void RmsNorm(const RmsNormArgs& args, Share share) {
       return ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
     };
     if (args.out != nullptr) {
-      BF16* out = args.out + r * n;
+      BF16* out = args.out + r * args.ldo;
       int64_t i = 0;
       for (; i + S::kLanes <= n; i += S::kLanes) S::Narrow(out + i, vector(i));
       for (; i < n; ++i) out[i] = one(i);
