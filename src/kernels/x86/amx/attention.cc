@@ -11,6 +11,8 @@ namespace tiercel::kernels::amx {
 namespace {
 
 constexpr int64_t kPairRows = 2 * kTileRows;  // two A tiles share each B tile
+// Keys of a whole B tile of V. They lie in one block, as its size is a multiple of 32.
+constexpr int64_t kUnit = 32;
 
 // A worker's scratch, one array after the other, each a multiple of 64 bytes.
 struct Scratch {
@@ -20,6 +22,7 @@ struct Scratch {
   BF16* p;        // [kPairRows, kStep]
   float* max;     // [rows], in units of log2
   float* sum;     // [rows]
+  BF16* values;   // [kUnit, head_dim] of a step's last keys, in pairs
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -27,7 +30,7 @@ struct Scratch {
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    return rows * d * (2 + 4) + kPairRows * kStep * (4 + 2) + rows * 8;
+    return rows * d * (2 + 4) + kPairRows * kStep * (4 + 2) + rows * 8 + kUnit * d * 2;
   }
   explicit Scratch(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
@@ -37,6 +40,7 @@ struct Scratch {
     sum = max + rows;
     q = reinterpret_cast<BF16*>(sum + rows);
     p = q + rows * d;
+    values = p + kPairRows * kStep;
   }
 };
 
@@ -52,27 +56,26 @@ class TileAttention : public TileView<BF16> {
     return config;
   }
 
-  void Run(const TileAttention* next) {
+  void Run(KvAhead<BF16>* ahead) {
+    ahead_ = IsFew() ? ahead : nullptr;
     LoadQueries();
     const int64_t keys = Keys();
     for (int64_t key = 0; key < keys; key += kStep) {
-      if (rows_ <= kTileRows) PlanAsking(key, next);
       for (int64_t row = 0; row < rows_; row += kPairRows) {
         const int64_t rows = std::min(kPairRows, rows_ - row);
         const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
         if (seen <= 0) continue;
-        // Whole B tiles of V: 32 keys. They lie in one block, as its size is a multiple of 32.
-        const int64_t count = RoundUp(seen, 32);
+        const int64_t count = RoundUp(seen, kUnit);
         if (rows > kTileRows) {
-          Scores<2>(row, key, count);
+          Scores<2>(row, key, seen);
         } else {
-          Scores<1>(row, key, count);
+          Scores<1>(row, key, seen);
         }
         for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
         if (rows > kTileRows) {
-          Values<2>(row, key, count);
+          Values<2>(row, key, seen);
         } else {
-          Values<1>(row, key, count);
+          Values<1>(row, key, seen);
         }
       }
     }
@@ -80,6 +83,10 @@ class TileAttention : public TileView<BF16> {
   }
 
  private:
+  [[gnu::always_inline]] void Ask(int64_t lines) const {
+    if (ahead_ != nullptr) ahead_->Ask(lines);
+  }
+
   // Rows of the tile registers 0, 1 and 4, which hold scores or sums and queries or p.
   int64_t TileRows() const { return std::min(rows_, kTileRows); }
 
@@ -95,30 +102,40 @@ class TileAttention : public TileView<BF16> {
     std::memset(s_.acc, 0, padded * d_ * sizeof(float));
   }
 
-  // scores [16 · kTiles, count] = q · kᵀ, 32 keys (two B tiles) at a time.
+  // scores [16 · kTiles, seen] = q · kᵀ, 32 keys (two B tiles) at a time.
   template <int kTiles>
-  void Scores(int64_t row, int64_t first, int64_t count) {
-    const BF16* q = s_.q + row * d_;
+  void Scores(int64_t row, int64_t first, int64_t seen) {
+    for (int64_t k = 0; k < seen; k += 32) {
+      if (seen - k > 16) {
+        ScoresOfKeys<kTiles, 2>(s_.q + row * d_, KeysAt(first + k), s_.scores + k);
+      } else {
+        ScoresOfKeys<kTiles, 1>(s_.q + row * d_, KeysAt(first + k), s_.scores + k);
+      }
+    }
+  }
+
+  // Of kGroups · 16 keys. The columns of a second group hold whatever if there is none.
+  template <int kTiles, int kGroups>
+  [[gnu::always_inline]] void ScoresOfKeys(const BF16* q, const BF16* keys, float* scores) {
     const int64_t q_stride = d_ * sizeof(BF16);
     const int64_t group_size = d_ * 16;  // elements of 16 keys
-    for (int64_t k = 0; k < count; k += 32) {
-      const BF16* keys = KeysAt(first + k);
-      ZeroTiles<kTiles>();
-      for (int64_t i = 0; i < d_; i += 32, keys += 32 * 16) {
-        AskValues(first + k, i, 32);
-        _tile_loadd(4, q + i, q_stride);
-        _tile_loadd(6, keys, 64);
-        _tile_dpbf16ps(0, 4, 6);
+    ZeroTiles<kTiles>();
+    for (int64_t i = 0; i < d_; i += 32, keys += 32 * 16) {
+      Ask(kGroups * 16);
+      _tile_loadd(4, q + i, q_stride);
+      _tile_loadd(6, keys, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (kGroups == 2) {
         _tile_loadd(7, keys + group_size, 64);
         _tile_dpbf16ps(1, 4, 7);
-        if constexpr (kTiles == 2) {
-          _tile_loadd(5, q + kTileRows * d_ + i, q_stride);
-          _tile_dpbf16ps(2, 5, 6);
-          _tile_dpbf16ps(3, 5, 7);
-        }
       }
-      StoreTiles<kTiles>(s_.scores + k, kStep);
+      if constexpr (kTiles == 2) {
+        _tile_loadd(5, q + kTileRows * d_ + i, q_stride);
+        _tile_dpbf16ps(2, 5, 6);
+        if constexpr (kGroups == 2) _tile_dpbf16ps(3, 5, 7);
+      }
     }
+    StoreTiles<kTiles>(scores, kStep);
   }
 
   // p [r, :] in BF16 from one row's scores; the row's sums so far are scaled to the new maximum.
@@ -165,10 +182,25 @@ class TileAttention : public TileView<BF16> {
 
   // acc [16 · kTiles, head_dim] += p · v, 32 columns (two B tiles) at a time.
   template <int kTiles>
-  void Values(int64_t row, int64_t first, int64_t count) {
+  void Values(int64_t row, int64_t first, int64_t seen) {
     const int64_t acc_stride = d_ * sizeof(float);
     const int64_t v_stride = d_ * 2 * sizeof(BF16);
     constexpr int64_t kPStride = kStep * sizeof(BF16);
+    // Many rows read the step's values again: whole tiles are no loss.
+    const int64_t whole = IsFew() ? seen / kUnit * kUnit : RoundUp(seen, kUnit);
+    if (seen > whole) CopyValues(first + whole, seen - whole, kUnit, s_.values);
+    const auto add = [&](int64_t k, const BF16* values) __attribute__((always_inline)) {
+      _tile_loadd(4, s_.p + k, kPStride);
+      _tile_loadd(6, values, v_stride);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, values + 32, v_stride);
+      _tile_dpbf16ps(1, 4, 7);
+      if constexpr (kTiles == 2) {
+        _tile_loadd(5, s_.p + kTileRows * kStep + k, kPStride);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+    };
     for (int64_t i = 0; i < d_; i += 32) {
       float* acc = s_.acc + row * d_ + i;
       float* acc2 = acc + kTileRows * d_;
@@ -178,19 +210,13 @@ class TileAttention : public TileView<BF16> {
         _tile_loadd(2, acc2, acc_stride);
         _tile_loadd(3, acc2 + 16, acc_stride);
       }
-      for (int64_t k = 0; k < count; k += 32) {
-        const BF16* values = ValuesAt(first + k) + 2 * i;
-        _tile_loadd(4, s_.p + k, kPStride);
-        _tile_loadd(6, values, v_stride);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, values + 32, v_stride);
-        _tile_dpbf16ps(1, 4, 7);
-        if constexpr (kTiles == 2) {
-          _tile_loadd(5, s_.p + kTileRows * kStep + k, kPStride);
-          _tile_dpbf16ps(2, 5, 6);
-          _tile_dpbf16ps(3, 5, 7);
-        }
-        AskKeys(k, i, 32);
+      for (int64_t k = 0; k < whole; k += kUnit) {
+        add(k, ValuesAt(first + k) + 2 * i);
+        Ask(kUnit);
+      }
+      if (seen > whole) {
+        add(whole, s_.values + 2 * i);
+        Ask(RoundUp(seen - whole, 2));
       }
       StoreTiles<kTiles>(acc, d_);
     }
@@ -207,6 +233,7 @@ class TileAttention : public TileView<BF16> {
   }
 
   const Scratch s_;
+  KvAhead<BF16>* ahead_ = nullptr;
 };
 
 }  // namespace

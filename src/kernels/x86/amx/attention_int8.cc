@@ -37,6 +37,7 @@ struct Scratch {
   float* shrink;    // [kTileRows]: what a step's new maximum makes of the sums so far
   int8_t* q;        // [2 · rows, head_dim]
   int8_t* p;        // [2 · kTileRows, kStep]
+  int8_t* values;   // [64, head_dim] of a step's last keys, in fours
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -45,7 +46,7 @@ struct Scratch {
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
     return 2 * kTileRows * (kStep + d) * 4 + rows * (d + 3) * 4 + 2 * kTileRows * 4 + 2 * rows * d +
-           2 * kTileRows * kStep;
+           2 * kTileRows * kStep + 64 * d;
   }
   explicit Scratch(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
@@ -59,6 +60,7 @@ struct Scratch {
     shrink = p_scale + kTileRows;
     q = reinterpret_cast<int8_t*>(shrink + kTileRows);
     p = q + 2 * rows * d;
+    values = p + 2 * kTileRows * kStep;
   }
 };
 
@@ -92,14 +94,12 @@ class TileAttention : public TileView<int8_t> {
     return config;
   }
 
-  void Run(const TileAttention* next) {
+  void Run(KvAhead<int8_t>* ahead) {
+    ahead_ = IsFew() ? ahead : nullptr;
     LoadQueries();
     const int64_t keys = Keys();
     for (int64_t key = 0; key < keys; key += kStep) {
-      if (rows_ <= kTileRows) {
-        PlanAsking(key, next);
-        AskScales(key);
-      }
+      if (IsFew()) AskScales(key);
       for (int64_t row = 0; row < rows_; row += kTileRows) {
         const int64_t rows = std::min(kTileRows, rows_ - row);
         const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
@@ -107,15 +107,15 @@ class TileAttention : public TileView<int8_t> {
         // Whole B tiles. They lie in one block, as its size is a multiple of 32 and of depth_.
         const int64_t count = RoundUp(seen, depth_);
         if (Together()) {
-          Scores<1>(row, key, count);
+          Scores<1>(row, key, seen);
         } else {
-          Scores<2>(row, key, count);
+          Scores<2>(row, key, seen);
         }
         for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
         if (Together()) {
-          Values<1>(key, count);
+          Values<1>(key, seen);
         } else {
-          Values<2>(key, count);
+          Values<2>(key, seen);
         }
         for (int64_t r = 0; r < rows; ++r) {
           if (Visible(row + r) > key) AddStep(row + r, r);
@@ -130,6 +130,9 @@ class TileAttention : public TileView<int8_t> {
   bool Together() const { return 2 * rows_ <= kTileRows; }
   int64_t LowRow() const { return Together() ? rows_ : kTileRows; }
 
+  [[gnu::always_inline]] void Ask(int64_t lines) const {
+    if (ahead_ != nullptr) ahead_->Ask(lines);
+  }
   const float* KeyScales(int64_t key) const {
     return reinterpret_cast<const float*>(Head(key) + layout_.KeyScaleOffset(Slot(key)));
   }
@@ -175,29 +178,39 @@ class TileAttention : public TileView<int8_t> {
     std::memset(s_.acc, 0, rows_ * d_ * sizeof(float));
   }
 
-  // scores [16 · kTiles, count] = q · kᵀ, 32 keys (two B tiles) at a time.
+  // scores [16 · kTiles, seen] = q · kᵀ, 32 keys (two B tiles) at a time.
   template <int kTiles>
-  void Scores(int64_t row, int64_t first, int64_t count) {
-    const int8_t* q = s_.q + 2 * row * d_;
+  void Scores(int64_t row, int64_t first, int64_t seen) {
+    for (int64_t k = 0; k < seen; k += 32) {
+      if (seen - k > 16) {
+        ScoresOfKeys<kTiles, 2>(s_.q + 2 * row * d_, KeysAt(first + k), s_.scores + k);
+      } else {
+        ScoresOfKeys<kTiles, 1>(s_.q + 2 * row * d_, KeysAt(first + k), s_.scores + k);
+      }
+    }
+  }
+
+  // Of kGroups · 16 keys. The columns of a second group hold whatever if there is none.
+  template <int kTiles, int kGroups>
+  [[gnu::always_inline]] void ScoresOfKeys(const int8_t* q, const int8_t* keys, int32_t* scores) {
     const int64_t group_size = d_ * 16;  // elements of 16 keys
-    for (int64_t k = 0; k < count; k += 32) {
-      const int8_t* keys = KeysAt(first + k);
-      ZeroTiles<kTiles>();
-      for (int64_t i = 0; i < d_; i += depth_, keys += depth_ * 16) {
-        AskValues(first + k, i / 2, depth_ / 2);
-        _tile_loadd(4, q + i, d_);
-        _tile_loadd(6, keys, 64);
-        _tile_dpbssd(0, 4, 6);
+    ZeroTiles<kTiles>();
+    for (int64_t i = 0; i < d_; i += depth_, keys += depth_ * 16) {
+      Ask(kGroups * depth_ / 4);
+      _tile_loadd(4, q + i, d_);
+      _tile_loadd(6, keys, 64);
+      _tile_dpbssd(0, 4, 6);
+      if constexpr (kGroups == 2) {
         _tile_loadd(7, keys + group_size, 64);
         _tile_dpbssd(1, 4, 7);
-        if constexpr (kTiles == 2) {
-          _tile_loadd(5, q + kTileRows * d_ + i, d_);
-          _tile_dpbssd(2, 5, 6);
-          _tile_dpbssd(3, 5, 7);
-        }
       }
-      StoreTiles<kTiles>(s_.scores + k, kStep);
+      if constexpr (kTiles == 2) {
+        _tile_loadd(5, q + kTileRows * d_ + i, d_);
+        _tile_dpbssd(2, 5, 6);
+        if constexpr (kGroups == 2) _tile_dpbssd(3, 5, 7);
+      }
     }
+    StoreTiles<kTiles>(scores, kStep);
   }
 
   // The digits of p [r, :] from one row's scores, and by what the row's sums so far shrink. Rows that
@@ -259,23 +272,32 @@ class TileAttention : public TileView<int8_t> {
 
   // sums [16 · kTiles, head_dim] = p · v, 32 columns (two B tiles) at a time.
   template <int kTiles>
-  void Values(int64_t first, int64_t count) {
+  void Values(int64_t first, int64_t seen) {
     const int64_t v_stride = d_ * 4;
+    // Many rows read the step's values again: whole tiles are no loss.
+    const int64_t whole = IsFew() ? seen / depth_ * depth_ : RoundUp(seen, depth_);
+    if (seen > whole) CopyValues(first + whole, seen - whole, depth_, s_.values);
+    const auto add = [&](int64_t k, const int8_t* values) __attribute__((always_inline)) {
+      _tile_loadd(4, s_.p + k, kStep);
+      _tile_loadd(6, values, v_stride);
+      _tile_dpbssd(0, 4, 6);
+      _tile_loadd(7, values + 64, v_stride);
+      _tile_dpbssd(1, 4, 7);
+      if constexpr (kTiles == 2) {
+        _tile_loadd(5, s_.p + kTileRows * kStep + k, kStep);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+      }
+    };
     for (int64_t i = 0; i < d_; i += 32) {
       ZeroTiles<kTiles>();
-      for (int64_t k = 0; k < count; k += depth_) {
-        const int8_t* values = ValuesAt(first + k) + 4 * i;
-        _tile_loadd(4, s_.p + k, kStep);
-        _tile_loadd(6, values, v_stride);
-        _tile_dpbssd(0, 4, 6);
-        _tile_loadd(7, values + 64, v_stride);
-        _tile_dpbssd(1, 4, 7);
-        if constexpr (kTiles == 2) {
-          _tile_loadd(5, s_.p + kTileRows * kStep + k, kStep);
-          _tile_dpbssd(2, 5, 6);
-          _tile_dpbssd(3, 5, 7);
-        }
-        AskKeys(k, i / 32 * (depth_ / 2), depth_ / 2);
+      for (int64_t k = 0; k < whole; k += depth_) {
+        add(k, ValuesAt(first + k) + 4 * i);
+        Ask(depth_ / 2);
+      }
+      if (seen > whole) {
+        add(whole, s_.values + 4 * i);
+        Ask(RoundUp(seen - whole, 4) / 2);
       }
       StoreTiles<kTiles>(s_.sums + i, d_);
     }
@@ -310,6 +332,7 @@ class TileAttention : public TileView<int8_t> {
   }
 
   const Scratch s_;
+  KvAhead<int8_t>* ahead_ = nullptr;
   const int64_t depth_;  // bytes of A's rows: elements of a head in Scores, keys in Values
 };
 

@@ -11,9 +11,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "kernels/attention_work.h"
+#include "kernels/x86/amx/kv_ahead.h"
 #include "kernels/x86/amx/tile_config.h"
 
 namespace tiercel::kernels::amx {
@@ -74,8 +76,11 @@ template <int kTiles, typename Sum>
 }
 
 // A tile's rows and the keys that they see, in a cache of Element (BF16 or int8_t).
-template <typename Element>
+template <typename ElementOfCache>
 class TileView {
+ public:
+  using Element = ElementOfCache;
+
  protected:
   TileView(const AttentionArgs& args, const AttentionTile& tile)
       : args_(args),
@@ -106,24 +111,15 @@ class TileView {
     return Head(key) + layout_.ValueOffset(Slot(key), 0);
   }
 
-  // Few rows use each key once: it must come at the memory's speed. So while a step's scores are
-  // computed, its values are asked for, and with its values the next step's keys; after the last
-  // step those of `next`, the tile that comes after this one (or null).
-  void PlanAsking(int64_t first, const TileView* next) {
-    ask_values_ = true;
-    const bool last = first + kStep >= Keys();
-    ask_keys_of_ = last ? next : this;
-    ask_from_ = last ? 0 : first + kStep;
-  }
-  // With the keys from `key` on: their values' cache lines `from` … `from` + `lines`.
-  [[gnu::always_inline]] void AskValues(int64_t key, int64_t from, int64_t lines) const {
-    if (ask_values_ && key < Keys()) Ask(ValuesAt(key), from, lines);
-  }
-  // With the values `k` keys into the step: the coming step's keys.
-  [[gnu::always_inline]] void AskKeys(int64_t k, int64_t from, int64_t lines) const {
-    if (ask_keys_of_ != nullptr && ask_from_ + k < ask_keys_of_->Keys()) {
-      Ask(ask_keys_of_->KeysAt(ask_from_ + k), from, lines);
-    }
+  // Rows of one tile register use each key once.
+  bool IsFew() const { return rows_ <= kTileRows; }
+
+  // Copies the values of `keys` keys from `first` on to `to`, which takes those of `unit`; the rest
+  // are zeros. So a step's last B tiles are whole, and no line is read that nobody sees.
+  void CopyValues(int64_t first, int64_t keys, int64_t unit, Element* to) const {
+    const int64_t count = RoundUp(keys, kTogether<Element>) * d_;
+    std::memcpy(to, ValuesAt(first), count * sizeof(Element));
+    std::memset(to + count, 0, (unit * d_ - count) * sizeof(Element));
   }
 
   const AttentionArgs& args_;
@@ -134,38 +130,26 @@ class TileView {
   const int64_t d_;
 
  private:
-  // Inlined because GCC takes a function that only prefetches for one without effect.
-  [[gnu::always_inline]] static void Ask(const Element* data, int64_t from, int64_t lines) {
-    const char* p = reinterpret_cast<const char*>(data) + from * 64;
-    for (int64_t i = 0; i < lines; ++i) _mm_prefetch(p + i * 64, _MM_HINT_T1);
-  }
-
   const int32_t* const blocks_;
-  // What the current step asks for; null: no keys.
-  const TileView* ask_keys_of_ = nullptr;
-  int64_t ask_from_ = 0;
-  bool ask_values_ = false;
 };
 
-// Runs a share's tiles. Tile is a TileView with Run(the tile after it, or null) and Config(), the
-// tile registers that Run needs.
+// Runs a share's tiles. Tile is a TileView with Run(KvAhead*), which asks for what it reads if the tile
+// IsFew, and Config(), the tile registers that Run needs.
 template <typename Tile>
 void RunTiles(const AttentionArgs& args, Share share) {
   const int group = args.num_q_heads / args.layout.num_kv_heads;
-  AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
+  const int max_tokens = std::max(1, static_cast<int>(kMaxRows) / group);
+  KvAhead<typename Tile::Element> ahead(args, share, max_tokens, kTileRows, kStep);
+  AttentionTiles tiles(args, share, max_tokens);
   TileConfig config;
-  AttentionTile tile, next;
-  bool more = tiles.Next(&tile);
-  while (more) {
-    more = tiles.Next(&next);
-    const Tile after(args, next);
+  AttentionTile tile;
+  while (tiles.Next(&tile)) {
     Tile now(args, tile);
     if (const TileConfig wanted = now.Config(); !(wanted == config)) {
       config = wanted;
       LoadTileConfig(config);
     }
-    now.Run(more ? &after : nullptr);
-    tile = next;
+    now.Run(&ahead);
   }
   if (!(config == kFullTiles)) LoadTileConfig(kFullTiles);
 }
