@@ -17,6 +17,7 @@
 
 #include "kernels/attention_work.h"
 #include "kernels/ops.h"
+#include "kernels/x86/kv_ahead.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -74,7 +75,9 @@ class TileAttention {
         rows_(int64_t{tile.tokens} * group_),
         blocks_(args.block_table + tile.seq * args.block_table_stride) {}
 
-  void Run() {
+  // Rows of one register tile use each key once: they ask for their keys ahead.
+  void Run(KvAhead<S, Element>* ahead) {
+    ahead_ = rows_ <= S::kRowBlock ? ahead : nullptr;
     LoadQueries();
     const int64_t keys = tile_.first_visible + tile_.tokens - 1;
     for (int64_t key = 0; key < keys; key += kStep) {
@@ -97,6 +100,12 @@ class TileAttention {
   }
 
  private:
+  // Elements of a key between two askings: four lines of a group of 16 keys.
+  static constexpr int kAskDims = 4 * kTogether;
+  [[gnu::always_inline]] void Ask(int64_t lines) const {
+    if (ahead_ != nullptr) ahead_->Ask(lines);
+  }
+
   // Rows beyond the tile (padding of the last register tile) see what the last row sees.
   int64_t Visible(int64_t row) const {
     return tile_.first_visible + std::min(row, rows_ - 1) / group_;
@@ -186,11 +195,14 @@ class TileAttention {
       const int64_t key = first + k + v * S::kLanes;
       keys[v] = Head(key) + layout_.KeyOffset(Slot(key), 0);
     }
+    // Groups of 16 keys, which share their lines, that begin here.
+    const int64_t groups = (k + kVectors * S::kLanes + 15) / 16 - (k + 15) / 16;
     V sum[kRows][kVectors];
     for (auto& r : sum) {
       for (V& s : r) s = S::Zero();
     }
     for (int i = 0; i < d; i += kTogether) {
+      if (i % kAskDims == 0) Ask(groups * kAskDims / kTogether);
       typename S::Raw raw[kVectors];
       for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(keys[v] + i * 16);
       if constexpr (kDot) {
@@ -281,6 +293,7 @@ class TileAttention {
       // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
       const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
       const int64_t keys = std::min<int64_t>(16, vectors * S::kLanes);
+      Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
       for (int64_t j = 0; j < keys; j += kTogether, values += kTogether * d) {
         typename S::Raw raw[kVectors];
         for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(values + kTogether * v * S::kLanes);
@@ -324,19 +337,25 @@ class TileAttention {
   const int64_t group_;
   const int64_t rows_;
   const int32_t* const blocks_;
+  KvAhead<S, Element>* ahead_ = nullptr;
 };
+
+template <typename S, typename Element>
+void AttentionOver(const AttentionArgs& args, Share share) {
+  const int group = args.num_q_heads / args.layout.num_kv_heads;
+  const int max_tokens = std::max(1, static_cast<int>(kMaxRows) / group);
+  KvAhead<S, Element> ahead(args, share, max_tokens, S::kRowBlock, kStep);
+  AttentionTiles tiles(args, share, max_tokens);
+  AttentionTile tile;
+  while (tiles.Next(&tile)) TileAttention<S, Element>(args, tile).Run(&ahead);
+}
 
 template <typename S>
 void Attention(const AttentionArgs& args, Share share) {
-  const int group = args.num_q_heads / args.layout.num_kv_heads;
-  AttentionTiles tiles(args, share, std::max(1, static_cast<int>(kMaxRows) / group));
-  AttentionTile tile;
-  while (tiles.Next(&tile)) {
-    if (args.layout.dtype == DType::kI8) {
-      TileAttention<S, int8_t>(args, tile).Run();
-    } else {
-      TileAttention<S, BF16>(args, tile).Run();
-    }
+  if (args.layout.dtype == DType::kI8) {
+    AttentionOver<S, int8_t>(args, share);
+  } else {
+    AttentionOver<S, BF16>(args, share);
   }
 }
 

@@ -15,12 +15,13 @@ namespace tiercel::kernels::x86 {
 inline constexpr int64_t kLine = 64;
 inline constexpr int64_t kHalfPage = 2048;
 
-// kHint: into which cache. Lines are asked for that lie behind the stream's end: harmless.
+// kHint: into which cache. Lines are asked for that lie behind the stream's end: harmless. All of it
+// is inlined, so every ISA has its own copy.
 template <_mm_hint kHint>
 class StreamAhead {
  public:
   // Begins at the page of `from`, of which the first half is taken to be on its way.
-  explicit StreamAhead(const void* from)
+  [[gnu::always_inline]] explicit StreamAhead(const void* from)
       : at_(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(from) & ~uintptr_t{4095}) +
             2 * kHalfPage) {}
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "kernels/ops.h"
+#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -26,14 +27,14 @@ class StreamRows {
   const float* Block(const BF16* w, int64_t width) {
     std::fill(sums_, sums_ + args_.rows * kColumnBlock, 0.0f);
     const int64_t k_padded = args_.weight->k_padded;
+    StreamAhead<_MM_HINT_T0> ahead(w + kChunk * width);
     for (int64_t k = 0; k < k_padded; k += kChunk) {
       Chunk chunk;
       chunk.w = w + k * width;
       chunk.width = width;
       chunk.count = std::min(kChunk, k_padded - k);
       WidenX(k, chunk.count);
-      // Behind the last block this is another worker's or no memory: harmless.
-      chunk.ahead = reinterpret_cast<const char*>(chunk.w + kChunk * width);
+      chunk.ahead = &ahead;
       for (int64_t c = 0; c < width; c += kTileColumns) {
         width - c >= kTileColumns ? Rows<kMaxRows, 2>(chunk, c) : Rows<kMaxRows, 1>(chunk, c);
       }
@@ -50,7 +51,7 @@ class StreamRows {
     const BF16* w;
     int64_t width;
     int64_t count;      // of k
-    const char* ahead;  // asked for next
+    StreamAhead<_MM_HINT_T0>* ahead;
   };
 
   void WidenX(int64_t k, int64_t count) {
@@ -71,7 +72,8 @@ class StreamRows {
 
   template <int kRows, int kVectors>
   void Tile(Chunk& chunk, int64_t column) {
-    constexpr int kLinesPerPair = kVectors * S::kLanes * kPair * sizeof(BF16) / 64;
+    // Lines are asked for in twos: so many pairs of k read two.
+    constexpr int64_t kAskEvery = 2 * kLine / (kVectors * S::kLanes * kPair * sizeof(BF16));
     float* sums = sums_ + column;
     V acc[kRows][kVectors];
     for (int r = 0; r < kRows; ++r) {
@@ -80,7 +82,7 @@ class StreamRows {
       }
     }
     const BF16* w = chunk.w + column * kPair;
-    const char* ahead = chunk.ahead;
+    StreamAhead<_MM_HINT_T0> ahead = *chunk.ahead;
     for (int64_t k = 0; k < chunk.count; k += kPair, w += chunk.width * kPair) {
       V even[kVectors], odd[kVectors];
       for (int v = 0; v < kVectors; ++v) {
@@ -88,7 +90,7 @@ class StreamRows {
         even[v] = S::template Part<BF16, 0>(pairs);
         odd[v] = S::template Part<BF16, 1>(pairs);
       }
-      for (int i = 0; i < kLinesPerPair; ++i, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T0);
+      if (k / kPair % kAskEvery == 0) ahead.AskPair();
       for (int r = 0; r < kRows; ++r) {
         const V x = S::Set(x_[r * kChunk + k]);
         for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(x, even[v], acc[r][v]);
@@ -98,7 +100,7 @@ class StreamRows {
         for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(x, odd[v], acc[r][v]);
       }
     }
-    chunk.ahead = ahead;
+    *chunk.ahead = ahead;
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) {
         S::Store(sums + r * kColumnBlock + v * S::kLanes, acc[r][v]);

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kernels/ops.h"
+#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -34,7 +35,7 @@ struct VnniTile {
   int32_t* sums;      // [rows][width]
   int64_t width;      // of the block
   bool first;         // the sums begin here
-  const char* next;   // weights to ask for, evenly over the quads
+  StreamAhead<_MM_HINT_T1>* ahead;  // weights to ask for, evenly over the quads
   int64_t lines_per_quad;
 };
 
@@ -51,13 +52,13 @@ template <typename D, int kRows, int kVectors>
   }
   const uint8_t* x = tile.x;
   const int8_t* w = tile.w;
-  const char* next = tile.next;
+  StreamAhead<_MM_HINT_T1> ahead = *tile.ahead;
   const int64_t ldx = tile.ldx, w_stride = tile.w_stride, lines = tile.lines_per_quad;
   for (int64_t quad = 0; quad < tile.quads; ++quad, x += kQuad, w += w_stride) {
     V weights[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) weights[v] = D::Load(w + v * D::kLanes * kQuad);
-    for (int64_t i = 0; i < lines; ++i, next += 64) __builtin_prefetch(next, 0, 2);
+    for (int64_t i = quad & 1; i < lines; i += 2) ahead.AskPair();
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const V broadcast = D::Broadcast(x + r * ldx);
@@ -72,6 +73,7 @@ template <typename D, int kRows, int kVectors>
       D::Store(tile.sums + r * tile.width + v * D::kLanes, sum[r][v]);
     }
   }
+  *tile.ahead = ahead;
 }
 
 template <typename D, int kVectors>
@@ -98,7 +100,6 @@ void DotRows(int64_t rows, VnniTile tile) {
     DotTileRows<D, kVectors>(rows, tile);
     tile.w += kVectors * D::kLanes * kQuad;
     tile.sums += kVectors * D::kLanes;
-    tile.next += tile.quads * tile.lines_per_quad * 64;
   }
 }
 
@@ -115,7 +116,11 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, const 
   const int64_t steps = panel.size() == 1 ? 1 : tiles * kSubtiles;
   const int64_t lines_per_step = (kGroups + steps - 1) / steps;
   const int64_t chunk = steps == 1 ? k_padded : kVnniChunk;
+  // The chunk that follows comes in over this one's first steps, a single step's own stream ahead of
+  // it.
+  StreamAhead<_MM_HINT_T1> ahead(w + (steps == 1 ? kVnniAhead : chunk * kWidth));
   VnniTile tile;
+  tile.ahead = &ahead;
   tile.ldx = args.ldx;
   tile.w_stride = kWidth * kQuad;
   tile.width = kWidth;
@@ -124,11 +129,7 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, const 
     tile.w = w + k * kWidth;
     tile.quads = k_count / kQuad;
     tile.first = k == 0;
-    // The chunk that follows comes in over this one's first steps, a single step's own stream
-    // ahead of it.
     int64_t lines = kGroups;
-    tile.next = reinterpret_cast<const char*>(tile.w) +
-                (steps == 1 ? kVnniAhead : k_count * kWidth);
     for (int64_t i = 0; i < tiles; ++i) {
       // Nearly equal heights: 8 rows are 4 + 4, not 6 + 2.
       const int64_t first = panel.size() * i / tiles;
@@ -137,9 +138,7 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, const 
       tile.sums = scratch.sums + first * kWidth;
       tile.lines_per_quad = lines > 0 ? lines_per_step : 0;
       DotRows<D, kGroups>(rows, tile);
-      const int64_t asked = lines_per_step * (rows == 1 ? 1 : kSubtiles);
-      tile.next += asked * tile.quads * 64;
-      lines -= asked;
+      lines -= lines_per_step * (rows == 1 ? 1 : kSubtiles);
     }
   }
   for (int64_t r = 0; r < panel.size(); ++r) {

@@ -15,8 +15,8 @@
 #include <limits>
 
 #include "kernels/attention_work.h"
-#include "kernels/x86/amx/kv_ahead.h"
 #include "kernels/x86/amx/tile_config.h"
+#include "kernels/x86/kv_ahead.h"
 
 namespace tiercel::kernels::amx {
 
@@ -74,6 +74,10 @@ template <int kTiles, typename Sum>
     _tile_stored(3, out + kTileRows * stride + 16, bytes);
   }
 }
+
+struct Amx {};
+template <typename Element>
+using KvAhead = x86::KvAhead<Amx, Element>;
 
 // A tile's rows and the keys that they see, in a cache of Element (BF16 or int8_t).
 template <typename ElementOfCache>

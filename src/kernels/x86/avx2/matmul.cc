@@ -83,10 +83,10 @@ struct Scratch {
 };
 
 // acc += x · w for one group of 16 columns over one chunk of k. Meanwhile asks for
-// `lines` ≤ k_count cache lines from `next` on.
+// `pairs` ≤ k_count pairs of lines.
 template <int kRows>
 void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
-               const char* next, int64_t lines) {
+               x86::StreamAhead<_MM_HINT_T1>* ahead, int64_t pairs) {
   __m256 acc[kRows][2];
   for (int r = 0; r < kRows; ++r) {
     acc[r][0] = _mm256_load_ps(acc_rows + r * 16);
@@ -95,7 +95,7 @@ void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
   for (int64_t k = 0; k < k_count; ++k, w += 16) {
     const __m256 w0 = _mm256_load_ps(w);
     const __m256 w1 = _mm256_load_ps(w + 8);
-    if (k < lines) _mm_prefetch(next + k * 64, _MM_HINT_T1);
+    if (k < pairs) ahead->AskPair();
     for (int r = 0; r < kRows; ++r) {
       const __m256 xv = _mm256_broadcast_ss(x + r * kChunk + k);
       acc[r][0] = _mm256_fmadd_ps(xv, w0, acc[r][0]);
@@ -109,14 +109,14 @@ void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
 }
 
 void ChunkRows(int rows, const float* x, const float* w, int64_t k_count, float* acc,
-               const char* next, int64_t lines) {
+               x86::StreamAhead<_MM_HINT_T1>* ahead, int64_t pairs) {
   switch (rows) {
-    case 1: return ChunkTile<1>(x, w, k_count, acc, next, lines);
-    case 2: return ChunkTile<2>(x, w, k_count, acc, next, lines);
-    case 3: return ChunkTile<3>(x, w, k_count, acc, next, lines);
-    case 4: return ChunkTile<4>(x, w, k_count, acc, next, lines);
-    case 5: return ChunkTile<5>(x, w, k_count, acc, next, lines);
-    default: return ChunkTile<kTileRows>(x, w, k_count, acc, next, lines);
+    case 1: return ChunkTile<1>(x, w, k_count, acc, ahead, pairs);
+    case 2: return ChunkTile<2>(x, w, k_count, acc, ahead, pairs);
+    case 3: return ChunkTile<3>(x, w, k_count, acc, ahead, pairs);
+    case 4: return ChunkTile<4>(x, w, k_count, acc, ahead, pairs);
+    case 5: return ChunkTile<5>(x, w, k_count, acc, ahead, pairs);
+    default: return ChunkTile<kTileRows>(x, w, k_count, acc, ahead, pairs);
   }
 }
 
@@ -127,6 +127,7 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
   const int64_t acc_stride = panel.size() * kColumnGroup;  // from group to group
   std::memset(scratch.acc, 0, groups * acc_stride * sizeof(float));
   const int64_t tiles = (panel.size() + kTileRows - 1) / kTileRows;
+  x86::StreamAhead<_MM_HINT_T1> ahead(w + kChunk * groups * kColumnGroup);
   for (int64_t k = 0; k < k_padded; k += kChunk) {
     const int64_t k_count = std::min(kChunk, k_padded - k);
     for (int64_t i = 0; i < k_count; i += kPair) {
@@ -141,8 +142,8 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
     }
     // The next chunk of weights (a line for each pair of k and group) comes in evenly over this
     // one's arithmetic, which needs only L1.
-    const char* next = reinterpret_cast<const char*>(w);
-    const int64_t lines = (k_count / kPair + tiles - 1) / tiles;
+    int64_t left = k_count / kPair * groups / 2;
+    const int64_t pairs = (left + tiles * groups - 1) / (tiles * groups);
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t first = panel.size() * tile / tiles;
       const int rows = static_cast<int>(panel.size() * (tile + 1) / tiles - first);
@@ -154,8 +155,9 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
       }
       for (int g = 0; g < groups; ++g) {
         ChunkRows(rows, scratch.x, scratch.w + g * kChunk * kColumnGroup, k_count,
-                  scratch.acc + g * acc_stride + first * kColumnGroup, next, lines);
-        next += lines * 64;
+                  scratch.acc + g * acc_stride + first * kColumnGroup, &ahead,
+                  std::min(pairs, left));
+        left -= std::min(pairs, left);
       }
     }
   }

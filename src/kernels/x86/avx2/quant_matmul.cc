@@ -8,6 +8,7 @@
 
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/quant_epilogue.h"
+#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::avx2 {
 namespace {
@@ -33,6 +34,8 @@ constexpr int64_t kGroupWords = kColumnGroup * kQuad;  // of a quad: two vectors
 }
 [[gnu::always_inline]] inline __m256i Odd(__m256i bytes) { return _mm256_srai_epi16(bytes, 8); }
 
+constexpr int64_t kAhead = 8192;
+
 // One row is bound by memory: widen each weight in registers and use it at once.
 template <int kGroups>
 void OneRow(const QuantMatmulArgs& args, int64_t column, const int8_t* w) {
@@ -40,12 +43,14 @@ void OneRow(const QuantMatmulArgs& args, int64_t column, const int8_t* w) {
   __m256i sum[kVectors];
   for (__m256i& s : sum) s = _mm256_setzero_si256();
   const __m256i low_bytes = _mm256_set1_epi16(0xff);
+  x86::StreamAhead<_MM_HINT_T0> ahead(w + kAhead);
   for (int64_t k = 0; k < args.weight->k_padded; k += kQuad, w += kVectors * 32) {
     int32_t quad;
     std::memcpy(&quad, args.x + k, sizeof(quad));
     const __m256i x = _mm256_set1_epi32(quad);
     const __m256i x_even = _mm256_and_si256(x, low_bytes);
     const __m256i x_odd = _mm256_srli_epi16(x, 8);
+    for (int64_t i = k / kQuad & 1; i < kGroups; i += 2) ahead.AskPair();
     for (int v = 0; v < kVectors; ++v) {
       const __m256i bytes = LoadInts(w + v * 32);
       sum[v] = _mm256_add_epi32(sum[v], _mm256_madd_epi16(x_even, Even(bytes)));
@@ -63,18 +68,18 @@ struct Scratch {
   alignas(64) int32_t sums[kPanelRows * kColumnBlock];  // [row][width]
 };
 
-// sums += x · w for one group of 16 columns over one chunk of k. Asks for the line at `next` and
-// those behind it, one a quad, if it is not null.
+// sums += x · w for one group of 16 columns over one chunk of k. Asks for a line a quad with
+// `ahead`, if it is not null.
 template <int kRows>
 void ChunkTile(const int32_t* x, const int16_t* w, int64_t quads, int32_t* sums, int64_t width,
-               const char* next) {
+               x86::StreamAhead<_MM_HINT_T0>* ahead) {
   __m256i sum[kRows][2];
   for (int r = 0; r < kRows; ++r) {
     sum[r][0] = LoadInts(sums + r * width);
     sum[r][1] = LoadInts(sums + r * width + 8);
   }
   for (int64_t quad = 0; quad < quads; ++quad, w += kGroupWords) {
-    if (next != nullptr) _mm_prefetch(next + quad * 64, _MM_HINT_T0);
+    if (ahead != nullptr && quad % 2 == 0) ahead->AskPair();
     // The even bytes, then the odd ones: two vectors of weights at a time.
     for (int odd = 0; odd < 2; ++odd) {
       const __m256i w0 = LoadInts(w + odd * 16);
@@ -93,14 +98,14 @@ void ChunkTile(const int32_t* x, const int16_t* w, int64_t quads, int32_t* sums,
 }
 
 void ChunkRows(int rows, const int32_t* x, const int16_t* w, int64_t quads, int32_t* sums,
-               int64_t width, const char* next) {
+               int64_t width, x86::StreamAhead<_MM_HINT_T0>* ahead) {
   switch (rows) {
-    case 1: return ChunkTile<1>(x, w, quads, sums, width, next);
-    case 2: return ChunkTile<2>(x, w, quads, sums, width, next);
-    case 3: return ChunkTile<3>(x, w, quads, sums, width, next);
-    case 4: return ChunkTile<4>(x, w, quads, sums, width, next);
-    case 5: return ChunkTile<5>(x, w, quads, sums, width, next);
-    default: return ChunkTile<kTileRows>(x, w, quads, sums, width, next);
+    case 1: return ChunkTile<1>(x, w, quads, sums, width, ahead);
+    case 2: return ChunkTile<2>(x, w, quads, sums, width, ahead);
+    case 3: return ChunkTile<3>(x, w, quads, sums, width, ahead);
+    case 4: return ChunkTile<4>(x, w, quads, sums, width, ahead);
+    case 5: return ChunkTile<5>(x, w, quads, sums, width, ahead);
+    default: return ChunkTile<kTileRows>(x, w, quads, sums, width, ahead);
   }
 }
 
@@ -111,6 +116,7 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, int gr
   const int64_t width = groups * kColumnGroup;
   std::memset(scratch.sums, 0, panel.size() * width * sizeof(int32_t));
   const int64_t tiles = (panel.size() + kTileRows - 1) / kTileRows;
+  x86::StreamAhead<_MM_HINT_T0> ahead(w + kChunk * width);
   for (int64_t k = 0; k < k_padded; k += kChunk) {
     const int64_t quads = std::min(kChunk, k_padded - k) / kQuad;
     for (int64_t quad = 0; quad < quads; ++quad) {
@@ -138,11 +144,10 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, int gr
       }
       for (int g = 0; g < groups; ++g) {
         // The next chunk of weights (a line a quad and group) comes in over the first steps.
-        const int64_t part = tile * groups + g;
-        const char* next = reinterpret_cast<const char*>(w) + part * kChunkQuads * 64;
+        const bool ask = tile * groups + g < groups;
         ChunkRows(rows, scratch.x, scratch.w + g * kChunkQuads * kGroupWords, quads,
                   scratch.sums + first * width + g * kColumnGroup, width,
-                  part < groups ? next : nullptr);
+                  ask ? &ahead : nullptr);
       }
     }
   }

@@ -32,10 +32,10 @@ struct Scratch {
   alignas(64) float acc[kPanelRows * kColumnBlock];  // [row][width]
 };
 
-// acc += x · w over one chunk of k. Meanwhile asks for `lines` ≤ k_count lines from `next` on.
+// acc += x · w over one chunk of k. Meanwhile asks for `pairs` ≤ k_count pairs of lines.
 template <int kRows, int kGroups>
 void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
-               const char* next, int64_t lines) {
+               x86::StreamAhead<_MM_HINT_T1>* ahead, int64_t pairs) {
   __m512 acc[kRows][kGroups];
   for (int r = 0; r < kRows; ++r) {
     for (int g = 0; g < kGroups; ++g) {
@@ -45,7 +45,7 @@ void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
   for (int64_t k = 0; k < k_count; ++k, w += kGroups * 16) {
     __m512 wv[kGroups];
     for (int g = 0; g < kGroups; ++g) wv[g] = _mm512_load_ps(w + g * 16);
-    if (k < lines) _mm_prefetch(next + k * 64, _MM_HINT_T1);
+    if (k < pairs) ahead->AskPair();
     for (int r = 0; r < kRows; ++r) {
       const __m512 xv = _mm512_set1_ps(x[r * kChunk + k]);
       for (int g = 0; g < kGroups; ++g) acc[r][g] = _mm512_fmadd_ps(xv, wv[g], acc[r][g]);
@@ -60,14 +60,14 @@ void ChunkTile(const float* x, const float* w, int64_t k_count, float* acc_rows,
 
 template <int kGroups>
 void ChunkRows(int rows, const float* x, const float* w, int64_t k_count, float* acc,
-               const char* next, int64_t lines) {
+               x86::StreamAhead<_MM_HINT_T1>* ahead, int64_t pairs) {
   switch (rows) {
-    case 1: return ChunkTile<1, kGroups>(x, w, k_count, acc, next, lines);
-    case 2: return ChunkTile<2, kGroups>(x, w, k_count, acc, next, lines);
-    case 3: return ChunkTile<3, kGroups>(x, w, k_count, acc, next, lines);
-    case 4: return ChunkTile<4, kGroups>(x, w, k_count, acc, next, lines);
-    case 5: return ChunkTile<5, kGroups>(x, w, k_count, acc, next, lines);
-    default: return ChunkTile<kTileRows, kGroups>(x, w, k_count, acc, next, lines);
+    case 1: return ChunkTile<1, kGroups>(x, w, k_count, acc, ahead, pairs);
+    case 2: return ChunkTile<2, kGroups>(x, w, k_count, acc, ahead, pairs);
+    case 3: return ChunkTile<3, kGroups>(x, w, k_count, acc, ahead, pairs);
+    case 4: return ChunkTile<4, kGroups>(x, w, k_count, acc, ahead, pairs);
+    case 5: return ChunkTile<5, kGroups>(x, w, k_count, acc, ahead, pairs);
+    default: return ChunkTile<kTileRows, kGroups>(x, w, k_count, acc, ahead, pairs);
   }
 }
 
@@ -79,6 +79,7 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, const BF16*
   const int64_t k_padded = args.weight->k_padded;
   std::memset(scratch.acc, 0, panel.size() * kWidth * sizeof(float));
   const int64_t tiles = (panel.size() + kTileRows - 1) / kTileRows;
+  x86::StreamAhead<_MM_HINT_T1> ahead(w + kChunk * kWidth);
   for (int64_t k = 0; k < k_padded; k += kChunk) {
     const int64_t k_count = std::min(kChunk, k_padded - k);
     for (int64_t i = 0; i < k_count * kWidth; i += 2 * kWidth, w += 2 * kWidth) {
@@ -89,8 +90,8 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, const BF16*
       }
     }
     // The next chunk of weights comes in evenly over this one's arithmetic, which needs only L1.
-    const char* next = reinterpret_cast<const char*>(w);
-    const int64_t lines = (k_count * kWidth * kPair / 64 + tiles - 1) / tiles;
+    int64_t left = k_count * kWidth / 64;  // pairs of lines
+    const int64_t pairs = (left + tiles - 1) / tiles;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t first = panel.size() * tile / tiles;
       const int rows = static_cast<int>(panel.size() * (tile + 1) / tiles - first);
@@ -101,8 +102,8 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, const BF16*
         }
       }
       ChunkRows<kGroups>(rows, scratch.x, scratch.w, k_count, scratch.acc + first * kWidth,
-                         next, lines);
-      next += lines * 64;
+                         &ahead, std::min(pairs, left));
+      left -= std::min(pairs, left);
     }
   }
   for (int64_t r = 0; r < panel.size(); ++r) {

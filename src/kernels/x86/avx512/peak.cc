@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/x86/avx512/kernels.h"
+#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::avx512 {
 
@@ -23,7 +24,10 @@ uint64_t ReadStream(const void* data, int64_t bytes) {
   const auto* p = static_cast<const __m512i*>(data);
   __m512i acc[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
                     _mm512_setzero_si512()};
+  x86::StreamAhead<_MM_HINT_T0> ahead(p + 128);  // 8 KiB
   for (int64_t i = 0; i + 4 <= bytes / 64; i += 4) {
+    ahead.AskPair();
+    ahead.AskPair();
     for (int j = 0; j < 4; ++j) acc[j] = _mm512_xor_si512(acc[j], _mm512_load_si512(p + i + j));
   }
   const __m512i all =

@@ -17,13 +17,14 @@
 #include "kernels/kv_layout.h"
 #include "kernels/x86/stream_ahead.h"
 
-namespace tiercel::kernels::amx {
+namespace tiercel::kernels::x86 {
 
 // As much as the keys or the values of a step of 256 keys at head_dim 128 in BF16: they come while
 // the other half is multiplied. A small part of L2.
 inline constexpr int64_t kAheadBytes = 64 << 10;
 
-template <typename Element>
+// Isa: any type of an ISA's own, so that the linker cannot mix up the instantiations.
+template <typename Isa, typename Element>
 class KvAhead {
  public:
   // max_rows: rows (tokens × query heads of a group) of the tiles that are asked for; step: keys
@@ -31,7 +32,7 @@ class KvAhead {
   KvAhead(const AttentionArgs& args, Share share, int max_tokens, int64_t max_rows, int64_t step)
       : args_(args), layout_(args.layout), tiles_(args, share, max_tokens), max_rows_(max_rows),
         step_keys_(step) {
-    Ask(kAheadBytes / x86::kLine);
+    Ask(kAheadBytes / kLine);
   }
 
   // Asks for the next `lines`, an even number. Inlined because GCC takes a function that only
@@ -40,11 +41,11 @@ class KvAhead {
     while (lines > 0 && (pairs_ > 0 || NextPairs())) {
       const int64_t count = std::min(lines / 2, pairs_);
       for (int64_t i = 0; i < count; ++i) {
-        _mm_prefetch(first_ + i * x86::kLine, _MM_HINT_T1);
-        _mm_prefetch(second_ + i * x86::kLine, _MM_HINT_T1);
+        _mm_prefetch(first_ + i * kLine, _MM_HINT_T1);
+        _mm_prefetch(second_ + i * kLine, _MM_HINT_T1);
       }
-      first_ += count * x86::kLine;
-      second_ += count * x86::kLine;
+      first_ += count * kLine;
+      second_ += count * kLine;
       pairs_ -= count;
       lines -= 2 * count;
     }
@@ -62,9 +63,9 @@ class KvAhead {
   [[gnu::noinline]] bool NextPairs() {
     Lines first = NextLines(), second;
     if (first.count == 0) return false;
-    if (reinterpret_cast<uintptr_t>(first.at) / x86::kHalfPage % 2 == 0) {
+    if (reinterpret_cast<uintptr_t>(first.at) / kHalfPage % 2 == 0) {
       // The first half of a page alone: from now on the halves are of two pages.
-      second = {first.at + (first.count + 1) / 2 * x86::kLine, first.count / 2};
+      second = {first.at + (first.count + 1) / 2 * kLine, first.count / 2};
       first.count -= second.count;
     } else {
       second = NextLines();
@@ -73,17 +74,17 @@ class KvAhead {
     first_ = first.at;
     second_ = second.at;
     for (const Lines& lines : {first, second}) {
-      for (int64_t i = pairs_; i < lines.count; ++i) _mm_prefetch(lines.at + i * x86::kLine, _MM_HINT_T1);
+      for (int64_t i = pairs_; i < lines.count; ++i) _mm_prefetch(lines.at + i * kLine, _MM_HINT_T1);
     }
     return true;
   }
 
   Lines NextLines() {
     if (lines_ == 0 && !NextPiece()) return {};
-    const int64_t room = x86::kHalfPage - static_cast<int64_t>(
-        reinterpret_cast<uintptr_t>(at_) % x86::kHalfPage);
-    const Lines lines = {at_, std::min(lines_, (room + x86::kLine - 1) / x86::kLine)};
-    at_ += lines.count * x86::kLine;
+    const int64_t room = kHalfPage - static_cast<int64_t>(
+        reinterpret_cast<uintptr_t>(at_) % kHalfPage);
+    const Lines lines = {at_, std::min(lines_, (room + kLine - 1) / kLine)};
+    at_ += lines.count * kLine;
     lines_ -= lines.count;
     return lines;
   }
@@ -107,7 +108,7 @@ class KvAhead {
     const int64_t count = std::min<int64_t>(count_ - done_, layout_.block_size - slot);
     at_ = reinterpret_cast<const char*>(
         head + (values_ ? layout_.ValueOffset(slot, 0) : layout_.KeyOffset(slot, 0)));
-    lines_ = count * layout_.head_dim * static_cast<int64_t>(sizeof(Element)) / x86::kLine;
+    lines_ = count * layout_.head_dim * static_cast<int64_t>(sizeof(Element)) / kLine;
     done_ += count;
     return true;
   }
@@ -146,4 +147,4 @@ class KvAhead {
   int64_t pairs_ = 0;
 };
 
-}  // namespace tiercel::kernels::amx
+}  // namespace tiercel::kernels::x86
