@@ -64,27 +64,64 @@ class OneLayer final : public Checkpoint {
   const std::string prefix_;
 };
 
-// Looks at the inputs of the layer's matmuls as they are computed.
+// One token in so many goes into the samples, the first of each sequence among them: it often has
+// the largest outliers.
+constexpr int64_t kSampleEvery = 16;
+
+// For n channels.
+void Widen(const BF16* x, int64_t n, float* min, float* max) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float value = ToFloat(x[i]);
+    min[i] = std::min(min[i], value);
+    max[i] = std::max(max[i], value);
+  }
+}
+
+void Prepare(int64_t n, ChannelRanges* ranges) {
+  ranges->min.resize(n, std::numeric_limits<float>::max());
+  ranges->max.resize(n, std::numeric_limits<float>::lowest());
+}
+
+// Looks at the inputs of the layer's matmuls as they are computed, and at the cache.
 struct Observer {
   const kernels::KernelTable* kernels = nullptr;
   const LayerWeights* layer = nullptr;
-  LayerRanges ranges;
+  LayerInputs inputs;
 
   void Look(const kernels::MatmulArgs& args) {
-    ChannelRanges* const found = args.weight == &layer->qkv.weight       ? &ranges.qkv
-                                 : args.weight == &layer->o.weight       ? &ranges.o
-                                 : args.weight == &layer->gate_up.weight ? &ranges.gate_up
-                                 : args.weight == &layer->down.weight    ? &ranges.down
-                                                                         : nullptr;
+    LinearInputs* const found = args.weight == &layer->qkv.weight       ? &inputs.qkv
+                                : args.weight == &layer->o.weight       ? &inputs.o
+                                : args.weight == &layer->gate_up.weight ? &inputs.gate_up
+                                : args.weight == &layer->down.weight    ? &inputs.down
+                                                                        : nullptr;
     if (found == nullptr) return;
     const int64_t k = args.weight->k;
-    found->min.resize(k, std::numeric_limits<float>::max());
-    found->max.resize(k, std::numeric_limits<float>::lowest());
+    Prepare(k, &found->ranges);
     for (int64_t r = 0; r < args.rows; ++r) {
-      for (int64_t i = 0; i < k; ++i) {
-        const float x = ToFloat(args.x[r * args.ldx + i]);
-        found->min[i] = std::min(found->min[i], x);
-        found->max[i] = std::max(found->max[i], x);
+      const BF16* const x = args.x + r * args.ldx;
+      Widen(x, k, found->ranges.min.data(), found->ranges.max.data());
+      if (r % kSampleEvery == 0) found->sample.insert(found->sample.end(), x, x + k);
+    }
+  }
+
+  // The KV heads of a share; inputs.k and v have room for all.
+  void Look(const kernels::AttentionArgs& args, Share share) {
+    const kernels::KvLayout& layout = args.layout;
+    const int64_t d = layout.head_dim;
+    std::vector<BF16> k(d), v(d);
+    const Range heads = SplitRange(layout.num_kv_heads, 1, share);
+    for (int64_t head = heads.begin; head < heads.end; ++head) {
+      for (int64_t token = 0; token < args.context_len[0]; ++token) {
+        const int slot = static_cast<int>(token % layout.block_size);
+        const BF16* const at =
+            static_cast<const BF16*>(args.kv) +
+            layout.HeadOffset(args.block_table[token / layout.block_size], static_cast<int>(head));
+        for (int i = 0; i < d; ++i) {
+          k[i] = at[layout.KeyOffset(slot, i)];
+          v[i] = at[layout.ValueOffset(slot, i)];
+        }
+        Widen(k.data(), d, &inputs.k.min[head * d], &inputs.k.max[head * d]);
+        Widen(v.data(), d, &inputs.v.min[head * d], &inputs.v.max[head * d]);
       }
     }
   }
@@ -97,6 +134,11 @@ thread_local Observer* observer_of_thread = nullptr;
 void ObservedMatmul(const kernels::MatmulArgs& args, Share share) {
   if (share.index == 0) observer_of_thread->Look(args);
   observer_of_thread->kernels->matmul(args, share);
+}
+
+void ObservedAttention(const kernels::AttentionArgs& args, Share share) {
+  observer_of_thread->Look(args, share);
+  observer_of_thread->kernels->attention(args, share);
 }
 
 // Everything of one sequence that is not the layer's: a prompt of `tokens` rows from position 0.
@@ -138,7 +180,7 @@ Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
   return calibration;
 }
 
-Expected<LayerRanges> LayerCalibration::NextLayer() {
+Expected<LayerInputs> LayerCalibration::NextLayer() {
   CHECK_LT(layer_, checkpoint_.config().num_layers);
   const OneLayer checkpoint(checkpoint_, layer_++);
   const ModelConfig& config = checkpoint.config();
@@ -156,8 +198,11 @@ Expected<LayerRanges> LayerCalibration::NextLayer() {
   const RopeTable rope =
       MakeRopeTable(config.rope, config.head_dim, config.max_position_embeddings);
   Observer observer{environment_->kernels, &weights.layers[0], {}};
+  Prepare(config.num_kv_heads * config.head_dim, &observer.inputs.k);
+  Prepare(config.num_kv_heads * config.head_dim, &observer.inputs.v);
   kernels::KernelTable kernels = *environment_->kernels;
   kernels.matmul = ObservedMatmul;
+  kernels.attention = ObservedAttention;
   Program program;
   for (std::vector<BF16>& hidden : hidden_) {
     const int64_t tokens = std::ssize(hidden) / config.hidden_size;
@@ -175,7 +220,7 @@ Expected<LayerRanges> LayerCalibration::NextLayer() {
                   hidden.data() + t * config.hidden_size);
     }
   }
-  return std::move(observer.ranges);
+  return std::move(observer.inputs);
 }
 
 }  // namespace tiercel::model

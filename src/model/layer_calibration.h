@@ -13,13 +13,20 @@
 
 namespace tiercel::model {
 
-// The least and the largest value of every input feature.
+// The least and the largest value of every channel.
 struct ChannelRanges {
   std::vector<float> min, max;
 };
 
-struct LayerRanges {
-  ChannelRanges qkv, o, gate_up, down;
+// What the linears of a layer get: every input feature's range, and the inputs of some tokens.
+struct LinearInputs {
+  ChannelRanges ranges;
+  std::vector<BF16> sample;  // [tokens, features]
+};
+
+struct LayerInputs {
+  LinearInputs qkv, o, gate_up, down;
+  ChannelRanges k, v;  // [KV heads · head_dim], k as rotated: what the cache gets
 };
 
 class LayerCalibration {
@@ -34,7 +41,7 @@ class LayerCalibration {
 
   // Of layer 0, then 1, and so on: runs all sequences through the layer. Holds that layer's weights
   // meanwhile, and the residual stream of all tokens always.
-  Expected<LayerRanges> NextLayer();
+  Expected<LayerInputs> NextLayer();
 
  private:
   LayerCalibration(const Checkpoint& checkpoint, kernels::Environment* environment)

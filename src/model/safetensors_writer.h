@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <fstream>
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,38 +20,37 @@ struct PlannedTensor {
   int64_t bytes() const;
 };
 
+// FOLDER/PREFIX-0000i-of-0000n.safetensors for i = 1 … n, and PREFIX.safetensors.index.json. A part's
+// tensors need to be known only when it begins.
 class SafetensorsWriter {
  public:
-  // Lays the tensors out, in this order, over FOLDER/PREFIX-0000i-of-0000n.safetensors with at most
-  // `part_bytes` of data each (a larger tensor has a file to itself), and writes
-  // PREFIX.safetensors.index.json.
-  static Expected<std::unique_ptr<SafetensorsWriter>> Create(const std::string& folder,
-                                                             const std::string& prefix,
-                                                             std::vector<PlannedTensor> tensors,
-                                                             int64_t part_bytes);
+  SafetensorsWriter(std::string folder, std::string prefix, int parts)
+      : folder_(std::move(folder)), prefix_(std::move(prefix)), parts_(parts) {}
 
-  // The next tensor of the plan: name and size are CHECKed. The error is the disk's.
+  // The next file, with these tensors in this order; the one before is complete (CHECKed). The error
+  // is the disk's, here and below.
+  Status BeginPart(std::vector<PlannedTensor> tensors);
+  // The part's next tensor: name and size are CHECKed.
   Status Write(const std::string& name, std::span<const uint8_t> data);
   template <typename T>
   Status WriteValues(const std::string& name, const std::vector<T>& values) {
     return Write(name, {reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(T)});
   }
-  // Every tensor was written; closes the last file.
+  // All parts are complete: writes the index.
   Status Finish();
 
  private:
-  SafetensorsWriter() = default;
-  Status OpenPart();
+  Status ClosePart();
 
-  struct Part {
-    std::string path;
-    size_t begin = 0, end = 0;  // tensors
-  };
-  std::vector<PlannedTensor> tensors_;
-  std::vector<Part> parts_;
-  size_t next_ = 0;  // tensor
-  size_t part_ = 0;  // the one to open next
+  const std::string folder_, prefix_;
+  const int parts_;
+  int part_ = 0;  // the current one, from 1
+  std::vector<PlannedTensor> tensors_;  // of it
+  size_t next_ = 0;
+  std::string path_;
   std::ofstream file_;
+  std::map<std::string, std::string> files_;  // of each tensor
+  int64_t total_ = 0;  // bytes
 };
 
 }  // namespace tiercel::model

@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <memory>
@@ -21,10 +22,12 @@ namespace {
 
 using model::ChannelRanges;
 using model::LayerCalibration;
-using model::LayerRanges;
+using model::LayerInputs;
+using model::LinearInputs;
 using model::PlannedTensor;
 
 constexpr float kLeastScale = 1e-5f;
+constexpr float kLeastCacheScale = 1e-10f;  // of a channel that is always 0
 
 const char* TypeName(QuantScheme scheme) {
   switch (scheme) {
@@ -35,6 +38,9 @@ const char* TypeName(QuantScheme scheme) {
   return "";
 }
 
+bool IsStatic(QuantScheme scheme) { return scheme != QuantScheme::kDynamic; }
+bool HasWeightScale(QuantScheme scheme) { return scheme != QuantScheme::kStatic; }
+
 // A linear of the checkpoint and what smoothing does to it: w'[r, c] = w[r, c] · columns[c] / rows[r].
 struct LinearJob {
   std::string name;  // "model.layers.0.self_attn.q_proj"
@@ -42,27 +48,10 @@ struct LinearJob {
   bool has_bias = false;
   const std::vector<float>* columns = nullptr;  // null: 1
   const std::vector<float>* rows = nullptr;
-  const ChannelRanges* inputs = nullptr;  // before smoothing; null: not calibrated
+  const LinearInputs* inputs = nullptr;  // before smoothing; null: not calibrated
+  QuantScheme scheme = QuantScheme::kDynamic;
+  bool excluded = false;  // stays float
 };
-
-// The scale and offset of a static input.
-struct StaticInput {
-  float scale = 1;
-  float offset = 0;
-};
-
-StaticInput InputOf(const ChannelRanges& ranges, const std::vector<float>* smooth) {
-  float min = 0, max = 0;  // zero must be exact
-  for (size_t i = 0; i < ranges.min.size(); ++i) {
-    const float s = smooth == nullptr ? 1.0f : (*smooth)[i];
-    min = std::min(min, ranges.min[i] / s);
-    max = std::max(max, ranges.max[i] / s);
-  }
-  StaticInput input;
-  input.scale = std::max((max - min) / 255.0f, 1e-30f);
-  input.offset = std::clamp(std::nearbyint(-min / input.scale) - 128.0f, -128.0f, 127.0f);
-  return input;
-}
 
 class Quantizer {
  public:
@@ -79,19 +68,22 @@ class Quantizer {
   Status Run();
 
  private:
-  bool IsStatic() const { return options_.scheme != QuantScheme::kDynamic; }
-  bool HasWeightScale() const { return options_.scheme != QuantScheme::kStatic; }
   bool IsExcluded(const std::string& linear) const;
 
   std::vector<LinearJob> LinearsOf(int64_t layer) const;
   std::vector<std::string> NormsOf(int64_t layer) const;
+  // Everything that is read is there, in the shapes of config.json; adds up total_.
+  Status CheckAll(const std::vector<std::string>& ends);
   void PlanLinear(const LinearJob& job);
-  Status PlanFloat(const std::string& name);
+  void PlanFloat(const std::string& name);
+  void PlanCache(int64_t layer);
   void Add(const std::string& name, DType dtype, std::vector<int64_t> shape, const char* type);
+  Status BeginPart();
   Status WriteDescription() const;
 
   Status QuantizeLayer(int64_t layer);
-  Status FindSmoothing(int64_t layer, const LayerRanges& ranges);
+  Status FindSmoothing(int64_t layer, const LayerInputs& inputs);
+  Status WriteCache(int64_t layer, const LayerInputs& inputs);
   Expected<std::vector<float>> ColumnMax(const std::vector<std::string>& linears, int64_t k,
                                          const std::vector<float>* rows) const;
   Status WriteNorm(const std::string& name, const std::vector<float>* smooth);
@@ -109,15 +101,24 @@ class Quantizer {
   const std::string folder_;
   const QuantizeCallbacks& callbacks_;
 
-  std::vector<PlannedTensor> plan_;
+  std::vector<PlannedTensor> plan_;  // of the part that begins next
   std::vector<std::pair<std::string, std::string>> types_;  // the description's entries
-  std::unique_ptr<model::SafetensorsWriter> writer_;
+  std::optional<model::SafetensorsWriter> writer_;  // a part for each layer and one for the ends
   std::unique_ptr<LayerCalibration> calibration_;
   int64_t done_ = 0, total_ = 0;
 
   // Of the current layer, empty without smoothing.
   std::vector<float> smooth_qkv_, smooth_v_, smooth_o_, smooth_gate_up_, smooth_down_;
 };
+
+// max|x| of every channel.
+std::vector<float> Largest(const ChannelRanges& ranges) {
+  std::vector<float> largest(ranges.min.size());
+  for (size_t i = 0; i < largest.size(); ++i) {
+    largest[i] = std::max(std::fabs(ranges.min[i]), std::fabs(ranges.max[i]));
+  }
+  return largest;
+}
 
 int64_t Elements(const model::TensorInfo& info) {
   int64_t count = 1;
@@ -139,16 +140,19 @@ std::vector<LinearJob> Quantizer::LinearsOf(int64_t layer) const {
   const auto part = [](const std::vector<float>& v) { return v.empty() ? nullptr : &v; };
   const std::vector<float>*qkv = part(smooth_qkv_), *v = part(smooth_v_), *o = part(smooth_o_),
                           *gate_up = part(smooth_gate_up_), *down = part(smooth_down_);
-  return {{prefix + "self_attn.q_proj", q, c.hidden_size, c.qkv_bias, qkv, nullptr, nullptr},
-          {prefix + "self_attn.k_proj", kv, c.hidden_size, c.qkv_bias, qkv, nullptr, nullptr},
-          {prefix + "self_attn.v_proj", kv, c.hidden_size, c.qkv_bias, qkv, v, nullptr},
-          {prefix + "self_attn.o_proj", c.hidden_size, q, c.o_bias, o, nullptr, nullptr},
-          {prefix + "mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up,
-           nullptr, nullptr},
-          {prefix + "mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up, down,
-           nullptr},
-          {prefix + "mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, down, nullptr,
-           nullptr}};
+  std::vector<LinearJob> jobs = {
+      {prefix + "self_attn.q_proj", q, c.hidden_size, c.qkv_bias, qkv},
+      {prefix + "self_attn.k_proj", kv, c.hidden_size, c.qkv_bias, qkv},
+      {prefix + "self_attn.v_proj", kv, c.hidden_size, c.qkv_bias, qkv, v},
+      {prefix + "self_attn.o_proj", c.hidden_size, q, c.o_bias, o},
+      {prefix + "mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up},
+      {prefix + "mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up, down},
+      {prefix + "mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, down}};
+  for (LinearJob& job : jobs) {
+    job.scheme = options_.scheme;
+    job.excluded = IsExcluded(job.name);
+  }
+  return jobs;
 }
 
 std::vector<std::string> Quantizer::NormsOf(int64_t layer) const {
@@ -168,34 +172,46 @@ void Quantizer::Add(const std::string& name, DType dtype, std::vector<int64_t> s
   types_.emplace_back(name, type);
 }
 
-Status Quantizer::PlanFloat(const std::string& name) {
-  const std::optional<model::TensorInfo> info = checkpoint_.Find(name);
-  if (!info) return model::CheckTensor(checkpoint_, name, {});
-  Add(name, DType::kBF16, info->shape, "FLOAT");
-  total_ += Elements(*info);
-  return OkStatus();
+void Quantizer::PlanFloat(const std::string& name) {
+  Add(name, DType::kBF16, checkpoint_.Find(name)->shape, "FLOAT");
 }
 
 void Quantizer::PlanLinear(const LinearJob& job) {
-  total_ += job.n * job.k;
-  if (IsExcluded(job.name)) {
+  if (job.excluded) {
     Add(job.name + ".weight", DType::kBF16, {job.n, job.k}, "FLOAT");
     if (job.has_bias) Add(job.name + ".bias", DType::kBF16, {job.n}, "FLOAT");
     return;
   }
-  const char* const type = TypeName(options_.scheme);
+  const char* const type = TypeName(job.scheme);
   Add(job.name + ".weight", DType::kI8, {job.n, job.k}, type);
-  if (IsStatic()) {
+  if (IsStatic(job.scheme)) {
     Add(job.name + ".quant_bias", DType::kI32, {job.n}, type);
     Add(job.name + ".input_scale", DType::kF32, {1}, type);
     Add(job.name + ".input_offset", DType::kF32, {1}, type);
     Add(job.name + ".deq_scale", DType::kF32, {job.n}, type);
   }
-  if (HasWeightScale()) {
+  if (HasWeightScale(job.scheme)) {
     Add(job.name + ".weight_scale", DType::kF32, {job.n, 1}, type);
     Add(job.name + ".weight_offset", DType::kF32, {job.n, 1}, type);
   }
   if (job.has_bias) Add(job.name + ".bias", DType::kF32, {job.n}, "FLOAT");
+}
+
+// The names of a layer's scales and offsets of its INT8 cache.
+std::array<std::string, 4> CacheNames(int64_t layer) {
+  const std::string attention = fmt::format("model.layers.{}.self_attn.", layer);
+  return {attention + "k_proj.kv_cache_scale", attention + "k_proj.kv_cache_offset",
+          attention + "v_proj.kv_cache_scale", attention + "v_proj.kv_cache_offset"};
+}
+
+void Quantizer::PlanCache(int64_t layer) {
+  for (const std::string& name : CacheNames(layer)) {
+    Add(name, DType::kF32, {config_.num_kv_heads * config_.head_dim}, "C8");
+  }
+}
+
+Status Quantizer::BeginPart() {
+  return writer_->BeginPart(std::exchange(plan_, {}));
 }
 
 Status Quantizer::WriteDescription() const {
@@ -205,69 +221,109 @@ Status Quantizer::WriteDescription() const {
   for (const auto& [name, type] : types_) {
     file << "    " << JsonQuote(name) << ": " << JsonQuote(type) << ",\n";
   }
+  if (options_.kv_int8) file << "    \"kv_cache_type\": \"C8\",\n";
   file << "    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"" << TypeName(options_.scheme)
        << "\",\n    \"metadata\": {},\n    \"group_size\": 0,\n    \"optional\": {}\n}\n";
   file.close();
   return file ? OkStatus() : ResourceExhausted("{}: cannot be written", path);
 }
 
-Status Quantizer::Run() {
+Status Quantizer::CheckAll(const std::vector<std::string>& ends) {
+  const auto check_float = [&](const std::string& name) -> Status {
+    const std::optional<model::TensorInfo> info = checkpoint_.Find(name);
+    if (!info) return model::CheckTensor(checkpoint_, name, {});
+    total_ += Elements(*info);
+    return OkStatus();
+  };
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     for (const LinearJob& job : LinearsOf(i)) {
       RETURN_IF_ERROR(model::CheckTensor(checkpoint_, job.name + ".weight", {job.n, job.k}));
-      PlanLinear(job);
+      total_ += job.n * job.k;
     }
-    for (const std::string& name : NormsOf(i)) RETURN_IF_ERROR(PlanFloat(name));
+    for (const std::string& name : NormsOf(i)) RETURN_IF_ERROR(check_float(name));
   }
+  for (const std::string& name : ends) RETURN_IF_ERROR(check_float(name));
+  total_ *= static_cast<int64_t>(sizeof(BF16));
+  return OkStatus();
+}
+
+Status Quantizer::Run() {
   std::vector<std::string> ends = {"model.embed_tokens.weight", "model.norm.weight"};
   if (!config_.tie_word_embeddings) ends.push_back("lm_head.weight");
-  for (const std::string& name : ends) RETURN_IF_ERROR(PlanFloat(name));
-  total_ *= static_cast<int64_t>(sizeof(BF16));
-  ASSIGN_OR_RETURN(writer_, model::SafetensorsWriter::Create(folder_, "quant_model_weights", plan_,
-                                                             options_.part_bytes));
+  RETURN_IF_ERROR(CheckAll(ends));
+  writer_.emplace(folder_, "quant_model_weights", static_cast<int>(config_.num_layers) + 1);
   if (!options_.calibration.empty()) {
     ASSIGN_OR_RETURN(calibration_, LayerCalibration::Create(checkpoint_, environment_,
                                                             options_.calibration));
   }
   for (int64_t i = 0; i < config_.num_layers; ++i) RETURN_IF_ERROR(QuantizeLayer(i));
+  for (const std::string& name : ends) PlanFloat(name);
+  RETURN_IF_ERROR(BeginPart());
   for (const std::string& name : ends) RETURN_IF_ERROR(WriteFloat(name));
   RETURN_IF_ERROR(writer_->Finish());
   return WriteDescription();
 }
 
 Status Quantizer::QuantizeLayer(int64_t layer) {
-  LayerRanges ranges;
+  LayerInputs inputs;
   if (calibration_ != nullptr) {
-    ASSIGN_OR_RETURN(ranges, calibration_->NextLayer());
-    if (options_.smooth > 0) RETURN_IF_ERROR(FindSmoothing(layer, ranges));
+    ASSIGN_OR_RETURN(inputs, calibration_->NextLayer());
+    if (options_.smooth > 0) RETURN_IF_ERROR(FindSmoothing(layer, inputs));
   }
   std::vector<LinearError> errors;
   std::vector<LinearJob> jobs = LinearsOf(layer);
-  const ChannelRanges* const inputs[] = {&ranges.qkv,     &ranges.qkv,     &ranges.qkv, &ranges.o,
-                                         &ranges.gate_up, &ranges.gate_up, &ranges.down};
+  const LinearInputs* const inputs_of[] = {&inputs.qkv,     &inputs.qkv,     &inputs.qkv, &inputs.o,
+                                           &inputs.gate_up, &inputs.gate_up, &inputs.down};
   for (size_t i = 0; i < jobs.size(); ++i) {
-    if (calibration_ != nullptr) jobs[i].inputs = inputs[i];
-    LinearError error{jobs[i].name.substr(jobs[i].name.find('.', 13) + 1), -1};
-    RETURN_IF_ERROR(WriteLinear(jobs[i], &error.error));
+    LinearJob& job = jobs[i];
+    LinearError error;
+    error.name = job.name.substr(job.name.find('.', 13) + 1);
+    if (calibration_ != nullptr) {
+      job.inputs = inputs_of[i];
+      // Linears with one input are one matmul: what they lose is the same for all of them.
+      error.inputs = i > 0 && job.inputs == jobs[i - 1].inputs ? errors.back().inputs
+                                                               : LossOf(*job.inputs, job.columns);
+    }
+    if (job.scheme == QuantScheme::kStatic && error.inputs.one_scale > options_.static_loss) {
+      job.scheme = QuantScheme::kDynamic;
+    }
+    error.per_token = !job.excluded && job.scheme == QuantScheme::kDynamic;
     errors.push_back(std::move(error));
+    PlanLinear(job);
   }
+  for (const std::string& name : NormsOf(layer)) PlanFloat(name);
+  if (options_.kv_int8) PlanCache(layer);
+  RETURN_IF_ERROR(BeginPart());
+
+  for (size_t i = 0; i < jobs.size(); ++i) RETURN_IF_ERROR(WriteLinear(jobs[i], &errors[i].error));
   for (const std::string& name : NormsOf(layer)) {
     const bool input = name.ends_with("input_layernorm.weight");
     const bool post = name.ends_with("post_attention_layernorm.weight");
     const std::vector<float>& smooth = input ? smooth_qkv_ : smooth_gate_up_;
     RETURN_IF_ERROR(WriteNorm(name, (input || post) && !smooth.empty() ? &smooth : nullptr));
   }
+  if (options_.kv_int8) RETURN_IF_ERROR(WriteCache(layer, inputs));
   if (callbacks_.layer) callbacks_.layer(layer, errors);
   return OkStatus();
 }
 
-// max|x| of every input feature.
-std::vector<float> Largest(const ChannelRanges& ranges) {
-  std::vector<float> largest(ranges.min.size());
-  for (size_t i = 0; i < largest.size(); ++i) {
-    largest[i] = std::max(std::fabs(ranges.min[i]), std::fabs(ranges.max[i]));
-  }
-  return largest;
+// Symmetric: a key's offset would cancel out in the softmax, and not every reader has them.
+Status Quantizer::WriteCache(int64_t layer, const LayerInputs& inputs) {
+  const std::array<std::string, 4> names = CacheNames(layer);
+  // What smoothing divides v by.
+  const std::vector<float> one(inputs.v.min.size(), 1.0f);
+  const std::vector<float>& smooth_v = smooth_v_.empty() ? one : smooth_v_;
+  const auto write = [&](const ChannelRanges& ranges, const std::vector<float>& smooth,
+                         const std::string& scale_name, const std::string& offset_name) -> Status {
+    std::vector<float> scale = Largest(ranges);
+    for (size_t i = 0; i < scale.size(); ++i) {
+      scale[i] = std::max(scale[i] / smooth[i] / 127.0f, kLeastCacheScale);
+    }
+    RETURN_IF_ERROR(writer_->WriteValues(scale_name, scale));
+    return writer_->WriteValues(offset_name, std::vector<float>(scale.size(), 0.0f));
+  };
+  RETURN_IF_ERROR(write(inputs.k, one, names[0], names[1]));
+  return write(inputs.v, smooth_v, names[2], names[3]);
 }
 
 std::vector<float> Smoothing(const std::vector<float>& inputs, const std::vector<float>& weights,
@@ -282,7 +338,7 @@ std::vector<float> Smoothing(const std::vector<float>& inputs, const std::vector
 }
 
 // From the back of each block to its front: what is folded into v and up changes their columns.
-Status Quantizer::FindSmoothing(int64_t layer, const LayerRanges& ranges) {
+Status Quantizer::FindSmoothing(int64_t layer, const LayerInputs& inputs) {
   const model::ModelConfig& c = config_;
   const std::string prefix = fmt::format("model.layers.{}.", layer);
   const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
@@ -292,7 +348,7 @@ Status Quantizer::FindSmoothing(int64_t layer, const LayerRanges& ranges) {
   const int64_t q_width = c.num_heads * c.head_dim, heads = c.num_heads / c.num_kv_heads;
   ASSIGN_OR_RETURN(const std::vector<float> o_columns,
                    ColumnMax({attention + "o_proj"}, q_width, nullptr));
-  const std::vector<float> o_inputs = Largest(ranges.o);
+  const std::vector<float> o_inputs = Largest(inputs.o.ranges);
   const auto v_of = [&](int64_t i) {
     return i / c.head_dim / heads * c.head_dim + i % c.head_dim;
   };
@@ -307,20 +363,20 @@ Status Quantizer::FindSmoothing(int64_t layer, const LayerRanges& ranges) {
 
   ASSIGN_OR_RETURN(const std::vector<float> down_columns,
                    ColumnMax({mlp + "down_proj"}, c.intermediate_size, nullptr));
-  smooth_down_ = Smoothing(Largest(ranges.down), down_columns, alpha);
+  smooth_down_ = Smoothing(Largest(inputs.down.ranges), down_columns, alpha);
 
   const auto norm_linear = [&](const std::vector<std::string>& plain, const std::string& scaled,
                                const std::vector<float>& rows,
-                               const ChannelRanges& inputs) -> Expected<std::vector<float>> {
+                               const LinearInputs& into) -> Expected<std::vector<float>> {
     ASSIGN_OR_RETURN(std::vector<float> largest, ColumnMax(plain, c.hidden_size, nullptr));
     ASSIGN_OR_RETURN(const std::vector<float> other, ColumnMax({scaled}, c.hidden_size, &rows));
     for (size_t i = 0; i < largest.size(); ++i) largest[i] = std::max(largest[i], other[i]);
-    return Smoothing(Largest(inputs), largest, alpha);
+    return Smoothing(Largest(into.ranges), largest, alpha);
   };
   ASSIGN_OR_RETURN(smooth_qkv_, norm_linear({attention + "q_proj", attention + "k_proj"},
-                                            attention + "v_proj", smooth_v_, ranges.qkv));
+                                            attention + "v_proj", smooth_v_, inputs.qkv));
   ASSIGN_OR_RETURN(smooth_gate_up_,
-                   norm_linear({mlp + "gate_proj"}, mlp + "up_proj", smooth_down_, ranges.gate_up));
+                   norm_linear({mlp + "gate_proj"}, mlp + "up_proj", smooth_down_, inputs.gate_up));
   return OkStatus();
 }
 
@@ -400,7 +456,7 @@ Status Quantizer::WriteFloat(const std::string& name) {
 
 Status Quantizer::WriteBias(const LinearJob& job, const std::vector<float>& bias) {
   if (!job.has_bias) return OkStatus();
-  if (!IsExcluded(job.name)) return writer_->WriteValues(job.name + ".bias", bias);
+  if (!job.excluded) return writer_->WriteValues(job.name + ".bias", bias);
   std::vector<BF16> rounded;
   for (const float b : bias) rounded.push_back(ToBF16(b));
   return writer_->WriteValues(job.name + ".bias", rounded);
@@ -415,7 +471,7 @@ Status Quantizer::WriteLinear(const LinearJob& job, double* error) {
     for (int64_t r = 0; r < job.n && job.rows != nullptr; ++r) bias[r] /= (*job.rows)[r];
   }
   const std::string weight = job.name + ".weight";
-  if (IsExcluded(job.name)) {
+  if (job.excluded) {
     std::vector<BF16> values(static_cast<size_t>(job.n * job.k));
     RETURN_IF_ERROR(ForRows(job.n, [&](int64_t r, int worker) -> Status {
       RETURN_IF_ERROR(ReadRow(job, r, row[worker].data()));
@@ -456,8 +512,8 @@ Status Quantizer::WriteLinear(const LinearJob& job, double* error) {
   *error = all > 0 ? std::sqrt(all_lost / all) : 0;
 
   RETURN_IF_ERROR(writer_->WriteValues(weight, values));
-  if (IsStatic()) {
-    const StaticInput input = InputOf(*job.inputs, job.columns);
+  if (IsStatic(job.scheme)) {
+    const StaticInput input = StaticInputOf(job.inputs->ranges, job.columns);
     std::vector<float> deq(job.n);
     std::vector<int32_t> quant_bias(job.n);
     for (int64_t r = 0; r < job.n; ++r) {
@@ -471,7 +527,7 @@ Status Quantizer::WriteLinear(const LinearJob& job, double* error) {
     RETURN_IF_ERROR(writer_->WriteValues(job.name + ".input_offset", std::vector{input.offset}));
     RETURN_IF_ERROR(writer_->WriteValues(job.name + ".deq_scale", deq));
   }
-  if (HasWeightScale()) {
+  if (HasWeightScale(job.scheme)) {
     RETURN_IF_ERROR(writer_->WriteValues(job.name + ".weight_scale", scale));
     RETURN_IF_ERROR(
         writer_->WriteValues(job.name + ".weight_offset", std::vector<float>(job.n, 0.0f)));
@@ -491,9 +547,11 @@ Status QuantizeModel(const model::Checkpoint& checkpoint, const QuantizeOptions&
                            checkpoint.quantization().path());
   }
   if (options.calibration.empty() &&
-      (options.scheme != QuantScheme::kDynamic || options.smooth > 0)) {
+      (options.scheme != QuantScheme::kDynamic || options.smooth > 0 || options.kv_int8)) {
     return InvalidArgument("{} needs --calibration FILE: a text like those that the model will get",
-                           options.smooth > 0 ? "smoothing" : TypeName(options.scheme));
+                           options.smooth > 0                         ? "smoothing"
+                           : options.scheme != QuantScheme::kDynamic ? TypeName(options.scheme)
+                                                                      : "the INT8 cache");
   }
   return Quantizer(checkpoint, options, environment, folder, callbacks).Run();
 }

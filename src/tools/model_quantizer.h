@@ -6,6 +6,9 @@
 //   s = max|x|^α / max|w|^(1 − α)
 // folded into what comes before it: the norms before q, k, v and gate, up; v before o; up before
 // down.
+//
+// With the scheme W8A8 a linear whose inputs one scale does not fit (outliers of a few tokens that
+// leave the others few steps) is written as W8A8_DYNAMIC.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +19,7 @@
 #include "base/status.h"
 #include "kernels/environment.h"
 #include "model/checkpoint.h"
+#include "tools/static_input.h"
 
 namespace tiercel::tools {
 
@@ -24,16 +28,20 @@ enum class QuantScheme { kStatic, kDynamic, kMix };  // W8A8, W8A8_DYNAMIC, W8A8
 struct QuantizeOptions {
   QuantScheme scheme = QuantScheme::kDynamic;
   double smooth = 0;                 // α; 0: none. Needs calibration
+  // kStatic: inputs that lose more than this (InputLoss::one_scale) are quantized per token. 1: none.
+  double static_loss = 0.1;
+  bool kv_int8 = false;              // scales for an INT8 KV cache (C8), too. Needs calibration
   std::vector<std::string> exclude;  // patterns with * of linears that stay float
   // Token ids, each sequence at most LayerCalibration::kMaxTokens long; empty: no calibration.
   std::vector<std::vector<int32_t>> calibration;
-  int64_t part_bytes = int64_t{4} << 30;
 };
 
-// One linear's outcome, for the table: the weights' relative error ‖w − ŵ‖ / ‖w‖ after smoothing.
+// One linear's outcome, for the table, after smoothing.
 struct LinearError {
   std::string name;   // "self_attn.q_proj"
-  double error = -1;  // < 0: float
+  double error = -1;  // of the weights, ‖w − ŵ‖ / ‖w‖; < 0: float
+  InputLoss inputs;   // zeros if not calibrated
+  bool per_token = false;
 };
 
 struct QuantizeCallbacks {

@@ -29,11 +29,16 @@ constexpr OptionSpec kQuantizeOptions[] = {
      "found as it comes. w8a8-mix: the tensors of both.",
      "w8a8|w8a8-dynamic|w8a8-mix"},
     {"--calibration", Kind::kString, "", Effect::kUsed,
-     "A text file like what the model will get; needed by w8a8, w8a8-mix and --smooth."},
+     "A text file like what the model will get; needed by w8a8, w8a8-mix, --smooth and --kv."},
     {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
      "Tokens of the text to use, in sequences of 512."},
     {"--smooth", Kind::kFloat, "0", Effect::kUsed,
      "Moves outliers from inputs to weights (SmoothQuant's alpha, 0.5 is common). 0: not at all."},
+    {"--static-loss", Kind::kFloat, "0.1", Effect::kUsed,
+     "With w8a8: linears whose inputs lose more than this by one scale for all tokens (mean relative "
+     "error) are written as W8A8_DYNAMIC. The table shows which. 1: none."},
+    {"--kv", Kind::kString, "auto", Effect::kUsed,
+     "int8: also scales for an INT8 KV cache (C8), one a channel, from calibration.", "auto|int8"},
     {"--exclude", Kind::kStrings, "", Effect::kUsed,
      "Linears that stay float: patterns such as '*.down_proj'. lm_head always does."},
 };
@@ -66,6 +71,12 @@ Expected<QuantizeOptions> ReadOptions(const ParsedOptions& options) {
     return Unexpected(InvalidArgument("argument --smooth: found {}, expected 0 … 1",
                                       options.String("smooth")));
   }
+  result.static_loss = options.Float("static-loss");
+  if (!(result.static_loss >= 0 && result.static_loss <= 1)) {
+    return Unexpected(InvalidArgument("argument --static-loss: found {}, expected 0 … 1",
+                                      options.String("static-loss")));
+  }
+  result.kv_int8 = options.String("kv") == "int8";
   result.exclude = options.Strings("exclude");
   const int64_t tokens = options.Int("calibration-tokens");
   if (tokens < 1 || tokens > 1 << 24) {
@@ -134,17 +145,35 @@ Status CopyOtherFiles(const std::string& from, const std::string& to) {
   return file ? OkStatus() : ResourceExhausted("{}/config.json: cannot be written", to);
 }
 
+// A row for each layer: the weights' errors, and with calibration what the inputs lose by one scale
+// for all tokens and by one for each.
 void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
+  const auto name = [](const LinearError& e) { return e.name.substr(e.name.find('.') + 1); };
+  // One column for the linears that have the same input.
+  const int inputs[] = {0, 3, 4, 6};  // q, k, v; o; gate, up; down
+  const bool calibrated = errors[0].inputs.one_scale > 0;
   if (layer == 0) {
-    std::fputs("relative error of the weights, in percent\nlayer", stdout);
-    for (const LinearError& e : errors) {
-      std::fprintf(stdout, " %9s", e.name.substr(e.name.find('.') + 1).c_str());
+    std::fputs("relative error in percent: of the weights", stdout);
+    if (calibrated) {
+      std::fputs("; of the inputs by one scale / by one for each token (d: so it is written)", stdout);
+    }
+    std::fputs("\nlayer", stdout);
+    for (const LinearError& e : errors) std::fprintf(stdout, " %9s", name(e).c_str());
+    for (const int i : inputs) {
+      if (calibrated) std::fprintf(stdout, " %13s", ("x " + name(errors[i])).c_str());
     }
     std::fputs("\n", stdout);
   }
   std::fprintf(stdout, "%5lld", static_cast<long long>(layer));
   for (const LinearError& e : errors) {
     std::fprintf(stdout, " %9s", e.error < 0 ? "float" : fmt::format("{:.3f}", 100 * e.error).c_str());
+  }
+  for (const int i : inputs) {
+    if (!calibrated) continue;
+    const LinearError& e = errors[i];
+    std::fprintf(stdout, " %13s",
+                 fmt::format("{:.2f} / {:.2f}{}", 100 * e.inputs.one_scale, 100 * e.inputs.per_token,
+                             e.per_token ? " d" : "").c_str());
   }
   std::fputs("\n", stdout);
   std::fflush(stdout);

@@ -74,8 +74,11 @@ class QuantizedCheckpointTest : public ::testing::Test {
     options.scheme = scheme;
     options.smooth = smooth;
     options.exclude = std::move(exclude);
-    options.part_bytes = 100000;  // several files
-    if (scheme != QuantScheme::kDynamic || smooth > 0) {
+    options.static_loss = 1;
+    Quantize(model, std::move(options));
+  }
+  void Quantize(const std::string& model, QuantizeOptions options) {
+    if (options.scheme != QuantScheme::kDynamic || options.smooth > 0 || options.kv_int8) {
       options.calibration = {Tokens(200, 1), Tokens(77, 2)};
     }
     const auto checkpoint = model::Checkpoint::Open(Source(model));
@@ -175,6 +178,51 @@ TEST_F(QuantizedCheckpointTest, ShardsOfAFusedLinearMayDiffer) {
   EXPECT_GT(CosineToFloat(model), 0.995);
 }
 
+// No input loses less than nothing: all linears are dynamic. None loses more than everything.
+TEST_F(QuantizedCheckpointTest, StaticLinearsThatLoseTooMuchAreDynamic) {
+  for (const double loss : {0.0, 1.0}) {
+    SetUp();
+    QuantizeOptions options;
+    options.scheme = QuantScheme::kStatic;
+    options.static_loss = loss;
+    options.exclude = {"*.0.mlp.down_proj"};
+    Quantize("qwen3-tied", options);
+    int linears = 0;
+    const json description = Description();
+    for (const auto& [name, type] : description.items()) {
+      if (!name.ends_with("_proj.weight")) continue;
+      const bool excluded = name.find(".0.mlp.down_proj") != std::string::npos;
+      EXPECT_EQ(type, excluded ? "FLOAT" : loss == 0 ? "W8A8_DYNAMIC" : "W8A8") << name;
+      ++linears;
+    }
+    EXPECT_EQ(linears % 7, 0);
+    EXPECT_GT(CosineToFloat("qwen3-tied"), 0.995);
+  }
+}
+
+// Scales for the cache change the model's results a little, and only where the cache is INT8.
+TEST_F(QuantizedCheckpointTest, ScalesForTheCacheComeFromCalibration) {
+  for (const char* model : {"qwen3-tied", "qwen2-tied-linear", "llama-tied-biased"}) {
+    for (const double smooth : {0.0, 0.5}) {
+      SetUp();
+      Quantize(model, QuantScheme::kDynamic, smooth);
+      const double without = CosineToFloat(model);
+      SetUp();
+      QuantizeOptions options;
+      options.smooth = smooth;
+      options.kv_int8 = true;
+      Quantize(model, options);
+      EXPECT_EQ(Description()["kv_cache_type"], "C8");
+      const double with = CosineToFloat(model);
+      EXPECT_NE(with, without) << model;
+      EXPECT_GT(with, without - 0.003) << model << " smooth " << smooth;
+      RunnerOptions float_cache;
+      float_cache.weights.kv_dtype = DType::kBF16;
+      EXPECT_EQ(CosineToFloat(model, float_cache), without) << model;
+    }
+  }
+}
+
 TEST_F(QuantizedCheckpointTest, StaticShardsWithInputScalesOfTheirOwn) {
   Quantize("qwen3-tied", QuantScheme::kStatic);
   // Twice the scale for q alone: coarser, and still right.
@@ -191,8 +239,8 @@ TEST_F(QuantizedCheckpointTest, StaticShardsWithInputScalesOfTheirOwn) {
   }
   fs::path other = folder_ / "other";
   fs::create_directories(other);
-  auto writer = model::SafetensorsWriter::Create(other, "quant_model_weights", plan, 1 << 30);
-  ASSERT_TRUE(writer.has_value()) << writer.error();
+  model::SafetensorsWriter writer(other, "quant_model_weights", 1);
+  ASSERT_TRUE(writer.BeginPart(plan).ok());
   for (const model::PlannedTensor& t : plan) {
     const uint8_t* data = (*checkpoint)->MappedBytes(t.name);
     std::vector<uint8_t> bytes(data, data + t.bytes());
@@ -208,9 +256,9 @@ TEST_F(QuantizedCheckpointTest, StaticShardsWithInputScalesOfTheirOwn) {
         std::fill(bytes.begin(), bytes.end(), 0);
       }
     }
-    ASSERT_TRUE((*writer)->Write(t.name, bytes).ok());
+    ASSERT_TRUE(writer.Write(t.name, bytes).ok());
   }
-  ASSERT_TRUE((*writer)->Finish().ok());
+  ASSERT_TRUE(writer.Finish().ok());
   for (const char* file : {"config.json", "quant_model_description.json"}) {
     fs::copy_file(folder_ / file, other / file);
   }
