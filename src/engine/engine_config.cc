@@ -116,7 +116,8 @@ std::optional<int64_t> KvBytes(const EngineOptions& o, const model::CausalLm& mo
   if (memory.total <= 0) return std::nullopt;
   const int64_t share =
       static_cast<int64_t>(o.gpu_memory_utilization * static_cast<double>(memory.total));
-  return std::min(share, memory.available) - model.WeightBytes() - model.ActivationBytes(limits);
+  return std::min(share, memory.available) - model.WeightBytesInMemory() -
+         model.ActivationBytes(limits);
 }
 
 // Blocks, with block 0, that the memory holds: however many are asked for by the override, and
@@ -133,7 +134,7 @@ Expected<int64_t> PoolBlocks(const EngineOptions& o, const model::CausalLm& mode
         "initializing the engine. Found {:.2f} GiB for the KV cache; the weights take {:.2f} GiB, "
         "the activations {:.2f} GiB.",
         static_cast<double>(std::max<int64_t>(0, *bytes)) / kGiB,
-        static_cast<double>(model.WeightBytes()) / kGiB,
+        static_cast<double>(model.WeightBytesInMemory()) / kGiB,
         static_cast<double>(model.ActivationBytes(limits)) / kGiB));
   }
   return *bytes / block_bytes;

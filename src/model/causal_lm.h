@@ -53,6 +53,8 @@ class CausalLm {
   // Bytes that one KV block of `block_size` tokens takes over all layers.
   virtual int64_t KvBlockBytes(int block_size) const = 0;
   virtual int64_t WeightBytes() const = 0;
+  // Less than that where weights lie on disk.
+  virtual int64_t WeightBytesInMemory() const { return WeightBytes(); }
   // Bytes of activations and scratch for these limits.
   virtual int64_t ActivationBytes(const RunLimits& limits) const = 0;
 

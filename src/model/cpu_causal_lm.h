@@ -36,6 +36,7 @@ class CpuCausalLm final : public CausalLm {
   int workers() const override;
   int64_t KvBlockBytes(int block_size) const override;
   int64_t WeightBytes() const override { return weights_.bytes; }
+  int64_t WeightBytesInMemory() const override { return weights_.bytes_in_memory; }
   int64_t ActivationBytes(const RunLimits& limits) const override;
   Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
   void Run(const StepBatch& batch, FunctionRef<void(int worker)> after) override;

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "base/check.h"
+#include "platform/buffer.h"
 
 namespace tiercel::model {
 
@@ -51,6 +52,11 @@ struct Program::Replayer {
       return at < end;
     });
   }
+  void operator()(const FetchOp& op) const {
+    if (worker != 0) return;
+    platform::Buffer::WillNeed(op.next.data(), op.next.size());
+    platform::Buffer::LetGo(op.done.data(), op.done.size());
+  }
   void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
   void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
   void operator()(const RmsNormOp& op) const {
@@ -94,6 +100,10 @@ struct Program::Replayer {
 };
 
 void Program::Clear() { operators_.clear(); }
+
+void Program::Fetch(std::span<const std::byte> next, std::span<const std::byte> done) {
+  if (!next.empty() || !done.empty()) operators_.emplace_back(FetchOp{next, done});
+}
 
 void Program::Embed(const EmbedArgs& args) {
   CHECK((args.table != nullptr) != (args.packed != nullptr));

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -62,6 +63,8 @@ class Program {
   // What was written before is visible to every worker after. A worker that waits meanwhile asks for
   // the first bytes of its columns of `next`, its share of `bytes`, to come to its cache.
   void Barrier(const PackedMatrix* next = nullptr, int64_t bytes = 0);
+  // Weights on disk: those of `next` begin to come, those of `done` need no memory any more.
+  void Fetch(std::span<const std::byte> next, std::span<const std::byte> done);
 
   // Called by every worker of the team at once, from within WorkerTeam::Run.
   void Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const;
@@ -73,6 +76,9 @@ class Program {
   struct BarrierOp {
     const PackedMatrix* next = nullptr;
     int64_t worker_bytes = 0;  // 0: no prefetch
+  };
+  struct FetchOp {
+    std::span<const std::byte> next, done;
   };
   struct RmsNormOp {
     kernels::RmsNormArgs args;
@@ -97,7 +103,7 @@ class Program {
     kernels::AttentionArgs args;
     int64_t scratch_worker_bytes = 0;
   };
-  using Operator = std::variant<BarrierOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
+  using Operator = std::variant<BarrierOp, FetchOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
                                 QuantizeOp, MatmulOp, QuantMatmulOp, kernels::SwiGluArgs,
                                 kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
   struct Replayer;

@@ -58,10 +58,12 @@ class Forward {
     Embed();
     const int64_t last = c_.num_layers - 1;
     for (int64_t i = 0; i < last; ++i) {
+      Fetch(i);
       Attention(w_.layers[i], KvOf(i));
       Mlp(w_.layers[i], a_.hidden, shape_.rows);
       Barrier(w_.layers[i + 1].qkv, prefetch_.qkv);
     }
+    Fetch(last);
     // Beyond the last layer's keys and values only the rows that become logits matter.
     WriteKv(w_.layers[last], KvOf(last));
     if (shape_.logit_rows == 0) return;
@@ -74,6 +76,11 @@ class Forward {
 
  private:
   void Embed();
+  // Of weights on disk the next layer's come while layer i is computed; the one before it is done.
+  void Fetch(int64_t i) {
+    const int64_t last = c_.num_layers - 1;
+    p_.Fetch(w_.layers[i < last ? i + 1 : 0].on_disk, w_.layers[i > 0 ? i - 1 : last].on_disk);
+  }
   void Attention(const LayerWeights& layer, void* kv) {
     WriteKv(layer, kv);
     Attend(layer, kv);

@@ -55,9 +55,12 @@ class Loader {
     weights_.kv_dtype = options_.kv_dtype.value_or(has_kv_scales ? DType::kI8 : DType::kBF16);
     weights_.layers.resize(config_.num_layers);
     RETURN_IF_ERROR(PlanEnds());
-    for (int64_t i = 0; i < config_.num_layers; ++i) RETURN_IF_ERROR(PlanLayer(i));
-    ASSIGN_OR_RETURN(weights_.buffer, platform::Buffer::Allocate(total_));
-    weights_.bytes += total_;
+    for (int64_t i = 0; i < config_.num_layers; ++i) {
+      layer_begin_.push_back(total_);
+      RETURN_IF_ERROR(PlanLayer(i));
+    }
+    layer_begin_.push_back(total_);
+    RETURN_IF_ERROR(Allocate());
     RETURN_IF_ERROR(Pack(progress));
     return std::move(weights_);
   }
@@ -70,6 +73,8 @@ class Loader {
 
   Status PlanEnds();
   Status PlanLayer(int64_t i);
+  Status Allocate();
+  Status AllocatePartlyOnDisk(int64_t in_memory);
   Status PlanEmbedding(const std::string& name);
   Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, bool has_bias,
               bool quantize);
@@ -93,7 +98,55 @@ class Loader {
   std::vector<std::unique_ptr<FusedLinear>> sources_;  // jobs point to them
   std::vector<Job> jobs_;
   int64_t total_ = 0;
+  std::vector<int64_t> layer_begin_;  // offset of each layer's matrices; with the end of the last
 };
+
+// All in memory if it fits there; else the last layers on disk, as many as need be.
+Status Loader::Allocate() {
+  weights_.bytes += total_;
+  weights_.bytes_in_memory = weights_.bytes;
+  if (total_ <= options_.max_bytes_in_memory) {
+    ASSIGN_OR_RETURN(weights_.buffer, platform::Buffer::Allocate(total_));
+    return OkStatus();
+  }
+  // While a layer is read, the next one comes.
+  int64_t largest = 0;
+  for (size_t i = 0; i + 1 < layer_begin_.size(); ++i) {
+    largest = std::max(largest, layer_begin_[i + 1] - layer_begin_[i]);
+  }
+  const int64_t window = 2 * largest;
+  const int64_t ends = layer_begin_[0];  // the embedding and the head are used all over
+  const int64_t in_memory = std::max(ends, options_.max_bytes_in_memory - window);
+  RETURN_IF_ERROR(AllocatePartlyOnDisk(in_memory));
+  const int64_t on_disk = total_ - static_cast<int64_t>(weights_.buffer.in_memory());
+  if (on_disk <= 0) return OkStatus();
+  weights_.bytes_in_memory += window - on_disk;
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    const std::byte* const data = weights_.buffer.as<std::byte>();
+    const int64_t begin = std::max(layer_begin_[i], total_ - on_disk), end = layer_begin_[i + 1];
+    if (begin < end) weights_.layers[i].on_disk = {data + begin, data + end};
+  }
+  return OkStatus();
+}
+
+Status Loader::AllocatePartlyOnDisk(int64_t in_memory) {
+  Status status = InvalidArgument("no folder for weights on disk is given");
+  for (const std::string& folder : options_.disk_folders) {
+    auto buffer = platform::Buffer::AllocatePartlyOnDisk(total_, in_memory, folder);
+    if (buffer) {
+      weights_.buffer = std::move(*buffer);
+      const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
+      const auto held = static_cast<int64_t>(weights_.buffer.in_memory());
+      LOG_WARNING("The weights ({:.2f} GiB) do not fit into memory: {:.2f} GiB of them lie in {} and "
+                  "are read from there in every step, at the disk's speed",
+                  gib(total_), gib(total_ - held), folder);
+      return OkStatus();
+    }
+    status = buffer.error();
+  }
+  return ResourceExhausted("the weights ({:.2f} GiB) do not fit into memory, nor on disk: {}",
+                           static_cast<double>(total_) / (1 << 30), status.message());
+}
 
 Status Loader::PlanEnds() {
   const std::string embedding = "model.embed_tokens";

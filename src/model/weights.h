@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,6 +62,7 @@ struct LayerWeights {
   NormWeights post_attention_norm;  // [hidden]
   Linear gate_up;                   // columns alternate 16 gate, 16 up
   Linear down;
+  std::span<const std::byte> on_disk;  // the part of its matrices that is read from disk
 };
 
 struct Weights {
@@ -70,6 +73,7 @@ struct Weights {
   DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8
   platform::Buffer buffer;  // every matrix
   int64_t bytes = 0;        // of all of it
+  int64_t bytes_in_memory = 0;  // with room for what is read from disk
 };
 
 struct WeightOptions {
@@ -78,6 +82,10 @@ struct WeightOptions {
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
   // kBF16 or kI8; not given: kI8 where the checkpoint has scales for it (C8), else kBF16.
   std::optional<DType> kv_dtype;
+  // Matrices that do not fit into this many bytes lie on disk, in a nameless file in the first of the
+  // folders that takes it, and are read from there in every step.
+  int64_t max_bytes_in_memory = std::numeric_limits<int64_t>::max();
+  std::vector<std::string> disk_folders;
 };
 
 // What is loaded so far, of the packed bytes in all. Called on the thread that called LoadWeights.

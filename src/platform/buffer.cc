@@ -1,6 +1,10 @@
 #include "platform/buffer.h"
 
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -58,9 +62,80 @@ Expected<Buffer> Buffer::Allocate(size_t bytes) {
       LOG_DEBUG("{} MiB in plain pages: {}", size >> 20, std::strerror(errno));
     }
   }
-  buffer.size_ = size;
+  buffer.size_ = buffer.in_memory_ = size;
   return buffer;
 }
+
+namespace {
+
+// A file without a name of `size` bytes, all of them reserved. Returns its descriptor.
+Expected<int> OpenNamelessFile(const std::string& folder, size_t size) {
+  struct statfs info;
+  if (statfs(folder.c_str(), &info) != 0) {
+    return Unexpected(NotFound("{}: {}", folder, std::strerror(errno)));
+  }
+  if (info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC) {
+    return Unexpected(InvalidArgument("{}: lies in memory, expected a folder on a disk", folder));
+  }
+  int file = open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (file < 0) {  // not every file system has nameless files
+    std::string path = folder + "/tiercel-weights-XXXXXX";
+    file = mkostemp(path.data(), O_CLOEXEC);
+    if (file >= 0) unlink(path.c_str());
+  }
+  if (file < 0) {
+    return Unexpected(FailedPrecondition("{}: no file can be made: {}", folder, std::strerror(errno)));
+  }
+  if (const int error = posix_fallocate(file, 0, static_cast<off_t>(size)); error != 0) {
+    close(file);
+    return Unexpected(ResourceExhausted("{}: no room for {:.1f} GB: {}", folder,
+                                        static_cast<double>(size) / 1e9, std::strerror(error)));
+  }
+  return file;
+}
+
+// The whole pages within [data, data + bytes).
+void Advise(const void* data, size_t bytes, int advice) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = (address + kPage - 1) / kPage * kPage;
+  const uintptr_t end = (address + bytes) / kPage * kPage;
+  // A kernel that does not know the advice reads and drops pages as it sees fit.
+  if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+}  // namespace
+
+Expected<Buffer> Buffer::AllocatePartlyOnDisk(size_t bytes, size_t in_memory,
+                                              const std::string& folder) {
+  in_memory = in_memory / kHugePage * kHugePage;
+  if (in_memory >= bytes) return Allocate(bytes);
+  if (bytes > std::numeric_limits<size_t>::max() / 4) {
+    return Unexpected(ResourceExhausted("cannot allocate {} bytes", bytes));
+  }
+  const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  ASSIGN_OR_RETURN(const int file, OpenNamelessFile(folder, size - in_memory));
+  Buffer buffer;
+  buffer.data_ = MapAligned(size);
+  if (buffer.data_ != nullptr) {
+    buffer.size_ = size;
+    buffer.in_memory_ = in_memory;
+    void* const on_disk = mmap(buffer.as<std::byte>() + in_memory, size - in_memory,
+                               PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
+    if (on_disk != MAP_FAILED) {
+      if (in_memory > 0) (void)madvise(buffer.data_, in_memory, MADV_HUGEPAGE);
+      close(file);
+      return buffer;
+    }
+  }
+  const int error = errno;
+  close(file);
+  return Unexpected(ResourceExhausted("cannot map {} bytes: {}", size, std::strerror(error)));
+}
+
+void Buffer::WillNeed(const void* data, size_t bytes) { Advise(data, bytes, MADV_WILLNEED); }
+
+void Buffer::LetGo(const void* data, size_t bytes) { Advise(data, bytes, MADV_PAGEOUT); }
 
 Buffer::~Buffer() {
   if (data_ != nullptr) munmap(data_, size_);

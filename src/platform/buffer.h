@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <utility>
 
 #include "base/status.h"
@@ -15,6 +16,12 @@ class Buffer {
  public:
   Buffer() = default;
   static Expected<Buffer> Allocate(size_t bytes);
+  // The first `in_memory` bytes (rounded down to whole huge pages) as above, the rest mapped from a
+  // file without a name in `folder`, which vanishes with the buffer: the kernel writes it out and
+  // reads it again as memory allows. All of the file's space is reserved now. Refused where
+  // `folder` lies in memory itself.
+  static Expected<Buffer> AllocatePartlyOnDisk(size_t bytes, size_t in_memory,
+                                               const std::string& folder);
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     swap(other);
@@ -28,14 +35,22 @@ class Buffer {
     return static_cast<T*>(data_);
   }
   size_t size() const { return size_; }
+  size_t in_memory() const { return in_memory_; }
+
+  // Hints for bytes of the part on disk, where whole pages are concerned: read them ahead, or let
+  // memory go that will not be read for long.
+  static void WillNeed(const void* data, size_t bytes);
+  static void LetGo(const void* data, size_t bytes);
 
  private:
   void swap(Buffer& other) {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(in_memory_, other.in_memory_);
   }
   void* data_ = nullptr;
   size_t size_ = 0;  // a multiple of 2 MiB
+  size_t in_memory_ = 0;
 };
 
 // Bytes of this process that lie in huge pages (AnonHugePages + HugetlbPages of smaps_rollup).

@@ -46,6 +46,48 @@ TEST(Buffer, LiesInHugePagesWhereTheyAreAllowed) {
   EXPECT_GE(HugePageBytesInUse(), before + kSize / 2);
 }
 
+// Both parts are one range, whose contents survive that the kernel lets the pages go.
+TEST(Buffer, LiesPartlyOnDisk) {
+  const std::string folder = std::filesystem::current_path();
+  for (const size_t in_memory : {size_t{0}, kHugePage, 2 * kHugePage + 5}) {
+    Expected<Buffer> buffer =
+        Buffer::AllocatePartlyOnDisk(4 * kHugePage + 100, in_memory, folder);
+    ASSERT_TRUE(buffer) << buffer.error();
+    EXPECT_EQ(buffer->size(), 5 * kHugePage);
+    EXPECT_EQ(buffer->in_memory(), in_memory / kHugePage * kHugePage);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % kHugePage, 0u);
+    uint64_t* words = buffer->as<uint64_t>();
+    const size_t count = buffer->size() / 8;
+    uint64_t any = 0;
+    for (size_t i = 0; i < count; ++i) {
+      any |= words[i];
+      words[i] = i * 0x9e3779b97f4a7c15;
+    }
+    EXPECT_EQ(any, 0u);
+    std::byte* const on_disk = buffer->as<std::byte>() + buffer->in_memory();
+    Buffer::LetGo(on_disk + 1, buffer->size() - buffer->in_memory() - 1);
+    Buffer::WillNeed(on_disk + 4095, 4098);
+    size_t wrong = 0;
+    for (size_t i = 0; i < count; ++i) wrong += words[i] != i * 0x9e3779b97f4a7c15;
+    EXPECT_EQ(wrong, 0u);
+  }
+  const Expected<Buffer> all = Buffer::AllocatePartlyOnDisk(kHugePage, kHugePage, "/nowhere");
+  ASSERT_TRUE(all) << all.error();  // nothing is left for the disk
+  EXPECT_EQ(all->in_memory(), kHugePage);
+}
+
+TEST(Buffer, NamesTheFolderThatCannotTakeIt) {
+  const auto error = [](const std::string& folder, size_t bytes) {
+    const Expected<Buffer> buffer = Buffer::AllocatePartlyOnDisk(bytes, 0, folder);
+    return buffer ? "no error" : buffer.error().message();
+  };
+  EXPECT_THAT(error("/nowhere", 1), HasSubstr("/nowhere: No such file"));
+  EXPECT_THAT(error(std::filesystem::current_path(), size_t{1} << 60), HasSubstr("no room for"));
+  if (std::filesystem::exists("/dev/shm")) {
+    EXPECT_THAT(error("/dev/shm", 1), HasSubstr("/dev/shm: lies in memory"));
+  }
+}
+
 TEST(Buffer, MovesAndRefusesTheImpossible) {
   Expected<Buffer> a = Buffer::Allocate(1);
   ASSERT_TRUE(a);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <limits>
 #include <sstream>
 
 #include "base/clock.h"
@@ -114,11 +115,43 @@ std::vector<int32_t> EosTokenIds(const model::ModelConfig& config,
   return unique;
 }
 
+// Bytes that weights may take in memory: what is left by a cache for one sequence of max_model_len or
+// 4096 tokens (or of the size that was asked for), the activations and all else.
+int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOptions& engine,
+                       const platform::Topology& topology) {
+  if (topology.memory_total <= 0) return std::numeric_limits<int64_t>::max();
+  constexpr int64_t kElse = int64_t{512} << 20;
+  constexpr int64_t kTokens = 4096;
+  const int64_t token = 2 * model.num_layers * model.num_kv_heads * model.head_dim *
+                        static_cast<int64_t>(sizeof(BF16));
+  const int64_t tokens = engine.max_model_len > 0 ? std::min(engine.max_model_len, kTokens) : kTokens;
+  const int64_t share = static_cast<int64_t>(engine.gpu_memory_utilization *
+                                             static_cast<double>(topology.memory_total));
+  return std::min(share, topology.memory_available) -
+         engine.kv_cache_memory_bytes.value_or(tokens * token) - kElse;
+}
+
+// Where weights go that do not fit into memory: beside the model, or where large temporary files go.
+std::vector<std::string> DiskFolders(const std::string& path, const Environ& environ) {
+  if (const auto folder = environ.find("TIERCEL_OFFLOAD_FOLDER"); folder != environ.end()) {
+    return {folder->second};
+  }
+  std::error_code error;
+  const fs::path folder = fs::is_directory(path, error) ? fs::path(path) : fs::path(path).parent_path();
+  return {folder.empty() ? "." : folder.string(), "/var/tmp"};
+}
+
 Expected<std::unique_ptr<model::CausalLm>> LoadWeights(const model::Checkpoint& checkpoint,
                                                        const ServeConfig& config,
+                                                       const std::string& path,
+                                                       const Environ& environ,
                                                        kernels::Environment* environment) {
+  model::LoadOptions options = config.load;
+  options.weights.max_bytes_in_memory =
+      MaxWeightBytes(checkpoint.config(), config.engine, environment->topology);
+  options.weights.disk_folders = DiskFolders(path, environ);
   ProgressBar bar("Loading weights", config.progress_bar);
-  return model::LoadModel(checkpoint, config.load, environment,
+  return model::LoadModel(checkpoint, options, environment,
                           [&](int64_t done, int64_t total) { bar.Update(done, total); });
 }
 
@@ -146,8 +179,9 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
     gguf = nullptr;
   }
 
-  auto weights = std::async(std::launch::async,
-                            [&] { return LoadWeights(*checkpoint, config, environment); });
+  auto weights = std::async(std::launch::async, [&] {
+    return LoadWeights(*checkpoint, config, path, environ, environment);
+  });
   auto tokenizer = LoadTokenizer(text_dir, gguf);
   auto chat_template = LoadTemplate(config, text_dir, gguf);
   auto model = weights.get();

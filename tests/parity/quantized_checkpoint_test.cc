@@ -178,6 +178,32 @@ TEST_F(QuantizedCheckpointTest, ShardsOfAFusedLinearMayDiffer) {
   EXPECT_GT(CosineToFloat(model), 0.995);
 }
 
+// Where weights lie changes no bit, whether float or INT8, and whether or not steps are captured.
+TEST_F(QuantizedCheckpointTest, WeightsOnDiskGiveTheSameBits) {
+  for (const char* model : {"qwen3-tied", "llama-tied-biased"}) {
+    for (const bool quantize : {false, true}) {
+      for (const int workers : {1, 2}) {
+        RunnerOptions options;
+        options.workers = workers;
+        options.weights.quantize = quantize;
+        const auto in_memory = RunModel(Source(model), options);
+        ASSERT_TRUE(in_memory.has_value()) << in_memory.error();
+        options.weights.max_bytes_in_memory = 0;
+        options.weights.disk_folders = {"/nowhere", fs::current_path()};
+        const auto on_disk = RunModel(Source(model), options);
+        ASSERT_TRUE(on_disk.has_value()) << on_disk.error();
+        EXPECT_TRUE(*on_disk == *in_memory) << model << " workers " << workers;
+      }
+    }
+  }
+  RunnerOptions options;
+  options.weights.max_bytes_in_memory = 1000;
+  EXPECT_THAT(RunModel(Source("qwen3-tied"), options).error().message(),
+              HasSubstr("do not fit into memory"));
+  options.weights.disk_folders = {"/nowhere"};
+  EXPECT_THAT(RunModel(Source("qwen3-tied"), options).error().message(), HasSubstr("/nowhere"));
+}
+
 // No input loses less than nothing: all linears are dynamic. None loses more than everything.
 TEST_F(QuantizedCheckpointTest, StaticLinearsThatLoseTooMuchAreDynamic) {
   for (const double loss : {0.0, 1.0}) {
