@@ -17,6 +17,8 @@
 //   --graphs      replay captured decode steps (FULL_DECODE_ONLY) instead of recording each anew
 //   --prefetch N  weight prefetch at barriers, N % of each matrix (within weight_prefetch.h's limits)
 //   --dummy       random weights in the shape of MODEL/config.json
+//   --int8, --int8-head  float weights of the layers, of the head become INT8 (dynamic)
+//   --kv-int8     an INT8 cache
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -161,6 +163,7 @@ struct Options {
   int64_t distinct = 1 << 20;
   int prefetch_percent = 0;
   bool graphs = false, dummy = false, json = false;
+  bool int8 = false, int8_head = false, kv_int8 = false;
   std::vector<Work> works;
 };
 
@@ -184,6 +187,9 @@ class Bench {
     model::LoadOptions load;
     if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
     load.prefetch.enabled = options.prefetch_percent > 0;
+    load.weights.quantize = options.int8;
+    load.weights.quantize_lm_head = options.int8_head;
+    if (options.kv_int8) load.weights.kv_dtype = DType::kI8;
     for (double* ratio : {&load.prefetch.qkv, &load.prefetch.o, &load.prefetch.gate_up,
                           &load.prefetch.down}) {
       *ratio = std::min(options.prefetch_percent, 100) / 100.0;
@@ -321,6 +327,12 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.prefetch_percent = number();
     } else if (word == "--dummy") {
       options.dummy = true;
+    } else if (word == "--int8") {
+      options.int8 = true;
+    } else if (word == "--int8-head") {
+      options.int8_head = true;
+    } else if (word == "--kv-int8") {
+      options.kv_int8 = true;
     } else if (word == "--json") {
       options.json = true;
     } else if (options.path.empty()) {
