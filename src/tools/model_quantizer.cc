@@ -140,18 +140,27 @@ std::vector<LinearJob> Quantizer::LinearsOf(int64_t layer) const {
   const auto part = [](const std::vector<float>& v) { return v.empty() ? nullptr : &v; };
   const std::vector<float>*qkv = part(smooth_qkv_), *v = part(smooth_v_), *o = part(smooth_o_),
                           *gate_up = part(smooth_gate_up_), *down = part(smooth_down_);
-  std::vector<LinearJob> jobs = {
-      {prefix + "self_attn.q_proj", q, c.hidden_size, c.qkv_bias, qkv},
-      {prefix + "self_attn.k_proj", kv, c.hidden_size, c.qkv_bias, qkv},
-      {prefix + "self_attn.v_proj", kv, c.hidden_size, c.qkv_bias, qkv, v},
-      {prefix + "self_attn.o_proj", c.hidden_size, q, c.o_bias, o},
-      {prefix + "mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up},
-      {prefix + "mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up, down},
-      {prefix + "mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, down}};
-  for (LinearJob& job : jobs) {
+  std::vector<LinearJob> jobs;
+  const auto add = [&](const char* name, int64_t n, int64_t k, bool has_bias,
+                       const std::vector<float>* columns, const std::vector<float>* rows = nullptr) {
+    LinearJob job;
+    job.name = prefix + name;
+    job.n = n;
+    job.k = k;
+    job.has_bias = has_bias;
+    job.columns = columns;
+    job.rows = rows;
     job.scheme = options_.scheme;
     job.excluded = IsExcluded(job.name);
-  }
+    jobs.push_back(std::move(job));
+  };
+  add("self_attn.q_proj", q, c.hidden_size, c.qkv_bias, qkv);
+  add("self_attn.k_proj", kv, c.hidden_size, c.qkv_bias, qkv);
+  add("self_attn.v_proj", kv, c.hidden_size, c.qkv_bias, qkv, v);
+  add("self_attn.o_proj", c.hidden_size, q, c.o_bias, o);
+  add("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up);
+  add("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up, down);
+  add("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, down);
   return jobs;
 }
 

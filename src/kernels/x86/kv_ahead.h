@@ -35,11 +35,12 @@ class KvAhead {
     Ask(kAheadBytes / kLine);
   }
 
-  // Asks for the next `lines`, an even number. Inlined because GCC takes a function that only
-  // prefetches for one without effect.
+  // Asks for the next `lines`, rounded up to an even number. Inlined because GCC takes a function that
+  // only prefetches for one without effect.
   [[gnu::always_inline]] void Ask(int64_t lines) {
-    while (lines > 0 && (pairs_ > 0 || NextPairs())) {
-      const int64_t count = std::min(lines / 2, pairs_);
+    int64_t pairs = (lines + 1) / 2;
+    while (pairs > 0 && (pairs_ > 0 || NextPairs())) {
+      const int64_t count = std::min(pairs, pairs_);
       for (int64_t i = 0; i < count; ++i) {
         _mm_prefetch(first_ + i * kLine, _MM_HINT_T1);
         _mm_prefetch(second_ + i * kLine, _MM_HINT_T1);
@@ -47,7 +48,7 @@ class KvAhead {
       first_ += count * kLine;
       second_ += count * kLine;
       pairs_ -= count;
-      lines -= 2 * count;
+      pairs -= count;
     }
   }
 

@@ -75,7 +75,7 @@ template <int kTiles, typename Sum>
   }
 }
 
-struct Amx {};
+struct Amx {};  // names this ISA's instantiations
 template <typename Element>
 using KvAhead = x86::KvAhead<Amx, Element>;
 
