@@ -140,8 +140,8 @@ struct Cost {
 
 // FLOPs and DRAM bytes of adding `count` tokens at `position` to each of `seqs` sequences. Weights and
 // cache count as they are held, BF16 or INT8.
-Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, int64_t seqs, int64_t position,
-            int64_t count) {
+Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool own_embedding, int64_t seqs,
+            int64_t position, int64_t count) {
   const double layer = static_cast<double>(c.hidden_size) *
                            (2.0 * c.num_heads + 2.0 * c.num_kv_heads) * c.head_dim +
                        3.0 * c.hidden_size * c.intermediate_size;
@@ -149,7 +149,7 @@ Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, int64_t seqs
   const double rows = static_cast<double>(seqs * count);
   const double keys = static_cast<double>(seqs) * count * (position + (count + 1) / 2.0);
   // Of an embedding that is not the head as well, a step reads some rows.
-  const double embedding = c.tie_word_embeddings ? 0 : head * sizeof(BF16);
+  const double embedding = own_embedding ? head * sizeof(BF16) : 0;
   const double kv_token = static_cast<double>(lm.KvBlockBytes(kBlockSize)) / kBlockSize;
   return {.flop = 2 * rows * layer * c.num_layers + 2.0 * seqs * head +
                   4.0 * keys * c.num_heads * c.head_dim * c.num_layers,
@@ -216,6 +216,9 @@ class Bench {
   }
 
  private:
+  // A tied INT8 head leaves the embedding a BF16 table of its own.
+  bool OwnEmbedding() const { return !config_.tie_word_embeddings || options_.int8_head; }
+
   Status Prepare() {
     int64_t blocks = 2, rows = 1, seqs = 1;
     for (const Work& w : options_.works) {
@@ -251,7 +254,7 @@ class Bench {
       const double t = Run(step.Make(w.seqs, w.tokens, 1, config_.vocab_size));
       if (r >= 0) seconds->push_back(t);
     }
-    return CostOf(config_, *lm_, w.seqs, w.tokens, 1);
+    return CostOf(config_, *lm_, OwnEmbedding(), w.seqs, w.tokens, 1);
   }
 
   Cost Prefill(const Work& w, std::vector<double>* seconds) {
@@ -259,7 +262,7 @@ class Bench {
     const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
     Cost cost;
     for (int64_t at = 0; at < w.tokens; at += chunk) {
-      const Cost c = CostOf(config_, *lm_, 1, at, std::min(chunk, w.tokens - at));
+      const Cost c = CostOf(config_, *lm_, OwnEmbedding(), 1, at, std::min(chunk, w.tokens - at));
       cost.flop += c.flop;
       cost.bytes += c.bytes;
     }
