@@ -86,7 +86,9 @@ class BusyNeighbor:
 
     def __enter__(self):
         cpu = max(os.sched_getaffinity(0))
-        self.process = subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", "while :; do :; done"])
+        # It ends with this process, however that ends.
+        loop = f"while kill -0 {os.getpid()}; do :; done"
+        self.process = subprocess.Popen(["taskset", "-c", str(cpu), "sh", "-c", loop])
         return self
 
     def __exit__(self, *_):
