@@ -71,7 +71,8 @@ TEST(RmsNorm, IsNearTheExactValueForEveryHiddenSize) {
             const double b = with_bias ? bias[c] : 0;
             const double term =
                 ToFloat(x[i]) * Factor(&x[i - c], hidden, eps) * weight[c];
-            ASSERT_NEAR(ToFloat(out[i / hidden * ldo + c]), term + b, Tolerance(term + b, std::abs(term) + std::abs(b)))
+            ASSERT_NEAR(ToFloat(out[i / hidden * ldo + c]), term + b,
+                        Tolerance(term + b, std::abs(term) + std::abs(b)))
                 << kernels->detail << " hidden " << hidden << " eps " << eps << " at " << i;
           }
           for (int64_t i = 0; i < rows * ldo + 16; ++i) {

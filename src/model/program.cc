@@ -120,13 +120,14 @@ void Program::RmsNorm(const RmsNormArgs& args) {
   CHECK_GT(args.rows, 0);
   CHECK(args.weight != nullptr);
   CHECK(args.out != nullptr || args.quantized.data != nullptr);
+  CHECK(args.out == nullptr || args.ldo >= args.hidden);
   CHECK(args.quantized.data == nullptr || args.quantized.ld >= args.hidden);
   operators_.emplace_back(RmsNormOp{args});
 }
 
 void Program::RmsNormOnEachWorker(const RmsNormArgs& args, const OwnRows& own) {
   RmsNorm(args);
-  CHECK(args.out == nullptr || own.bf16 >= args.rows * args.hidden);
+  CHECK(args.out == nullptr || own.bf16 >= args.rows * args.ldo);
   CHECK(args.quantized.data == nullptr || own.quantized >= args.rows * args.quantized.ld);
   CHECK(args.quantized.row_scale == nullptr || own.row_scale >= args.rows);
   operators_.back() = RmsNormOp{args, true, own};
