@@ -5,6 +5,13 @@
 #include "base/log.h"
 
 namespace tiercel::engine {
+
+int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory) {
+  const int64_t share =
+      static_cast<int64_t>(options.gpu_memory_utilization * static_cast<double>(memory.total));
+  return std::min(share, memory.available);
+}
+
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
@@ -114,10 +121,7 @@ std::optional<int64_t> KvBytes(const EngineOptions& o, const model::CausalLm& mo
                                const model::RunLimits& limits, const MemoryBudget& memory) {
   if (o.kv_cache_memory_bytes) return o.kv_cache_memory_bytes;
   if (memory.total <= 0) return std::nullopt;
-  const int64_t share =
-      static_cast<int64_t>(o.gpu_memory_utilization * static_cast<double>(memory.total));
-  return std::min(share, memory.available) - model.WeightBytesInMemory() -
-         model.ActivationBytes(limits);
+  return UsableMemory(o, memory) - model.WeightBytesInMemory() - model.ActivationBytes(limits);
 }
 
 // Blocks, with block 0, that the memory holds: however many are asked for by the override, and

@@ -25,6 +25,9 @@ struct MemoryBudget {
   int64_t available = 0;  // before the weights were loaded
 };
 
+// Bytes that weights, activations and the KV cache may take together; the budget's total is known.
+int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory);
+
 // Fills in defaults, checks flags against each other with vLLM's messages, and sizes the KV pool:
 //   num_gpu_blocks_override, else kv_cache_memory_bytes, else
 //   min(gpu_memory_utilization · total, available) − weights − activations,

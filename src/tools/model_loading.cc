@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/engine_config.h"
 #include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
 #include "platform/buffer.h"
@@ -117,18 +118,17 @@ std::vector<int32_t> EosTokenIds(const model::ModelConfig& config,
 
 // Bytes that weights may take in memory: what is left by a cache for one sequence of max_model_len or
 // 4096 tokens (or of the size that was asked for), the activations and all else.
-int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOptions& engine,
+int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOptions& options,
                        const platform::Topology& topology) {
   if (topology.memory_total <= 0) return std::numeric_limits<int64_t>::max();
   constexpr int64_t kElse = int64_t{512} << 20;
   constexpr int64_t kTokens = 4096;
   const int64_t token = 2 * model.num_layers * model.num_kv_heads * model.head_dim *
                         static_cast<int64_t>(sizeof(BF16));
-  const int64_t tokens = engine.max_model_len > 0 ? std::min(engine.max_model_len, kTokens) : kTokens;
-  const int64_t share = static_cast<int64_t>(engine.gpu_memory_utilization *
-                                             static_cast<double>(topology.memory_total));
-  return std::min(share, topology.memory_available) -
-         engine.kv_cache_memory_bytes.value_or(tokens * token) - kElse;
+  const int64_t tokens =
+      options.max_model_len > 0 ? std::min(options.max_model_len, kTokens) : kTokens;
+  return engine::UsableMemory(options, {topology.memory_total, topology.memory_available}) -
+         options.kv_cache_memory_bytes.value_or(tokens * token) - kElse;
 }
 
 // Where weights go that do not fit into memory: beside the model, or where large temporary files go.
