@@ -51,6 +51,15 @@ struct EngineOptions {
   const Clock* clock = nullptr;    // null: the steady clock; else it outlives the engine
 };
 
+// Memory as the engine found it; 0 total: unknown.
+struct MemoryBudget {
+  int64_t total = 0;      // bytes that the machine or the cgroup gives
+  int64_t available = 0;  // before the weights were loaded
+};
+
+// Bytes that weights, activations and the KV cache may take together; the budget's total is known.
+int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory);
+
 struct Request {
   std::string id;
   std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens

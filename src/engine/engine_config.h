@@ -19,15 +19,6 @@ struct EngineConfig {
   int64_t max_length = 0;  // of a sequence: min(max_model_len, tokens in the KV pool)
 };
 
-// Memory as the engine found it; 0 total: unknown.
-struct MemoryBudget {
-  int64_t total = 0;      // bytes that the machine or the cgroup gives
-  int64_t available = 0;  // before the weights were loaded
-};
-
-// Bytes that weights, activations and the KV cache may take together; the budget's total is known.
-int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory);
-
 // Fills in defaults, checks flags against each other with vLLM's messages, and sizes the KV pool:
 //   num_gpu_blocks_override, else kv_cache_memory_bytes, else
 //   min(gpu_memory_utilization · total, available) − weights − activations,

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/engine_config.h"
+#include "engine/engine.h"
 #include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
 #include "platform/buffer.h"
