@@ -15,8 +15,8 @@ namespace tiercel::kernels::x86 {
 inline constexpr int64_t kLine = 64;
 inline constexpr int64_t kHalfPage = 2048;
 
-// kHint: into which cache, one of _MM_HINT_* (an enumerator in GCC, an int in Clang). Lines are asked for that lie behind the stream's end: harmless. All of it
-// is inlined, so every ISA has its own copy.
+// kHint: into which cache, one of _MM_HINT_* (an enumerator in GCC, an int in Clang). Lines are asked
+// for that lie behind the stream's end: harmless. All of it is inlined, so every ISA has its own copy.
 template <auto kHint>
 class StreamAhead {
  public:

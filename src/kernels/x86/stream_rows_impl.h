@@ -12,16 +12,17 @@
 
 namespace tiercel::kernels::x86 {
 
-// At most kMaxRows rows: one register tile of kMaxRows × 2 accumulators, two unpacked weights and
-// what unpacking and broadcasting need fill the ISA's registers. The sums of a packed block and a
-// chunk of k of x as FP32 stay in L1 beside the chunk of weights (8 KiB) and the next one, which is
-// asked for meanwhile.
-template <typename S, int kMaxRows>
+// At most kMaxRows rows, in tiles of up to kTileRows × 2 vectors of columns, whose accumulators, unpacked
+// weights and what unpacking and broadcasting need fill the ISA's registers. The sums of a packed block
+// and a chunk of k of x as FP32 stay in L1 beside the chunk of weights (8 KiB), which all tiles
+// read, and the next one, which is asked for evenly over this one's arithmetic.
+template <typename S, int kTileRows, int kMaxRows>
 class StreamRows {
   using V = typename S::V;
 
  public:
-  explicit StreamRows(const MatmulArgs& args) : args_(args) {}
+  explicit StreamRows(const MatmulArgs& args)
+      : args_(args), tiles_(static_cast<int>((args.rows + kTileRows - 1) / kTileRows)) {}
 
   // The sums [row][kColumnBlock] of all rows × the packed block of `width` columns at w.
   const float* Block(const BF16* w, int64_t width) {
@@ -35,8 +36,17 @@ class StreamRows {
       chunk.count = std::min(kChunk, k_padded - k);
       WidenX(k, chunk.count);
       chunk.ahead = &ahead;
-      for (int64_t c = 0; c < width; c += kTileColumns) {
-        width - c >= kTileColumns ? Rows<kMaxRows, 2>(chunk, c) : Rows<kMaxRows, 1>(chunk, c);
+      chunk.turn = 0;
+      for (int tile = 0; tile < tiles_; ++tile) {
+        const int64_t first = args_.rows * tile / tiles_;
+        const int rows = static_cast<int>(args_.rows * (tile + 1) / tiles_ - first);
+        chunk.x = x_ + first * kChunk;
+        for (int64_t c = 0; c < width; c += kTileColumns) {
+          chunk.sums = sums_ + first * kColumnBlock + c;
+          const BF16* columns = chunk.w + c * kPair;
+          width - c >= kTileColumns ? Rows<kTileRows, 2>(rows, columns, chunk)
+                                    : Rows<kTileRows, 1>(rows, columns, chunk);
+        }
       }
     }
     return sums_;
@@ -50,8 +60,11 @@ class StreamRows {
   struct Chunk {
     const BF16* w;
     int64_t width;
-    int64_t count;      // of k
+    int64_t count;  // of k
     StreamAhead<_MM_HINT_T0>* ahead;
+    int turn;          // the next chunk is asked for by one in `tiles_` steps: at turn 0
+    const float* x;    // of a tile
+    float* sums;       // of a tile and its columns
   };
 
   void WidenX(int64_t k, int64_t count) {
@@ -63,44 +76,56 @@ class StreamRows {
   }
 
   template <int kRows, int kVectors>
-  void Rows(Chunk& chunk, int64_t column) {
+  void Rows(int rows, const BF16* w, Chunk& chunk) {
     if constexpr (kRows > 1) {
-      if (args_.rows < kRows) return Rows<kRows - 1, kVectors>(chunk, column);
+      if (rows < kRows) return Rows<kRows - 1, kVectors>(rows, w, chunk);
     }
-    Tile<kRows, kVectors>(chunk, column);
+    Tile<kRows, kVectors>(w, chunk);
   }
 
   template <int kRows, int kVectors>
-  void Tile(Chunk& chunk, int64_t column) {
+  void Tile(const BF16* w, Chunk& chunk) {
     // Lines are asked for in twos: so many pairs of k read two.
-    constexpr int64_t kAskEvery = 2 * kLine / (kVectors * S::kLanes * kPair * sizeof(BF16));
-    float* sums = sums_ + column;
+    constexpr int kAskEvery = 2 * kLine / (kVectors * S::kLanes * kPair * sizeof(BF16));
+    constexpr int kStep = std::max(kAskEvery, 4);  // pairs of k: few instructions beside the FMAs
+    static_assert(kKBlock % (kStep * kPair) == 0);
+    float* sums = chunk.sums;
     V acc[kRows][kVectors];
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) {
         acc[r][v] = S::Load(sums + r * kColumnBlock + v * S::kLanes);
       }
     }
-    const BF16* w = chunk.w + column * kPair;
-    StreamAhead<_MM_HINT_T0> ahead = *chunk.ahead;
-    for (int64_t k = 0; k < chunk.count; k += kPair, w += chunk.width * kPair) {
-      V even[kVectors], odd[kVectors];
+    // acc += x[:, k] · w, where w is one k of the pair at `pairs`.
+    const auto add = [&]<int kOfPair>(const BF16* pairs, const float* xk)
+                         __attribute__((always_inline)) {
+      V weights[kVectors];
       for (int v = 0; v < kVectors; ++v) {
-        const typename S::Raw pairs = S::LoadRaw(w + v * S::kLanes * kPair);
-        even[v] = S::template Part<BF16, 0>(pairs);
-        odd[v] = S::template Part<BF16, 1>(pairs);
+        weights[v] = S::template Part<BF16, kOfPair>(S::LoadRaw(pairs + v * S::kLanes * kPair));
       }
-      if (k / kPair % kAskEvery == 0) ahead.AskPair();
+#pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
-        const V x = S::Set(x_[r * kChunk + k]);
-        for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(x, even[v], acc[r][v]);
+        const V xr = S::Set(xk[r * kChunk]);
+        for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(xr, weights[v], acc[r][v]);
       }
-      for (int r = 0; r < kRows; ++r) {
-        const V x = S::Set(x_[r * kChunk + k + 1]);
-        for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(x, odd[v], acc[r][v]);
+    };
+    StreamAhead<_MM_HINT_T0> ahead = *chunk.ahead;
+    int turn = chunk.turn;
+    const float* x = chunk.x;
+    for (const float* end = x + chunk.count; x < end; x += kStep * kPair) {
+      const bool ask = turn == 0;
+      turn = ask ? tiles_ - 1 : turn - 1;
+#pragma GCC unroll 8
+      for (int i = 0; i < kStep; ++i, w += chunk.width * kPair) {
+        if (ask && i % kAskEvery == 0) ahead.AskPair();
+        add.template operator()<0>(w, x + i * kPair);
+        add.template operator()<1>(w, x + i * kPair + 1);
       }
     }
     *chunk.ahead = ahead;
+    chunk.turn = turn;
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) {
         S::Store(sums + r * kColumnBlock + v * S::kLanes, acc[r][v]);
@@ -109,6 +134,7 @@ class StreamRows {
   }
 
   const MatmulArgs& args_;
+  const int tiles_;
   alignas(64) float x_[kMaxRows * kChunk];
   alignas(64) float sums_[kMaxRows * kColumnBlock];
 };

@@ -13,8 +13,10 @@
 namespace tiercel::kernels::avx2 {
 namespace {
 
-// Few rows are bound by memory: 5 × 2 accumulators and each weight unpacked in registers.
-constexpr int kStreamRows = 5;
+// Rows up to which memory is the nearer limit, or not far: tiles of 6 × 2 accumulators, 2 weights and 1
+// broadcast of the 16 registers, each weight unpacked in registers.
+constexpr int kStreamTileRows = 6;
+constexpr int kStreamRows = 18;
 // 6 rows × 16 columns: 12 accumulators + 2 weight vectors + 1 broadcast of the 16 registers; a k
 // takes 6 cycles of two FMA ports and 4 of two load ports.
 constexpr int kTileRows = 6;
@@ -182,7 +184,7 @@ void Matmul(const MatmulArgs& args, Share share) {
     return static_cast<const BF16*>(weight.data) + column * weight.k_padded;
   };
   if (args.rows <= kStreamRows) {
-    x86::StreamRows<Simd, kStreamRows> stream(args);
+    x86::StreamRows<Simd, kStreamTileRows, kStreamRows> stream(args);
     for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
       const int64_t width = std::min(kColumnBlock, range.end - column);
       const float* sums = stream.Block(weights(column), width);

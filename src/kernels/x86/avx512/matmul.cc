@@ -11,8 +11,10 @@
 namespace tiercel::kernels::avx512 {
 namespace {
 
-// Few rows are bound by memory: 8 × 2 accumulators and each weight unpacked in registers.
-constexpr int kStreamRows = 8;
+// Rows up to which memory is the nearer limit, or not far: tiles of 12 × 2 accumulators, each weight
+// unpacked in registers.
+constexpr int kStreamTileRows = 12;
+constexpr int kStreamRows = 24;
 // Many rows: 6 × 4 accumulators; k in chunks whose unpacked weights (64 · 64 · 4 = 16 KiB) stay
 // in a 32 KiB L1; rows in panels whose accumulators between the chunks are 32 KiB of L2.
 constexpr int kTileRows = 6;
@@ -129,7 +131,7 @@ void Matmul(const MatmulArgs& args, Share share) {
     return static_cast<const BF16*>(weight.data) + column * weight.k_padded;
   };
   if (args.rows <= kStreamRows) {
-    x86::StreamRows<Simd, kStreamRows> stream(args);
+    x86::StreamRows<Simd, kStreamTileRows, kStreamRows> stream(args);
     for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
       const int64_t width = std::min(kColumnBlock, range.end - column);
       const float* sums = stream.Block(weights(column), width);
