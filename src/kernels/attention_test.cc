@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/attention_bytes.h"
 #include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
@@ -140,13 +141,17 @@ std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& h
   args.num_seqs = static_cast<int>(pieces.size());
   args.out = out.get();
   args.ldo = ldo;
-  for (int worker = 0; worker < around.workers; ++worker) {
-    const int64_t bytes = kernels.attention_scratch_bytes(args, around.workers);
-    Aligned<uint8_t> scratch = Allocate<uint8_t>(bytes);
-    std::memset(scratch.get(), 0xff, bytes);  // NaNs: nothing may be read before it is written
-    args.scratch = scratch.get();
-    kernels.attention(args, {worker, around.workers});
-  }
+  const auto run = [&](AttentionArgs call) {
+    for (int worker = 0; worker < around.workers; ++worker) {
+      const int64_t bytes = kernels.attention_scratch_bytes(call, around.workers);
+      Aligned<uint8_t> scratch = Allocate<uint8_t>(bytes);
+      std::memset(scratch.get(), 0xff, bytes);  // NaNs: nothing may be read before it is written
+      call.scratch = scratch.get();
+      kernels.attention(call, {worker, around.workers});
+    }
+  };
+  run(args);
+  ExpectBytesOfAttention(args, rows, run);
 
   std::vector<std::vector<BF16>> result;
   for (size_t s = 0; s < pieces.size(); ++s) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/attention_bytes.h"
 #include "kernels/test_kernels.h"
 #include "platform/buffer.h"
 
@@ -102,13 +103,17 @@ struct Sequence {
     args.num_seqs = 1;
     args.out = out.data();
     args.ldo = ldo;
-    for (int worker = 0; worker < workers; ++worker) {
-      const int64_t bytes = kernels.attention_scratch_bytes(args, workers);
-      auto scratch = std::move(*platform::Buffer::Allocate(bytes));
-      std::memset(scratch.data(), 0xff, bytes);  // NaNs: nothing may be read before it is written
-      args.scratch = scratch.data();
-      kernels.attention(args, {worker, workers});
-    }
+    const auto run = [&](AttentionArgs call) {
+      for (int worker = 0; worker < workers; ++worker) {
+        const int64_t bytes = kernels.attention_scratch_bytes(call, workers);
+        auto scratch = std::move(*platform::Buffer::Allocate(bytes));
+        std::memset(scratch.data(), 0xff, bytes);  // NaNs: nothing may be read before it is written
+        call.scratch = scratch.data();
+        kernels.attention(call, {worker, workers});
+      }
+    };
+    run(args);
+    ExpectBytesOfAttention(args, query_start[1], run);
     return out;
   }
 

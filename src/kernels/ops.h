@@ -188,6 +188,7 @@ struct AttentionArgs {
   int num_seqs = 0;
   BF16* out = nullptr;  // [rows, ldo]: plain head order, head h at h·head_dim
   int64_t ldo = 0;
+  QuantizedRows quantized = {};  // data null: none. Else static, and takes the outputs in place of `out`
   void* scratch = nullptr;  // this worker's own, AttentionScratchBytes() long, 64-byte aligned
 };
 

@@ -198,7 +198,10 @@ void Program::QkNormRope(const QkNormRopeArgs& args) {
 
 void Program::Attention(const AttentionArgs& args, int64_t scratch_worker_bytes) {
   CHECK_GT(args.num_seqs, 0);
-  CHECK_GE(args.ldo, int64_t{args.num_q_heads} * args.layout.head_dim);
+  const int64_t width = int64_t{args.num_q_heads} * args.layout.head_dim;
+  CHECK((args.out != nullptr) != (args.quantized.data != nullptr));
+  CHECK(args.quantized.row_scale == nullptr);
+  CHECK_GE(args.out != nullptr ? args.ldo : args.quantized.ld, width);
   operators_.emplace_back(AttentionOp{args, scratch_worker_bytes});
 }
 

@@ -83,17 +83,17 @@ class Program {
   struct RmsNormOp {
     kernels::RmsNormArgs args;
     bool on_each_worker = false;
-    OwnRows own;
+    OwnRows own = {};
   };
   struct QuantizeOp {
     kernels::QuantizeArgs args;
     bool on_each_worker = false;
     int64_t x_worker_stride = 0;
-    OwnRows own;
+    OwnRows own = {};
   };
   struct QuantMatmulOp {
     kernels::QuantMatmulArgs args;
-    OwnRows own;
+    OwnRows own = {};
   };
   struct MatmulOp {
     kernels::MatmulArgs args;

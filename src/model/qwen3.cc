@@ -44,6 +44,9 @@ kernels::QuantizedRows QuantizedFor(const Linear& linear, const QuantRows& rows)
   return quantized;
 }
 
+// Bytes in the place of BF16 rows that nobody needs.
+Input BytesIn(const Rows& rows) { return {{}, {reinterpret_cast<uint8_t*>(rows.data)}}; }
+
 // One recording: the model, its buffers and the shape of the step. Shapes in the comments:
 // T rows, R logit rows, H hidden size, G KV groups of (q heads + k + v) · D columns.
 class Forward {
@@ -103,6 +106,7 @@ class Forward {
   Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows,
              int64_t prefetch);
   Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
+  bool TakesStaticBytes(const Linear& linear) const;
   Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
   Input Quantize(const Linear& linear, const Rows& x, int64_t rows);
   // A barrier before which the workers may already ask for the weights of `next`.
@@ -189,13 +193,20 @@ void Forward::Attend(const LayerWeights& layer, void* kv) {
   attention.block_table = a_.block_table;
   attention.block_table_stride = a_.block_table_stride;
   attention.num_seqs = static_cast<int>(shape_.seqs);
-  attention.out = a_.attention.data;
-  attention.ldo = a_.attention.stride;
+  Input x = {a_.attention, {}};
+  const bool quantize = TakesStaticBytes(layer.o);
+  if (quantize) {
+    x = BytesIn(a_.attention);
+    attention.quantized = QuantizedFor(layer.o, x.quantized);
+  } else {
+    attention.out = a_.attention.data;
+    attention.ldo = a_.attention.stride;
+  }
   attention.scratch = a_.attention_scratch;
   p_.Attention(attention, a_.attention_scratch_bytes);  // [T, q heads · D]
   Barrier(layer.o, prefetch_.o);
 
-  const Input x = InputOf(layer.o, a_.attention, shape_.rows);
+  if (!quantize) x = InputOf(layer.o, a_.attention, shape_.rows);
   Project(x, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows);
   Barrier(layer.gate_up, prefetch_.gate_up);
 }
@@ -213,6 +224,12 @@ void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
   }
 }
 
+// The operator that makes `linear`'s input can quantize it by itself.
+bool Forward::TakesStaticBytes(const Linear& linear) const {
+  return shape_.fuse_norm_quant && linear.is_int8() && linear.more.empty() &&
+         linear.input.kind == InputKind::kStatic;
+}
+
 // silu(gate(x)) · up(x), as the down projection takes it
 Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
   const Linear& gate_up = layer.gate_up;
@@ -223,10 +240,8 @@ Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
     p_.Barrier();
     p_.SwiGlu({a_.gate_up.data, a_.gate_up.stride, a_.mlp.data, a_.mlp.stride, gate_up.weight.n / 2,
                rows});
-  } else if (shape_.fuse_norm_quant && gate_up.is_int8() &&
-             down.input.kind == InputKind::kStatic) {
-    // Written as bytes where the BF16 values would be.
-    const Input inner{{}, {reinterpret_cast<uint8_t*>(a_.mlp.data)}};
+  } else if (gate_up.is_int8() && TakesStaticBytes(down)) {
+    const Input inner = BytesIn(a_.mlp);
     Project(x, gate_up, Epilogue::kSwiGlu, Output(QuantizedFor(down, inner.quantized)), rows);
     Barrier(down, prefetch_.down);
     return inner;

@@ -19,9 +19,10 @@ struct StepShape {
   int64_t seqs = 0;        // S ≥ 1
   int64_t logit_rows = 0;  // R, may be 0
   int64_t first_logit_row = 0;  // where among the logits they go
-  PrefetchBytes prefetch;       // in steps of fewer than kPrefetchRows rows
-  // Norms, and SwiGLU before a static down projection, write what the next linear multiplies in the
-  // pass that computes it; false: BF16 first, and a quantization of its own. The same bits.
+  PrefetchBytes prefetch = {};  // in steps of fewer than kPrefetchRows rows
+  // Norms, and attention and SwiGLU before a static projection, write what the next linear
+  // multiplies in the pass that computes it; false: BF16 first, and a quantization of its own. The
+  // same bits.
   bool fuse_norm_quant = true;
 };
 

@@ -4,6 +4,7 @@
 
 #include "kernels/attention_work.h"
 #include "kernels/reference/kernels.h"
+#include "kernels/reference/quantize.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -40,7 +41,7 @@ struct CachedHead {
 // the sums relative to the largest score so far. acc is [head_dim].
 template <typename Element>
 void AttendOneRow(const AttentionArgs& args, int seq, int kv_head, const BF16* q, int64_t visible,
-                  float* acc, BF16* out) {
+                  float* acc, int64_t row, int64_t column) {
   const KvLayout& layout = args.layout;
   const int head_dim = layout.head_dim;
   const int32_t* blocks = args.block_table + seq * args.block_table_stride;
@@ -66,7 +67,15 @@ void AttendOneRow(const AttentionArgs& args, int seq, int kv_head, const BF16* q
     sum += p;
     for (int d = 0; d < head_dim; ++d) acc[d] += p * cached.Value(d);
   }
-  for (int d = 0; d < head_dim; ++d) out[d] = ToBF16(acc[d] / sum);
+  const QuantizedRows& bytes = args.quantized;
+  for (int d = 0; d < head_dim; ++d) {
+    const BF16 mean = ToBF16(acc[d] / sum);
+    if (bytes.data == nullptr) {
+      args.out[row * args.ldo + column + d] = mean;
+    } else {
+      bytes.data[row * bytes.ld + column + d] = QuantizeStatic(mean, bytes.scale, bytes.offset);
+    }
+  }
 }
 
 }  // namespace
@@ -89,8 +98,8 @@ void Attention(const AttentionArgs& args, Share share) {
         attend(
             args, tile.seq, tile.kv_head,
             args.qkv + row * args.ldqkv + (tile.kv_head * (group + 2) + h) * head_dim,
-            tile.first_visible + t, static_cast<float*>(args.scratch),
-            args.out + row * args.ldo + (tile.kv_head * group + h) * head_dim);
+            tile.first_visible + t, static_cast<float*>(args.scratch), row,
+            (tile.kv_head * group + h) * head_dim);
       }
     }
   }

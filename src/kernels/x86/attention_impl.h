@@ -17,6 +17,7 @@
 
 #include "kernels/attention_work.h"
 #include "kernels/ops.h"
+#include "kernels/x86/attention_out.h"
 #include "kernels/x86/kv_ahead.h"
 
 namespace tiercel::kernels::x86 {
@@ -314,9 +315,10 @@ class TileAttention {
 
   void StoreRows() {
     const int d = layout_.head_dim;
+    const AttentionOut<S> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
-      BF16* out = args_.out + (tile_.first_row + row / group_) * args_.ldo +
-                  (tile_.kv_head * group_ + row % group_) * d;
+      const int64_t token = tile_.first_row + row / group_;
+      const int64_t column = (tile_.kv_head * group_ + row % group_) * d;
       const V factor = S::Set(1.0f / scratch_.sum[row]);
       const float* channels = Channels(args_.kv_scales.v_scale);
       const float* offsets = Channels(args_.kv_scales.v_offset);
@@ -325,7 +327,7 @@ class TileAttention {
         if (channels != nullptr) {
           mean = S::Mul(S::Sub(mean, S::Load(offsets + i)), S::Load(channels + i));
         }
-        S::Narrow(out + i, mean);
+        out.Store(token, column + i, mean);
       }
     }
   }

@@ -5,6 +5,7 @@
 #include "kernels/x86/amx/attention_int8.h"
 #include "kernels/x86/amx/attention_tile.h"
 #include "kernels/x86/amx/kernels.h"
+#include "kernels/x86/attention_out.h"
 #include "kernels/x86/avx512/vector.h"
 
 namespace tiercel::kernels::amx {
@@ -223,11 +224,12 @@ class TileAttention : public TileView<BF16> {
   }
 
   void StoreRows() {
+    const x86::AttentionOut<avx512::Simd> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
-      BF16* out = Out(row);
       const __m512 factor = _mm512_set1_ps(1.0f / s_.sum[row]);
       for (int64_t i = 0; i < d_; i += 16) {
-        avx512::StoreBF16(out + i, _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor));
+        out.Store(OutRow(row), OutColumn(row) + i,
+                  _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor));
       }
     }
   }

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "kernels/x86/amx/attention_tile.h"
+#include "kernels/x86/attention_out.h"
 #include "kernels/x86/avx512/vector.h"
 
 namespace tiercel::kernels::amx {
@@ -317,8 +318,8 @@ class TileAttention : public TileView<int8_t> {
   void StoreRows() {
     const float* channels = Channels(args_.kv_scales.v_scale);
     const float* offsets = Channels(args_.kv_scales.v_offset);
+    const x86::AttentionOut<avx512::Simd> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
-      BF16* out = Out(row);
       const __m512 factor = _mm512_set1_ps(1.0f / s_.sum[row]);
       for (int64_t i = 0; i < d_; i += 16) {
         __m512 mean = _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor);
@@ -326,7 +327,7 @@ class TileAttention : public TileView<int8_t> {
           mean = _mm512_mul_ps(_mm512_sub_ps(mean, _mm512_loadu_ps(offsets + i)),
                                _mm512_loadu_ps(channels + i));
         }
-        avx512::StoreBF16(out + i, mean);
+        out.Store(OutRow(row), OutColumn(row) + i, mean);
       }
     }
   }

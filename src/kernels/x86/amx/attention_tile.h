@@ -101,10 +101,9 @@ class TileView {
     return args_.qkv + (tile_.first_row + row / group_) * args_.ldqkv +
            (tile_.kv_head * (group_ + 2) + row % group_) * d_;
   }
-  BF16* Out(int64_t row) const {
-    return args_.out + (tile_.first_row + row / group_) * args_.ldo +
-           (tile_.kv_head * group_ + row % group_) * d_;
-  }
+  // Where a row's d_ outputs go.
+  int64_t OutRow(int64_t row) const { return tile_.first_row + row / group_; }
+  int64_t OutColumn(int64_t row) const { return (tile_.kv_head * group_ + row % group_) * d_; }
   const Element* Head(int64_t key) const {
     return static_cast<const Element*>(args_.kv) +
            layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
