@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -88,6 +91,55 @@ class QuantizedCheckpointTest : public ::testing::Test {
     ASSERT_TRUE(status.ok()) << status;
     fs::copy_file(Source(model) + "/config.json", folder_ / "config.json",
                   fs::copy_options::overwrite_existing);
+  }
+
+  struct Tensor {
+    DType dtype;
+    std::vector<int64_t> shape;
+    std::vector<uint8_t> bytes;
+
+    std::vector<float> Values() const {
+      std::vector<float> values(bytes.size() / sizeof(float));
+      std::memcpy(values.data(), bytes.data(), bytes.size());
+      return values;
+    }
+    void Set(const std::vector<float>& values) {
+      dtype = DType::kF32;
+      bytes.resize(values.size() * sizeof(float));
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+    }
+  };
+  using Tensors = std::map<std::string, Tensor>;
+
+  Tensors ReadTensors() const {
+    Tensors tensors;
+    const auto checkpoint = model::Checkpoint::Open(folder_);
+    EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error();
+    for (const std::string& name : (*checkpoint)->Names()) {
+      const model::TensorInfo info = *(*checkpoint)->Find(name);
+      const DType dtype = info.type == "I8"    ? DType::kI8
+                          : info.type == "I32" ? DType::kI32
+                          : info.type == "F32" ? DType::kF32
+                                               : DType::kBF16;
+      const int64_t bytes = model::PlannedTensor{name, dtype, info.shape}.bytes();
+      const uint8_t* data = (*checkpoint)->MappedBytes(name);
+      tensors[name] = {dtype, info.shape, {data, data + bytes}};
+    }
+    return tensors;
+  }
+  // In place of the folder's weights.
+  void WriteTensors(const Tensors& tensors) const {
+    for (const auto& entry : fs::directory_iterator(folder_)) {
+      if (entry.path().filename().string().starts_with("quant_model_weight")) {
+        fs::remove(entry.path());
+      }
+    }
+    std::vector<model::PlannedTensor> plan;
+    for (const auto& [name, t] : tensors) plan.push_back({name, t.dtype, t.shape});
+    model::SafetensorsWriter writer(folder_, "quant_model_weights", 1);
+    ASSERT_TRUE(writer.BeginPart(plan).ok());
+    for (const auto& [name, t] : tensors) ASSERT_TRUE(writer.Write(name, t.bytes).ok());
+    ASSERT_TRUE(writer.Finish().ok());
   }
 
   json Description() const { return ReadJson(folder_ / "quant_model_description.json"); }
@@ -249,46 +301,65 @@ TEST_F(QuantizedCheckpointTest, ScalesForTheCacheComeFromCalibration) {
   }
 }
 
+TEST_F(QuantizedCheckpointTest, BadScalesForTheCacheAreRefused) {
+  QuantizeOptions options;
+  options.kv_int8 = true;
+  Quantize("qwen3-tied", options);
+  const Tensors good = ReadTensors();
+  const std::string attention = "model.layers.1.self_attn.";
+  const std::string scale = attention + "k_proj.kv_cache_scale";
+  const std::string offset = attention + "v_proj.kv_cache_offset";
+  const auto error = [&](const std::string& name, const auto& change) {
+    Tensors tensors = good;
+    change(tensors, tensors.at(name));
+    WriteTensors(tensors);
+    return Error();
+  };
+  const auto value = [](float x) {
+    return [x](Tensors&, Tensor& t) {
+      std::vector<float> values = t.Values();
+      values.back() = x;
+      t.Set(values);
+    };
+  };
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float x : {0.0f, -1.0f, infinity, std::nanf(""), 1e-30f, 1e30f}) {
+    EXPECT_THAT(error(scale, value(x)), AllOf(HasSubstr(scale), HasSubstr("positive scale"))) << x;
+  }
+  for (const float x : {infinity, -infinity, std::nanf("")}) {
+    EXPECT_THAT(error(offset, value(x)), AllOf(HasSubstr(offset), HasSubstr("finite offset"))) << x;
+  }
+  EXPECT_THAT(error(offset,
+                    [](Tensors&, Tensor& t) {
+                      t.shape = {t.shape[0] - 1};
+                      t.bytes.resize(t.bytes.size() - sizeof(float));
+                    }),
+              HasSubstr(offset));
+  EXPECT_THAT(error(scale, [](Tensors&, Tensor& t) { t.dtype = DType::kI32; }), HasSubstr(scale));
+  EXPECT_THAT(error(scale, [&](Tensors& all, Tensor&) { all.erase(scale); }), HasSubstr(scale));
+  // One for all channels is allowed.
+  EXPECT_EQ(error(offset,
+                  [](Tensors&, Tensor& t) {
+                    t.shape = {1};
+                    t.Set({0.0f});
+                  }),
+            "no error");
+}
+
 TEST_F(QuantizedCheckpointTest, StaticShardsWithInputScalesOfTheirOwn) {
   Quantize("qwen3-tied", QuantScheme::kStatic);
   // Twice the scale for q alone: coarser, and still right.
-  const auto checkpoint = model::Checkpoint::Open(folder_);
-  ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
-  std::vector<model::PlannedTensor> plan;
-  for (const std::string& name : (*checkpoint)->Names()) {
-    const model::TensorInfo info = *(*checkpoint)->Find(name);
-    const DType dtype = info.type == "I8"    ? DType::kI8
-                        : info.type == "I32" ? DType::kI32
-                        : info.type == "F32" ? DType::kF32
-                                             : DType::kBF16;
-    plan.push_back({name, dtype, info.shape});
-  }
-  fs::path other = folder_ / "other";
-  fs::create_directories(other);
-  model::SafetensorsWriter writer(other, "quant_model_weights", 1);
-  ASSERT_TRUE(writer.BeginPart(plan).ok());
-  for (const model::PlannedTensor& t : plan) {
-    const uint8_t* data = (*checkpoint)->MappedBytes(t.name);
-    std::vector<uint8_t> bytes(data, data + t.bytes());
-    float* const values = reinterpret_cast<float*>(bytes.data());
-    const size_t dot = t.name.rfind('.');
-    const std::string linear = t.name.substr(0, dot), kind = t.name.substr(dot + 1);
-    if (linear.ends_with("q_proj")) {
-      if (kind == "input_scale" || kind == "deq_scale") {
-        for (int64_t i = 0; i < t.bytes() / 4; ++i) values[i] *= 2;
-      } else if (kind == "input_offset") {
-        values[0] = 0;
-      } else if (kind == "quant_bias") {
-        std::fill(bytes.begin(), bytes.end(), 0);
-      }
+  Tensors tensors = ReadTensors();
+  for (auto& [name, t] : tensors) {
+    if (name.ends_with("q_proj.input_scale") || name.ends_with("q_proj.deq_scale")) {
+      std::vector<float> values = t.Values();
+      for (float& x : values) x *= 2;
+      t.Set(values);
+    } else if (name.ends_with("q_proj.input_offset") || name.ends_with("q_proj.quant_bias")) {
+      std::fill(t.bytes.begin(), t.bytes.end(), 0);
     }
-    ASSERT_TRUE(writer.Write(t.name, bytes).ok());
   }
-  ASSERT_TRUE(writer.Finish().ok());
-  for (const char* file : {"config.json", "quant_model_description.json"}) {
-    fs::copy_file(folder_ / file, other / file);
-  }
-  folder_ = other;
+  WriteTensors(tensors);
   EXPECT_GT(CosineToFloat("qwen3-tied"), 0.99);
 }
 
@@ -323,6 +394,57 @@ TEST_F(QuantizedCheckpointTest, CompressedTensorsReadsTheSameNumbers) {
   std::ofstream(folder_ / "config.json") << config;
   const auto logits = RunModel(folder_);
   ASSERT_TRUE(expected.has_value() && logits.has_value()) << logits.error();
+  EXPECT_EQ(*logits, *expected);
+}
+
+// The same static model in both formats: one scale and no offset for an input.
+TEST_F(QuantizedCheckpointTest, StaticCompressedTensorsReadsTheSameNumbers) {
+  Quantize("qwen3-tied", QuantScheme::kStatic);
+  Tensors tensors = ReadTensors();
+  Tensors compressed;
+  for (auto& [name, t] : tensors) {
+    const std::string linear = name.substr(0, name.rfind('.'));
+    if (name.ends_with(".deq_scale")) {
+      // Powers of two, so that deq_scale = input_scale · weight_scale is exact.
+      const float input = std::exp2(std::round(
+          std::log2(tensors.at(linear + ".input_scale").Values().front())));
+      std::vector<float> weight = t.Values();
+      for (float& x : weight) x /= tensors.at(linear + ".input_scale").Values().front();
+      std::vector<float> product = weight;
+      for (float& x : product) x *= input;
+      Tensor& column = compressed[linear + ".weight_scale"];
+      column.shape = {static_cast<int64_t>(weight.size()), 1};
+      column.Set(weight);
+      Tensor& scale = compressed[linear + ".input_scale"];
+      scale.shape = {1};
+      scale.Set({input});
+      t.Set(product);
+    } else if (name.ends_with(".input_offset") || name.ends_with(".quant_bias")) {
+      std::fill(t.bytes.begin(), t.bytes.end(), 0);
+    } else if (!name.ends_with(".input_scale") && !name.ends_with(".weight_scale") &&
+               !name.ends_with(".weight_offset") && name != "model.norm.bias" &&
+               !name.ends_with("layernorm.bias")) {
+      compressed[name] = t;
+    }
+  }
+  for (auto& [name, t] : tensors) {
+    if (name.ends_with(".input_scale")) t.Set(compressed.at(name).Values());
+    if (name.ends_with("norm.bias")) std::fill(t.bytes.begin(), t.bytes.end(), 0);
+  }
+  WriteTensors(tensors);
+  const auto expected = RunModel(folder_);
+  ASSERT_TRUE(expected.has_value()) << expected.error();
+
+  WriteTensors(compressed);
+  fs::remove(folder_ / "quant_model_description.json");
+  json config = ReadJson(folder_ / "config.json");
+  config["quantization_config"] = json::parse(R"({"quant_method": "compressed-tensors",
+      "format": "int-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {
+      "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
+      "input_activations": {"num_bits": 8, "type": "int", "strategy": "tensor"}}}})");
+  std::ofstream(folder_ / "config.json") << config;
+  const auto logits = RunModel(folder_);
+  ASSERT_TRUE(logits.has_value()) << logits.error();
   EXPECT_EQ(*logits, *expected);
 }
 
