@@ -6,8 +6,8 @@
 //          d8x256 one decode step of 8 sequences with 256 tokens of context each
 //          limits only what the machine can do (alone, it takes no model: MODEL is any word)
 //
-// A prefill's share is FLOPs ÷ the matmul peak in BF16 (of INT8 weights, too); a decode's is the larger
-// of bytes ÷ bandwidth and FLOPs ÷ peak. Prints the median of the runs; with --json also one JSON
+// A share is of the nearer limit: bytes ÷ bandwidth, or FLOPs ÷ the matmul peak and operations on INT8
+// weights ÷ the INT8 peak together. Prints the median of the runs; with --json also one JSON
 // object a line.
 //
 //   --repeat N    runs of each work (7)
@@ -135,13 +135,14 @@ class Step {
 
 struct Cost {
   double flop = 0;
+  double int8_op = 0;  // on INT8 weights
   double bytes = 0;
 };
 
-// FLOPs and DRAM bytes of adding `count` tokens at `position` to each of `seqs` sequences. Weights and
-// cache count as they are held, BF16 or INT8.
-Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool own_embedding, int64_t seqs,
-            int64_t position, int64_t count) {
+// What adding `count` tokens at `position` to each of `seqs` sequences takes, and DRAM bytes. Weights
+// and cache count as they are held, BF16 or INT8.
+Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool own_embedding,
+            bool int8_head, int64_t seqs, int64_t position, int64_t count) {
   const double layer = static_cast<double>(c.hidden_size) *
                            (2.0 * c.num_heads + 2.0 * c.num_kv_heads) * c.head_dim +
                        3.0 * c.hidden_size * c.intermediate_size;
@@ -151,10 +152,16 @@ Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool own_emb
   // Of an embedding that is not the head as well, a step reads some rows.
   const double embedding = own_embedding ? head * sizeof(BF16) : 0;
   const double kv_token = static_cast<double>(lm.KvBlockBytes(kBlockSize)) / kBlockSize;
-  return {.flop = 2 * rows * layer * c.num_layers + 2.0 * seqs * head +
+  const double weights = layer * c.num_layers;
+  const double read = static_cast<double>(lm.WeightBytes()) - embedding;
+  // What the layers' weights are short of two bytes each.
+  const double int8_weights = std::clamp(
+      2 * weights - (read - head * (int8_head ? 1 : sizeof(BF16))), 0.0, weights);
+  const double head_op = 2.0 * seqs * head;
+  return {.flop = 2 * rows * (weights - int8_weights) + (int8_head ? 0 : head_op) +
                   4.0 * keys * c.num_heads * c.head_dim * c.num_layers,
-          .bytes = static_cast<double>(lm.WeightBytes()) - embedding +
-                   static_cast<double>(seqs) * (position + count) * kv_token};
+          .int8_op = 2 * rows * int8_weights + (int8_head ? head_op : 0),
+          .bytes = read + static_cast<double>(seqs) * (position + count) * kv_token};
 }
 
 struct Options {
@@ -212,7 +219,8 @@ class Bench {
     const kernels::MachineLimits after = kernels::MeasureLimits(*environment_);
     Print(work, cost, std::move(seconds),
           {std::max(before.read_gb_per_s, after.read_gb_per_s),
-           std::max(before.matmul_gflop_per_s, after.matmul_gflop_per_s)});
+           std::max(before.matmul_gflop_per_s, after.matmul_gflop_per_s),
+           std::max(before.int8_gop_per_s, after.int8_gop_per_s)});
   }
 
  private:
@@ -254,7 +262,7 @@ class Bench {
       const double t = Run(step.Make(w.seqs, w.tokens, 1, config_.vocab_size));
       if (r >= 0) seconds->push_back(t);
     }
-    return CostOf(config_, *lm_, OwnEmbedding(), w.seqs, w.tokens, 1);
+    return CostOf(config_, *lm_, OwnEmbedding(), options_.int8_head, w.seqs, w.tokens, 1);
   }
 
   Cost Prefill(const Work& w, std::vector<double>* seconds) {
@@ -262,8 +270,10 @@ class Bench {
     const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
     Cost cost;
     for (int64_t at = 0; at < w.tokens; at += chunk) {
-      const Cost c = CostOf(config_, *lm_, OwnEmbedding(), 1, at, std::min(chunk, w.tokens - at));
+      const Cost c = CostOf(config_, *lm_, OwnEmbedding(), options_.int8_head, 1, at,
+                            std::min(chunk, w.tokens - at));
       cost.flop += c.flop;
+      cost.int8_op += c.int8_op;
       cost.bytes += c.bytes;
     }
     for (int r = -1; r < options_.repeat; ++r) {
@@ -290,21 +300,26 @@ class Bench {
              const kernels::MachineLimits& limits) const {
     const double t = Median(std::move(seconds));
     const double bandwidth = limits.read_gb_per_s, peak = limits.matmul_gflop_per_s;
-    const double by_bytes = cost.bytes * 1e-9 / bandwidth, by_flop = cost.flop * 1e-9 / peak;
+    const double int8_peak = limits.int8_gop_per_s;
+    const double by_bytes = cost.bytes * 1e-9 / bandwidth;
+    const double by_op = cost.flop * 1e-9 / peak + cost.int8_op * 1e-9 / int8_peak;
     const double rate = static_cast<double>(w.kind == 'd' ? w.seqs : w.tokens) / t;
-    const double share = std::max(by_bytes, by_flop) / t;
+    const double share = std::max(by_bytes, by_op) / t;
     fmt::print(
-        "{}{:<6} ×{:<3} {:8.2f} ms  {:8.1f} tok/s  {:6.1f} GB/s of {:.1f}  {:7.0f} GFLOP/s of {:.0f}"
-        "  share of the nearer limit {:.2f}\n",
+        "{}{:<6} ×{:<3} {:8.2f} ms  {:8.1f} tok/s  {:6.1f} GB/s of {:.1f}  {:7.0f} GFLOP/s of {:.0f}",
         w.kind, w.tokens, w.seqs, t * 1e3, rate, cost.bytes * 1e-9 / t, bandwidth,
-        cost.flop * 1e-9 / t, peak, share);
+        cost.flop * 1e-9 / t, peak);
+    if (cost.int8_op > 0) {
+      fmt::print("  {:7.0f} GOP/s in INT8 of {:.0f}", cost.int8_op * 1e-9 / t, int8_peak);
+    }
+    fmt::print("  share of the nearer limit {:.2f}\n", share);
     if (options_.json) {
       fmt::print("{{\"row\": \"{}\", \"ms\": {:.3f}, \"tok_s\": {:.2f}, \"share\": {:.4f}, "
-                 "\"bytes\": {:.0f}, \"flop\": {:.0f}, \"read_gb_s\": {:.2f}, "
-                 "\"gflop_s\": {:.1f}}}\n",
+                 "\"bytes\": {:.0f}, \"flop\": {:.0f}, \"int8_op\": {:.0f}, "
+                 "\"read_gb_s\": {:.2f}, \"gflop_s\": {:.1f}, \"int8_gop_s\": {:.1f}}}\n",
                  w.kind == 'd' ? fmt::format("d{}x{}", w.seqs, w.tokens)
                                : fmt::format("{}{}", w.kind, w.tokens),
-                 t * 1e3, rate, share, cost.bytes, cost.flop, bandwidth, peak);
+                 t * 1e3, rate, share, cost.bytes, cost.flop, cost.int8_op, bandwidth, peak, int8_peak);
     }
     std::fflush(stdout);
   }
