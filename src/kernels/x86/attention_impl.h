@@ -23,11 +23,11 @@
 namespace tiercel::kernels::x86 {
 
 inline constexpr int64_t kStep = 128;    // keys: a step's scores of a row block stay in L1
-inline constexpr int64_t kMaxRows = 64;  // 64 rows share each key that is read
+inline constexpr int64_t kMaxRows = 72;  // so many rows share each key that is read
 
 // A register tile is a block of rows × vectors of keys (or of columns of V), each element one chain
 // of FMAs: at least eight chains, which cover the latency of two FMA ports, and no more than there
-// are registers. S::kRowBlock rows are the most; decodes have 1, 2 or 4 heads of a group.
+// are registers. S::kRowBlock rows are the most; decodes have 1, 2, 4 or 8 heads of a group.
 constexpr int TileVectors(int rows) { return rows <= 2 ? 4 : 2; }
 
 // A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
@@ -92,6 +92,8 @@ class TileAttention {
           Block<2>(row, key, count);
         } else if (rows <= 4) {
           Block<4>(row, key, count);
+        } else if (rows <= 8) {
+          Block<std::min(8, S::kRowBlock)>(row, key, count);
         } else {
           Block<S::kRowBlock>(row, key, count);
         }
@@ -162,6 +164,7 @@ class TileAttention {
                                               V (&sum)[kRows][kVectors]) {
     V numbers[kVectors];
     for (int v = 0; v < kVectors; ++v) numbers[v] = S::template Part<Element, part>(raw[v]);
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const V factor = S::Set(factors[r * stride + part]);
       for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(factor, numbers[v], sum[r][v]);
@@ -207,6 +210,7 @@ class TileAttention {
       typename S::Raw raw[kVectors];
       for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(keys[v] + i * 16);
       if constexpr (kDot) {
+#pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           const auto pair = S::SetPair(PairsOf(scratch_.q + (row + r) * d) + i);
           for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Dot(sum[r][v], raw[v], pair);
@@ -227,6 +231,7 @@ class TileAttention {
         for (int r = 0; r < kRows; ++r) sum[r][v] = S::Mul(sum[r][v], token);
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) {
         S::Store(scratch_.scores + r * kStep + k + v * S::kLanes, sum[r][v]);
@@ -285,6 +290,7 @@ class TileAttention {
     const int d = layout_.head_dim;
     float* const sums = scratch_.acc + row * d + column;
     V acc[kRows][kVectors];
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Load(sums + r * d + v * S::kLanes);
     }
@@ -299,6 +305,7 @@ class TileAttention {
         typename S::Raw raw[kVectors];
         for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(values + kTogether * v * S::kLanes);
         if constexpr (kDot) {
+#pragma GCC unroll 16
           for (int r = 0; r < kRows; ++r) {
             const auto pair = S::SetPair(PairsOf(scratch_.scores + r * kStep) + k + j);
             for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Dot(acc[r][v], raw[v], pair);
@@ -308,6 +315,7 @@ class TileAttention {
         }
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < kVectors; ++v) S::Store(sums + r * d + v * S::kLanes, acc[r][v]);
     }
