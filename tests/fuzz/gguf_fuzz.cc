@@ -6,25 +6,19 @@
 #include <vector>
 
 #include "base/check.h"
+#include "fuzz/one_line.h"
 #include "model/gguf_config.h"
 #include "model/gguf_file.h"
 #include "model/gguf_types.h"
-
-namespace {
-template <typename T>
-void ErrorIsOneLine(const tiercel::Expected<T>& result) {
-  if (!result) CHECK(result.error().message().find('\n') == std::string::npos);
-}
-}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
   const std::string path = "fuzz.gguf";
   const auto file = model::GgufFile::Parse({data, size}, path);
-  ErrorIsOneLine(file);
+  fuzz::ExpectOneLineError(file);
   if (!file) return 0;
-  ErrorIsOneLine(model::GgufModelConfig(*file, {data, size}, "", path));
-  ErrorIsOneLine(model::ReadGgufTokenizer(*file, path));
+  fuzz::ExpectOneLineError(model::GgufModelConfig(*file, {data, size}, "", path));
+  fuzz::ExpectOneLineError(model::ReadGgufTokenizer(*file, path));
   for (const auto& [name, tensor] : file->tensors()) {
     CHECK_LE(tensor.begin, tensor.end);
     CHECK_LE(tensor.end, size);

@@ -3,23 +3,20 @@
 #include <cstdint>
 #include <string_view>
 
-#include "base/check.h"
+#include "fuzz/one_line.h"
 #include "model/quantization.h"
 
 namespace {
 
 void Check(const tiercel::Expected<tiercel::model::Quantization>& q) {
   using namespace tiercel;
-  const auto one_line = [](const Status& status) {
-    CHECK(status.message().find('\n') == std::string::npos);
-  };
-  if (!q) return one_line(q.error());
-  for (const std::string& notice : q->notices()) CHECK(notice.find('\n') == std::string::npos);
+  fuzz::ExpectOneLineError(q);
+  if (!q) return;
+  for (const std::string& notice : q->notices()) fuzz::ExpectOneLine(notice);
   for (const std::string& name : q->TensorNames()) {
     const size_t dot = name.rfind('.');
     for (const char* type : {"I8", "BF16"}) {
-      const auto scheme = q->SchemeOf(name.substr(0, dot), type);
-      if (!scheme) one_line(scheme.error());
+      fuzz::ExpectOneLineError(q->SchemeOf(name.substr(0, dot), type));
     }
   }
 }
