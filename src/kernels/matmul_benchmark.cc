@@ -17,7 +17,7 @@ constexpr Shape kShapes[] = {{"qkv", 4096, 1024, Epilogue::kStore},
                              {"o", 1024, 2048, Epilogue::kAdd},
                              {"gate_up", 6144, 1024, Epilogue::kSwiGlu},
                              {"down", 1024, 3072, Epilogue::kAdd}};
-constexpr int64_t kRows[] = {1, 4, 5, 6, 8, 10, 12, 16, 24, 32, 72, 128, 512, 2048};
+constexpr int64_t kRows[] = {1, 4, 5, 6, 8, 10, 12, 16, 24, 32, 72, 96, 128, 200, 256, 512, 2048};
 
 // As in a step: one dispatch, a barrier after each matmul. Strides of one cache line more than the
 // row, as the model's activations have.
