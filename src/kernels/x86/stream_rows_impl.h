@@ -62,9 +62,9 @@ class StreamRows {
     int64_t width;
     int64_t count;  // of k
     StreamAhead<_MM_HINT_T0>* ahead;
-    int turn;          // the next chunk is asked for by one in `tiles_` steps: at turn 0
-    const float* x;    // of a tile
-    float* sums;       // of a tile and its columns
+    int turn;  // one in `tiles_` steps asks for the next chunk: at turn 0
+    const float* x;  // of a tile
+    float* sums;     // of a tile and its columns
   };
 
   void WidenX(int64_t k, int64_t count) {
