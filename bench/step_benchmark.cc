@@ -141,15 +141,17 @@ struct Cost {
 
 // What adding `count` tokens at `position` to each of `seqs` sequences takes, and DRAM bytes. Weights
 // and cache count as they are held, BF16 or INT8.
-Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool own_embedding,
-            bool int8_head, int64_t seqs, int64_t position, int64_t count) {
+Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool int8_head, int64_t seqs,
+            int64_t position, int64_t count) {
   const double layer = static_cast<double>(c.hidden_size) *
                            (2.0 * c.num_heads + 2.0 * c.num_kv_heads) * c.head_dim +
                        3.0 * c.hidden_size * c.intermediate_size;
   const double head = static_cast<double>(c.vocab_size) * c.hidden_size;
   const double rows = static_cast<double>(seqs * count);
   const double keys = static_cast<double>(seqs) * count * (position + (count + 1) / 2.0);
-  // Of an embedding that is not the head as well, a step reads some rows.
+  // Of an embedding that is not the head as well, a step reads some rows. A tied INT8 head leaves the
+  // embedding a BF16 table of its own.
+  const bool own_embedding = !c.tie_word_embeddings || int8_head;
   const double embedding = own_embedding ? head * sizeof(BF16) : 0;
   const double kv_token = static_cast<double>(lm.KvBlockBytes(kBlockSize)) / kBlockSize;
   const double weights = layer * c.num_layers;
@@ -224,9 +226,6 @@ class Bench {
   }
 
  private:
-  // A tied INT8 head leaves the embedding a BF16 table of its own.
-  bool OwnEmbedding() const { return !config_.tie_word_embeddings || options_.int8_head; }
-
   Status Prepare() {
     int64_t blocks = 2, rows = 1, seqs = 1;
     for (const Work& w : options_.works) {
@@ -262,7 +261,7 @@ class Bench {
       const double t = Run(step.Make(w.seqs, w.tokens, 1, config_.vocab_size));
       if (r >= 0) seconds->push_back(t);
     }
-    return CostOf(config_, *lm_, OwnEmbedding(), options_.int8_head, w.seqs, w.tokens, 1);
+    return CostOf(config_, *lm_, options_.int8_head, w.seqs, w.tokens, 1);
   }
 
   Cost Prefill(const Work& w, std::vector<double>* seconds) {
@@ -270,8 +269,7 @@ class Bench {
     const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
     Cost cost;
     for (int64_t at = 0; at < w.tokens; at += chunk) {
-      const Cost c = CostOf(config_, *lm_, OwnEmbedding(), options_.int8_head, 1, at,
-                            std::min(chunk, w.tokens - at));
+      const Cost c = CostOf(config_, *lm_, options_.int8_head, 1, at, std::min(chunk, w.tokens - at));
       cost.flop += c.flop;
       cost.int8_op += c.int8_op;
       cost.bytes += c.bytes;

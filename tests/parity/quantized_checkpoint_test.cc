@@ -146,6 +146,17 @@ class QuantizedCheckpointTest : public ::testing::Test {
   void SetDescription(const json& description) const {
     std::ofstream(folder_ / "quant_model_description.json") << description;
   }
+  // Says in config.json that all linears are compressed-tensors' INT8, with such activations.
+  void SetCompressedTensors(const std::string& input_activations) const {
+    json config = ReadJson(folder_ / "config.json");
+    config["quantization_config"] = json::parse(R"({"quant_method": "compressed-tensors",
+        "format": "int-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {
+        "targets": ["Linear"],
+        "weights": {"num_bits": 8, "type": "int", "strategy": "channel"}}}})");
+    config["quantization_config"]["config_groups"]["group_0"]["input_activations"] =
+        json::parse(input_activations);
+    std::ofstream(folder_ / "config.json") << config;
+  }
   // Gives every linear whose name contains `part` another type.
   void Retype(const std::string& part, const std::string& type) const {
     json description = Description();
@@ -386,12 +397,7 @@ TEST_F(QuantizedCheckpointTest, CompressedTensorsReadsTheSameNumbers) {
   const auto expected = RunModel(folder_);
   fs::remove(folder_ / "quant_model_description.json");
   EXPECT_THAT(Error(), AllOf(HasSubstr("INT8"), HasSubstr("quant_model_description.json")));
-  json config = ReadJson(folder_ / "config.json");
-  config["quantization_config"] = json::parse(R"({"quant_method": "compressed-tensors",
-      "format": "int-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {
-      "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
-      "input_activations": {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": true}}}})");
-  std::ofstream(folder_ / "config.json") << config;
+  SetCompressedTensors(R"({"num_bits": 8, "type": "int", "strategy": "token", "dynamic": true})");
   const auto logits = RunModel(folder_);
   ASSERT_TRUE(expected.has_value() && logits.has_value()) << logits.error();
   EXPECT_EQ(*logits, *expected);
@@ -437,12 +443,7 @@ TEST_F(QuantizedCheckpointTest, StaticCompressedTensorsReadsTheSameNumbers) {
 
   WriteTensors(compressed);
   fs::remove(folder_ / "quant_model_description.json");
-  json config = ReadJson(folder_ / "config.json");
-  config["quantization_config"] = json::parse(R"({"quant_method": "compressed-tensors",
-      "format": "int-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {
-      "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
-      "input_activations": {"num_bits": 8, "type": "int", "strategy": "tensor"}}}})");
-  std::ofstream(folder_ / "config.json") << config;
+  SetCompressedTensors(R"({"num_bits": 8, "type": "int", "strategy": "tensor"})");
   const auto logits = RunModel(folder_);
   ASSERT_TRUE(logits.has_value()) << logits.error();
   EXPECT_EQ(*logits, *expected);
