@@ -19,6 +19,7 @@
 #include "kernels/ops.h"
 #include "kernels/x86/attention_out.h"
 #include "kernels/x86/kv_ahead.h"
+#include "kernels/x86/register_tile.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -157,19 +158,32 @@ class TileAttention {
     }
   }
 
-  // sum[r][v] += factors[r · stride + part] · raw[v]'s numbers `part`, from part 0 on.
-  template <int kRows, int part = 0, int kVectors>
-  [[gnu::always_inline]] static void AddParts(const typename S::Raw (&raw)[kVectors],
-                                              const float* factors, int64_t stride,
-                                              V (&sum)[kRows][kVectors]) {
-    V numbers[kVectors];
-    for (int v = 0; v < kVectors; ++v) numbers[v] = S::template Part<Element, part>(raw[v]);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const V factor = S::Set(factors[r * stride + part]);
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Fma(factor, numbers[v], sum[r][v]);
+  template <int kRows, int kVectors>
+  using Tile = RegisterTile<S, kRows, kVectors>;
+
+  // tile += factors[r · stride + part] · the numbers `part` of load(v), from part 0 on.
+  template <int part = 0, int kRows, int kVectors, typename Load>
+  [[gnu::always_inline]] static void AddParts(Tile<kRows, kVectors>& tile, const float* factors,
+                                              int64_t stride, const Load& load) {
+    tile.AddProducts(
+        [&](int r) __attribute__((always_inline)) { return S::Set(factors[r * stride + part]); },
+        [&](int v) __attribute__((always_inline)) { return S::template Part<Element, part>(load(v)); });
+    if constexpr (part + 1 < kTogether) {
+      // Loaded again: the sums leave no registers for what was loaded and all that is made of it.
+      asm volatile("" : : : "memory");
+      AddParts<part + 1>(tile, factors, stride, load);
     }
-    if constexpr (part + 1 < kTogether) AddParts<kRows, part + 1>(raw, factors, stride, sum);
+  }
+
+  // tile += (factors as pairs)[r · stride] · load(v)
+  template <int kRows, int kVectors, typename Load>
+  [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
+                                              int64_t stride, const Load& load) {
+    tile.Accumulate(
+        [&](int r) __attribute__((always_inline)) { return S::SetPair(factors + r * stride); }, load,
+        [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
+          return S::Dot(sum, raw, pair);
+        });
   }
 
   template <int kRows>
@@ -183,60 +197,51 @@ class TileAttention {
   template <int kRows>
   void Scores(int64_t row, int64_t first, int64_t count) {
     constexpr int kVectors = TileVectors(kRows);
-    int64_t k = 0;
-    for (; k + (kVectors - 1) * S::kLanes < count; k += kVectors * S::kLanes) {
-      ScoreTile<kRows, kVectors>(row, first, k);
+    for (int64_t k = 0; k < count;) {
+      // The keys of a block lie together, sixteen by sixteen.
+      const int slot = Slot(first + k);
+      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
+      const Element* const keys = Head(first + k) + layout_.KeyOffset(slot, 0) - k * layout_.head_dim;
+      for (; k + (kVectors - 1) * S::kLanes < end; k += kVectors * S::kLanes) {
+        ScoreTile<kRows, kVectors>(row, first, k, keys);
+      }
+      for (; k < end; k += S::kLanes) ScoreTile<kRows, 1>(row, first, k, keys);
     }
-    for (; k < count; k += S::kLanes) ScoreTile<kRows, 1>(row, first, k);
   }
 
   template <int kRows, int kVectors>
-  void ScoreTile(int64_t row, int64_t first, int64_t k) {
+  void ScoreTile(int64_t row, int64_t first, int64_t k, const Element* step) {
     const int d = layout_.head_dim;
     const float* q = scratch_.q + row * d;
     const Element* keys[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t key = first + k + v * S::kLanes;
-      keys[v] = Head(key) + layout_.KeyOffset(Slot(key), 0);
+      const int64_t key = k + v * S::kLanes;
+      keys[v] = step + key / 16 * (16 * d) + key % 16 * kTogether;
     }
     // Groups of 16 keys, which share their lines, that begin here.
     const int64_t groups = (k + kVectors * S::kLanes + 15) / 16 - (k + 15) / 16;
-    V sum[kRows][kVectors];
-    for (auto& r : sum) {
-      for (V& s : r) s = S::Zero();
-    }
-    for (int i = 0; i < d; i += kTogether) {
-      if (i % kAskDims == 0) Ask(groups * kAskDims / kTogether);
-      typename S::Raw raw[kVectors];
-      for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(keys[v] + i * 16);
+    Tile<kRows, kVectors> tile;
+    tile.Clear();
+    const auto add = [&](int i) __attribute__((always_inline)) {
+      const auto load = [&](int v) __attribute__((always_inline)) {
+        return S::LoadRaw(keys[v] + i * 16);
+      };
       if constexpr (kDot) {
-#pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-          const auto pair = S::SetPair(PairsOf(scratch_.q + (row + r) * d) + i);
-          for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Dot(sum[r][v], raw[v], pair);
-        }
+        AddPairs(tile, PairsOf(scratch_.q + row * d) + i, 2 * d, load);
       } else {
-        AddParts<kRows>(raw, q + i, d, sum);
+        AddParts(tile, q + i, d, load);
       }
+    };
+    for (int i = 0; i < d; i += 2 * kTogether) {
+      if (i % kAskDims == 0) Ask(groups * kAskDims / kTogether);
+      add(i);
+      add(i + kTogether);
     }
-    if constexpr (kDot) {
-      const V scale = S::Set(args_.scale);
-      for (auto& r : sum) {
-        for (V& s : r) s = S::Mul(s, scale);
-      }
-    }
+    if constexpr (kDot) tile.Scale([&](int) { return S::Set(args_.scale); });
     if constexpr (kBytes) {
-      for (int v = 0; v < kVectors; ++v) {
-        const V token = S::Load(KeyScales(first + k + v * S::kLanes));
-        for (int r = 0; r < kRows; ++r) sum[r][v] = S::Mul(sum[r][v], token);
-      }
+      tile.Scale([&](int v) { return S::Load(KeyScales(first + k + v * S::kLanes)); });
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        S::Store(scratch_.scores + r * kStep + k + v * S::kLanes, sum[r][v]);
-      }
-    }
+    tile.Store(scratch_.scores + k, kStep);
   }
 
   // scores of one row become p; its sums so far are scaled to the new maximum.
@@ -289,36 +294,38 @@ class TileAttention {
   void ValueTile(int64_t row, int64_t first, int64_t count, int column) {
     const int d = layout_.head_dim;
     float* const sums = scratch_.acc + row * d + column;
-    V acc[kRows][kVectors];
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Load(sums + r * d + v * S::kLanes);
-    }
-    for (int64_t k = 0; k < count; k += 16) {
-      const Element* values = Head(first + k) + layout_.ValueOffset(Slot(first + k), column);
-      const float* p = scratch_.scores + k;
-      // p is 0 from the last seen key to the end of its vector; vectors may be shorter than 16.
-      const int64_t vectors = (count - k + S::kLanes - 1) / S::kLanes;
-      const int64_t keys = std::min<int64_t>(16, vectors * S::kLanes);
+    Tile<kRows, kVectors> tile;
+    tile.Load(sums, d);
+    const int64_t pair = kTogether * d;  // elements of the keys that lie together
+    for (int64_t k = 0, piece; k < count; k += piece) {
+      const int slot = Slot(first + k);
+      const Element* values = Head(first + k) + layout_.ValueOffset(slot, column);
+      // The keys of a block lie together; those that are asked for ahead are taken in sixteens.
+      piece = std::min<int64_t>(count - k, ahead_ != nullptr ? 16 : layout_.block_size - slot);
+      // p is 0 from the last seen key to the end of its vector.
+      const int64_t keys = (piece + S::kLanes - 1) / S::kLanes * S::kLanes;
       Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
-      for (int64_t j = 0; j < keys; j += kTogether, values += kTogether * d) {
-        typename S::Raw raw[kVectors];
-        for (int v = 0; v < kVectors; ++v) raw[v] = S::LoadRaw(values + kTogether * v * S::kLanes);
+      const float* p = scratch_.scores + k;
+      const auto add = [&] __attribute__((always_inline)) {
+        const auto load = [&](int v) __attribute__((always_inline)) {
+          return S::LoadRaw(values + kTogether * v * S::kLanes);
+        };
+        _mm_prefetch(values + kTogether * kVectors * S::kLanes, _MM_HINT_T0);
         if constexpr (kDot) {
-#pragma GCC unroll 16
-          for (int r = 0; r < kRows; ++r) {
-            const auto pair = S::SetPair(PairsOf(scratch_.scores + r * kStep) + k + j);
-            for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Dot(acc[r][v], raw[v], pair);
-          }
+          AddPairs(tile, PairsOf(scratch_.scores) + (p - scratch_.scores), 2 * kStep, load);
         } else {
-          AddParts<kRows>(raw, p + j, kStep, acc);
+          AddParts(tile, p, kStep, load);
         }
+        values += pair;
+        p += kTogether;
+      };
+      const float* const end = p + keys;
+      while (p < end) {
+        add();
+        add();
       }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) S::Store(sums + r * d + v * S::kLanes, acc[r][v]);
-    }
+    tile.Store(sums, d);
   }
 
   void StoreRows() {

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "kernels/ops.h"
+#include "kernels/x86/register_tile.h"
 #include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::x86 {
@@ -18,8 +19,6 @@ namespace tiercel::kernels::x86 {
 // read, and the next one, which is asked for evenly over this one's arithmetic.
 template <typename S, int kTileRows, int kMaxRows>
 class StreamRows {
-  using V = typename S::V;
-
  public:
   explicit StreamRows(const MatmulArgs& args)
       : args_(args), tiles_(static_cast<int>((args.rows + kTileRows - 1) / kTileRows)) {}
@@ -90,25 +89,16 @@ class StreamRows {
     constexpr int kStep = std::max(kAskEvery, 4);  // pairs of k: few instructions beside the FMAs
     static_assert(kKBlock % (kStep * kPair) == 0);
     float* sums = chunk.sums;
-    V acc[kRows][kVectors];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        acc[r][v] = S::Load(sums + r * kColumnBlock + v * S::kLanes);
-      }
-    }
-    // acc += x[:, k] · w, where w is one k of the pair at `pairs`.
+    RegisterTile<S, kRows, kVectors> tile;
+    tile.Load(sums, kColumnBlock);
+    // tile += x[:, k] · w, where w is one k of the pair at `pairs`.
     const auto add = [&]<int kOfPair>(const BF16* pairs, const float* xk)
                          __attribute__((always_inline)) {
-      V weights[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        weights[v] = S::template Part<BF16, kOfPair>(S::LoadRaw(pairs + v * S::kLanes * kPair));
-      }
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        const V xr = S::Set(xk[r * kChunk]);
-        for (int v = 0; v < kVectors; ++v) acc[r][v] = S::Fma(xr, weights[v], acc[r][v]);
-      }
+      tile.AddProducts(
+          [&](int r) __attribute__((always_inline)) { return S::Set(xk[r * kChunk]); },
+          [&](int v) __attribute__((always_inline)) {
+            return S::template Part<BF16, kOfPair>(S::LoadRaw(pairs + v * S::kLanes * kPair));
+          });
     };
     StreamAhead<_MM_HINT_T0> ahead = *chunk.ahead;
     int turn = chunk.turn;
@@ -125,12 +115,7 @@ class StreamRows {
     }
     *chunk.ahead = ahead;
     chunk.turn = turn;
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kVectors; ++v) {
-        S::Store(sums + r * kColumnBlock + v * S::kLanes, acc[r][v]);
-      }
-    }
+    tile.Store(sums, kColumnBlock);
   }
 
   const MatmulArgs& args_;
