@@ -18,6 +18,7 @@
 //   --prefetch N  weight prefetch at barriers, N % of each matrix (within weight_prefetch.h's limits)
 //   --dummy       random weights in the shape of MODEL/config.json
 //   --int8, --int8-head  float weights of the layers, of the head become INT8 (dynamic)
+//   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
 //   --kv-int8     an INT8 cache
 #include <fmt/format.h>
 
@@ -172,7 +173,7 @@ struct Options {
   int64_t distinct = 1 << 20;
   int prefetch_percent = 0;
   bool graphs = false, dummy = false, json = false;
-  bool int8 = false, int8_head = false, kv_int8 = false;
+  bool int8 = false, int8_head = false, kv_int8 = false, unfused = false;
   std::vector<Work> works;
 };
 
@@ -195,6 +196,7 @@ class Bench {
     bench->config_ = checkpoint->config();
     model::LoadOptions load;
     if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
+    load.graph.fuse_norm_quant = !options.unfused;
     load.prefetch.enabled = options.prefetch_percent > 0;
     load.weights.quantize = options.int8;
     load.weights.quantize_lm_head = options.int8_head;
@@ -347,6 +349,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.int8 = true;
     } else if (word == "--int8-head") {
       options.int8_head = true;
+    } else if (word == "--unfused") {
+      options.unfused = true;
     } else if (word == "--kv-int8") {
       options.kv_int8 = true;
     } else if (word == "--json") {
