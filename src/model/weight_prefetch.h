@@ -13,10 +13,12 @@ inline constexpr int64_t kPrefetchRows = 500;
 // At most so much of a matrix, over all workers.
 inline constexpr int64_t kMaxPrefetchBytes = int64_t{18} << 20;
 
-// weight_prefetch_config: shares of each matrix, within [0, 1]; 0: none.
+// weight_prefetch_config: shares of each matrix, within [0, 1]; 0: none. The MLP's may have caps of their
+// own, in bytes over all workers.
 struct WeightPrefetch {
   bool enabled = false;
   double qkv = 1, o = 1, gate_up = 1, down = 1;
+  int64_t gate_up_bytes = kMaxPrefetchBytes, down_bytes = kMaxPrefetchBytes;
 };
 
 // Bytes to ask for of each matrix of a layer, over all workers. Zeros: no prefetch.

@@ -43,6 +43,14 @@ TEST(WeightPrefetchTest, NoMoreThanHalfOfTheCaches) {
   EXPECT_EQ(bytes.o, 2 * kMiB);
 }
 
+TEST(WeightPrefetchTest, TheMlpsOwnCaps) {
+  const WeightPrefetch options{.enabled = true, .gate_up_bytes = kMiB, .down_bytes = 0};
+  const PrefetchBytes bytes = PlanPrefetch(options, SomeWeights(), 2, 0);
+  EXPECT_EQ(bytes.gate_up, kMiB);
+  EXPECT_EQ(bytes.down, 0);
+  EXPECT_EQ(bytes.qkv, 8 * kMiB);
+}
+
 TEST(WeightPrefetchTest, OffByDefault) {
   const PrefetchBytes bytes = PlanPrefetch({}, SomeWeights(), 2, 2 * kMiB);
   EXPECT_EQ(bytes.qkv + bytes.o + bytes.gate_up + bytes.down + bytes.lm_head, 0);

@@ -160,9 +160,39 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
   return OkStatus();
 }
 
-Status FillGraph(const ParsedOptions& options, ServeConfig* config) {
+// The variables that weight_prefetch_config has replaced: prefetch of the MLP alone, up to so many bytes.
+Status FillMlpPrefetch(const Environ& environ, ServeConfig* config) {
+  constexpr const char* kEnable = "VLLM_ASCEND_ENABLE_PREFETCH_MLP";
+  model::WeightPrefetch prefetch = {.enabled = EnvIsOn(environ, kEnable), .qkv = 0, .o = 0};
+  const std::pair<const char*, int64_t*> sizes[] = {
+      {"VLLM_ASCEND_MLP_GATE_UP_PREFETCH_SIZE", &prefetch.gate_up_bytes},
+      {"VLLM_ASCEND_MLP_DOWN_PREFETCH_SIZE", &prefetch.down_bytes}};
+  for (const auto& [name, bytes] : sizes) {
+    const std::string text = EnvValue(environ, name);
+    if (text.empty()) continue;
+    const auto value = ParseInt(text);
+    if (!value || *value < 0) {
+      return InvalidArgument("{}: found '{}', expected a number of bytes", name, text);
+    }
+    *bytes = *value;
+    if (!prefetch.enabled) {
+      config->warnings.push_back(
+          fmt::format("{}={} has no effect here without {}=1", name, text, kEnable));
+    }
+  }
+  if (!prefetch.enabled) return OkStatus();
+  config->load.prefetch = prefetch;
+  config->warnings.push_back(fmt::format(
+      "{} is deprecated: use --additional-config '{{\"weight_prefetch_config\": {{\"enabled\": "
+      "true}}}}'",
+      kEnable));
+  return OkStatus();
+}
+
+Status FillGraph(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   ASSIGN_OR_RETURN(config->load.graph, ReadCompilationConfig(options.String("compilation-config"),
                                                              &config->warnings));
+  RETURN_IF_ERROR(FillMlpPrefetch(environ, config));
   RETURN_IF_ERROR(ReadAdditionalConfig(options.String("additional-config"), &config->load,
                                        &config->warnings));
   model::GraphOptions& graph = config->load.graph;
@@ -325,7 +355,7 @@ Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Enviro
   RETURN_IF_ERROR(FillModel(options, &config));
   RETURN_IF_ERROR(MergeOldRopeFlags(options, &config));
   RETURN_IF_ERROR(FillEngine(options, environ, &config));
-  RETURN_IF_ERROR(FillGraph(options, &config));
+  RETURN_IF_ERROR(FillGraph(options, environ, &config));
   RETURN_IF_ERROR(FillServer(options, environ, &config));
   config.shutdown_timeout = options.Float("shutdown-timeout");
   if (config.shutdown_timeout < 0) {

@@ -66,6 +66,33 @@ TEST(ServeConfig, TheTutorialsCommandIsUnderstood) {
   EXPECT_THAT(config->non_default_args, HasSubstr("'max_model_len': 5500"));
 }
 
+// What the tutorial's weight prefetch was before weight_prefetch_config, which comes first.
+TEST(ServeConfig, TheMlpPrefetchVariables) {
+  const Environ environ = {{"VLLM_ASCEND_ENABLE_PREFETCH_MLP", "1"},
+                           {"VLLM_ASCEND_MLP_DOWN_PREFETCH_SIZE", "1048576"}};
+  auto config = Make({"dir"}, environ);
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_TRUE(config->load.prefetch.enabled);
+  EXPECT_EQ(config->load.prefetch.qkv, 0);
+  EXPECT_EQ(config->load.prefetch.o, 0);
+  EXPECT_EQ(config->load.prefetch.gate_up_bytes, model::kMaxPrefetchBytes);
+  EXPECT_EQ(config->load.prefetch.down_bytes, 1 << 20);
+  EXPECT_THAT(config->warnings, ElementsAre(HasSubstr("PREFETCH_MLP is deprecated: use")));
+
+  config = Make({"dir", "--additional-config", R"({"weight_prefetch_config": {"enabled": false}})"},
+                environ);
+  ASSERT_TRUE(config);
+  EXPECT_FALSE(config->load.prefetch.enabled);
+
+  config = Make({"dir"}, {{"VLLM_ASCEND_MLP_DOWN_PREFETCH_SIZE", "7"}});
+  ASSERT_TRUE(config);
+  EXPECT_FALSE(config->load.prefetch.enabled);
+  EXPECT_THAT(config->warnings,
+              ElementsAre(HasSubstr("has no effect here without VLLM_ASCEND_ENABLE_PREFETCH_MLP=1")));
+  EXPECT_EQ(ErrorOf({"dir"}, {{"VLLM_ASCEND_MLP_GATE_UP_PREFETCH_SIZE", "18M"}}),
+            "VLLM_ASCEND_MLP_GATE_UP_PREFETCH_SIZE: found '18M', expected a number of bytes");
+}
+
 TEST(ServeConfig, NoEffectIsSaidOnceAndOnlyForOtherValuesThanTheDefault) {
   const auto config = Make({"--swap-space", "4", "--tensor-parallel-size", "1", "-tp", "2"});
   ASSERT_TRUE(config);
