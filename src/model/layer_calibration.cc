@@ -1,6 +1,7 @@
 #include "model/layer_calibration.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -154,6 +155,14 @@ void FillInputs(int64_t tokens, const Activations& a) {
 }
 
 }  // namespace
+
+std::vector<float> ChannelRanges::Largest() const {
+  std::vector<float> largest(min.size());
+  for (size_t i = 0; i < largest.size(); ++i) {
+    largest[i] = std::max(std::fabs(min[i]), std::fabs(max[i]));
+  }
+  return largest;
+}
 
 Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
     const Checkpoint& checkpoint, kernels::Environment* environment,

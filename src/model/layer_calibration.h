@@ -16,6 +16,7 @@ namespace tiercel::model {
 // The least and the largest value of every channel.
 struct ChannelRanges {
   std::vector<float> min, max;
+  std::vector<float> Largest() const;  // max|x|
 };
 
 // What the linears of a layer get: every input feature's range, and the inputs of some tokens.

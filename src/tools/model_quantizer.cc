@@ -16,6 +16,7 @@
 #include "model/safetensors_writer.h"
 #include "model/tensor_reader.h"
 #include "tools/options/json_value.h"
+#include "tools/smoothing.h"
 
 namespace tiercel::tools {
 namespace {
@@ -26,7 +27,6 @@ using model::LayerInputs;
 using model::LinearInputs;
 using model::PlannedTensor;
 
-constexpr float kLeastScale = 1e-5f;
 constexpr float kLeastCacheScale = 1e-10f;  // of a channel that is always 0
 
 const char* TypeName(QuantScheme scheme) {
@@ -82,16 +82,12 @@ class Quantizer {
   Status WriteDescription() const;
 
   Status QuantizeLayer(int64_t layer);
-  Status FindSmoothing(int64_t layer, const LayerInputs& inputs);
   Status WriteCache(int64_t layer, const LayerInputs& inputs);
-  Expected<std::vector<float>> ColumnMax(const std::vector<std::string>& linears, int64_t k,
-                                         const std::vector<float>* rows) const;
   Status WriteNorm(const std::string& name, const std::vector<float>* smooth);
   Status WriteFloat(const std::string& name);
   Status WriteLinear(const LinearJob& job, double* error);
   Status ReadRow(const LinearJob& job, int64_t row, float* out) const;
   Status WriteBias(const LinearJob& job, const std::vector<float>& bias);
-  Status ForRows(int64_t n, FunctionRef<Status(int64_t row, int worker)> body) const;
   void Advance(const std::string& tensor);
 
   const model::Checkpoint& checkpoint_;
@@ -107,18 +103,8 @@ class Quantizer {
   std::unique_ptr<LayerCalibration> calibration_;
   int64_t done_ = 0, total_ = 0;
 
-  // Of the current layer, empty without smoothing.
-  std::vector<float> smooth_qkv_, smooth_v_, smooth_o_, smooth_gate_up_, smooth_down_;
+  LayerSmoothing smooth_;  // of the current layer
 };
-
-// max|x| of every channel.
-std::vector<float> Largest(const ChannelRanges& ranges) {
-  std::vector<float> largest(ranges.min.size());
-  for (size_t i = 0; i < largest.size(); ++i) {
-    largest[i] = std::max(std::fabs(ranges.min[i]), std::fabs(ranges.max[i]));
-  }
-  return largest;
-}
 
 int64_t Elements(const model::TensorInfo& info) {
   int64_t count = 1;
@@ -138,8 +124,8 @@ std::vector<LinearJob> Quantizer::LinearsOf(int64_t layer) const {
   const int64_t q = c.num_heads * c.head_dim;
   const int64_t kv = c.num_kv_heads * c.head_dim;
   const auto part = [](const std::vector<float>& v) { return v.empty() ? nullptr : &v; };
-  const std::vector<float>*qkv = part(smooth_qkv_), *v = part(smooth_v_), *o = part(smooth_o_),
-                          *gate_up = part(smooth_gate_up_), *down = part(smooth_down_);
+  const std::vector<float>*qkv = part(smooth_.qkv), *v = part(smooth_.v), *o = part(smooth_.o),
+                          *gate_up = part(smooth_.gate_up), *down = part(smooth_.down);
   std::vector<LinearJob> jobs;
   const auto add = [&](const char* name, int64_t n, int64_t k, bool has_bias,
                        const std::vector<float>* columns, const std::vector<float>* rows = nullptr) {
@@ -277,7 +263,10 @@ Status Quantizer::QuantizeLayer(int64_t layer) {
   LayerInputs inputs;
   if (calibration_ != nullptr) {
     ASSIGN_OR_RETURN(inputs, calibration_->NextLayer());
-    if (options_.smooth > 0) RETURN_IF_ERROR(FindSmoothing(layer, inputs));
+    if (options_.smooth > 0) {
+      ASSIGN_OR_RETURN(smooth_, FindSmoothing(checkpoint_, environment_->team.get(), layer, inputs,
+                                              options_.smooth));
+    }
   }
   std::vector<LinearError> errors;
   std::vector<LinearJob> jobs = LinearsOf(layer);
@@ -308,7 +297,7 @@ Status Quantizer::QuantizeLayer(int64_t layer) {
   for (const std::string& name : NormsOf(layer)) {
     const bool input = name.ends_with("input_layernorm.weight");
     const bool post = name.ends_with("post_attention_layernorm.weight");
-    const std::vector<float>& smooth = input ? smooth_qkv_ : smooth_gate_up_;
+    const std::vector<float>& smooth = input ? smooth_.qkv : smooth_.gate_up;
     RETURN_IF_ERROR(WriteNorm(name, (input || post) && !smooth.empty() ? &smooth : nullptr));
   }
   if (options_.kv_int8) RETURN_IF_ERROR(WriteCache(layer, inputs));
@@ -321,10 +310,10 @@ Status Quantizer::WriteCache(int64_t layer, const LayerInputs& inputs) {
   const std::array<std::string, 4> names = CacheNames(layer);
   // What smoothing divides v by.
   const std::vector<float> one(inputs.v.min.size(), 1.0f);
-  const std::vector<float>& smooth_v = smooth_v_.empty() ? one : smooth_v_;
+  const std::vector<float>& smooth_v = smooth_.v.empty() ? one : smooth_.v;
   const auto write = [&](const ChannelRanges& ranges, const std::vector<float>& smooth,
                          const std::string& scale_name, const std::string& offset_name) -> Status {
-    std::vector<float> scale = Largest(ranges);
+    std::vector<float> scale = ranges.Largest();
     for (size_t i = 0; i < scale.size(); ++i) {
       scale[i] = std::max(scale[i] / smooth[i] / 127.0f, kLeastCacheScale);
     }
@@ -333,97 +322,6 @@ Status Quantizer::WriteCache(int64_t layer, const LayerInputs& inputs) {
   };
   RETURN_IF_ERROR(write(inputs.k, one, names[0], names[1]));
   return write(inputs.v, smooth_v, names[2], names[3]);
-}
-
-std::vector<float> Smoothing(const std::vector<float>& inputs, const std::vector<float>& weights,
-                             double alpha) {
-  std::vector<float> scales(inputs.size());
-  for (size_t i = 0; i < scales.size(); ++i) {
-    const double s = std::pow(std::max(inputs[i], kLeastScale), alpha) /
-                     std::pow(std::max(weights[i], kLeastScale), 1 - alpha);
-    scales[i] = std::max(static_cast<float>(s), kLeastScale);
-  }
-  return scales;
-}
-
-// From the back of each block to its front: what is folded into v and up changes their columns.
-Status Quantizer::FindSmoothing(int64_t layer, const LayerInputs& inputs) {
-  const model::ModelConfig& c = config_;
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
-  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
-  const double alpha = options_.smooth;
-
-  // o's inputs come from v: the query heads of a group share their v head, and so its scales.
-  const int64_t q_width = c.num_heads * c.head_dim, heads = c.num_heads / c.num_kv_heads;
-  ASSIGN_OR_RETURN(const std::vector<float> o_columns,
-                   ColumnMax({attention + "o_proj"}, q_width, nullptr));
-  const std::vector<float> o_inputs = Largest(inputs.o.ranges);
-  const auto v_of = [&](int64_t i) {
-    return i / c.head_dim / heads * c.head_dim + i % c.head_dim;
-  };
-  std::vector<float> v_inputs(c.num_kv_heads * c.head_dim, 0), v_columns = v_inputs;
-  for (int64_t i = 0; i < q_width; ++i) {
-    v_inputs[v_of(i)] = std::max(v_inputs[v_of(i)], o_inputs[i]);
-    v_columns[v_of(i)] = std::max(v_columns[v_of(i)], o_columns[i]);
-  }
-  smooth_v_ = Smoothing(v_inputs, v_columns, alpha);
-  smooth_o_.resize(q_width);
-  for (int64_t i = 0; i < q_width; ++i) smooth_o_[i] = smooth_v_[v_of(i)];
-
-  ASSIGN_OR_RETURN(const std::vector<float> down_columns,
-                   ColumnMax({mlp + "down_proj"}, c.intermediate_size, nullptr));
-  smooth_down_ = Smoothing(Largest(inputs.down.ranges), down_columns, alpha);
-
-  const auto norm_linear = [&](const std::vector<std::string>& plain, const std::string& scaled,
-                               const std::vector<float>& rows,
-                               const LinearInputs& into) -> Expected<std::vector<float>> {
-    ASSIGN_OR_RETURN(std::vector<float> largest, ColumnMax(plain, c.hidden_size, nullptr));
-    ASSIGN_OR_RETURN(const std::vector<float> other, ColumnMax({scaled}, c.hidden_size, &rows));
-    for (size_t i = 0; i < largest.size(); ++i) largest[i] = std::max(largest[i], other[i]);
-    return Smoothing(Largest(into.ranges), largest, alpha);
-  };
-  ASSIGN_OR_RETURN(smooth_qkv_, norm_linear({attention + "q_proj", attention + "k_proj"},
-                                            attention + "v_proj", smooth_v_, inputs.qkv));
-  ASSIGN_OR_RETURN(smooth_gate_up_,
-                   norm_linear({mlp + "gate_proj"}, mlp + "up_proj", smooth_down_, inputs.gate_up));
-  return OkStatus();
-}
-
-// Rows are shared out among the workers; the first error counts.
-Status Quantizer::ForRows(int64_t n, FunctionRef<Status(int64_t row, int worker)> body) const {
-  platform::WorkerTeam& team = *environment_->team;
-  std::vector<Status> status(team.size());
-  team.Run([&](int worker) {
-    const Range rows = SplitRange(n, 1, {worker, team.size()});
-    for (int64_t r = rows.begin; r < rows.end && status[worker].ok(); ++r) {
-      status[worker] = body(r, worker);
-    }
-  });
-  for (Status& s : status) RETURN_IF_ERROR(std::move(s));
-  return OkStatus();
-}
-
-// max|w| of every column over all rows of the linears, divided by `rows` (null: 1).
-Expected<std::vector<float>> Quantizer::ColumnMax(const std::vector<std::string>& linears,
-                                                  int64_t k, const std::vector<float>* rows) const {
-  const int workers = environment_->team->size();
-  std::vector<std::vector<float>> largest(workers, std::vector<float>(k, 0)), row = largest;
-  for (const std::string& linear : linears) {
-    const std::string name = linear + ".weight";
-    const int64_t n = checkpoint_.Find(name)->shape[0];
-    RETURN_IF_ERROR(ForRows(n, [&](int64_t r, int worker) -> Status {
-      RETURN_IF_ERROR(checkpoint_.ReadRows(name, r, r + 1, row[worker].data()));
-      const float divisor = rows == nullptr ? 1.0f : (*rows)[r];
-      for (int64_t i = 0; i < k; ++i) {
-        largest[worker][i] = std::max(largest[worker][i], std::fabs(row[worker][i]) / divisor);
-      }
-      return OkStatus();
-    }));
-  }
-  for (int worker = 1; worker < workers; ++worker) {
-    for (int64_t i = 0; i < k; ++i) largest[0][i] = std::max(largest[0][i], largest[worker][i]);
-  }
-  return std::move(largest[0]);
 }
 
 Status Quantizer::ReadRow(const LinearJob& job, int64_t row, float* out) const {
@@ -482,7 +380,7 @@ Status Quantizer::WriteLinear(const LinearJob& job, double* error) {
   const std::string weight = job.name + ".weight";
   if (job.excluded) {
     std::vector<BF16> values(static_cast<size_t>(job.n * job.k));
-    RETURN_IF_ERROR(ForRows(job.n, [&](int64_t r, int worker) -> Status {
+    RETURN_IF_ERROR(ForRows(environment_->team.get(), job.n, [&](int64_t r, int worker) -> Status {
       RETURN_IF_ERROR(ReadRow(job, r, row[worker].data()));
       for (int64_t i = 0; i < job.k; ++i) values[r * job.k + i] = ToBF16(row[worker][i]);
       return OkStatus();
@@ -497,7 +395,7 @@ Status Quantizer::WriteLinear(const LinearJob& job, double* error) {
   std::vector<float> scale(job.n);
   std::vector<int32_t> sums(job.n, 0);
   std::vector<double> lost(job.n), norm(job.n);
-  RETURN_IF_ERROR(ForRows(job.n, [&](int64_t r, int worker) -> Status {
+  RETURN_IF_ERROR(ForRows(environment_->team.get(), job.n, [&](int64_t r, int worker) -> Status {
     float* const w = row[worker].data();
     RETURN_IF_ERROR(ReadRow(job, r, w));
     int8_t* const q = values.data() + r * job.k;

@@ -2,10 +2,7 @@
 //
 // Weights: symmetric INT8, one scale per output row, max|w| / 127. Static inputs: one scale and
 // offset for all tokens, from the least and largest value seen in calibration (zero included).
-// Smoothing (Xiao et al. 2023): an input feature is divided, and its weight column multiplied, by
-//   s = max|x|^α / max|w|^(1 − α)
-// folded into what comes before it: the norms before q, k, v and gate, up; v before o; up before
-// down.
+// Smoothing before it: tools/smoothing.h.
 //
 // With the scheme W8A8 a linear whose inputs one scale does not fit (outliers of a few tokens that
 // leave the others few steps) is written as W8A8_DYNAMIC.
