@@ -14,6 +14,7 @@
 //   --distinct N  sequences with a cache of their own (all). Beyond, a sequence shares all blocks
 //                 but its last with the N-th before it: a load whose cache does not fit the memory
 //                 can be measured, as long as N sequences' keys of a layer exceed the caches.
+//   --read-mb N   memory over which the bandwidth is measured, beside the model's (537)
 //   --graphs      replay captured decode steps (FULL_DECODE_ONLY) instead of recording each anew
 //   --prefetch N  weight prefetch at barriers, N % of each matrix (within weight_prefetch.h's limits)
 //   --dummy       random weights in the shape of MODEL/config.json
@@ -171,6 +172,7 @@ struct Options {
   std::string path;
   int repeat = 7;
   int64_t distinct = 1 << 20;
+  int64_t read_bytes = kernels::kReadBytes;
   int prefetch_percent = 0;
   bool graphs = false, dummy = false, json = false;
   bool int8 = false, int8_head = false, kv_int8 = false, unfused = false;
@@ -216,11 +218,11 @@ class Bench {
   }
 
   void Measure(const Work& work) {
-    const kernels::MachineLimits before = kernels::MeasureLimits(*environment_);
+    const kernels::MachineLimits before = kernels::MeasureLimits(*environment_, options_.read_bytes);
     if (work.kind == 'l') return PrintLimits(before);
     std::vector<double> seconds;
     const Cost cost = work.kind == 'd' ? Decode(work, &seconds) : Prefill(work, &seconds);
-    const kernels::MachineLimits after = kernels::MeasureLimits(*environment_);
+    const kernels::MachineLimits after = kernels::MeasureLimits(*environment_, options_.read_bytes);
     Print(work, cost, std::move(seconds),
           {std::max(before.read_gb_per_s, after.read_gb_per_s),
            std::max(before.matmul_gflop_per_s, after.matmul_gflop_per_s),
@@ -341,6 +343,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.distinct = number();
     } else if (word == "--graphs") {
       options.graphs = true;
+    } else if (word == "--read-mb") {
+      options.read_bytes = int64_t{number()} * 1'000'000;
     } else if (word == "--prefetch") {
       options.prefetch_percent = number();
     } else if (word == "--dummy") {

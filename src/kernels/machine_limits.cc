@@ -46,7 +46,7 @@ double PeakRate(platform::WorkerTeam& team, int64_t (*peak)(int64_t iterations))
 
 }  // namespace
 
-MachineLimits MeasureLimits(const Environment& environment) {
+MachineLimits MeasureLimits(const Environment& environment, int64_t read_bytes) {
   MachineLimits limits;
   platform::WorkerTeam& team = *environment.team;
   const KernelTable& kernels = *environment.kernels;
@@ -54,11 +54,9 @@ MachineLimits MeasureLimits(const Environment& environment) {
   limits.matmul_gflop_per_s = PeakRate(team, kernels.peak_matmul) * 1e-9;
   limits.int8_gop_per_s = PeakRate(team, kernels.peak_matmul_i8) * 1e-9;
 
-  // 512 MiB: larger than what a shared L3 leaves one guest, read once a round.
-  constexpr int64_t kBytes = int64_t{512} << 20;
-  Expected<platform::Buffer> buffer = platform::Buffer::Allocate(kBytes);
+  Expected<platform::Buffer> buffer = platform::Buffer::Allocate(read_bytes);
   if (!buffer) return limits;
-  const int64_t part = kBytes / team.size() / 4096 * 4096;
+  const int64_t part = read_bytes / team.size() / 4096 * 4096;
   const auto part_of = [&](int worker) { return buffer->as<uint8_t>() + worker * part; };
   team.Run([&](int worker) { std::memset(part_of(worker), worker + 1, part); });
   std::atomic<uint64_t> sink{0};

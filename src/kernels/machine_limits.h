@@ -12,7 +12,11 @@ struct MachineLimits {
   double int8_gop_per_s = 0;      // and that of its quantized matmul
 };
 
-// Takes about half a second and 512 MiB; medians of several rounds.
-MachineLimits MeasureLimits(const Environment& environment);
+// More than a shared L3 leaves one guest; over many gigabytes a virtual machine may read more slowly.
+inline constexpr int64_t kReadBytes = int64_t{512} << 20;
+
+// Takes about half a second and `read_bytes` of memory, each read once a round; medians of several
+// rounds.
+MachineLimits MeasureLimits(const Environment& environment, int64_t read_bytes = kReadBytes);
 
 }  // namespace tiercel::kernels
