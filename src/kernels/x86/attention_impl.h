@@ -79,7 +79,7 @@ class TileAttention {
         group_(args.num_q_heads / args.layout.num_kv_heads),
         rows_(int64_t{tile.tokens} * group_),
         blocks_(args.block_table + tile.seq * args.block_table_stride),
-        sums_(args, tile_, scratch_.total, scratch_.segment) {}
+        sums_(args, tile, scratch_.total, scratch_.segment) {}
 
   // Rows of one register tile use each key once: they ask for their keys ahead.
   void Run(KvAhead<S, Element>* ahead) {

@@ -51,7 +51,7 @@ class TileAttention : public TileView<BF16> {
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
       : TileView(args, tile),
         s_(args),
-        sums_(args, tile_, s_.total, s_.segment) {}
+        sums_(args, tile, s_.total, s_.segment) {}
 
   // A decode has few rows: tiles no higher than that take less time to compute, load and store.
   TileConfig Config() const {

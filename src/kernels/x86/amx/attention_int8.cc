@@ -85,7 +85,7 @@ class TileAttention : public TileView<int8_t> {
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
       : TileView(args, tile),
         s_(args),
-        sums_(args, tile_, s_.total, s_.segment),
+        sums_(args, tile, s_.total, s_.segment),
         depth_(args.layout.head_dim % 64 == 0 && args.layout.block_size % 64 == 0 ? 64 : 32) {}
 
   TileConfig Config() const {
