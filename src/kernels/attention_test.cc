@@ -368,8 +368,8 @@ TEST(Attention, NeighborsTeamBlocksAndStaleSlotsChangeNoBit) {
 
 // Contexts around the borders of segments, and a chunk on both sides of one.
 const std::vector<Piece> kLongPieces = {{1, 1022, 1023}, {2, 1023, 1024}, {3, 1024, 1025},
-                                        {4, 2048, 2049}, {5, 2030, 2060}, {6, 4999, 5000}};
-const Heads kLongShapes[] = {{32, 1, 2, 32}, {64, 1, 5, 128}, {32, 3, 1, 64}, {32, 1, 36, 256}};
+                                        {4, 2048, 2049}, {5, 2044, 2052}, {6, 4999, 5000}};
+const Heads kLongShapes[] = {{32, 1, 2, 32}, {64, 1, 5, 128}, {32, 3, 1, 64}, {32, 1, 17, 256}};
 
 TEST(Attention, LongContextsAreNearTheExactSoftmax) {
   for (const Heads& heads : {kLongShapes[0], kLongShapes[2]}) {
@@ -388,26 +388,25 @@ TEST(Attention, SplitKeysChangeNoBit) {
     Step alone(heads, {kLongPieces.back()}, {6, 1.0f});
     for (const KernelTable* kernels : Kernels()) {
       const Rows whole = step.Run(*kernels);
-      const std::vector<BF16> chunk(whole[4].begin() + 16 * heads.query_size(),
-                                    whole[4].begin() + 20 * heads.query_size());
-      for (int workers : {1, 2, 3, 5}) {
-        for (bool split : {false, true}) {
-          const std::string what = Describe(*kernels, heads) + " workers " +
-                                   std::to_string(workers) + (split ? " split" : " not split");
-          const Rows rows = step.Run(*kernels, workers, split);
-          for (size_t s = 0; s < rows.size(); ++s) {
-            ExpectSameBits(rows[s], whole[s], heads.query_size(),
-                           what + " piece " + std::to_string(s));
-          }
-          ExpectSameBits(alone.Run(*kernels, workers, split)[0], whole.back(), heads.query_size(),
-                         what + " alone");
-          std::vector<BF16> decoded;
-          for (const std::vector<BF16>& row : decodes.Run(*kernels, workers, split)) {
-            decoded.insert(decoded.end(), row.begin(), row.end());
-          }
-          ExpectSameBits(decoded, chunk, heads.query_size(), what + " decoded");
-          if (HasFatalFailure()) return;
+      const std::vector<BF16> chunk(whole[4].begin() + 2 * heads.query_size(),
+                                    whole[4].begin() + 6 * heads.query_size());
+      for (const auto& [workers, split] :
+           {std::pair{1, true}, {2, true}, {3, true}, {5, true}, {2, false}, {5, false}}) {
+        const std::string what = Describe(*kernels, heads) + " workers " +
+                                 std::to_string(workers) + (split ? " split" : " not split");
+        const Rows rows = step.Run(*kernels, workers, split);
+        for (size_t s = 0; s < rows.size(); ++s) {
+          ExpectSameBits(rows[s], whole[s], heads.query_size(),
+                         what + " piece " + std::to_string(s));
         }
+        ExpectSameBits(alone.Run(*kernels, workers, split)[0], whole.back(), heads.query_size(),
+                       what + " alone");
+        std::vector<BF16> decoded;
+        for (const std::vector<BF16>& row : decodes.Run(*kernels, workers, split)) {
+          decoded.insert(decoded.end(), row.begin(), row.end());
+        }
+        ExpectSameBits(decoded, chunk, heads.query_size(), what + " decoded");
+        if (HasFatalFailure()) return;
       }
     }
   }
