@@ -1,4 +1,4 @@
-// For tests: threads that run an attention together, and the memory that they need.
+// For tests: workers that run an attention together, and the memory that they need.
 #pragma once
 
 #include <cstdlib>
@@ -26,17 +26,17 @@ Aligned<T> Allocate(int64_t count) {
 
 class AttentionTeam {
  public:
-  // split: keys may be shared out (AttentionArgs::partials).
+  // split: keys may be shared out (AttentionArgs::partials), and the workers are threads.
   AttentionTeam(const KernelTable& kernels, const AttentionArgs& args, int workers, bool split)
-      : kernels_(kernels), workers_(workers) {
+      : kernels_(kernels), workers_(workers), threads_(split) {
     const int64_t bytes = AttentionPartialsBytes(args, workers);
     if (!split || bytes == 0) return;
     partials_ = Allocate<uint8_t>(bytes);
     std::memset(partials_.get(), 0, bytes);
   }
 
-  // Every worker is a thread and does its share of `args`, which are those of the constructor but for
-  // where the outputs go.
+  // Every worker does its share of `args`, which are those of the constructor but for where the
+  // outputs go.
   void Run(const AttentionArgs& args) {
     const auto work = [&](int worker) {
       AttentionArgs mine = args;
@@ -49,7 +49,13 @@ class AttentionTeam {
       kernels_.attention(mine, {worker, workers_});
     };
     std::vector<std::thread> threads;
-    for (int worker = 1; worker < workers_; ++worker) threads.emplace_back(work, worker);
+    for (int worker = 1; worker < workers_; ++worker) {
+      if (threads_) {
+        threads.emplace_back(work, worker);
+      } else {
+        work(worker);
+      }
+    }
     work(0);
     for (std::thread& thread : threads) thread.join();
   }
@@ -57,6 +63,7 @@ class AttentionTeam {
  private:
   const KernelTable& kernels_;
   const int workers_;
+  const bool threads_;
   Aligned<uint8_t> partials_;
 };
 

@@ -61,9 +61,8 @@ class Step {
  public:
   Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around = {});
 
-  // Every worker is a thread. split: keys may be shared out (AttentionArgs::partials).
-  Rows Run(const KernelTable& kernels, int workers = 1, bool split = true);
-  void ExpectNearTruth(const KernelTable& kernels, int workers, bool split = true);
+  Rows Run(const KernelTable& kernels, int workers = 1, bool split = false);  // see AttentionTeam
+  void ExpectNearTruth(const KernelTable& kernels, int workers, bool split = false);
 
  private:
   // The exact softmax, and Σ p·|v|, for each element of a row of out.
@@ -375,7 +374,7 @@ TEST(Attention, LongContextsAreNearTheExactSoftmax) {
   for (const Heads& heads : {kLongShapes[0], kLongShapes[2]}) {
     Step step(heads, kLongPieces, {4, 3e4f});
     for (const KernelTable* kernels : Kernels()) {
-      for (int workers : {1, 5}) step.ExpectNearTruth(*kernels, workers);
+      for (int workers : {1, 5}) step.ExpectNearTruth(*kernels, workers, true);
       if (HasFatalFailure()) return;
     }
   }
