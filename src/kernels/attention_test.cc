@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/attention_bytes.h"
+#include "kernels/attention_team.h"
 #include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
@@ -33,23 +32,11 @@ struct Piece {
   int end;
 };
 
-// What must not change a result.
+// What must not change a result: how the cache lies in memory, and what is in it beside.
 struct Surroundings {
-  int workers = 1;
   uint32_t block_order = 1;  // seed of the block tables' shuffle
   float stale = 3e4f;        // in unused blocks and slots, and in q's gaps
 };
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-template <typename T>
-using Aligned = std::unique_ptr<T[], Free>;
-template <typename T>
-Aligned<T> Allocate(int64_t count) {
-  const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-  return Aligned<T>(static_cast<T*>(std::aligned_alloc(64, bytes)));
-}
 
 // Numbers of one token, the same in every run: what = 0 q, 1 k, 2 v.
 std::vector<BF16> Token(uint32_t id, int position, int what, int64_t size) {
@@ -67,50 +54,70 @@ std::vector<BF16> Token(uint32_t id, int position, int what, int64_t size) {
 }
 
 // out of each piece's rows, [tokens, query_size].
-std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& heads,
-                                   const std::vector<Piece>& pieces, Surroundings around = {}) {
+using Rows = std::vector<std::vector<BF16>>;
+
+// One step's cache and queries, for any kernels and team.
+class Step {
+ public:
+  Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around = {});
+
+  Rows Run(const KernelTable& kernels, int workers = 1, bool split = false);  // see AttentionTeam
+  void ExpectNearTruth(const KernelTable& kernels, int workers, bool split = false);
+
+ private:
+  // The exact softmax, and Σ p·|v|, for each element of a row of out.
+  struct Truth {
+    double value, magnitude;
+  };
+  void FindTruth();
+
+  const Heads heads_;
+  const std::vector<Piece> pieces_;
+  std::vector<int32_t> query_start_ = {0}, context_len_, tables_;
+  Aligned<BF16> cache_, qkv_;
+  AttentionArgs args_;
+  std::vector<std::vector<Truth>> truth_;  // as Rows, made when it is needed
+};
+
+Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around)
+    : heads_(heads), pieces_(pieces) {
   const int d = heads.head_dim;
   KvLayout layout{heads.kv_heads, d, heads.block_size};
   layout.block_stride = layout.BlockSize() + layout.HeadSize();  // other layers lie between
   int64_t stride = 1, rows = 0, blocks = 2;
-  std::vector<int32_t> query_start = {0}, context_len;
   for (const Piece& piece : pieces) {
     const int64_t used = (piece.end + heads.block_size - 1) / heads.block_size;
     stride = std::max(stride, used);
     blocks += used;
     rows += piece.end - piece.begin;
-    query_start.push_back(static_cast<int32_t>(rows));
-    context_len.push_back(piece.end);
+    query_start_.push_back(static_cast<int32_t>(rows));
+    context_len_.push_back(piece.end);
   }
   std::vector<int32_t> free_blocks(blocks);
   std::iota(free_blocks.begin(), free_blocks.end(), 0);
   std::shuffle(free_blocks.begin(), free_blocks.end(), std::mt19937(around.block_order));
   // Entries behind a sequence's blocks name no block.
-  std::vector<int32_t> tables(pieces.size() * stride, -1000000);
+  tables_.assign(pieces.size() * stride, -1000000);
 
-  Aligned<BF16> cache = Allocate<BF16>(blocks * layout.block_stride);
+  cache_ = Allocate<BF16>(blocks * layout.block_stride);
   for (int64_t i = 0; i < blocks * layout.block_stride; ++i) {
-    cache[i] = ToBF16(i % 3 == 0 ? -around.stale : around.stale);
+    cache_[i] = ToBF16(i % 3 == 0 ? -around.stale : around.stale);
   }
   const int64_t ldqkv = int64_t{heads.kv_heads} * (heads.group + 2) * d + 32;
-  const int64_t ldo = heads.query_size() + 24;
-  Aligned<BF16> qkv = Allocate<BF16>(rows * ldqkv);
-  std::fill_n(qkv.get(), rows * ldqkv, ToBF16(around.stale));
-  constexpr BF16 kCanary{0xa5a5};
-  Aligned<BF16> out = Allocate<BF16>(rows * ldo);
-  std::fill_n(out.get(), rows * ldo, kCanary);
+  qkv_ = Allocate<BF16>(rows * ldqkv);
+  std::fill_n(qkv_.get(), rows * ldqkv, ToBF16(around.stale));
 
   size_t next_block = 0;
   for (size_t s = 0; s < pieces.size(); ++s) {
     const Piece& piece = pieces[s];
-    int32_t* table = &tables[s * stride];
+    int32_t* table = &tables_[s * stride];
     for (int b = 0; b * heads.block_size < piece.end; ++b) table[b] = free_blocks[next_block++];
     for (int t = 0; t < piece.end; ++t) {
       const auto k = Token(piece.id, t, 1, heads.kv_heads * d);
       const auto v = Token(piece.id, t, 2, heads.kv_heads * d);
       const int slot = t % heads.block_size;
       for (int g = 0; g < heads.kv_heads; ++g) {
-        BF16* head = cache.get() + layout.HeadOffset(table[t / heads.block_size], g);
+        BF16* head = cache_.get() + layout.HeadOffset(table[t / heads.block_size], g);
         for (int i = 0; i < d; ++i) {
           head[layout.KeyOffset(slot, i)] = k[g * d + i];
           head[layout.ValueOffset(slot, i)] = v[g * d + i];
@@ -119,7 +126,7 @@ std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& h
     }
     for (int t = piece.begin; t < piece.end; ++t) {
       const auto q = Token(piece.id, t, 0, heads.query_size());
-      BF16* row = qkv.get() + (query_start[s] + t - piece.begin) * ldqkv;
+      BF16* row = qkv_.get() + (query_start_[s] + t - piece.begin) * ldqkv;
       const int64_t width = int64_t{heads.group} * d;
       for (int g = 0; g < heads.kv_heads; ++g) {
         std::copy_n(&q[g * width], width, row + g * (width + 2 * d));
@@ -127,39 +134,40 @@ std::vector<std::vector<BF16>> Attend(const KernelTable& kernels, const Heads& h
     }
   }
 
-  AttentionArgs args;
-  args.qkv = qkv.get();
-  args.ldqkv = ldqkv;
-  args.kv = cache.get();
-  args.layout = layout;
-  args.num_q_heads = heads.kv_heads * heads.group;
-  args.scale = 1.0f / std::sqrt(static_cast<float>(d));
-  args.query_start = query_start.data();
-  args.context_len = context_len.data();
-  args.block_table = tables.data();
-  args.block_table_stride = stride;
-  args.num_seqs = static_cast<int>(pieces.size());
+  args_.qkv = qkv_.get();
+  args_.ldqkv = ldqkv;
+  args_.kv = cache_.get();
+  args_.layout = layout;
+  args_.num_q_heads = heads.kv_heads * heads.group;
+  args_.scale = 1.0f / std::sqrt(static_cast<float>(d));
+  args_.query_start = query_start_.data();
+  args_.context_len = context_len_.data();
+  args_.block_table = tables_.data();
+  args_.block_table_stride = stride;
+  args_.num_seqs = static_cast<int>(pieces.size());
+}
+
+Rows Step::Run(const KernelTable& kernels, int workers, bool split) {
+  const int64_t rows = query_start_.back();
+  const int64_t ldo = heads_.query_size() + 24;
+  constexpr BF16 kCanary{0xa5a5};
+  Aligned<BF16> out = Allocate<BF16>(rows * ldo);
+  std::fill_n(out.get(), rows * ldo, kCanary);
+  AttentionArgs args = args_;
   args.out = out.get();
   args.ldo = ldo;
-  const auto run = [&](AttentionArgs call) {
-    for (int worker = 0; worker < around.workers; ++worker) {
-      const int64_t bytes = kernels.attention_scratch_bytes(call, around.workers);
-      Aligned<uint8_t> scratch = Allocate<uint8_t>(bytes);
-      std::memset(scratch.get(), 0xff, bytes);  // NaNs: nothing may be read before it is written
-      call.scratch = scratch.get();
-      kernels.attention(call, {worker, around.workers});
-    }
-  };
+  AttentionTeam team(kernels, args, workers, split);
+  const auto run = [&](const AttentionArgs& step) { team.Run(step); };
   run(args);
   ExpectBytesOfAttention(args, rows, run);
 
-  std::vector<std::vector<BF16>> result;
-  for (size_t s = 0; s < pieces.size(); ++s) {
+  Rows result;
+  for (size_t s = 0; s < pieces_.size(); ++s) {
     std::vector<BF16>& of_piece = result.emplace_back();
-    for (int64_t r = query_start[s]; r < query_start[s + 1]; ++r) {
+    for (int64_t r = query_start_[s]; r < query_start_[s + 1]; ++r) {
       const BF16* row = out.get() + r * ldo;
-      of_piece.insert(of_piece.end(), row, row + heads.query_size());
-      for (int64_t i = heads.query_size(); i < ldo; ++i) {
+      of_piece.insert(of_piece.end(), row, row + heads_.query_size());
+      for (int64_t i = heads_.query_size(); i < ldo; ++i) {
         EXPECT_EQ(row[i].bits, kCanary.bits) << kernels.detail << " wrote behind row " << r;
       }
     }
@@ -173,27 +181,19 @@ std::string Describe(const KernelTable& kernels, const Heads& h) {
          " block_size=" + std::to_string(h.block_size);
 }
 
-// Tolerance. out = Σ p·v / Σ p. With P in BF16 (tdpbf16ps, vdpbf16ps) each product errs by up to
-// 2⁻⁸ of itself, so out by 2⁻⁸·A where A = Σ p·|v| / Σ p. A score's FP32 sum errs by about
-// √d·2⁻²⁴·Σ|q·k|·scale < 2⁻¹⁴ for these sizes, which is p's relative error; sums over at most 1024
-// keys err by less than 2⁻¹⁴·A; so 2⁻¹²·A bounds all FP32 parts. Storing BF16 adds 2⁻⁸ of the value.
-void ExpectNearTruth(const KernelTable& kernels, const Heads& heads,
-                     const std::vector<Piece>& pieces, Surroundings around) {
-  const int d = heads.head_dim;
-  const auto out = Attend(kernels, heads, pieces, around);
-  const bool by_pairs = std::string(kernels.detail).find("dpbf16ps") != std::string::npos;
-  const double p_error = by_pairs ? 0x1p-8 : 0;
-  for (size_t s = 0; s < pieces.size(); ++s) {
-    const Piece& piece = pieces[s];
+void Step::FindTruth() {
+  const int d = heads_.head_dim;
+  for (const Piece& piece : pieces_) {
     std::vector<std::vector<BF16>> k, v;
     for (int t = 0; t < piece.end; ++t) {
-      k.push_back(Token(piece.id, t, 1, heads.kv_heads * d));
-      v.push_back(Token(piece.id, t, 2, heads.kv_heads * d));
+      k.push_back(Token(piece.id, t, 1, heads_.kv_heads * d));
+      v.push_back(Token(piece.id, t, 2, heads_.kv_heads * d));
     }
+    std::vector<Truth>& truth = truth_.emplace_back();
     for (int t = piece.begin; t < piece.end; ++t) {
-      const auto q = Token(piece.id, t, 0, heads.query_size());
-      for (int h = 0; h < heads.kv_heads * heads.group; ++h) {
-        const int at = h / heads.group * d;
+      const auto q = Token(piece.id, t, 0, heads_.query_size());
+      for (int h = 0; h < heads_.kv_heads * heads_.group; ++h) {
+        const int at = h / heads_.group * d;
         std::vector<double> p(t + 1);
         double max = -1e300, sum = 0;
         for (int key = 0; key <= t; ++key) {
@@ -212,14 +212,31 @@ void ExpectNearTruth(const KernelTable& kernels, const Heads& heads,
             value += term;
             magnitude += std::abs(term);
           }
-          const float got =
-              ToFloat(out[s][(t - piece.begin) * heads.query_size() + int64_t{h} * d + i]);
-          ASSERT_NEAR(got, value,
-                      (p_error + 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
-              << Describe(kernels, heads) << " piece " << s << " [" << piece.begin << ", "
-              << piece.end << ") token " << t << " head " << h << " element " << i;
+          truth.push_back({value, magnitude});
         }
       }
+    }
+  }
+}
+
+// Tolerance. out = Σ p·v / Σ p. With P in BF16 (tdpbf16ps, vdpbf16ps) each product errs by up to
+// 2⁻⁸ of itself, so out by 2⁻⁸·A where A = Σ p·|v| / Σ p. A score's FP32 sum errs by about
+// √d·2⁻²⁴·Σ|q·k|·scale < 2⁻¹⁴ for these sizes, which is p's relative error; sums over a segment of
+// 1024 keys err by less than 2⁻¹⁴·A, and a few segments' sums add little; so 2⁻¹²·A bounds all FP32
+// parts. Storing BF16 adds 2⁻⁸ of the value.
+void Step::ExpectNearTruth(const KernelTable& kernels, int workers, bool split) {
+  if (truth_.empty()) FindTruth();
+  const bool by_pairs = std::string(kernels.detail).find("dpbf16ps") != std::string::npos;
+  const double p_error = by_pairs ? 0x1p-8 : 0;
+  const Rows out = Run(kernels, workers, split);
+  for (size_t s = 0; s < pieces_.size(); ++s) {
+    for (size_t i = 0; i < out[s].size(); ++i) {
+      const auto [value, magnitude] = truth_[s][i];
+      ASSERT_NEAR(ToFloat(out[s][i]), value,
+                  (p_error + 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
+          << Describe(kernels, heads_) << " piece " << s << " [" << pieces_[s].begin << ", "
+          << pieces_[s].end << ") row " << i / heads_.query_size() << " element "
+          << i % heads_.query_size();
     }
   }
 }
@@ -241,9 +258,10 @@ TEST(Attention, EveryShapeOfHeadsIsNearTheExactSoftmax) {
   for (const Heads& heads : shapes) {
     const std::vector<Piece> pieces = {{1, 0, 1}, {2, 30, 33}, {3, 136, 137}, {4, 0, 19},
                                        {5, 62, 64}};
+    Step step(heads, pieces, {5, 3e4f});
     for (const KernelTable* kernels : Kernels()) {
       for (int workers : {1, 2, 3}) {
-        ExpectNearTruth(*kernels, heads, pieces, {workers, 5, 3e4f});
+        step.ExpectNearTruth(*kernels, workers);
         if (HasFatalFailure()) return;
       }
     }
@@ -257,8 +275,9 @@ TEST(Attention, DecodesAroundTheBordersOfStepsAndBlocks) {
     pieces.push_back({static_cast<uint32_t>(context), context - 1, context});
   }
   for (const Heads& heads : {Heads{32, 2, 2, 32}, Heads{64, 1, 4, 128}, Heads{32, 1, 33, 256}}) {
+    Step step(heads, pieces, {9, -3e4f});
     for (const KernelTable* kernels : Kernels()) {
-      ExpectNearTruth(*kernels, heads, pieces, {2, 9, -3e4f});
+      step.ExpectNearTruth(*kernels, 2);
       if (HasFatalFailure()) return;
     }
   }
@@ -267,8 +286,9 @@ TEST(Attention, DecodesAroundTheBordersOfStepsAndBlocks) {
 TEST(Attention, ChunksAcrossTheBordersOfStepsAndTiles) {
   const std::vector<Piece> pieces = {{1, 0, 150}, {2, 100, 133}, {3, 250, 300}, {4, 511, 514}};
   for (const Heads& heads : {Heads{32, 2, 2, 64}, Heads{32, 1, 5, 32}, Heads{64, 1, 1, 128}}) {
+    Step step(heads, pieces, {2, 3e4f});
     for (const KernelTable* kernels : Kernels()) {
-      ExpectNearTruth(*kernels, heads, pieces, {3, 2, 3e4f});
+      step.ExpectNearTruth(*kernels, 3);
       if (HasFatalFailure()) return;
     }
   }
@@ -280,18 +300,21 @@ const Heads kInvarianceShapes[] = {{32, 3, 2, 32}, {64, 2, 5, 128}, {128, 1, 8, 
 TEST(Attention, ChunkingChangesNoBit) {
   constexpr int kTokens = 305;
   for (const Heads& heads : kInvarianceShapes) {
-    for (const KernelTable* kernels : Kernels()) {
-      const auto whole = Attend(*kernels, heads, {{7, 0, kTokens}})[0];
-      for (int chunk : {7, 33, 100, 128, 257}) {
-        std::vector<BF16> parts;
-        for (int begin = 0; begin < kTokens; begin += chunk) {
-          const auto part = Attend(*kernels, heads, {{7, begin, std::min(begin + chunk, kTokens)}},
-                                {1, static_cast<uint32_t>(begin), 2.0f})[0];
-          parts.insert(parts.end(), part.begin(), part.end());
+    Step whole_step(heads, {{7, 0, kTokens}});
+    std::vector<Rows> parts;  // of each of the kernels: the whole
+    for (const KernelTable* kernels : Kernels()) parts.push_back(whole_step.Run(*kernels));
+    for (int chunk : {7, 33, 100, 128, 257}) {
+      for (int begin = 0; begin < kTokens; begin += chunk) {
+        const int end = std::min(begin + chunk, kTokens);
+        Step step(heads, {{7, begin, end}}, {static_cast<uint32_t>(begin), 2.0f});
+        for (size_t k = 0; k < Kernels().size(); ++k) {
+          const BF16* whole = parts[k][0].data() + begin * heads.query_size();
+          ExpectSameBits(step.Run(*Kernels()[k])[0],
+                         {whole, whole + (end - begin) * heads.query_size()}, heads.query_size(),
+                         Describe(*Kernels()[k], heads) + " chunk " + std::to_string(chunk) +
+                             " from " + std::to_string(begin));
+          if (HasFatalFailure()) return;
         }
-        ExpectSameBits(parts, whole, heads.query_size(),
-                       Describe(*kernels, heads) + " chunk " + std::to_string(chunk));
-        if (HasFatalFailure()) return;
       }
     }
   }
@@ -300,12 +323,13 @@ TEST(Attention, ChunkingChangesNoBit) {
 TEST(Attention, TokenByTokenEqualsPrefillToTheBit) {
   constexpr int kTokens = 290;
   for (const Heads& heads : kInvarianceShapes) {
+    // Every decode in one batch: each has its own copy of the cache.
+    std::vector<Piece> decodes;
+    for (int t = 0; t < kTokens; t += t < 40 ? 1 : 5) decodes.push_back({8, t, t + 1});
+    Step prefill(heads, {{8, 0, kTokens}}), decode(heads, decodes, {3, -5.0f});
     for (const KernelTable* kernels : Kernels()) {
-      const auto whole = Attend(*kernels, heads, {{8, 0, kTokens}})[0];
-      // Every decode in one batch: each has its own copy of the cache.
-      std::vector<Piece> decodes;
-      for (int t = 0; t < kTokens; t += t < 40 ? 1 : 5) decodes.push_back({8, t, t + 1});
-      const auto rows = Attend(*kernels, heads, decodes, {1, 3, -5.0f});
+      const auto whole = prefill.Run(*kernels)[0];
+      const Rows rows = decode.Run(*kernels);
       for (size_t i = 0; i < decodes.size(); ++i) {
         const auto expected = whole.begin() + decodes[i].begin * heads.query_size();
         ExpectSameBits(rows[i], {expected, expected + heads.query_size()}, heads.query_size(),
@@ -320,20 +344,68 @@ TEST(Attention, NeighborsTeamBlocksAndStaleSlotsChangeNoBit) {
   const std::vector<Piece> mix = {{1, 0, 61}, {2, 299, 300}, {3, 40, 140}, {4, 0, 1},
                                   {5, 254, 259}};
   for (const Heads& heads : kInvarianceShapes) {
+    std::vector<Step> alone;
+    for (const Piece& piece : mix) alone.emplace_back(heads, std::vector{piece});
+    Step together(heads, mix, {10, 0.0f}), elsewhere(heads, mix, {20, 3e4f});
     for (const KernelTable* kernels : Kernels()) {
-      std::vector<std::vector<BF16>> alone;
-      for (const Piece& piece : mix) alone.push_back(Attend(*kernels, heads, {piece})[0]);
+      std::vector<std::vector<BF16>> expected;
+      for (Step& step : alone) expected.push_back(step.Run(*kernels)[0]);
       for (int workers : {1, 2, 3, 5}) {
-        for (float stale : {0.0f, 3e4f}) {
-          const Surroundings around = {workers, static_cast<uint32_t>(workers * 10), stale};
-          const auto together = Attend(*kernels, heads, mix, around);
+        for (Step* step : {&together, &elsewhere}) {
+          const Rows rows = step->Run(*kernels, workers);
           for (size_t s = 0; s < mix.size(); ++s) {
-            ExpectSameBits(together[s], alone[s], heads.query_size(),
+            ExpectSameBits(rows[s], expected[s], heads.query_size(),
                            Describe(*kernels, heads) + " workers " + std::to_string(workers) +
                                " piece " + std::to_string(s));
             if (HasFatalFailure()) return;
           }
         }
+      }
+    }
+  }
+}
+
+// Contexts around the borders of segments, and a chunk on both sides of one.
+const std::vector<Piece> kLongPieces = {{1, 1022, 1023}, {2, 1023, 1024}, {3, 1024, 1025},
+                                        {4, 2048, 2049}, {5, 2044, 2052}, {6, 4999, 5000}};
+const Heads kLongShapes[] = {{32, 1, 2, 32}, {64, 1, 5, 128}, {32, 3, 1, 64}, {32, 1, 17, 256}};
+
+TEST(Attention, LongContextsAreNearTheExactSoftmax) {
+  for (const Heads& heads : {kLongShapes[0], kLongShapes[2]}) {
+    Step step(heads, kLongPieces, {4, 3e4f});
+    for (const KernelTable* kernels : Kernels()) {
+      for (int workers : {1, 5}) step.ExpectNearTruth(*kernels, workers, true);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Attention, SplitKeysChangeNoBit) {
+  for (const Heads& heads : kLongShapes) {
+    Step step(heads, kLongPieces);
+    Step decodes(heads, {{5, 2046, 2047}, {5, 2047, 2048}, {5, 2048, 2049}, {5, 2049, 2050}});
+    Step alone(heads, {kLongPieces.back()}, {6, 1.0f});
+    for (const KernelTable* kernels : Kernels()) {
+      const Rows whole = step.Run(*kernels);
+      const std::vector<BF16> chunk(whole[4].begin() + 2 * heads.query_size(),
+                                    whole[4].begin() + 6 * heads.query_size());
+      for (const auto& [workers, split] :
+           {std::pair{1, true}, {2, true}, {3, true}, {5, true}, {2, false}, {5, false}}) {
+        const std::string what = Describe(*kernels, heads) + " workers " +
+                                 std::to_string(workers) + (split ? " split" : " not split");
+        const Rows rows = step.Run(*kernels, workers, split);
+        for (size_t s = 0; s < rows.size(); ++s) {
+          ExpectSameBits(rows[s], whole[s], heads.query_size(),
+                         what + " piece " + std::to_string(s));
+        }
+        ExpectSameBits(alone.Run(*kernels, workers, split)[0], whole.back(), heads.query_size(),
+                       what + " alone");
+        std::vector<BF16> decoded;
+        for (const std::vector<BF16>& row : decodes.Run(*kernels, workers, split)) {
+          decoded.insert(decoded.end(), row.begin(), row.end());
+        }
+        ExpectSameBits(decoded, chunk, heads.query_size(), what + " decoded");
+        if (HasFatalFailure()) return;
       }
     }
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/attention_bytes.h"
+#include "kernels/attention_team.h"
 #include "kernels/test_kernels.h"
 #include "platform/buffer.h"
 
@@ -82,8 +83,9 @@ struct Sequence {
     for (int worker = 0; worker < 2; ++worker) kernels.qk_norm_rope(args, {worker, 2});
   }
 
-  // out [end − begin, q heads · head_dim] of the tokens [begin, end).
-  std::vector<BF16> Attend(const KernelTable& kernels, int begin, int end, int workers) const {
+  // out [end − begin, q heads · head_dim] of the tokens [begin, end). split: see AttentionTeam.
+  std::vector<BF16> Attend(const KernelTable& kernels, int begin, int end, int workers,
+                           bool split = false) const {
     const int64_t ldo = int64_t{heads.kv_heads} * heads.group * heads.head_dim;
     std::vector<BF16> out((end - begin) * ldo);
     const int32_t query_start[] = {0, end - begin};
@@ -103,15 +105,8 @@ struct Sequence {
     args.num_seqs = 1;
     args.out = out.data();
     args.ldo = ldo;
-    const auto run = [&](AttentionArgs call) {
-      for (int worker = 0; worker < workers; ++worker) {
-        const int64_t bytes = kernels.attention_scratch_bytes(call, workers);
-        auto scratch = std::move(*platform::Buffer::Allocate(bytes));
-        std::memset(scratch.data(), 0xff, bytes);  // NaNs: nothing may be read before it is written
-        call.scratch = scratch.data();
-        kernels.attention(call, {worker, workers});
-      }
-    };
+    AttentionTeam team(kernels, args, workers, split);
+    const auto run = [&](const AttentionArgs& step) { team.Run(step); };
     run(args);
     ExpectBytesOfAttention(args, query_start[1], run);
     return out;
@@ -309,6 +304,33 @@ TEST(KvInt8, ChunksAndTeamsChangeNoBit) {
           parts.insert(parts.end(), part.begin(), part.end());
         }
         ASSERT_TRUE(parts == whole) << Describe(*kernels, heads) << " chunk " << chunk;
+      }
+    }
+  }
+}
+
+// Contexts around the borders of segments, as decodes of any team and as rows of a chunk.
+TEST(KvInt8, SplitKeysChangeNoBit) {
+  constexpr int kTokens = 5000;
+  for (const Heads& heads : {Heads{32, 1, 2, 32, false}, Heads{64, 1, 2, 128, true},
+                             Heads{32, 1, 9, 64, false}}) {
+    Sequence s(heads, kTokens, 4);
+    s.Write(*Kernels()[0]);  // all write the same bits
+    const int64_t row = int64_t{heads.group} * heads.head_dim;
+    for (const KernelTable* kernels : Kernels()) {
+      for (const auto& [begin, end] : {std::pair{1022, 1026}, {2047, 2050}, {4998, 5000}}) {
+        const std::vector<BF16> chunk = s.Attend(*kernels, begin, end, 1);
+        if (heads.group == 2) ExpectNearTruth(*kernels, s, begin, chunk);
+        for (int t = begin; t < end; ++t) {
+          const std::vector<BF16> expected(chunk.begin() + (t - begin) * row,
+                                           chunk.begin() + (t - begin + 1) * row);
+          for (int workers : {1, 2, 5}) {
+            ASSERT_TRUE(s.Attend(*kernels, t, t + 1, workers, true) == expected)
+                << Describe(*kernels, heads) << " token " << t << " workers " << workers;
+          }
+          ASSERT_TRUE(s.Attend(*kernels, t, t + 1, 3) == expected)
+              << Describe(*kernels, heads) << " token " << t << " not split";
+        }
       }
     }
   }

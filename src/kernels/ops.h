@@ -170,9 +170,10 @@ struct QkNormRopeArgs {
 // out[row, h·head_dim …] = softmax(scale · q·Kᵀ) · V, written for every row (never zero-filled
 // first). Keys are taken in the cache's order and split at fixed places (kernels document where),
 // so the bits do not depend on chunking, on the batch or on the team.
-// Split over (sequence, KV head, query tile) by the kernel (kernels/attention_work.h): a row stays on
-// one worker. The cache must hold finite numbers everywhere: what a reused block still holds behind
-// the context is multiplied by p = 0.
+// Split over (sequence, KV head, query tile) by the kernel (kernels/attention_work.h), and with
+// `partials` over the keys of a decode's row too, where one worker's share ends within it; without, a
+// row stays on one worker. The cache must hold finite numbers everywhere: what a reused block still
+// holds behind the context is multiplied by p = 0.
 struct AttentionArgs {
   const BF16* qkv = nullptr;  // q heads in QkNormRopeArgs' group layout
   int64_t ldqkv = 0;
@@ -190,6 +191,9 @@ struct AttentionArgs {
   int64_t ldo = 0;
   QuantizedRows quantized = {};  // data null: none. Else static, and takes the outputs in place of `out`
   void* scratch = nullptr;  // this worker's own, AttentionScratchBytes() long, 64-byte aligned
+  // Shared by the workers, AttentionPartialsBytes() long, 64-byte aligned; zeros before the first use,
+  // after which only the operator touches it. Null: no row's keys are split.
+  void* partials = nullptr;
 };
 
 // cos[t, i] and sin[t, i] of positions[t] · inv_freq[i], times attention_factor (YaRN). The angle

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "kernels/attention_work.h"
 #include "model/step_parts.h"
 
 namespace tiercel::model {
@@ -133,6 +134,10 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   attention.block_table_stride = a->block_table_stride;
   a->attention_scratch_bytes = RoundUp(kernels.attention_scratch_bytes(attention, workers), 4096);
   a->attention_scratch = arena.Take<std::byte>(workers * a->attention_scratch_bytes);
+  a->attention_partials_bytes = kernels::AttentionPartialsBytes(attention, workers);
+  if (a->attention_partials_bytes > 0) {
+    a->attention_partials = arena.Take<std::byte>(a->attention_partials_bytes);
+  }
   return arena.used();
 }
 

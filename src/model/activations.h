@@ -76,6 +76,8 @@ struct Activations {
   int64_t logits_stride = 0;
   void* attention_scratch = nullptr;
   int64_t attention_scratch_bytes = 0;  // of each worker
+  void* attention_partials = nullptr;   // null where every worker owns whole KV groups
+  int64_t attention_partials_bytes = 0;
 
   // [blocks][layers]: a block's layers lie together, so that the huge pages that a few blocks take
   // are few too.

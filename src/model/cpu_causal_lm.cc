@@ -6,9 +6,15 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kernels/attention_work.h"
 #include "model/step_parts.h"
 
 namespace tiercel::model {
+
+bool GraphOptions::SplitsKeys(int64_t rows, int64_t seqs) const {
+  return rows != seqs ||
+         std::find(pa_shape_list.begin(), pa_shape_list.end(), rows) == pa_shape_list.end();
+}
 
 CpuCausalLm::CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,
                          WeightPrefetch prefetch, kernels::Environment* environment)
@@ -46,7 +52,20 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
   num_blocks_ = kv.num_blocks;
   ASSIGN_OR_RETURN(memory_, ActivationMemory::Allocate(config_, weights_, *environment_->kernels,
                                                        workers(), kv, limits));
+  if (!graph_options_.pa_shape_list.empty() &&
+      kernels::AttentionOwnsGroups(static_cast<int>(config_.num_kv_heads), workers())) {
+    LOG_INFO("pa_shape_list has no effect: each of {} workers has whole KV heads ({} in all)",
+             workers(), config_.num_kv_heads);
+  }
   return Capture();
+}
+
+StepShape CpuCausalLm::ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) const {
+  StepShape shape{.rows = rows, .seqs = seqs, .logit_rows = logit_rows};
+  shape.prefetch = prefetch_;
+  shape.fuse_norm_quant = graph_options_.fuse_norm_quant;
+  shape.split_keys = graph_options_.SplitsKeys(rows, seqs);
+  return shape;
 }
 
 // Records one Program for each captured batch size that a step of this engine can have.
@@ -65,13 +84,7 @@ Status CpuCausalLm::Capture() {
   for (const int64_t size : sizes) {
     if (size > largest) break;
     Program program;
-    RecordForward(config_, weights_, rope_, memory_.get(),
-                  {.rows = size,
-                   .seqs = size,
-                   .logit_rows = size,
-                   .prefetch = prefetch_,
-                   .fuse_norm_quant = graph_options_.fuse_norm_quant},
-                  &program);
+    RecordForward(config_, weights_, rope_, memory_.get(), ShapeOf(size, size, size), &program);
     graphs_.Add(size, std::move(program));
     names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
   }
@@ -147,12 +160,9 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
 
 const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row) {
   CopyInputs(part);
-  const StepShape shape{.rows = std::ssize(part.token_ids),
-                        .seqs = std::ssize(part.context_len),
-                        .logit_rows = std::ssize(part.logit_rows),
-                        .first_logit_row = first_logit_row,
-                        .prefetch = prefetch_,
-                        .fuse_norm_quant = graph_options_.fuse_norm_quant};
+  StepShape shape = ShapeOf(std::ssize(part.token_ids), std::ssize(part.context_len),
+                            std::ssize(part.logit_rows));
+  shape.first_logit_row = first_logit_row;
   // A pure decode step: one row a sequence, every row's logits wanted.
   if (!graphs_.empty() && first_logit_row == 0 && shape.rows == shape.seqs &&
       shape.rows == shape.logit_rows) {

@@ -23,6 +23,10 @@ struct GraphOptions {
   std::optional<std::vector<int64_t>> capture_sizes;
   std::optional<int64_t> max_capture_size;
   bool fuse_norm_quant = true;  // see StepShape
+  // Decode-only steps of so many rows, with graph padding, do not split keys (StepShape::split_keys).
+  std::vector<int64_t> pa_shape_list;
+
+  bool SplitsKeys(int64_t rows, int64_t seqs) const;
 };
 
 // One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.
@@ -47,6 +51,7 @@ class CpuCausalLm final : public CausalLm {
 
  private:
   Status Capture();
+  StepShape ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) const;
   // Copies a part of a step, of at most kStepRows rows, into the input buffers, and returns the
   // program to replay.
   const Program& Stage(const StepBatch& part, int64_t first_logit_row);

@@ -154,6 +154,16 @@ TEST_F(LoadModelTest, CaptureSizesAreChecked) {
   EXPECT_THAT((*model)->Prepare({4, 32}, {8, 2, 2}).message(), HasSubstr("found -3"));
 }
 
+TEST(GraphOptionsTest, DecodesOfPaShapeListDoNotSplitKeys) {
+  GraphOptions options;
+  EXPECT_TRUE(options.SplitsKeys(48, 48));
+  options.pa_shape_list = {48, 64};
+  EXPECT_FALSE(options.SplitsKeys(48, 48));
+  EXPECT_FALSE(options.SplitsKeys(64, 64));
+  EXPECT_TRUE(options.SplitsKeys(56, 56));
+  EXPECT_TRUE(options.SplitsKeys(64, 48));  // a prefill is in it
+}
+
 // Runs one prefill and returns the logits of its last row.
 std::vector<float> LastLogits(CausalLm& model, std::vector<int32_t> tokens,
                               std::vector<int32_t> sampled) {

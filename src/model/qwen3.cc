@@ -203,6 +203,10 @@ void Forward::Attend(const LayerWeights& layer, void* kv) {
     attention.ldo = a_.attention.stride;
   }
   attention.scratch = a_.attention_scratch;
+  if (shape_.split_keys) attention.partials = a_.attention_partials;
+  CHECK(attention.partials == nullptr ||
+        a_.attention_partials_bytes >=
+            kernels::AttentionPartialsBytes(attention, layer.qkv.weight.workers));
   p_.Attention(attention, a_.attention_scratch_bytes);  // [T, q heads · D]
   Barrier(layer.o, prefetch_.o);
 

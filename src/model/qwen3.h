@@ -24,6 +24,9 @@ struct StepShape {
   // multiplies in the pass that computes it; false: BF16 first, and a quantization of its own. The
   // same bits.
   bool fuse_norm_quant = true;
+  // Where workers share the KV heads unevenly, the keys of a decode's row may be split among them;
+  // false: each row and head stays on one worker. The same bits.
+  bool split_keys = true;
 };
 
 // Records into `program` what turns the activations' input buffers into KV cache entries and

@@ -258,7 +258,8 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
       continue;
     }
     if (member.key == "pa_shape_list") {
-      if (auto shapes = ReadInts(where, value, 1); !shapes) return shapes.error();
+      ASSIGN_OR_RETURN(load->graph.pa_shape_list, ReadInts(where, value, 1));
+      continue;
     }
     notices->push_back(where + " has no effect yet");
   }

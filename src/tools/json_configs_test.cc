@@ -9,6 +9,7 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 std::string CompilationError(const std::string& json) {
   std::vector<std::string> notices;
@@ -64,10 +65,20 @@ TEST(AdditionalConfig, KnownKeysAreCheckedAndNamed) {
   model::LoadOptions load;
   std::vector<std::string> notices;
   EXPECT_TRUE(ReadAdditionalConfig(
-      R"({"pa_shape_list":[48,64,72,80], "weight_prefetch_config":{"enabled":true}, "surprise": 1})",
+      R"({"enable_kv_nz": true, "weight_prefetch_config":{"enabled":true}, "surprise": 1})",
       &load, &notices).ok());
-  EXPECT_THAT(notices, ElementsAre(HasSubstr("pa_shape_list has no effect yet"),
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("enable_kv_nz has no effect yet"),
                                    HasSubstr("unknown key 'surprise'")));
+}
+
+TEST(AdditionalConfig, PaShapeListIsRead) {
+  model::LoadOptions load;
+  std::vector<std::string> notices;
+  EXPECT_TRUE(ReadAdditionalConfig("{}", &load, &notices).ok());
+  EXPECT_THAT(load.graph.pa_shape_list, IsEmpty());
+  EXPECT_TRUE(ReadAdditionalConfig(R"({"pa_shape_list": [48,64,72,80]})", &load, &notices).ok());
+  EXPECT_THAT(load.graph.pa_shape_list, ElementsAre(48, 64, 72, 80));
+  EXPECT_THAT(notices, IsEmpty());
 }
 
 TEST(AdditionalConfig, WeightPrefetchIsRead) {

@@ -195,6 +195,45 @@ INSTANTIATE_TEST_SUITE_P(
       return name;
     });
 
+// Two KV heads, three workers: they share the keys of a long context, or in steps of pa_shape_list a
+// whole row and head each.
+TEST(LongContextTest, WhoTakesWhichKeysChangesNoBit) {
+  constexpr int64_t kPrompt = 1100, kDecodes = 3;  // two segments
+  const std::vector<int32_t> tokens = RandomTokens(kPrompt + kDecodes, 9);
+  for (const kernels::KernelTable* kernels : AllKernels()) {
+    const auto decode = [&](int workers, const model::GraphOptions& graph, int others) {
+      RunnerOptions options;
+      options.kernels = kernels;
+      options.workers = workers;
+      options.graph = graph;
+      options.limits.max_context = kPrompt + kDecodes;
+      auto runner = ModelRunner::Create(Folder("qwen3-tied"), options);
+      EXPECT_TRUE(runner.has_value()) << runner.error();
+      const int sequence = (*runner)->NewSequence();
+      for (int64_t at = 0; at < kPrompt; at += 275) {
+        (*runner)->Step({{sequence, Slice(tokens, at, at + 275), false}});
+      }
+      Logits logits;
+      for (int64_t t = kPrompt; t < kPrompt + kDecodes; ++t) {
+        std::vector<ModelRunner::Part> parts{{sequence, {tokens[t]}}};
+        for (int s = 0; s < others; ++s) parts.push_back({(*runner)->NewSequence(), {5}, true});
+        (*runner)->Step(parts);
+        logits.push_back((*runner)->logits()[0]);
+      }
+      return logits;
+    };
+    const Logits expected = decode(1, {}, 0);
+    for (const std::vector<int64_t>& listed : {std::vector<int64_t>{}, {1, 4}}) {
+      model::GraphOptions eager, graph;
+      eager.pa_shape_list = graph.pa_shape_list = listed;
+      graph.mode = model::GraphMode::kFullDecodeOnly;
+      graph.capture_sizes = {{4}};
+      EXPECT_EQ(decode(3, eager, 0), expected) << kernels->detail;
+      EXPECT_EQ(decode(3, graph, 2), expected) << kernels->detail;
+    }
+  }
+}
+
 // A step with more rows than the activations hold runs in parts, and each passes through the MLP in
 // parts of its own.
 TEST(LongStepTest, EqualsShortSteps) {

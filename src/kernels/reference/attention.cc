@@ -87,7 +87,9 @@ int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
 void Attention(const AttentionArgs& args, Share share) {
   const int head_dim = args.layout.head_dim;
   const int group = args.num_q_heads / args.layout.num_kv_heads;
-  AttentionTiles tiles(args, share, 64);
+  AttentionArgs whole = args;
+  whole.partials = nullptr;  // a row takes its keys one by one: it stays here
+  AttentionTiles tiles(whole, share, 64);
   AttentionTile tile;
   while (tiles.Next(&tile)) {
     for (int t = 0; t < tile.tokens; ++t) {

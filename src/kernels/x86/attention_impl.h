@@ -3,9 +3,10 @@
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
 // in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
-// maximum, the sums so far scaled to it, then the step's values added key by key. All of a row's
-// arithmetic is its own, in the order of the keys; keys that a row does not see have p = 0 and
-// add nothing. So a row's bits depend neither on the other rows of its tile nor on chunking.
+// maximum, the sums so far scaled to it, then the step's values added key by key; at each segment's
+// border the softmax begins anew (attention_sums.h). All of a row's arithmetic is its own, in the
+// order of the keys; keys that a row does not see have p = 0 and add nothing. So a row's bits depend
+// neither on the other rows of its tile nor on chunking.
 //
 // The bytes of an INT8 cache are taken as they are: a key's scale is multiplied to its scores, a
 // value's to its p; a channel's scale of K to q, of V to the result.
@@ -18,6 +19,7 @@
 #include "kernels/attention_work.h"
 #include "kernels/ops.h"
 #include "kernels/x86/attention_out.h"
+#include "kernels/x86/attention_sums.h"
 #include "kernels/x86/kv_ahead.h"
 #include "kernels/x86/register_tile.h"
 
@@ -25,6 +27,7 @@ namespace tiercel::kernels::x86 {
 
 inline constexpr int64_t kStep = 128;    // keys: a step's scores of a row block stay in L1
 inline constexpr int64_t kMaxRows = 72;  // so many rows share each key that is read
+static_assert(kSegmentKeys % kStep == 0);
 
 // A register tile is a block of rows × vectors of keys (or of columns of V), each element one chain
 // of FMAs: at least eight chains, which cover the latency of two FMA ports, and no more than there
@@ -35,10 +38,8 @@ constexpr int TileVectors(int rows) { return rows <= 2 ? 4 : 2; }
 template <typename S>
 struct AttentionScratch {
   float* q;       // [rows, head_dim], scaled
-  float* acc;     // [rows, head_dim]
   float* scores;  // [S::kRowBlock, kStep]
-  float* max;     // [rows]
-  float* sum;     // [rows]
+  RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -46,16 +47,19 @@ struct AttentionScratch {
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t floats =
-        Rows(args) * (2 * args.layout.head_dim + 2) + S::kRowBlock * kStep;
+        Rows(args) * (3 * args.layout.head_dim + 4) + S::kRowBlock * kStep;
     return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
   }
   explicit AttentionScratch(const AttentionArgs& args) {
-    const int64_t rows = Rows(args);
+    const int64_t rows = Rows(args), size = rows * args.layout.head_dim;
     q = static_cast<float*>(args.scratch);
-    acc = q + rows * args.layout.head_dim;
-    scores = acc + rows * args.layout.head_dim;
-    max = scores + S::kRowBlock * kStep;
-    sum = max + rows;
+    scores = q + size;
+    total.acc = scores + S::kRowBlock * kStep;
+    segment.acc = total.acc + size;
+    total.max = segment.acc + size;
+    total.sum = total.max + rows;
+    segment.max = total.sum + rows;
+    segment.sum = segment.max + rows;
   }
 };
 
@@ -75,35 +79,36 @@ class TileAttention {
         scratch_(args),
         group_(args.num_q_heads / args.layout.num_kv_heads),
         rows_(int64_t{tile.tokens} * group_),
-        blocks_(args.block_table + tile.seq * args.block_table_stride) {}
+        blocks_(args.block_table + tile.seq * args.block_table_stride),
+        sums_(args, tile, scratch_.total, scratch_.segment) {}
 
   // Rows of one register tile use each key once: they ask for their keys ahead.
   void Run(KvAhead<S, Element>* ahead) {
     ahead_ = rows_ <= S::kRowBlock ? ahead : nullptr;
     LoadQueries();
-    const int64_t keys = tile_.first_visible + tile_.tokens - 1;
-    for (int64_t key = 0; key < keys; key += kStep) {
-      for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
-        const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
-        const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
-        if (count <= 0) continue;
-        if (rows == 1) {
-          Block<1>(row, key, count);
-        } else if (rows == 2) {
-          Block<2>(row, key, count);
-        } else if (rows <= 4) {
-          Block<4>(row, key, count);
-        } else if (rows <= 8) {
-          Block<std::min(8, S::kRowBlock)>(row, key, count);
-        } else {
-          Block<S::kRowBlock>(row, key, count);
-        }
-      }
-    }
-    StoreRows();
+    if (sums_.Run(kStep, [&](int64_t key) { Step(key); })) StoreRows();
   }
 
  private:
+  void Step(int64_t key) {
+    for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
+      const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
+      const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
+      if (count <= 0) continue;
+      if (rows == 1) {
+        Block<1>(row, key, count);
+      } else if (rows == 2) {
+        Block<2>(row, key, count);
+      } else if (rows <= 4) {
+        Block<4>(row, key, count);
+      } else if (rows <= 8) {
+        Block<std::min(8, S::kRowBlock)>(row, key, count);
+      } else {
+        Block<S::kRowBlock>(row, key, count);
+      }
+    }
+  }
+
   // Elements of a key between two askings: four lines of a group of 16 keys.
   static constexpr int kAskDims = 4 * kTogether;
   [[gnu::always_inline]] void Ask(int64_t lines) const {
@@ -151,10 +156,7 @@ class TileAttention {
         } else {
           S::Store(scratch_.q + row * d + i, scaled);
         }
-        S::Store(scratch_.acc + row * d + i, S::Zero());
       }
-      scratch_.max[row] = -std::numeric_limits<float>::infinity();
-      scratch_.sum[row] = 0;
     }
   }
 
@@ -250,16 +252,25 @@ class TileAttention {
     const int64_t seen = Visible(row) - first;
     const V none = S::Set(-std::numeric_limits<float>::infinity());
     float* s = scratch_.scores + r * kStep;
+    if (seen <= 0) {
+      std::memset(s, 0, kStep * sizeof(float));
+      return;
+    }
+    // Most rows see all keys of the step.
+    const auto keep_seen = [&](V v, int64_t k, V other) __attribute__((always_inline)) {
+      return seen - k >= S::kLanes ? v : S::KeepFirst(v, seen - k, other);
+    };
     V max = none;
     for (int64_t k = 0; k < count; k += S::kLanes) {
-      max = S::Max(max, S::KeepFirst(S::Load(s + k), seen - k, none));
+      max = S::Max(max, keep_seen(S::Load(s + k), k, none));
     }
-    const float before = scratch_.max[row];
+    const float before =
+        sums_.fresh() ? -std::numeric_limits<float>::infinity() : sums_.max(row);
     const float now = std::max(before, S::ReduceMax(max));
     const V m = S::Set(now);
     V sum = S::Zero();
     for (int64_t k = 0; k < count; k += S::kLanes) {
-      V p = S::KeepFirst(S::Exp(S::Sub(S::Load(s + k), m)), seen - k, S::Zero());
+      V p = keep_seen(S::Exp(S::Sub(S::Load(s + k), m)), k, S::Zero());
       sum = S::Add(sum, p);
       if constexpr (kBytes) p = S::Mul(p, S::Load(ValueScales(first + k)));
       S::Store(s + k, p);
@@ -267,18 +278,22 @@ class TileAttention {
     if constexpr (kDot) {
       for (int64_t k = 0; k < count; k += S::kLanes) S::Narrow(PairsOf(s) + k, S::Load(s + k));
     }
+    sums_.max(row) = now;
+    if (sums_.fresh()) {
+      sums_.sum(row) = S::Sum(sum);
+      return;
+    }
     float factor[S::kLanes];
     S::Store(factor, S::Exp(S::Set(before - now)));
-    scratch_.sum[row] = scratch_.sum[row] * factor[0] + S::Sum(sum);
-    scratch_.max[row] = now;
+    sums_.sum(row) = sums_.sum(row) * factor[0] + S::Sum(sum);
     if (now == before) return;  // the factor is 1
-    float* acc = scratch_.acc + row * d;
+    float* acc = sums_.acc(row);
     for (int i = 0; i < d; i += S::kLanes) {
       S::Store(acc + i, S::Mul(S::Load(acc + i), S::Set(factor[0])));
     }
   }
 
-  // acc[r, :] += p · v, a pair of keys at a time.
+  // acc[r, :] += p · v, a pair of keys at a time; = in a segment's first step.
   template <int kRows>
   void Values(int64_t row, int64_t first, int64_t count) {
     constexpr int kVectors = TileVectors(kRows);
@@ -293,9 +308,13 @@ class TileAttention {
   template <int kRows, int kVectors>
   void ValueTile(int64_t row, int64_t first, int64_t count, int column) {
     const int d = layout_.head_dim;
-    float* const sums = scratch_.acc + row * d + column;
+    float* const sums = sums_.acc(row) + column;
     Tile<kRows, kVectors> tile;
-    tile.Load(sums, d);
+    if (sums_.fresh()) {
+      tile.Clear();
+    } else {
+      tile.Load(sums, d);
+    }
     const int64_t pair = kTogether * d;  // elements of the keys that lie together
     for (int64_t k = 0, piece; k < count; k += piece) {
       const int slot = Slot(first + k);
@@ -334,11 +353,11 @@ class TileAttention {
     for (int64_t row = 0; row < rows_; ++row) {
       const int64_t token = tile_.first_row + row / group_;
       const int64_t column = (tile_.kv_head * group_ + row % group_) * d;
-      const V factor = S::Set(1.0f / scratch_.sum[row]);
+      const V factor = S::Set(1.0f / sums_.sum(row));
       const float* channels = Channels(args_.kv_scales.v_scale);
       const float* offsets = Channels(args_.kv_scales.v_offset);
       for (int i = 0; i < d; i += S::kLanes) {
-        V mean = S::Mul(S::Load(scratch_.acc + row * d + i), factor);
+        V mean = S::Mul(S::Load(sums_.acc(row) + i), factor);
         if (channels != nullptr) {
           mean = S::Mul(S::Sub(mean, S::Load(offsets + i)), S::Load(channels + i));
         }
@@ -354,6 +373,7 @@ class TileAttention {
   const int64_t group_;
   const int64_t rows_;
   const int32_t* const blocks_;
+  TileSums<S> sums_;
   KvAhead<S, Element>* ahead_ = nullptr;
 };
 

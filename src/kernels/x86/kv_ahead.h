@@ -122,8 +122,8 @@ class KvAhead {
         return false;
       }
     } while (tile_.tokens * group > max_rows_);
-    step_ = 0;
-    keys_ = tile_.first_visible + tile_.tokens - 1;
+    step_ = tile_.keys.begin;
+    keys_ = tile_.keys.end;
     return true;
   }
 
@@ -135,7 +135,7 @@ class KvAhead {
 
   // Where the walk is.
   AttentionTile tile_;
-  int64_t keys_ = 0;             // of the tile
+  int64_t keys_ = 0;             // the end of the tile's
   int64_t step_ = 0;             // its current step's first key
   bool values_ = true;           // the step's values, or its keys
   int64_t count_ = 0;            // of the step's keys, rounded up

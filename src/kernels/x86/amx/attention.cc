@@ -18,12 +18,10 @@ constexpr int64_t kUnit = 32;
 // A worker's scratch, one array after the other, each a multiple of 64 bytes.
 struct Scratch {
   BF16* q;        // [rows, head_dim]
-  float* acc;     // [rows, head_dim]
   float* scores;  // [kPairRows, kStep]
   BF16* p;        // [kPairRows, kStep]
-  float* max;     // [rows], in units of log2
-  float* sum;     // [rows]
   BF16* values;   // [kUnit, head_dim] of a step's last keys, in pairs
+  RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -31,15 +29,18 @@ struct Scratch {
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    return rows * d * (2 + 4) + kPairRows * kStep * (4 + 2) + rows * 8 + kUnit * d * 2;
+    return rows * d * (2 + 2 * 4) + kPairRows * kStep * (4 + 2) + rows * 2 * 8 + kUnit * d * 2;
   }
   explicit Scratch(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    acc = static_cast<float*>(args.scratch);
-    scores = acc + rows * d;
-    max = scores + kPairRows * kStep;
-    sum = max + rows;
-    q = reinterpret_cast<BF16*>(sum + rows);
+    total.acc = static_cast<float*>(args.scratch);
+    segment.acc = total.acc + rows * d;
+    scores = segment.acc + rows * d;
+    total.max = scores + kPairRows * kStep;
+    total.sum = total.max + rows;
+    segment.max = total.sum + rows;
+    segment.sum = segment.max + rows;
+    q = reinterpret_cast<BF16*>(segment.sum + rows);
     p = q + rows * d;
     values = p + kPairRows * kStep;
   }
@@ -48,7 +49,9 @@ struct Scratch {
 class TileAttention : public TileView<BF16> {
  public:
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
-      : TileView(args, tile), s_(args) {}
+      : TileView(args, tile),
+        s_(args),
+        sums_(args, tile, s_.total, s_.segment) {}
 
   // A decode has few rows: tiles no higher than that take less time to compute, load and store.
   TileConfig Config() const {
@@ -60,30 +63,30 @@ class TileAttention : public TileView<BF16> {
   void Run(KvAhead<BF16>* ahead) {
     ahead_ = IsFew() ? ahead : nullptr;
     LoadQueries();
-    const int64_t keys = Keys();
-    for (int64_t key = 0; key < keys; key += kStep) {
-      for (int64_t row = 0; row < rows_; row += kPairRows) {
-        const int64_t rows = std::min(kPairRows, rows_ - row);
-        const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
-        if (seen <= 0) continue;
-        const int64_t count = RoundUp(seen, kUnit);
-        if (rows > kTileRows) {
-          Scores<2>(row, key, seen);
-        } else {
-          Scores<1>(row, key, seen);
-        }
-        for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
-        if (rows > kTileRows) {
-          Values<2>(row, key, seen);
-        } else {
-          Values<1>(row, key, seen);
-        }
-      }
-    }
-    StoreRows();
+    if (sums_.Run(kStep, [&](int64_t key) { Step(key); })) StoreRows();
   }
 
  private:
+  void Step(int64_t key) {
+    for (int64_t row = 0; row < rows_; row += kPairRows) {
+      const int64_t rows = std::min(kPairRows, rows_ - row);
+      const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
+      if (seen <= 0) continue;
+      const int64_t count = RoundUp(seen, kUnit);
+      if (rows > kTileRows) {
+        Scores<2>(row, key, seen);
+      } else {
+        Scores<1>(row, key, seen);
+      }
+      for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
+      if (rows > kTileRows) {
+        Values<2>(row, key, seen);
+      } else {
+        Values<1>(row, key, seen);
+      }
+    }
+  }
+
   [[gnu::always_inline]] void Ask(int64_t lines) const {
     if (ahead_ != nullptr) ahead_->Ask(lines);
   }
@@ -96,11 +99,8 @@ class TileAttention : public TileView<BF16> {
     const int64_t padded = RoundUp(rows_, TileRows());
     for (int64_t row = 0; row < rows_; ++row) {
       std::memcpy(s_.q + row * d_, Query(row), d_ * sizeof(BF16));
-      s_.max[row] = -std::numeric_limits<float>::infinity();
-      s_.sum[row] = 0;
     }
     std::memset(s_.q + rows_ * d_, 0, (padded - rows_) * d_ * sizeof(BF16));
-    std::memset(s_.acc, 0, padded * d_ * sizeof(float));
   }
 
   // scores [16 · kTiles, seen] = q · kᵀ, 32 keys (two B tiles) at a time.
@@ -158,7 +158,8 @@ class TileAttention : public TileView<BF16> {
     }
     // Scores are scaled and turned to base 2 in the exponent's one FMA.
     const float scale = args_.scale * kLog2E;
-    const float before = s_.max[row];
+    const float before =
+        sums_.fresh() ? -std::numeric_limits<float>::infinity() : sums_.max(row);
     const float now = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(max, max2)) * scale);
     const __m512 factor = _mm512_set1_ps(scale), minus_max = _mm512_set1_ps(-now);
     __m512 sum = _mm512_setzero_ps(), sum2 = _mm512_setzero_ps();
@@ -170,18 +171,24 @@ class TileAttention : public TileView<BF16> {
       _mm512_store_si512(p + k, (__m512i)_mm512_cvtne2ps_pbh(e2, e));
     }
     std::memset(p + work, 0, (count - work) * sizeof(BF16));
+    const float more = _mm512_reduce_add_ps(_mm512_add_ps(sum, sum2));
+    sums_.max(row) = now;
+    if (sums_.fresh()) {
+      sums_.sum(row) = more;
+      return;
+    }
     const float shrink = _mm512_cvtss_f32(Exp2(_mm512_set1_ps(before - now)));
-    s_.sum[row] = s_.sum[row] * shrink + _mm512_reduce_add_ps(_mm512_add_ps(sum, sum2));
-    s_.max[row] = now;
+    sums_.sum(row) = sums_.sum(row) * shrink + more;
     if (now == before) return;  // shrink is 1
-    float* acc = s_.acc + row * d_;
+    float* acc = sums_.acc(row);
     const __m512 f = _mm512_set1_ps(shrink);
     for (int64_t i = 0; i < d_; i += 16) {
       _mm512_store_ps(acc + i, _mm512_mul_ps(_mm512_load_ps(acc + i), f));
     }
   }
 
-  // acc [16 · kTiles, head_dim] += p · v, 32 columns (two B tiles) at a time.
+  // acc [16 · kTiles, head_dim] += p · v, 32 columns (two B tiles) at a time; = in a segment's first
+  // step.
   template <int kTiles>
   void Values(int64_t row, int64_t first, int64_t seen) {
     const int64_t acc_stride = d_ * sizeof(float);
@@ -203,13 +210,17 @@ class TileAttention : public TileView<BF16> {
       }
     };
     for (int64_t i = 0; i < d_; i += 32) {
-      float* acc = s_.acc + row * d_ + i;
+      float* acc = sums_.acc(row) + i;
       float* acc2 = acc + kTileRows * d_;
-      _tile_loadd(0, acc, acc_stride);
-      _tile_loadd(1, acc + 16, acc_stride);
-      if constexpr (kTiles == 2) {
-        _tile_loadd(2, acc2, acc_stride);
-        _tile_loadd(3, acc2 + 16, acc_stride);
+      if (sums_.fresh()) {
+        ZeroTiles<kTiles>();
+      } else {
+        _tile_loadd(0, acc, acc_stride);
+        _tile_loadd(1, acc + 16, acc_stride);
+        if constexpr (kTiles == 2) {
+          _tile_loadd(2, acc2, acc_stride);
+          _tile_loadd(3, acc2 + 16, acc_stride);
+        }
       }
       for (int64_t k = 0; k < whole; k += kUnit) {
         add(k, ValuesAt(first + k) + 2 * i);
@@ -226,15 +237,16 @@ class TileAttention : public TileView<BF16> {
   void StoreRows() {
     const x86::AttentionOut<avx512::Simd> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
-      const __m512 factor = _mm512_set1_ps(1.0f / s_.sum[row]);
+      const __m512 factor = _mm512_set1_ps(1.0f / sums_.sum(row));
       for (int64_t i = 0; i < d_; i += 16) {
         out.Store(OutRow(row), OutColumn(row) + i,
-                  _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor));
+                  _mm512_mul_ps(_mm512_load_ps(sums_.acc(row) + i), factor));
       }
     }
   }
 
   const Scratch s_;
+  TileSums sums_;
   KvAhead<BF16>* ahead_ = nullptr;
 };
 

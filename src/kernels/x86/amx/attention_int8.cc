@@ -30,15 +30,13 @@ constexpr float kLeast = 1e-33f;
 struct Scratch {
   int32_t* scores;  // [2 · kTileRows, kStep]; a row's softmax turns its high digits' into p in FP32
   int32_t* sums;    // [2 · kTileRows, head_dim] of a step
-  float* acc;       // [rows, head_dim]
-  float* max;       // [rows], in units of log2
-  float* sum;       // [rows]
   float* q_scale;   // [rows], × the scale of the scores and to base 2
   float* p_scale;   // [kTileRows] of a step
   float* shrink;    // [kTileRows]: what a step's new maximum makes of the sums so far
   int8_t* q;        // [2 · rows, head_dim]
   int8_t* p;        // [2 · kTileRows, kStep]
   int8_t* values;   // [64, head_dim] of a step's last keys, in fours
+  RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -46,17 +44,20 @@ struct Scratch {
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    return 2 * kTileRows * (kStep + d) * 4 + rows * (d + 3) * 4 + 2 * kTileRows * 4 + 2 * rows * d +
-           2 * kTileRows * kStep + 64 * d;
+    return 2 * kTileRows * (kStep + d) * 4 + rows * (2 * d + 5) * 4 + 2 * kTileRows * 4 +
+           2 * rows * d + 2 * kTileRows * kStep + 64 * d;
   }
   explicit Scratch(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
     scores = static_cast<int32_t*>(args.scratch);
     sums = scores + 2 * kTileRows * kStep;
-    acc = reinterpret_cast<float*>(sums + 2 * kTileRows * d);
-    max = acc + rows * d;
-    sum = max + rows;
-    q_scale = sum + rows;
+    total.acc = reinterpret_cast<float*>(sums + 2 * kTileRows * d);
+    segment.acc = total.acc + rows * d;
+    total.max = segment.acc + rows * d;
+    total.sum = total.max + rows;
+    segment.max = total.sum + rows;
+    segment.sum = segment.max + rows;
+    q_scale = segment.sum + rows;
     p_scale = q_scale + rows;
     shrink = p_scale + kTileRows;
     q = reinterpret_cast<int8_t*>(shrink + kTileRows);
@@ -84,6 +85,7 @@ class TileAttention : public TileView<int8_t> {
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
       : TileView(args, tile),
         s_(args),
+        sums_(args, tile, s_.total, s_.segment),
         depth_(args.layout.head_dim % 64 == 0 && args.layout.block_size % 64 == 0 ? 64 : 32) {}
 
   TileConfig Config() const {
@@ -98,35 +100,35 @@ class TileAttention : public TileView<int8_t> {
   void Run(KvAhead<int8_t>* ahead) {
     ahead_ = IsFew() ? ahead : nullptr;
     LoadQueries();
-    const int64_t keys = Keys();
-    for (int64_t key = 0; key < keys; key += kStep) {
-      if (IsFew()) AskScales(key);
-      for (int64_t row = 0; row < rows_; row += kTileRows) {
-        const int64_t rows = std::min(kTileRows, rows_ - row);
-        const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
-        if (seen <= 0) continue;
-        // Whole B tiles. They lie in one block, as its size is a multiple of 32 and of depth_.
-        const int64_t count = RoundUp(seen, depth_);
-        if (Together()) {
-          Scores<1>(row, key, seen);
-        } else {
-          Scores<2>(row, key, seen);
-        }
-        for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
-        if (Together()) {
-          Values<1>(key, seen);
-        } else {
-          Values<2>(key, seen);
-        }
-        for (int64_t r = 0; r < rows; ++r) {
-          if (Visible(row + r) > key) AddStep(row + r, r);
-        }
-      }
-    }
-    StoreRows();
+    if (sums_.Run(kStep, [&](int64_t key) { Step(key); })) StoreRows();
   }
 
  private:
+  void Step(int64_t key) {
+    if (IsFew()) AskScales(key);
+    for (int64_t row = 0; row < rows_; row += kTileRows) {
+      const int64_t rows = std::min(kTileRows, rows_ - row);
+      const int64_t seen = std::min(kStep, Visible(row + rows - 1) - key);
+      if (seen <= 0) continue;
+      // Whole B tiles. They lie in one block, as its size is a multiple of 32 and of depth_.
+      const int64_t count = RoundUp(seen, depth_);
+      if (Together()) {
+        Scores<1>(row, key, seen);
+      } else {
+        Scores<2>(row, key, seen);
+      }
+      for (int64_t r = 0; r < rows; ++r) Softmax(row + r, r, key, count);
+      if (Together()) {
+        Values<1>(key, seen);
+      } else {
+        Values<2>(key, seen);
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        if (Visible(row + r) > key) AddStep(row + r, r);
+      }
+    }
+  }
+
   // Both digits of all rows fit into one tile.
   bool Together() const { return 2 * rows_ <= kTileRows; }
   int64_t LowRow() const { return Together() ? rows_ : kTileRows; }
@@ -142,7 +144,7 @@ class TileAttention : public TileView<int8_t> {
   }
   // They come while the step's scores are computed.
   [[gnu::always_inline]] void AskScales(int64_t first) const {
-    const int64_t end = std::min(first + kStep, Keys());
+    const int64_t end = std::min(first + kStep, tile_.keys.end);
     for (int64_t key = first; key < end; key += 16) {
       _mm_prefetch(KeyScales(key), _MM_HINT_T0);
       _mm_prefetch(ValueScales(key), _MM_HINT_T0);
@@ -173,10 +175,7 @@ class TileAttention : public TileView<int8_t> {
         StoreDigits(_mm512_mul_ps(vector(i), inverse), high + i, high + LowRow() * d_ + i);
       }
       s_.q_scale[row] = largest / kLargest * args_.scale * kLog2E;
-      s_.max[row] = -std::numeric_limits<float>::infinity();
-      s_.sum[row] = 0;
     }
-    std::memset(s_.acc, 0, rows_ * d_ * sizeof(float));
   }
 
   // scores [16 · kTiles, seen] = q · kᵀ, 32 keys (two B tiles) at a time.
@@ -242,7 +241,8 @@ class TileAttention : public TileView<int8_t> {
       max = _mm512_max_ps(max, _mm512_load_ps(s + k));
       max2 = _mm512_max_ps(max2, _mm512_load_ps(s + k + 16));
     }
-    const float before = s_.max[row];
+    const float before =
+        sums_.fresh() ? -std::numeric_limits<float>::infinity() : sums_.max(row);
     const float now = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(max, max2)));
     const __m512 minus_max = _mm512_set1_ps(now);
     __m512 sum = _mm512_setzero_ps(), sum2 = _mm512_setzero_ps();
@@ -266,9 +266,14 @@ class TileAttention : public TileView<int8_t> {
       StoreDigits(_mm512_mul_ps(_mm512_load_ps(s + k), inverse), p_high + k, p_low + k);
     }
     s_.p_scale[r] = most / kLargest;
+    const float more = _mm512_reduce_add_ps(_mm512_add_ps(sum, sum2));
+    sums_.max(row) = now;
+    if (sums_.fresh()) {
+      sums_.sum(row) = more;
+      return;
+    }
     s_.shrink[r] = _mm512_cvtss_f32(Exp2(_mm512_set1_ps(before - now)));
-    s_.sum[row] = s_.sum[row] * s_.shrink[r] + _mm512_reduce_add_ps(_mm512_add_ps(sum, sum2));
-    s_.max[row] = now;
+    sums_.sum(row) = sums_.sum(row) * s_.shrink[r] + more;
   }
 
   // sums [16 · kTiles, head_dim] = p · v, 32 columns (two B tiles) at a time.
@@ -307,8 +312,15 @@ class TileAttention : public TileView<int8_t> {
   void AddStep(int64_t row, int64_t r) {
     const int32_t* high = s_.sums + r * d_;
     const int32_t* low = high + LowRow() * d_;
-    float* acc = s_.acc + row * d_;
-    const __m512 shrink = _mm512_set1_ps(s_.shrink[r]), scale = _mm512_set1_ps(s_.p_scale[r]);
+    float* acc = sums_.acc(row);
+    const __m512 scale = _mm512_set1_ps(s_.p_scale[r]);
+    if (sums_.fresh()) {
+      for (int64_t i = 0; i < d_; i += 16) {
+        _mm512_store_ps(acc + i, _mm512_mul_ps(FromDigits(high + i, low + i), scale));
+      }
+      return;
+    }
+    const __m512 shrink = _mm512_set1_ps(s_.shrink[r]);
     for (int64_t i = 0; i < d_; i += 16) {
       const __m512 before = _mm512_mul_ps(_mm512_load_ps(acc + i), shrink);
       _mm512_store_ps(acc + i, _mm512_fmadd_ps(FromDigits(high + i, low + i), scale, before));
@@ -320,9 +332,9 @@ class TileAttention : public TileView<int8_t> {
     const float* offsets = Channels(args_.kv_scales.v_offset);
     const x86::AttentionOut<avx512::Simd> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
-      const __m512 factor = _mm512_set1_ps(1.0f / s_.sum[row]);
+      const __m512 factor = _mm512_set1_ps(1.0f / sums_.sum(row));
       for (int64_t i = 0; i < d_; i += 16) {
-        __m512 mean = _mm512_mul_ps(_mm512_load_ps(s_.acc + row * d_ + i), factor);
+        __m512 mean = _mm512_mul_ps(_mm512_load_ps(sums_.acc(row) + i), factor);
         if (channels != nullptr) {
           mean = _mm512_mul_ps(_mm512_sub_ps(mean, _mm512_loadu_ps(offsets + i)),
                                _mm512_loadu_ps(channels + i));
@@ -333,6 +345,7 @@ class TileAttention : public TileView<int8_t> {
   }
 
   const Scratch s_;
+  TileSums sums_;
   KvAhead<int8_t>* ahead_ = nullptr;
   const int64_t depth_;  // bytes of A's rows: elements of a head in Scores, keys in Values
 };

@@ -1,9 +1,10 @@
 // What the attention of a BF16 and of an INT8 cache by tile registers have in common.
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads, so that they share the keys) of
-// one KV head. Keys are taken in steps of kStep from position 0 with an online softmax. All of a
-// row's arithmetic is its own, in the order of the keys; keys that a row does not see have p = 0
-// and add nothing. So a row's bits depend neither on the other rows of its tile nor on chunking.
+// one KV head. Keys are taken in steps of kStep from position 0 with an online softmax, which begins
+// anew at each segment's border (attention_sums.h). All of a row's arithmetic is its own, in the order
+// of the keys; keys that a row does not see have p = 0 and add nothing. So a row's bits depend neither
+// on the other rows of its tile nor on chunking.
 // A reused block's stale values are multiplied by those zeros: the cache must hold finite numbers.
 #pragma once
 
@@ -16,6 +17,8 @@
 
 #include "kernels/attention_work.h"
 #include "kernels/x86/amx/tile_config.h"
+#include "kernels/x86/attention_sums.h"
+#include "kernels/x86/avx512/vector.h"
 #include "kernels/x86/kv_ahead.h"
 
 namespace tiercel::kernels::amx {
@@ -25,6 +28,7 @@ inline constexpr int64_t kTileRows = 16;
 // scores of a block (32 KiB) fit beside them. A step's fixed costs (scaling and moving the sums)
 // are spread over its keys.
 inline constexpr int64_t kStep = 256;
+static_assert(kSegmentKeys % kStep == 0);
 inline constexpr int64_t kMaxRows = 128;  // each key read from memory is used 128 times in prefill
 inline constexpr float kLog2E = 0x1.715476p+0f;
 
@@ -42,6 +46,12 @@ inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(p, x);
 }
+
+// Scores are in units of log2.
+struct Simd : avx512::Simd {
+  static V Exp(V x) { return Exp2(x); }
+};
+using TileSums = x86::TileSums<Simd>;
 
 // Scores [seen, work) become −∞, whose p is 0; work is seen rounded up to 32.
 [[gnu::always_inline]] static inline void HideFrom(float* scores, int64_t seen, int64_t work) {
@@ -95,7 +105,6 @@ class TileView {
         d_(args.layout.head_dim),
         blocks_(args.block_table + tile.seq * args.block_table_stride) {}
 
-  int64_t Keys() const { return tile_.first_visible + tile_.tokens - 1; }
   int64_t Visible(int64_t row) const { return tile_.first_visible + row / group_; }
   const BF16* Query(int64_t row) const {
     return args_.qkv + (tile_.first_row + row / group_) * args_.ldqkv +
