@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <random>
 #include <set>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -197,6 +199,37 @@ TEST(CutTile, TheLastWorkerFinishesIt) {
   for (int step = 0; step < 3; ++step) {
     EXPECT_FALSE(CutTile(args, step == 1 ? second : first).Finish());
     EXPECT_TRUE(CutTile(args, step == 1 ? first : second).Finish());
+  }
+}
+
+// Under ThreadSanitizer: no write of a segment is unordered with its reading.
+TEST(CutTile, WhoFinishesItSeesAllSegments) {
+  constexpr int kWorkers = 4;
+  AttentionArgs args;
+  args.layout = {1, 32, 32};
+  args.num_q_heads = 1;
+  args.block_table_stride = kWorkers * kSegmentKeys / 32;
+  alignas(64) uint8_t buffer[8192] = {};
+  ASSERT_LE(AttentionPartialsBytes(args, kWorkers), std::ssize(buffer));
+  args.partials = buffer;
+  for (int step = 0; step < 50; ++step) {
+    std::atomic<int> finishers = 0;
+    const auto work = [&](int worker) {
+      AttentionTile tile;
+      tile.tokens = 1;
+      tile.first_visible = kWorkers * kSegmentKeys;
+      tile.slot = 1;
+      tile.keys = {worker * kSegmentKeys, (worker + 1) * kSegmentKeys};
+      const CutTile cut(args, tile);
+      *cut.Segment(tile.keys.begin).sum = static_cast<float>(step + worker);
+      if (!cut.Finish()) return;
+      ++finishers;
+      for (int i = 0; i < kWorkers; ++i) EXPECT_EQ(*cut.Segment(i * kSegmentKeys).sum, step + i);
+    };
+    std::vector<std::thread> threads;
+    for (int worker = 0; worker < kWorkers; ++worker) threads.emplace_back(work, worker);
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(finishers, 1);
   }
 }
 
