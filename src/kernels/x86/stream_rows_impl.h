@@ -21,7 +21,13 @@ template <typename S, int kTileRows, int kMaxRows>
 class StreamRows {
  public:
   explicit StreamRows(const MatmulArgs& args)
-      : args_(args), tiles_(static_cast<int>((args.rows + kTileRows - 1) / kTileRows)) {}
+      : args_(args), tiles_(static_cast<int>((args.rows + kTileRows - 1) / kTileRows)) {
+    const int64_t k_padded = args.weight->k_padded;
+    all_of_x_ = args.rows * k_padded <= kXSize;
+    for (int64_t k = 0; all_of_x_ && k < k_padded; k += kChunk) {
+      WidenX(k, std::min(kChunk, k_padded - k), x_ + k * args.rows);
+    }
+  }
 
   // The sums [row][kColumnBlock] of all rows × the packed block of `width` columns at w.
   const float* Block(const BF16* w, int64_t width) {
@@ -33,13 +39,14 @@ class StreamRows {
       chunk.w = w + k * width;
       chunk.width = width;
       chunk.count = std::min(kChunk, k_padded - k);
-      WidenX(k, chunk.count);
+      const float* const x = all_of_x_ ? x_ + k * args_.rows : x_;
+      if (!all_of_x_) WidenX(k, chunk.count, x_);
       chunk.ahead = &ahead;
       chunk.turn = 0;
       for (int tile = 0; tile < tiles_; ++tile) {
         const int64_t first = args_.rows * tile / tiles_;
         const int rows = static_cast<int>(args_.rows * (tile + 1) / tiles_ - first);
-        chunk.x = x_ + first * kChunk;
+        chunk.x = x + first * kChunk;
         for (int64_t c = 0; c < width; c += kTileColumns) {
           chunk.sums = sums_ + first * kColumnBlock + c;
           const BF16* columns = chunk.w + c * kPair;
@@ -53,6 +60,9 @@ class StreamRows {
 
  private:
   static constexpr int64_t kChunk = 64;
+  // x as FP32 in a part of L2 (256 KiB): widened once, and not for every block of columns.
+  static constexpr int64_t kXSize = int64_t{64} << 10;
+  static_assert(kMaxRows * kChunk <= kXSize);
   static constexpr int64_t kTileColumns = 2 * S::kLanes;
   static_assert(kColumnGroup % S::kLanes == 0);
 
@@ -66,10 +76,11 @@ class StreamRows {
     float* sums;     // of a tile and its columns
   };
 
-  void WidenX(int64_t k, int64_t count) {
+  // to = [row][kChunk] of x from k on.
+  void WidenX(int64_t k, int64_t count, float* to) {
     for (int64_t r = 0; r < args_.rows; ++r) {
       for (int64_t i = 0; i < count; i += S::kLanes) {
-        S::Store(x_ + r * kChunk + i, S::Widen(args_.x + r * args_.ldx + k + i));
+        S::Store(to + r * kChunk + i, S::Widen(args_.x + r * args_.ldx + k + i));
       }
     }
   }
@@ -120,7 +131,8 @@ class StreamRows {
 
   const MatmulArgs& args_;
   const int tiles_;
-  alignas(64) float x_[kMaxRows * kChunk];
+  bool all_of_x_ = false;  // chunk by chunk in x_; else it holds the chunk at hand
+  alignas(64) float x_[kXSize];
   alignas(64) float sums_[kMaxRows * kColumnBlock];
 };
 
