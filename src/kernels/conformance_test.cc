@@ -8,6 +8,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/guarded_buffer.h"
@@ -215,6 +216,19 @@ TEST(MatmulConformance, LastBlocksOfEveryWidthAndManyRows) {
         ExpectNearTruth(*kernels, problem, rows, Epilogue::kAdd, false);
         if (HasFatalFailure()) return;
       }
+    }
+  }
+}
+
+// Around the 64 Ki numbers of x that the kernels of few rows hold as FP32, with a last chunk of k of half
+// the size.
+TEST(MatmulConformance, FewRowsOfLongSums) {
+  for (const auto& [rows, k] : {std::pair<int64_t, int64_t>{18, 3616}, {18, 3680}, {24, 2720}, {24, 2752},
+                                {3, 25600}}) {
+    const Problem problem({16, k}, rows, static_cast<uint32_t>(k));
+    for (const KernelTable* kernels : Kernels()) {
+      ExpectNearTruth(*kernels, problem, rows, Epilogue::kStoreF32, false);
+      if (HasFatalFailure()) return;
     }
   }
 }

@@ -15,15 +15,15 @@ namespace tiercel::kernels::x86 {
 
 // At most kMaxRows rows, in tiles of up to kTileRows × 2 vectors of columns, whose accumulators, unpacked
 // weights and what unpacking and broadcasting need fill the ISA's registers. The sums of a packed block
-// and a chunk of k of x as FP32 stay in L1 beside the chunk of weights (8 KiB), which all tiles
-// read, and the next one, which is asked for evenly over this one's arithmetic.
+// stay in L1 beside the chunk of weights (8 KiB), which all tiles read, and the next one, which is
+// asked for evenly over this one's arithmetic.
 template <typename S, int kTileRows, int kMaxRows>
 class StreamRows {
  public:
   explicit StreamRows(const MatmulArgs& args)
       : args_(args), tiles_(static_cast<int>((args.rows + kTileRows - 1) / kTileRows)) {
     const int64_t k_padded = args.weight->k_padded;
-    all_of_x_ = args.rows * k_padded <= kXSize;
+    all_of_x_ = args.rows * ((k_padded + kChunk - 1) / kChunk * kChunk) <= kXSize;
     for (int64_t k = 0; all_of_x_ && k < k_padded; k += kChunk) {
       WidenX(k, std::min(kChunk, k_padded - k), x_ + k * args.rows);
     }
