@@ -1,5 +1,5 @@
-// Attention by FP32 FMA over the BF16 or INT8 cache, once for all vector widths (S is an ISA's Simd);
-// the BF16 cache also by products of BF16 pairs, where S has them (kPairDot).
+// Attention by FP32 FMA over the BF16 or INT8 cache, once for all vector widths (S is an ISA's
+// Simd); the BF16 cache also by products of BF16 pairs, where S has them (kPairDot).
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
 // in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
@@ -169,7 +169,9 @@ class TileAttention {
                                               int64_t stride, const Load& load) {
     tile.AddProducts(
         [&](int r) __attribute__((always_inline)) { return S::Set(factors[r * stride + part]); },
-        [&](int v) __attribute__((always_inline)) { return S::template Part<Element, part>(load(v)); });
+        [&](int v) __attribute__((always_inline)) {
+          return S::template Part<Element, part>(load(v));
+        });
     if constexpr (part + 1 < kTogether) {
       // Loaded again: the sums leave no registers for what was loaded and all that is made of it.
       asm volatile("" : : : "memory");
@@ -182,8 +184,8 @@ class TileAttention {
   [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
                                               int64_t stride, const Load& load) {
     tile.Accumulate(
-        [&](int r) __attribute__((always_inline)) { return S::SetPair(factors + r * stride); }, load,
-        [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
+        [&](int r) __attribute__((always_inline)) { return S::SetPair(factors + r * stride); },
+        load, [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
           return S::Dot(sum, raw, pair);
         });
   }
@@ -203,11 +205,13 @@ class TileAttention {
       // The keys of a block lie together, sixteen by sixteen.
       const int slot = Slot(first + k);
       const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
-      const Element* const keys = Head(first + k) + layout_.KeyOffset(slot, 0) - k * layout_.head_dim;
+      // Where the step's first key would be if this block went back so far.
+      const Element* const step =
+          Head(first + k) + layout_.KeyOffset(slot, 0) - k * layout_.head_dim;
       for (; k + (kVectors - 1) * S::kLanes < end; k += kVectors * S::kLanes) {
-        ScoreTile<kRows, kVectors>(row, first, k, keys);
+        ScoreTile<kRows, kVectors>(row, first, k, step);
       }
-      for (; k < end; k += S::kLanes) ScoreTile<kRows, 1>(row, first, k, keys);
+      for (; k < end; k += S::kLanes) ScoreTile<kRows, 1>(row, first, k, step);
     }
   }
 
@@ -325,7 +329,7 @@ class TileAttention {
       const int64_t keys = (piece + S::kLanes - 1) / S::kLanes * S::kLanes;
       Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
       const float* p = scratch_.scores + k;
-      const auto add = [&] __attribute__((always_inline)) {
+      const auto add = [&]() __attribute__((always_inline)) {
         const auto load = [&](int v) __attribute__((always_inline)) {
           return S::LoadRaw(values + kTogether * v * S::kLanes);
         };

@@ -6,8 +6,8 @@
 
 namespace tiercel::kernels::x86 {
 
-// kRows × kVectors vectors, as many as the ISA's registers hold beside what is multiplied. GCC keeps them
-// in registers only if the loops over them are gone before it looks: hence the pragmas.
+// kRows × kVectors vectors, as many as the ISA's registers hold beside what is multiplied. GCC keeps
+// them in registers only if the loops over them are gone before it looks: hence the pragmas.
 template <typename S, int kRows, int kVectors>
 struct RegisterTile {
   using V = typename S::V;
@@ -39,7 +39,8 @@ struct RegisterTile {
 
   // sum[r][v] = add(sum[r][v], factor(r), numbers(v)), each factor and number made once.
   template <typename Factor, typename Number, typename Add>
-  [[gnu::always_inline]] void Accumulate(const Factor& factor, const Number& number, const Add& add) {
+  [[gnu::always_inline]] void Accumulate(const Factor& factor, const Number& number,
+                                         const Add& add) {
     decltype(number(0)) numbers[kVectors];
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) numbers[v] = number(v);
