@@ -25,16 +25,6 @@ constexpr int kTileRows = 6;
 constexpr int64_t kChunk = 64;
 constexpr int64_t kPanelRows = 126;
 
-[[gnu::always_inline]] inline __m256 Even(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-}
-[[gnu::always_inline]] inline __m256 Odd(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff0000)));
-}
-[[gnu::always_inline]] inline __m256i LoadPairs(const BF16* w) {
-  return _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
-}
-
 // Finishes 16 columns (a gate's 16 with the up's 16 behind them for kSwiGlu) of one row.
 void FinishGroup(const MatmulArgs& args, int64_t row, int64_t column, const float* acc,
                  const float* up_acc) {
@@ -136,9 +126,9 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, int groups,
       for (int g = 0; g < groups; ++g, w += kColumnGroup * kPair) {
         float* unpacked = scratch.w + (g * kChunk + i) * kColumnGroup;
         for (int half = 0; half < 2; ++half) {
-          const __m256i pairs = LoadPairs(w + half * 16);
-          _mm256_store_ps(unpacked + half * 8, Even(pairs));
-          _mm256_store_ps(unpacked + kColumnGroup + half * 8, Odd(pairs));
+          const Simd::Raw pairs = Simd::LoadRaw(w + half * 16);
+          Simd::Store(unpacked + half * 8, Simd::Part<BF16, 0>(pairs));
+          Simd::Store(unpacked + kColumnGroup + half * 8, Simd::Part<BF16, 1>(pairs));
         }
       }
     }

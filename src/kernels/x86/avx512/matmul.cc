@@ -21,13 +21,6 @@ constexpr int kTileRows = 6;
 constexpr int64_t kChunk = 64;
 constexpr int64_t kPanelRows = 126;
 
-[[gnu::always_inline]] inline __m512 Even(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-}
-[[gnu::always_inline]] inline __m512 Odd(__m512i pairs) {
-  return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(0xffff0000)));
-}
-
 struct Scratch {
   alignas(64) float w[kChunk * kColumnBlock];      // [k][width]
   alignas(64) float x[kTileRows * kChunk];         // [row][k]
@@ -86,9 +79,9 @@ void PanelBlock(const MatmulArgs& args, Range panel, int64_t column, const BF16*
     const int64_t k_count = std::min(kChunk, k_padded - k);
     for (int64_t i = 0; i < k_count * kWidth; i += 2 * kWidth, w += 2 * kWidth) {
       for (int g = 0; g < kGroups; ++g) {
-        const __m512i pairs = _mm512_load_si512(w + g * 32);
-        _mm512_store_ps(scratch.w + i + g * 16, Even(pairs));
-        _mm512_store_ps(scratch.w + i + kWidth + g * 16, Odd(pairs));
+        const Simd::Raw pairs = Simd::LoadRaw(w + g * 32);
+        Simd::Store(scratch.w + i + g * 16, Simd::Part<BF16, 0>(pairs));
+        Simd::Store(scratch.w + i + kWidth + g * 16, Simd::Part<BF16, 1>(pairs));
       }
     }
     // The next chunk of weights comes in evenly over this one's arithmetic, which needs only L1.
