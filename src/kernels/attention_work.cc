@@ -97,14 +97,18 @@ AttentionTiles::Part AttentionTiles::TakePart(AttentionTile* tile) {
   const int64_t piece = may_cut ? kSegmentKeys : keys;
   const int64_t before = cost_;
   cost_ += rows * keys;
-  const auto owner = [&](int64_t first) {
-    const int64_t twice_middle = 2 * before + rows * (first + std::min(first + piece, keys));
-    return static_cast<int>(twice_middle * share_.count / (2 * total_));
+  const auto twice_middle = [&](int64_t first) {
+    return 2 * before + rows * (first + std::min(first + piece, keys));
   };
-  const int first_owner = owner(0), last_owner = owner((keys - 1) / piece * piece);
-  if (first_owner > share_.index) return Part::kLater;
-  if (last_owner < share_.index) return Part::kNone;
-  if (first_owner == last_owner) return Part::kSome;
+  // Most tiles are others' altogether: found without a division.
+  const int64_t last = may_cut ? (keys - 1) / kSegmentKeys * kSegmentKeys : 0;
+  if (twice_middle(last) * share_.count < share_.index * 2 * total_) return Part::kNone;
+  if (twice_middle(0) * share_.count >= (share_.index + 1) * 2 * total_) return Part::kLater;
+  const auto owner = [&](int64_t first) {
+    return static_cast<int>(twice_middle(first) * share_.count / (2 * total_));
+  };
+  const int first_owner = owner(0);
+  if (first_owner == owner(last)) return Part::kSome;
   tile->slot = first_owner;
   int64_t key = 0;
   while (key < keys && owner(key) < share_.index) key += piece;
