@@ -17,8 +17,8 @@ inline bool AttentionOwnsGroups(int num_kv_heads, int workers) {
 
 // A row's keys are taken in segments of so many, from position 0. Each has a maximum and sums of its
 // own, and a row's segments are merged in their order: so no bit depends on who took which segment.
-// A multiple of every kernel's step. In BF16 at head_dim 128 a segment is 512 KiB, 15 µs of one core's
-// reading: long beside what merging it costs, about 1 µs, and a context of 16k still has 16 of them.
+// A multiple of every kernel's step. In BF16 at head_dim 128 a segment is 512 KiB, some 30 µs of one
+// core's reading: long beside what merging it costs, about 1 µs, and a context of 16k still has 16 of them.
 inline constexpr int64_t kSegmentKeys = 1024;
 
 // A tile: consecutive tokens of one sequence, all query heads of one KV head.

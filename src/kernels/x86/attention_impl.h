@@ -268,8 +268,7 @@ class TileAttention {
     for (int64_t k = 0; k < count; k += S::kLanes) {
       max = S::Max(max, keep_seen(S::Load(s + k), k, none));
     }
-    const float before =
-        sums_.fresh() ? -std::numeric_limits<float>::infinity() : sums_.max(row);
+    const float before = sums_.max_before(row);
     const float now = std::max(before, S::ReduceMax(max));
     const V m = S::Set(now);
     V sum = S::Zero();

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/attention_work.h"
 
@@ -46,6 +47,10 @@ class TileSums {
   // Of the segment at hand, and in the end of all.
   float* acc(int64_t row) const { return now_.acc + row * d_; }
   float& max(int64_t row) const { return now_.max[row]; }
+  // The maximum so far.
+  float max_before(int64_t row) const {
+    return fresh_ ? -std::numeric_limits<float>::infinity() : max(row);
+  }
   float& sum(int64_t row) const { return now_.sum[row]; }
   // True in a segment's first step: its sums are still whatever, to be set and not added to.
   bool fresh() const { return fresh_; }

@@ -158,8 +158,7 @@ class TileAttention : public TileView<BF16> {
     }
     // Scores are scaled and turned to base 2 in the exponent's one FMA.
     const float scale = args_.scale * kLog2E;
-    const float before =
-        sums_.fresh() ? -std::numeric_limits<float>::infinity() : sums_.max(row);
+    const float before = sums_.max_before(row);
     const float now = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(max, max2)) * scale);
     const __m512 factor = _mm512_set1_ps(scale), minus_max = _mm512_set1_ps(-now);
     __m512 sum = _mm512_setzero_ps(), sum2 = _mm512_setzero_ps();

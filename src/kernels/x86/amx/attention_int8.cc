@@ -241,8 +241,7 @@ class TileAttention : public TileView<int8_t> {
       max = _mm512_max_ps(max, _mm512_load_ps(s + k));
       max2 = _mm512_max_ps(max2, _mm512_load_ps(s + k + 16));
     }
-    const float before =
-        sums_.fresh() ? -std::numeric_limits<float>::infinity() : sums_.max(row);
+    const float before = sums_.max_before(row);
     const float now = std::max(before, _mm512_reduce_max_ps(_mm512_max_ps(max, max2)));
     const __m512 minus_max = _mm512_set1_ps(now);
     __m512 sum = _mm512_setzero_ps(), sum2 = _mm512_setzero_ps();

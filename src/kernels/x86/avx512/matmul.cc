@@ -124,7 +124,7 @@ void Matmul(const MatmulArgs& args, Share share) {
     return static_cast<const BF16*>(weight.data) + column * weight.k_padded;
   };
   if (args.rows <= kStreamRows) {
-    x86::StreamRows<Simd, kStreamTileRows, kStreamRows> stream(args);
+    x86::StreamRows<Simd, kStreamTileRows, kStreamRows> stream(args);  // 262 KiB of stack
     for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
       const int64_t width = std::min(kColumnBlock, range.end - column);
       const float* sums = stream.Block(weights(column), width);
