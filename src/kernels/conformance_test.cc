@@ -220,6 +220,20 @@ TEST(MatmulConformance, LastBlocksOfEveryWidthAndManyRows) {
   }
 }
 
+// More than the 512 columns and 132 rows that the FMA kernels of many rows take at a time, and k in chunks
+// with a shorter last one.
+TEST(MatmulConformance, PartsOfTheColumnsAndPanelsOfRows) {
+  for (int64_t rows : {133, 270}) {
+    const Problem problem({1120, 330}, rows, static_cast<uint32_t>(rows));
+    for (const KernelTable* kernels : Kernels()) {
+      for (Epilogue epilogue : kEpilogues) {
+        ExpectNearTruth(*kernels, problem, rows, epilogue, rows == 133);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 // Around the 64 Ki numbers of x that the kernels of few rows hold as FP32, with a last chunk of k of half
 // the size.
 TEST(MatmulConformance, FewRowsOfLongSums) {

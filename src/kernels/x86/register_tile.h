@@ -21,19 +21,21 @@ struct RegisterTile {
     }
   }
 
-  // From and to rows that are `stride` floats apart.
-  [[gnu::always_inline]] void Load(const float* from, int64_t stride) {
+  // From and to rows that are `stride` floats apart, their vectors `vector_stride`.
+  [[gnu::always_inline]] void Load(const float* from, int64_t stride,
+                                   int64_t vector_stride = S::kLanes) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Load(from + r * stride + v * S::kLanes);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Load(from + r * stride + v * vector_stride);
     }
   }
-  [[gnu::always_inline]] void Store(float* to, int64_t stride) const {
+  [[gnu::always_inline]] void Store(float* to, int64_t stride,
+                                    int64_t vector_stride = S::kLanes) const {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) S::Store(to + r * stride + v * S::kLanes, sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) S::Store(to + r * stride + v * vector_stride, sum[r][v]);
     }
   }
 

@@ -1,7 +1,8 @@
 // BF16 matmul by tdpbf16ps.
 #include "kernels/x86/amx/kernels.h"
 #include "kernels/x86/amx/tile_matmul.h"
-#include "kernels/x86/avx512/epilogue.h"
+#include "kernels/x86/avx512/vector.h"
+#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::amx {
 namespace {
@@ -22,7 +23,7 @@ struct PairDot {
   }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width,
                         const Sum* sums) {
-    avx512::FinishRow<Narrow>(args, row, column, width, sums);
+    x86::FinishRow<avx512::Simd, Narrow>(args, row, column, width, sums);
   }
 };
 

@@ -1,7 +1,8 @@
 #include "kernels/x86/amx/kernels.h"
 #include "kernels/x86/amx/tile_matmul.h"
 #include "kernels/x86/avx512/kernels.h"
-#include "kernels/x86/avx512/quant_epilogue.h"
+#include "kernels/x86/avx512/vector.h"
+#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::amx {
 namespace {
@@ -17,7 +18,7 @@ struct ByteDot {
   }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width,
                         const Sum* sums) {
-    avx512::FinishRow(args, row, column, width, sums);
+    x86::FinishRow<avx512::Simd>(args, row, column, width, sums);
   }
 };
 

@@ -7,7 +7,8 @@
 #include <cstring>
 
 #include "kernels/x86/avx2/kernels.h"
-#include "kernels/x86/avx2/quant_epilogue.h"
+#include "kernels/x86/avx2/vector.h"
+#include "kernels/x86/epilogue_impl.h"
 #include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::avx2 {
@@ -59,7 +60,7 @@ void OneRow(const QuantMatmulArgs& args, int64_t column, const int8_t* w) {
   }
   alignas(32) int32_t finished[kColumnBlock] = {};
   for (int v = 0; v < kVectors; ++v) StoreInts(finished + v * 8, sum[v]);
-  FinishRow(args, 0, column, kVectors * 8, finished);
+  x86::FinishRow<Simd>(args, 0, column, kVectors * 8, finished);
 }
 
 struct Scratch {
@@ -152,7 +153,7 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, int gr
     }
   }
   for (int64_t r = 0; r < panel.size(); ++r) {
-    FinishRow(args, panel.begin + r, column, width, scratch.sums + r * width);
+    x86::FinishRow<Simd>(args, panel.begin + r, column, width, scratch.sums + r * width);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/x86/avx2/kernels.h"
-#include "kernels/x86/avx2/quant_epilogue.h"
+#include "kernels/x86/avx2/vector.h"
+#include "kernels/x86/epilogue_impl.h"
 #include "kernels/x86/vnni_matmul_impl.h"
 
 namespace tiercel::kernels::avx2 {
@@ -22,7 +23,7 @@ struct Dot256 {
   static V Dot(V sum, V x, V w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
   static void FinishRow(const QuantMatmulArgs& args, int64_t row, int64_t column, int64_t width,
                         const int32_t* sums) {
-    avx2::FinishRow(args, row, column, width, sums);
+    x86::FinishRow<Simd>(args, row, column, width, sums);
   }
 };
 

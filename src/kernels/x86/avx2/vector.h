@@ -117,6 +117,12 @@ struct Simd {
         _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
+  // a + b, modulo 2³², as FP32.
+  static V SumOfInts(const int32_t* a, const int32_t* b) {
+    return _mm256_cvtepi32_ps(
+        _mm256_add_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)),
+                         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b))));
+  }
   // kLanes times four bytes that lie together, and the numbers `part` of each: 0 and 1 in BF16, 0 … 3
   // in bytes.
   using Raw = __m256i;

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/x86/avx512/epilogue.h"
 #include "kernels/x86/avx512/kernels.h"
+#include "kernels/x86/avx512/vector.h"
+#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::avx512 {
 namespace {
@@ -43,7 +44,7 @@ void Tile(const MatmulArgs& args, int64_t row, int64_t column, const BF16* w, co
   alignas(64) float finished[kColumnBlock];
   for (int r = 0; r < kRows; ++r) {
     for (int g = 0; g < kGroups; ++g) _mm512_store_ps(finished + g * 16, acc[r][g]);
-    FinishRow(args, row + r, column, kGroups * 16, finished);
+    x86::FinishRow<Simd>(args, row + r, column, kGroups * 16, finished);
   }
 }
 

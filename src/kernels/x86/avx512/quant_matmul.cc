@@ -1,5 +1,6 @@
 #include "kernels/x86/avx512/kernels.h"
-#include "kernels/x86/avx512/quant_epilogue.h"
+#include "kernels/x86/avx512/vector.h"
+#include "kernels/x86/epilogue_impl.h"
 #include "kernels/x86/vnni_matmul_impl.h"
 
 namespace tiercel::kernels::avx512 {
@@ -23,7 +24,7 @@ struct Dot512 {
   static V Dot(V sum, V x, V w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static void FinishRow(const QuantMatmulArgs& args, int64_t row, int64_t column, int64_t width,
                         const int32_t* sums) {
-    avx512::FinishRow(args, row, column, width, sums);
+    x86::FinishRow<Simd>(args, row, column, width, sums);
   }
 };
 

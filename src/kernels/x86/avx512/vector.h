@@ -91,6 +91,10 @@ struct Simd {
     const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
   }
+  // a + b, modulo 2³², as FP32.
+  static V SumOfInts(const int32_t* a, const int32_t* b) {
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_loadu_si512(a), _mm512_loadu_si512(b)));
+  }
   // kLanes times four bytes that lie together, and the numbers `part` of each: 0 and 1 in BF16, 0 … 3
   // in bytes.
   using Raw = __m512i;
