@@ -50,11 +50,10 @@ class PanelMatmul {
   static constexpr int64_t kPanelRows = 132;  // whole tiles of 6 and of 12
   static constexpr int64_t kPartColumns = 512;
   static constexpr int64_t kPage = 2 * kHalfPage / sizeof(BF16);
-  static constexpr int kStep = 4;  // of k: few instructions beside the FMAs
   // Rows are shared out evenly among the tiles: no tile has fewer.
   static constexpr int kLeastTileRows = kMinRows / ((kMinRows + kTileRows - 1) / kTileRows);
   static_assert(kStrip == kColumnGroup || S::kLanes == kColumnGroup);
-  static_assert(kColumnBlock % kStrip == 0 && kKBlock % kStep == 0);
+  static_assert(kColumnBlock % kStrip == 0);
   using Ahead = StreamAhead<_MM_HINT_T1>;
 
   int64_t WidthOf(int64_t column) const { return std::min(kColumnBlock, end_ - column); }
@@ -150,7 +149,6 @@ class PanelMatmul {
   // sums += x · w, from 0 on in the first chunk.
   template <int kRows, int kVectors>
   [[gnu::noinline]] static void Tile(const Place& place) {
-    constexpr int64_t kColumns = kVectors * S::kLanes;
     const int64_t vector_stride = S::kLanes == kColumnGroup ? place.sums_stride : S::kLanes;
     RegisterTile<S, kRows, kVectors> tile;
     if (place.k.begin == 0) {
@@ -158,24 +156,12 @@ class PanelMatmul {
     } else {
       tile.Load(place.sums, kColumnGroup, vector_stride);
     }
-    const float* w = place.w;
-    const auto step = [&](const float* x) __attribute__((always_inline)) {
-#pragma GCC unroll 4
-      for (int k = 0; k < kStep; ++k, w += kColumns) {
-        tile.AddProducts(
-            [&](int r) __attribute__((always_inline)) { return S::Set(x[r * kChunk + k]); },
-            [&](int v) __attribute__((always_inline)) { return S::Load(w + v * S::kLanes); });
-      }
-    };
-    const float* x = place.x;
-    const float* const end = x + place.k.size();
     Ahead ahead = *place.ahead;
-    for (int64_t i = place.pairs; i > 0 && x < end; --i, x += kStep) {
-      ahead.AskPair();
-      step(x);
-    }
+    int64_t pairs = place.pairs;
+    tile.AddMatrix(place.x, kChunk, place.w, place.k.size(), [&]() __attribute__((always_inline)) {
+      if (pairs-- > 0) ahead.AskPair();
+    });
     *place.ahead = ahead;
-    for (; x < end; x += kStep) step(x);
     tile.Store(place.sums, kColumnGroup, vector_stride);
   }
 

@@ -60,6 +60,21 @@ struct RegisterTile {
       return S::Fma(f, n, sum);
     });
   }
+  // sum += x · w over `count` numbers k, a multiple of 4: rows of x are x_stride apart, w is
+  // [count][kVectors · kLanes]. Once in 4 numbers between() is called.
+  template <typename Between>
+  [[gnu::always_inline]] void AddMatrix(const float* x, int64_t x_stride, const float* w,
+                                        int64_t count, const Between& between) {
+    for (const float* const end = x + count; x < end; x += 4) {
+      between();
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k, w += kVectors * S::kLanes) {
+        AddProducts(
+            [&](int r) __attribute__((always_inline)) { return S::Set(x[r * x_stride + k]); },
+            [&](int v) __attribute__((always_inline)) { return S::Load(w + v * S::kLanes); });
+      }
+    }
+  }
   // sum[r][v] ·= number(v)
   template <typename Number>
   [[gnu::always_inline]] void Scale(const Number& number) {
