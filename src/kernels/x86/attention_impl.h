@@ -8,6 +8,9 @@
 // order of the keys; keys that a row does not see have p = 0 and add nothing. So a row's bits depend
 // neither on the other rows of its tile nor on chunking.
 //
+// Many rows take keys and values in strips, two vectors wide, that are unpacked to FP32 once for all of
+// them; few rows unpack them in registers. An element's chain of FMAs is the same.
+//
 // The bytes of an INT8 cache are taken as they are: a key's scale is multiplied to its scores, a
 // value's to its p; a channel's scale of K to q, of V to the result.
 #pragma once
@@ -25,7 +28,7 @@
 
 namespace tiercel::kernels::x86 {
 
-inline constexpr int64_t kStep = 128;    // keys: a step's scores of a row block stay in L1
+inline constexpr int64_t kStep = 128;    // keys: an unpacked strip of them, 8 or 16 KiB, stays in L1
 inline constexpr int64_t kMaxRows = 72;  // so many rows share each key that is read
 static_assert(kSegmentKeys % kStep == 0);
 
@@ -34,27 +37,57 @@ static_assert(kSegmentKeys % kStep == 0);
 // are registers. S::kRowBlock rows are the most; decodes have 1, 2, 4 or 8 heads of a group.
 constexpr int TileVectors(int rows) { return rows <= 2 ? 4 : 2; }
 
+// exp(x) for x ≤ 0 to about 1 ulp, in half of the operations that S::Exp needs for all x: x = n·ln 2 + r,
+// 1 + r + r²·q(r), where q interpolates (exp(r) − 1 − r) / r² at Chebyshev's nodes (together off by
+// 1.1e-8 at most), scaled by 2ⁿ. Below −86 it stays exp(−86) = 4.5e-38. A NaN stays one: one that comes
+// of BF16 numbers or of arithmetic has no low bits.
+template <typename S>
+[[gnu::always_inline]] inline typename S::V ExpOfScore(typename S::V x) {
+  using V = typename S::V;
+  x = S::Max(S::Set(-86.0f), x);
+  // Added to 1.5 · 2²³, whose last bit is worth 1, a number is rounded to n, which is in the low bits.
+  const V shift = S::Set(0x1.8p23f);
+  const V shifted = S::Fma(x, S::Set(0x1.715476p+0f), shift);
+  const V n = S::Sub(shifted, shift);
+  V r = S::Fma(n, S::Set(-0x1.62e400p-1f), x);  // ln 2's high bits: exact
+  r = S::Fma(n, S::Set(-0x1.7f7d1cp-20f), r);
+  V p = S::Set(0x1.6d110cp-10f);
+  p = S::Fma(p, r, S::Set(0x1.120b6ep-7f));
+  p = S::Fma(p, r, S::Set(0x1.55551ap-5f));
+  p = S::Fma(p, r, S::Set(0x1.5554dcp-3f));
+  p = S::Fma(p, r, S::Set(0.5f));
+  p = S::Fma(p, r, S::Set(1.0f));
+  p = S::Fma(p, r, S::Set(1.0f));
+  return S::ShiftExponent(p, shifted);
+}
+
 // A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
 template <typename S>
 struct AttentionScratch {
   float* q;       // [rows, head_dim], scaled
-  float* scores;  // [S::kRowBlock, kStep]
+  float* scores;  // [rows, kStep], of few rows [S::kRowBlock, kStep]
+  float* strip;   // [max(head_dim, kStep), kStrip]
   RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
     return (std::max(kMaxRows, group) + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
   }
+  static constexpr int64_t kStrip = 2 * S::kLanes;  // columns: keys, or dimensions of values
+  static int64_t StripSize(const AttentionArgs& args) {
+    return std::max<int64_t>(args.layout.head_dim, kStep) * kStrip;
+  }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t floats =
-        Rows(args) * (3 * args.layout.head_dim + 4) + S::kRowBlock * kStep;
+        Rows(args) * (3 * args.layout.head_dim + kStep + 4) + StripSize(args);
     return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
   }
   explicit AttentionScratch(const AttentionArgs& args) {
     const int64_t rows = Rows(args), size = rows * args.layout.head_dim;
     q = static_cast<float*>(args.scratch);
     scores = q + size;
-    total.acc = scores + S::kRowBlock * kStep;
+    strip = scores + rows * kStep;
+    total.acc = strip + StripSize(args);
     segment.acc = total.acc + size;
     total.max = segment.acc + size;
     total.sum = total.max + rows;
@@ -68,6 +101,7 @@ class TileAttention {
   using V = typename S::V;
   static constexpr bool kBytes = sizeof(Element) == 1;
   static constexpr int kTogether = kernels::kTogether<Element>;
+  static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
   static constexpr bool kDot = S::kPairDot && !kBytes;
 
@@ -86,10 +120,22 @@ class TileAttention {
   void Run(KvAhead<S, Element>* ahead) {
     ahead_ = rows_ <= S::kRowBlock ? ahead : nullptr;
     LoadQueries();
-    if (sums_.Run(kStep, [&](int64_t key) { Step(key); })) StoreRows();
+    const auto step = [&](int64_t key) {
+      if constexpr (kStrips) {
+        if (rows_ >= kStripRows) return StepInStrips(key);
+      }
+      Step(key);
+    };
+    if (sums_.Run(kStep, step)) StoreRows();
   }
 
  private:
+  // A block of twelve rows hides the two operations that unpack a vector of BF16 pairs in registers, but
+  // not the six of bytes; one of six hides neither.
+  static constexpr bool kStrips = !kDot && (kBytes || S::kRowBlock < 12);
+  // As many as let the unpacking of a strip take a twelfth of the time of its products.
+  static constexpr int64_t kStripRows = 4 * S::kRowBlock;
+
   void Step(int64_t key) {
     for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
       const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
@@ -107,6 +153,84 @@ class TileAttention {
         Block<S::kRowBlock>(row, key, count);
       }
     }
+  }
+
+  // All rows, in blocks of S::kRowBlock.
+  void StepInStrips(int64_t key) {
+    constexpr int kRows = S::kRowBlock;
+    const int d = layout_.head_dim;
+    // The keys of the step that a block's rows see, rounded up to vectors.
+    const auto seen = [&](int64_t row) {
+      const int64_t count = std::clamp<int64_t>(Visible(row + kRows - 1) - key, 0, kStep);
+      return (count + S::kLanes - 1) / S::kLanes * S::kLanes;
+    };
+    const int64_t most = seen(rows_ - 1);
+    for (int64_t k = 0; k < most; k += kStrip) {
+      UnpackKeys(key + k);
+      for (int64_t row = 0; row < rows_; row += kRows) {
+        if (k >= seen(row)) continue;
+        StripTile(scratch_.q + row * d, d, d, scratch_.scores + row * kStep + k, kStep, true,
+                  kBytes ? KeyScales(key + k) : nullptr);
+      }
+    }
+    for (int64_t row = 0; row < rows_; row += kRows) {
+      const int64_t count = seen(row);
+      for (int r = 0; count > 0 && r < kRows; ++r) Softmax(row + r, row + r, key, count);
+    }
+    for (int column = 0; column < d; column += kStrip) {
+      UnpackValues(key, most, column);
+      for (int64_t row = 0; row < rows_; row += kRows) {
+        const int64_t count = seen(row);
+        if (count == 0) continue;
+        StripTile(scratch_.scores + row * kStep, kStep, count, sums_.acc(row) + column, d,
+                  sums_.fresh(), nullptr);
+      }
+    }
+  }
+
+  // sums[r, :] += x[r, 0 … count) · strip for a block of rows, or = with `fresh`, then · scales[:] if there
+  // are any. Rows are `stride` apart.
+  [[gnu::noinline]] void StripTile(const float* x, int64_t stride, int64_t count, float* sums,
+                                   int64_t sums_stride, bool fresh, const float* scales) const {
+    Tile<S::kRowBlock, 2> tile;
+    if (fresh) {
+      tile.Clear();
+    } else {
+      tile.Load(sums, sums_stride);
+    }
+    tile.AddMatrix(x, stride, scratch_.strip, count, [] {});
+    if (scales != nullptr) tile.Scale([&](int v) { return S::Load(scales + v * S::kLanes); });
+    tile.Store(sums, sums_stride);
+  }
+
+  // strip = [head_dim][kStrip] of the keys from `key` on, which lie sixteen by sixteen.
+  void UnpackKeys(int64_t key) {
+    const Element* const keys = Head(key) + layout_.KeyOffset(Slot(key), 0);
+    const int d = layout_.head_dim;
+    for (int v = 0; v < 2; ++v) {
+      const int64_t first = v * S::kLanes;
+      const Element* at = keys + first / 16 * (16 * d) + first % 16 * kTogether;
+      for (int i = 0; i < d; i += kTogether, at += 16 * kTogether) UnpackVector(at, i, v);
+    }
+  }
+  // strip = [count][kStrip] of the values' columns from `column` on.
+  void UnpackValues(int64_t first, int64_t count, int column) {
+    const int64_t together = int64_t{kTogether} * layout_.head_dim;
+    for (int64_t k = 0; k < count;) {
+      const int slot = Slot(first + k);
+      const Element* at = Head(first + k) + layout_.ValueOffset(slot, column);
+      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
+      for (; k < end; k += kTogether, at += together) {
+        for (int v = 0; v < 2; ++v) UnpackVector(at + v * S::kLanes * kTogether, k, v);
+      }
+    }
+  }
+  // The vector v of the strip's rows from `row` on, as many as lie together.
+  template <int part = 0>
+  [[gnu::always_inline]] void UnpackVector(const Element* from, int64_t row, int v) const {
+    S::Store(scratch_.strip + (row + part) * kStrip + v * S::kLanes,
+             S::template Part<Element, part>(S::LoadRaw(from)));
+    if constexpr (part + 1 < kTogether) UnpackVector<part + 1>(from, row, v);
   }
 
   // Elements of a key between two askings: four lines of a group of 16 keys.
@@ -273,7 +397,7 @@ class TileAttention {
     const V m = S::Set(now);
     V sum = S::Zero();
     for (int64_t k = 0; k < count; k += S::kLanes) {
-      V p = keep_seen(S::Exp(S::Sub(S::Load(s + k), m)), k, S::Zero());
+      V p = keep_seen(ExpOfScore<S>(S::Sub(S::Load(s + k), m)), k, S::Zero());
       sum = S::Add(sum, p);
       if constexpr (kBytes) p = S::Mul(p, S::Load(ValueScales(first + k)));
       S::Store(s + k, p);
@@ -287,7 +411,7 @@ class TileAttention {
       return;
     }
     float factor[S::kLanes];
-    S::Store(factor, S::Exp(S::Set(before - now)));
+    S::Store(factor, ExpOfScore<S>(S::Set(before - now)));
     sums_.sum(row) = sums_.sum(row) * factor[0] + S::Sum(sum);
     if (now == before) return;  // the factor is 1
     float* acc = sums_.acc(row);

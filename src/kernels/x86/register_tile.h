@@ -72,6 +72,7 @@ struct RegisterTile {
         AddProducts(
             [&](int r) __attribute__((always_inline)) { return S::Set(x[r * x_stride + k]); },
             [&](int v) __attribute__((always_inline)) { return S::Load(w + v * S::kLanes); });
+        asm volatile("" : : : "memory");  // the next loads early would take a sum's register
       }
     }
   }

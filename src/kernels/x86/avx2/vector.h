@@ -117,6 +117,11 @@ struct Simd {
         _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
+  // v · 2ⁿ for an n in the low bits of `n`; v and the product are ordinary numbers or NaNs.
+  static V ShiftExponent(V v, V n) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v),
+                                                _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
+  }
   // a + b, modulo 2³², as FP32.
   static V SumOfInts(const int32_t* a, const int32_t* b) {
     return _mm256_cvtepi32_ps(

@@ -91,6 +91,11 @@ struct Simd {
     const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
   }
+  // v · 2ⁿ for an n in the low bits of `n`; v and the product are ordinary numbers or NaNs.
+  static V ShiftExponent(V v, V n) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v),
+                                                _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+  }
   // a + b, modulo 2³², as FP32.
   static V SumOfInts(const int32_t* a, const int32_t* b) {
     return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_loadu_si512(a), _mm512_loadu_si512(b)));
