@@ -38,6 +38,12 @@ struct Surroundings {
   float stale = 3e4f;        // in unused blocks and slots, and in q's gaps
 };
 
+// Which scores: all of them times `scale`, and those of row `nan_row`'s first head NaN (-1: none).
+struct Scores {
+  float scale = 1.0f;
+  int64_t nan_row = -1;
+};
+
 // Numbers of one token, the same in every run: what = 0 q, 1 k, 2 v.
 std::vector<BF16> Token(uint32_t id, int position, int what, int64_t size) {
   std::mt19937 random(id * 1000003u + static_cast<uint32_t>(position) * 3u +
@@ -59,7 +65,8 @@ using Rows = std::vector<std::vector<BF16>>;
 // One step's cache and queries, for any kernels and team.
 class Step {
  public:
-  Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around = {});
+  Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around = {},
+       Scores scores = {});
 
   Rows Run(const KernelTable& kernels, int workers = 1, bool split = false);  // see AttentionTeam
   void ExpectNearTruth(const KernelTable& kernels, int workers, bool split = false);
@@ -73,14 +80,15 @@ class Step {
 
   const Heads heads_;
   const std::vector<Piece> pieces_;
+  const Scores scores_;
   std::vector<int32_t> query_start_ = {0}, context_len_, tables_;
   Aligned<BF16> cache_, qkv_;
   AttentionArgs args_;
   std::vector<std::vector<Truth>> truth_;  // as Rows, made when it is needed
 };
 
-Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around)
-    : heads_(heads), pieces_(pieces) {
+Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around, Scores scores)
+    : heads_(heads), pieces_(pieces), scores_(scores) {
   const int d = heads.head_dim;
   KvLayout layout{heads.kv_heads, d, heads.block_size};
   layout.block_stride = layout.BlockSize() + layout.HeadSize();  // other layers lie between
@@ -134,12 +142,13 @@ Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings ar
     }
   }
 
+  if (scores.nan_row >= 0) qkv_[scores.nan_row * ldqkv] = BF16{0x7fc0};
   args_.qkv = qkv_.get();
   args_.ldqkv = ldqkv;
   args_.kv = cache_.get();
   args_.layout = layout;
   args_.num_q_heads = heads.kv_heads * heads.group;
-  args_.scale = 1.0f / std::sqrt(static_cast<float>(d));
+  args_.scale = scores.scale / std::sqrt(static_cast<float>(d));
   args_.query_start = query_start_.data();
   args_.context_len = context_len_.data();
   args_.block_table = tables_.data();
@@ -201,7 +210,7 @@ void Step::FindTruth() {
           for (int i = 0; i < d; ++i) {
             score += double{ToFloat(q[int64_t{h} * d + i])} * ToFloat(k[key][at + i]);
           }
-          p[key] = score / std::sqrt(static_cast<double>(d));
+          p[key] = score * scores_.scale / std::sqrt(static_cast<double>(d));
           max = std::max(max, p[key]);
         }
         for (double& x : p) sum += x = std::exp(x - max);
@@ -221,9 +230,9 @@ void Step::FindTruth() {
 
 // Tolerance. out = Σ p·v / Σ p. With P in BF16 (tdpbf16ps, vdpbf16ps) each product errs by up to
 // 2⁻⁸ of itself, so out by 2⁻⁸·A where A = Σ p·|v| / Σ p. A score's FP32 sum errs by about
-// √d·2⁻²⁴·Σ|q·k|·scale < 2⁻¹⁴ for these sizes, which is p's relative error; sums over a segment of
-// 1024 keys err by less than 2⁻¹⁴·A, and a few segments' sums add little; so 2⁻¹²·A bounds all FP32
-// parts. Storing BF16 adds 2⁻⁸ of the value.
+// √d·2⁻²⁴·Σ|q·k|·scale < 2⁻¹⁴ for these sizes (times Scores::scale), which is p's relative error; sums
+// over a segment of 1024 keys err by less than 2⁻¹⁴·A, and a few segments' sums add little; so 2⁻¹²·A
+// bounds all FP32 parts. Storing BF16 adds 2⁻⁸ of the value.
 void Step::ExpectNearTruth(const KernelTable& kernels, int workers, bool split) {
   if (truth_.empty()) FindTruth();
   const bool by_pairs = std::string(kernels.detail).find("dpbf16ps") != std::string::npos;
@@ -233,7 +242,7 @@ void Step::ExpectNearTruth(const KernelTable& kernels, int workers, bool split) 
     for (size_t i = 0; i < out[s].size(); ++i) {
       const auto [value, magnitude] = truth_[s][i];
       ASSERT_NEAR(ToFloat(out[s][i]), value,
-                  (p_error + 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
+                  (p_error + scores_.scale * 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
           << Describe(kernels, heads_) << " piece " << s << " [" << pieces_[s].begin << ", "
           << pieces_[s].end << ") row " << i / heads_.query_size() << " element "
           << i % heads_.query_size();
@@ -290,6 +299,41 @@ TEST(Attention, ChunksAcrossTheBordersOfStepsAndTiles) {
     for (const KernelTable* kernels : Kernels()) {
       step.ExpectNearTruth(*kernels, 3);
       if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Scores that lie hundreds apart: most p are so small that exp has nothing left of them.
+TEST(Attention, ScoresFarApart) {
+  for (const Heads& heads : {Heads{128, 1, 2, 64}, Heads{64, 2, 4, 128}}) {
+    Step step(heads, {{1, 0, 150}, {2, 299, 300}, {3, 1020, 1060}}, {}, {40.0f});
+    for (const KernelTable* kernels : Kernels()) {
+      step.ExpectNearTruth(*kernels, 2);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Attention, NaNsStayInTheirRowAndHead) {
+  for (const Heads& heads : {Heads{128, 1, 2, 64}, Heads{64, 2, 4, 128}, Heads{64, 1, 1, 32}}) {
+    const std::vector<Piece> pieces = {{1, 0, 150}, {2, 299, 300}};
+    Step step(heads, pieces);
+    for (int64_t row : {0, 7, 149, 150}) {
+      Step poisoned(heads, pieces, {}, {1.0f, row});
+      for (const KernelTable* kernels : Kernels()) {
+        const Rows expected = step.Run(*kernels, 2);
+        Rows rows = poisoned.Run(*kernels, 2);
+        const size_t piece = row / 150, at = row % 150 * heads.query_size();
+        for (int i = 0; i < heads.head_dim; ++i) {
+          EXPECT_TRUE(std::isnan(ToFloat(rows[piece][at + i])))
+              << Describe(*kernels, heads) << " row " << row << " element " << i;
+          rows[piece][at + i] = expected[piece][at + i];
+        }
+        for (size_t s = 0; s < rows.size(); ++s) {
+          ExpectSameBits(rows[s], expected[s], heads.query_size(), Describe(*kernels, heads));
+        }
+        if (HasFatalFailure() || HasNonfatalFailure()) return;
+      }
     }
   }
 }
