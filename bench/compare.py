@@ -99,6 +99,8 @@ class Run:
 def main():
     args = arguments()
     every = engines.all_engines(args.build, args.peers, pathlib.Path(args.model).resolve())
+    if missing := every[0].missing():  # Tiercel's benchmark measures the limits, too
+        sys.exit(f"tiercel: {missing}: build it and its benchmarks (bench/README.md), or name its folder with --build")
     chosen = []
     for engine in every:
         if args.only and engine.name not in args.only.split(","):

@@ -71,10 +71,10 @@ def percentile(values, share):
 
 
 def measure(port, model, prompts=32, concurrency=8, input_len=200, output_len=128, seed=0,
-            host="127.0.0.1"):
+            host="127.0.0.1", token_ids=(1000, 100000)):
     """One load; the figures as a dict. Another seed gives other prompts: none is in a prefix cache."""
     generator = random.Random(seed)
-    texts = [[generator.randrange(1000, 100000) for _ in range(input_len)] for _ in range(prompts)]
+    texts = [[generator.randrange(*token_ids) for _ in range(input_len)] for _ in range(prompts)]
     results, seconds = asyncio.run(run_load(host, port, model, texts, concurrency, output_len))
     first = [times[0] - begin for begin, times, _ in results]
     per_token = [(times[-1] - times[0]) / max(1, tokens - 1) for _, times, tokens in results]
