@@ -127,6 +127,16 @@ CutTile::CutTile(const AttentionArgs& args, const AttentionTile& tile)
       tile_(tile),
       slot_(static_cast<char*>(args.partials) + tile.slot * SlotBytes(args)) {}
 
+TileRowSums::TileRowSums(float* place, int64_t rows, int64_t head_dim) {
+  total.acc = place;
+  segment.acc = total.acc + rows * head_dim;
+  total.max = segment.acc + rows * head_dim;
+  total.sum = total.max + rows;
+  segment.max = total.sum + rows;
+  segment.sum = segment.max + rows;
+  end = segment.sum + rows;
+}
+
 RowSums CutTile::Segment(int64_t key) const {
   const int64_t group = GroupOf(args_);
   RowSums sums;

@@ -70,6 +70,16 @@ struct RowSums {
   float* sum = nullptr;  // [rows]: Σ p
 };
 
+// A tile's sums in a worker's scratch: of all keys, and of a segment of them.
+struct TileRowSums {
+  static int64_t Floats(int64_t rows, int64_t head_dim) { return 2 * rows * (head_dim + 2); }
+  // Lies from `place` on, both acc aligned as it is if rows · head_dim keeps the alignment.
+  TileRowSums(float* place, int64_t rows, int64_t head_dim);
+
+  RowSums total, segment;
+  float* end;  // behind them
+};
+
 // Bytes of AttentionArgs::partials for contexts of up to block_table_stride whole blocks: a slot for
 // each worker. 0 if no tile is ever cut.
 int64_t AttentionPartialsBytes(const AttentionArgs& args, int workers);

@@ -64,35 +64,27 @@ template <typename S>
 // A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
 template <typename S>
 struct AttentionScratch {
+  TileRowSums sums;
   float* q;       // [rows, head_dim], scaled
   float* scores;  // [rows, kStep], of few rows [S::kRowBlock, kStep]
   float* strip;   // [max(head_dim, kStep), kStrip]
-  RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
     return (std::max(kMaxRows, group) + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
   }
   static constexpr int64_t kStrip = 2 * S::kLanes;  // columns: keys, or dimensions of values
-  static int64_t StripSize(const AttentionArgs& args) {
-    return std::max<int64_t>(args.layout.head_dim, kStep) * kStrip;
-  }
   static int64_t Bytes(const AttentionArgs& args) {
-    const int64_t floats =
-        Rows(args) * (3 * args.layout.head_dim + kStep + 4) + StripSize(args);
+    const int64_t rows = Rows(args), d = args.layout.head_dim;
+    const int64_t floats = TileRowSums::Floats(rows, d) + rows * (d + kStep) +
+                           std::max<int64_t>(d, kStep) * kStrip;
     return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
   }
-  explicit AttentionScratch(const AttentionArgs& args) {
-    const int64_t rows = Rows(args), size = rows * args.layout.head_dim;
-    q = static_cast<float*>(args.scratch);
-    scores = q + size;
-    strip = scores + rows * kStep;
-    total.acc = strip + StripSize(args);
-    segment.acc = total.acc + size;
-    total.max = segment.acc + size;
-    total.sum = total.max + rows;
-    segment.max = total.sum + rows;
-    segment.sum = segment.max + rows;
+  explicit AttentionScratch(const AttentionArgs& args)
+      : sums(static_cast<float*>(args.scratch), Rows(args), args.layout.head_dim) {
+    q = sums.end;
+    scores = q + Rows(args) * args.layout.head_dim;
+    strip = scores + Rows(args) * kStep;
   }
 };
 
@@ -114,7 +106,7 @@ class TileAttention {
         group_(args.num_q_heads / args.layout.num_kv_heads),
         rows_(int64_t{tile.tokens} * group_),
         blocks_(args.block_table + tile.seq * args.block_table_stride),
-        sums_(args, tile, scratch_.total, scratch_.segment) {}
+        sums_(args, tile, scratch_.sums) {}
 
   // Rows of one register tile use each key once: they ask for their keys ahead.
   void Run(KvAhead<S, Element>* ahead) {

@@ -19,14 +19,13 @@ class TileSums {
   using V = typename S::V;
 
  public:
-  TileSums(const AttentionArgs& args, const AttentionTile& tile, const RowSums& total,
-           const RowSums& segment)
+  TileSums(const AttentionArgs& args, const AttentionTile& tile, const TileRowSums& sums)
       : args_(args),
         tile_(tile),
         d_(args.layout.head_dim),
         group_(args.num_q_heads / args.layout.num_kv_heads),
-        total_(total),
-        segment_(segment) {}
+        total_(sums.total),
+        segment_(sums.segment) {}
 
   // Calls step(key) for the first key of every `step_keys` of the share's keys. True: then the sums
   // are those of all keys; false: another worker has them and stores the rows.

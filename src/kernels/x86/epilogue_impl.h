@@ -26,9 +26,7 @@ template <typename S, typename Args, typename Sum, typename Store>
     case Epilogue::kSwiGlu:
       for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
         for (int64_t lane = 0; lane < kColumnGroup; lane += kLanes) {
-          const typename S::V gate = sum(c + lane);
-          const typename S::V exp = S::Exp(S::Sub(S::Zero(), gate));
-          const typename S::V silu = S::Div(gate, S::Add(S::Set(1.0f), exp));
+          const typename S::V silu = Silu<S>(sum(c + lane));
           store((column + c) / 2 + lane, S::Mul(silu, sum(c + kColumnGroup + lane)));
         }
       }

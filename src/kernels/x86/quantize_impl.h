@@ -68,16 +68,20 @@ void Quantize(const QuantizeArgs& args, Share share) {
   }
 }
 
+// x · sigmoid(x)
+template <typename S>
+[[gnu::always_inline]] inline typename S::V Silu(typename S::V x) {
+  return S::Div(x, S::Add(S::Set(1.0f), S::Exp(S::Sub(S::Zero(), x))));
+}
+
 template <typename S>
 void SwiGlu(const SwiGluArgs& args, Share share) {
-  using V = typename S::V;
   const Range rows = SplitRange(args.rows, 1, share);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     for (int64_t c = 0; c < args.n; c += S::kLanes) {
       const BF16* x = args.x + r * args.ldx + c / kColumnGroup * kColumnGroup + c;
-      const V gate = S::Widen(x);
-      const V silu = S::Div(gate, S::Add(S::Set(1.0f), S::Exp(S::Sub(S::Zero(), gate))));
-      S::Narrow(args.out + r * args.ldo + c, S::Mul(silu, S::Widen(x + kColumnGroup)));
+      S::Narrow(args.out + r * args.ldo + c,
+                S::Mul(Silu<S>(S::Widen(x)), S::Widen(x + kColumnGroup)));
     }
   }
 }

@@ -17,11 +17,11 @@ constexpr int64_t kUnit = 32;
 
 // A worker's scratch, one array after the other, each a multiple of 64 bytes.
 struct Scratch {
+  TileRowSums sums;
   BF16* q;        // [rows, head_dim]
   float* scores;  // [kPairRows, kStep]
   BF16* p;        // [kPairRows, kStep]
   BF16* values;   // [kUnit, head_dim] of a step's last keys, in pairs
-  RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -29,19 +29,13 @@ struct Scratch {
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    return rows * d * (2 + 2 * 4) + kPairRows * kStep * (4 + 2) + rows * 2 * 8 + kUnit * d * 2;
+    return TileRowSums::Floats(rows, d) * 4 + kPairRows * kStep * (4 + 2) + rows * d * 2 + kUnit * d * 2;
   }
-  explicit Scratch(const AttentionArgs& args) {
-    const int64_t rows = Rows(args), d = args.layout.head_dim;
-    total.acc = static_cast<float*>(args.scratch);
-    segment.acc = total.acc + rows * d;
-    scores = segment.acc + rows * d;
-    total.max = scores + kPairRows * kStep;
-    total.sum = total.max + rows;
-    segment.max = total.sum + rows;
-    segment.sum = segment.max + rows;
-    q = reinterpret_cast<BF16*>(segment.sum + rows);
-    p = q + rows * d;
+  explicit Scratch(const AttentionArgs& args)
+      : sums(static_cast<float*>(args.scratch), Rows(args), args.layout.head_dim) {
+    scores = sums.end;
+    q = reinterpret_cast<BF16*>(scores + kPairRows * kStep);
+    p = q + Rows(args) * args.layout.head_dim;
     values = p + kPairRows * kStep;
   }
 };
@@ -51,7 +45,7 @@ class TileAttention : public TileView<BF16> {
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
       : TileView(args, tile),
         s_(args),
-        sums_(args, tile, s_.total, s_.segment) {}
+        sums_(args, tile, s_.sums) {}
 
   // A decode has few rows: tiles no higher than that take less time to compute, load and store.
   TileConfig Config() const {

@@ -28,15 +28,15 @@ constexpr float kLeast = 1e-33f;
 // A worker's scratch, one array after the other, each a multiple of 64 bytes. The digits of row r
 // of a block of n rows lie in its rows r and LowRow(n) + r.
 struct Scratch {
+  TileRowSums sums;
   int32_t* scores;  // [2 · kTileRows, kStep]; a row's softmax turns its high digits' into p in FP32
-  int32_t* sums;    // [2 · kTileRows, head_dim] of a step
+  int32_t* products;  // [2 · kTileRows, head_dim]: p · v of a step
   float* q_scale;   // [rows], × the scale of the scores and to base 2
   float* p_scale;   // [kTileRows] of a step
   float* shrink;    // [kTileRows]: what a step's new maximum makes of the sums so far
   int8_t* q;        // [2 · rows, head_dim]
   int8_t* p;        // [2 · kTileRows, kStep]
   int8_t* values;   // [64, head_dim] of a step's last keys, in fours
-  RowSums total, segment;
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
@@ -44,20 +44,15 @@ struct Scratch {
   }
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    return 2 * kTileRows * (kStep + d) * 4 + rows * (2 * d + 5) * 4 + 2 * kTileRows * 4 +
-           2 * rows * d + 2 * kTileRows * kStep + 64 * d;
+    return TileRowSums::Floats(rows, d) * 4 + 2 * kTileRows * (kStep + d) * 4 + rows * 4 +
+           2 * kTileRows * 4 + 2 * rows * d + 2 * kTileRows * kStep + 64 * d;
   }
-  explicit Scratch(const AttentionArgs& args) {
+  explicit Scratch(const AttentionArgs& args)
+      : sums(static_cast<float*>(args.scratch), Rows(args), args.layout.head_dim) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    scores = static_cast<int32_t*>(args.scratch);
-    sums = scores + 2 * kTileRows * kStep;
-    total.acc = reinterpret_cast<float*>(sums + 2 * kTileRows * d);
-    segment.acc = total.acc + rows * d;
-    total.max = segment.acc + rows * d;
-    total.sum = total.max + rows;
-    segment.max = total.sum + rows;
-    segment.sum = segment.max + rows;
-    q_scale = segment.sum + rows;
+    scores = reinterpret_cast<int32_t*>(sums.end);
+    products = scores + 2 * kTileRows * kStep;
+    q_scale = reinterpret_cast<float*>(products + 2 * kTileRows * d);
     p_scale = q_scale + rows;
     shrink = p_scale + kTileRows;
     q = reinterpret_cast<int8_t*>(shrink + kTileRows);
@@ -85,7 +80,7 @@ class TileAttention : public TileView<int8_t> {
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
       : TileView(args, tile),
         s_(args),
-        sums_(args, tile, s_.total, s_.segment),
+        sums_(args, tile, s_.sums),
         depth_(args.layout.head_dim % 64 == 0 && args.layout.block_size % 64 == 0 ? 64 : 32) {}
 
   TileConfig Config() const {
@@ -275,7 +270,7 @@ class TileAttention : public TileView<int8_t> {
     sums_.sum(row) = sums_.sum(row) * s_.shrink[r] + more;
   }
 
-  // sums [16 · kTiles, head_dim] = p · v, 32 columns (two B tiles) at a time.
+  // products [16 · kTiles, head_dim] = p · v, 32 columns (two B tiles) at a time.
   template <int kTiles>
   void Values(int64_t first, int64_t seen) {
     const int64_t v_stride = d_ * 4;
@@ -304,12 +299,12 @@ class TileAttention : public TileView<int8_t> {
         add(whole, s_.values + 4 * i);
         Ask(RoundUp(seen - whole, 4) / 2);
       }
-      StoreTiles<kTiles>(s_.sums + i, d_);
+      StoreTiles<kTiles>(s_.products + i, d_);
     }
   }
 
   void AddStep(int64_t row, int64_t r) {
-    const int32_t* high = s_.sums + r * d_;
+    const int32_t* high = s_.products + r * d_;
     const int32_t* low = high + LowRow() * d_;
     float* acc = sums_.acc(row);
     const __m512 scale = _mm512_set1_ps(s_.p_scale[r]);
