@@ -87,7 +87,8 @@ class Step {
   std::vector<std::vector<Truth>> truth_;  // as Rows, made when it is needed
 };
 
-Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around, Scores scores)
+Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around,
+           Scores scores)
     : heads_(heads), pieces_(pieces), scores_(scores) {
   const int d = heads.head_dim;
   KvLayout layout{heads.kv_heads, d, heads.block_size};
@@ -242,7 +243,8 @@ void Step::ExpectNearTruth(const KernelTable& kernels, int workers, bool split) 
     for (size_t i = 0; i < out[s].size(); ++i) {
       const auto [value, magnitude] = truth_[s][i];
       ASSERT_NEAR(ToFloat(out[s][i]), value,
-                  (p_error + scores_.scale * 0x1p-12) * magnitude + 1.01 * 0x1p-8 * std::abs(value) + 1e-6)
+                  (p_error + scores_.scale * 0x1p-12) * magnitude +
+                      1.01 * 0x1p-8 * std::abs(value) + 1e-6)
           << Describe(kernels, heads_) << " piece " << s << " [" << pieces_[s].begin << ", "
           << pieces_[s].end << ") row " << i / heads_.query_size() << " element "
           << i % heads_.query_size();

@@ -122,11 +122,6 @@ int64_t AttentionPartialsBytes(const AttentionArgs& args, int workers) {
   return AttentionOwnsGroups(args.layout.num_kv_heads, workers) ? 0 : workers * SlotBytes(args);
 }
 
-CutTile::CutTile(const AttentionArgs& args, const AttentionTile& tile)
-    : args_(args),
-      tile_(tile),
-      slot_(static_cast<char*>(args.partials) + tile.slot * SlotBytes(args)) {}
-
 TileRowSums::TileRowSums(float* place, int64_t rows, int64_t head_dim) {
   total.acc = place;
   segment.acc = total.acc + rows * head_dim;
@@ -136,6 +131,11 @@ TileRowSums::TileRowSums(float* place, int64_t rows, int64_t head_dim) {
   segment.sum = segment.max + rows;
   end = segment.sum + rows;
 }
+
+CutTile::CutTile(const AttentionArgs& args, const AttentionTile& tile)
+    : args_(args),
+      tile_(tile),
+      slot_(static_cast<char*>(args.partials) + tile.slot * SlotBytes(args)) {}
 
 RowSums CutTile::Segment(int64_t key) const {
   const int64_t group = GroupOf(args_);

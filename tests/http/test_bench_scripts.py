@@ -22,7 +22,7 @@ def test_load_counts_every_token(server):
     assert server.metric("vllm:generation_tokens_total") - before == 12 * 20
     assert figures["output_tok_s"] * figures["seconds"] == pytest.approx(12 * 20)
     assert 0 < figures["mean_ttft_ms"] <= figures["p99_ttft_ms"] < figures["seconds"] * 1e3
-    # The rounds of three prompts a client take about what their parts do.
+    # A client sends one prompt after the other, three on average.
     parts = 3 * (figures["mean_ttft_ms"] + 19 * figures["mean_tpot_ms"]) / 1e3
     assert parts <= figures["seconds"] * 1.01
 
@@ -101,7 +101,8 @@ def test_table_of_three_turns(tmp_path):
 def test_a_peers_rows(monkeypatch):
     assert rows.parse("p512") == (1, 512, 1) and rows.parse("c16384") == (1, 16384, 1)
     assert rows.parse("d1x512") == (1, 448, 129) and rows.parse("d8x256") == (8, 192, 65)
-    # Counted from the step in which both have a token to that in which one has all: 2 + 64 + 64 tokens in 64 s.
+    # Counted from the step in which both have a token, [3, 1], to that in which one has all, [65, 63]: 124 tokens
+    # in 62 s.
     clock = iter(range(1000))
     monkeypatch.setattr(rows.time, "perf_counter", lambda: next(clock))
     steps = [[], [1], [2], [3, 1]] + [[3 + i, 1 + i] for i in range(1, 70)]

@@ -23,8 +23,10 @@
 #include "kernels/ops.h"
 #include "kernels/x86/attention_out.h"
 #include "kernels/x86/attention_sums.h"
+#include "kernels/x86/exp_of_score.h"
 #include "kernels/x86/kv_ahead.h"
 #include "kernels/x86/register_tile.h"
+#include "kernels/x86/unpack_impl.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -36,30 +38,6 @@ static_assert(kSegmentKeys % kStep == 0);
 // of FMAs: at least eight chains, which cover the latency of two FMA ports, and no more than there
 // are registers. S::kRowBlock rows are the most; decodes have 1, 2, 4 or 8 heads of a group.
 constexpr int TileVectors(int rows) { return rows <= 2 ? 4 : 2; }
-
-// exp(x) for x ≤ 0 to about 1 ulp, in half of the operations that S::Exp needs for all x: x = n·ln 2 + r,
-// 1 + r + r²·q(r), where q interpolates (exp(r) − 1 − r) / r² at Chebyshev's nodes (together off by
-// 1.1e-8 at most), scaled by 2ⁿ. Below −86 it stays exp(−86) = 4.5e-38. A NaN stays one: one that comes
-// of BF16 numbers or of arithmetic has no low bits.
-template <typename S>
-[[gnu::always_inline]] inline typename S::V ExpOfScore(typename S::V x) {
-  using V = typename S::V;
-  x = S::Max(S::Set(-86.0f), x);
-  // Added to 1.5 · 2²³, whose last bit is worth 1, a number is rounded to n, which is in the low bits.
-  const V shift = S::Set(0x1.8p23f);
-  const V shifted = S::Fma(x, S::Set(0x1.715476p+0f), shift);
-  const V n = S::Sub(shifted, shift);
-  V r = S::Fma(n, S::Set(-0x1.62e400p-1f), x);  // ln 2's high bits: exact
-  r = S::Fma(n, S::Set(-0x1.7f7d1cp-20f), r);
-  V p = S::Set(0x1.6d110cp-10f);
-  p = S::Fma(p, r, S::Set(0x1.120b6ep-7f));
-  p = S::Fma(p, r, S::Set(0x1.55551ap-5f));
-  p = S::Fma(p, r, S::Set(0x1.5554dcp-3f));
-  p = S::Fma(p, r, S::Set(0.5f));
-  p = S::Fma(p, r, S::Set(1.0f));
-  p = S::Fma(p, r, S::Set(1.0f));
-  return S::ShiftExponent(p, shifted);
-}
 
 // A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
 template <typename S>
@@ -199,10 +177,11 @@ class TileAttention {
   void UnpackKeys(int64_t key) {
     const Element* const keys = Head(key) + layout_.KeyOffset(Slot(key), 0);
     const int d = layout_.head_dim;
-    for (int v = 0; v < 2; ++v) {
-      const int64_t first = v * S::kLanes;
+    for (int64_t first = 0; first < kStrip; first += S::kLanes) {
       const Element* at = keys + first / 16 * (16 * d) + first % 16 * kTogether;
-      for (int i = 0; i < d; i += kTogether, at += 16 * kTogether) UnpackVector(at, i, v);
+      for (int i = 0; i < d; i += kTogether, at += 16 * kTogether) {
+        UnpackParts<S, Element>(at, scratch_.strip + i * kStrip + first, kStrip);
+      }
     }
   }
   // strip = [count][kStrip] of the values' columns from `column` on.
@@ -213,16 +192,11 @@ class TileAttention {
       const Element* at = Head(first + k) + layout_.ValueOffset(slot, column);
       const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
       for (; k < end; k += kTogether, at += together) {
-        for (int v = 0; v < 2; ++v) UnpackVector(at + v * S::kLanes * kTogether, k, v);
+        for (int64_t c = 0; c < kStrip; c += S::kLanes) {
+          UnpackParts<S, Element>(at + c * kTogether, scratch_.strip + k * kStrip + c, kStrip);
+        }
       }
     }
-  }
-  // The vector v of the strip's rows from `row` on, as many as lie together.
-  template <int part = 0>
-  [[gnu::always_inline]] void UnpackVector(const Element* from, int64_t row, int v) const {
-    S::Store(scratch_.strip + (row + part) * kStrip + v * S::kLanes,
-             S::template Part<Element, part>(S::LoadRaw(from)));
-    if constexpr (part + 1 < kTogether) UnpackVector<part + 1>(from, row, v);
   }
 
   // Elements of a key between two askings: four lines of a group of 16 keys.

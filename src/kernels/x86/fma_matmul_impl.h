@@ -1,6 +1,8 @@
 // Matmul by FP32 FMA, once for all vector widths: few rows by StreamRows, many by PanelMatmul.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/ops.h"
 #include "kernels/x86/epilogue_impl.h"
 #include "kernels/x86/panel_matmul_impl.h"

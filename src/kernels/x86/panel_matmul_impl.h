@@ -10,6 +10,7 @@
 #include "kernels/ops.h"
 #include "kernels/x86/register_tile.h"
 #include "kernels/x86/stream_ahead.h"
+#include "kernels/x86/unpack_impl.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -68,7 +69,7 @@ class PanelMatmul {
     const int64_t k_padded = args_.weight->k_padded;
     for (int64_t k = 0; k < k_padded; k += kChunk) {
       const Range chunk = {k, std::min(k_padded, k + kChunk)};
-      WidenX(rows, chunk);
+      WidenRows<S>(args_, rows, chunk, x_, kChunk);
       for (int64_t column = part.begin; column < part.end; column += kColumnBlock) {
         const int64_t after = column + kColumnBlock;
         Block(rows, chunk, column, sums_ + (column - part.begin) * rows.size(),
@@ -76,14 +77,6 @@ class PanelMatmul {
               : chunk.end < k_padded ? Weights(part.begin, chunk.end)
                                      : Weights(next, 0));
       }
-    }
-  }
-
-  void WidenX(Range rows, Range k) {
-    float* to = x_;
-    for (int64_t row = rows.begin; row < rows.end; ++row, to += kChunk) {
-      const BF16* x = args_.x + row * args_.ldx + k.begin;
-      for (int64_t i = 0; i < k.size(); i += S::kLanes) S::Store(to + i, S::Widen(x + i));
     }
   }
 
@@ -121,9 +114,7 @@ class PanelMatmul {
     float* to = w_;
     for (int64_t k = 0; k < count; k += kPair, w += width * kPair, to += kPair * strip) {
       for (int64_t c = 0; c < strip; c += S::kLanes) {
-        const auto pairs = S::LoadRaw(w + c * kPair);
-        S::Store(to + c, S::template Part<BF16, 0>(pairs));
-        S::Store(to + strip + c, S::template Part<BF16, 1>(pairs));
+        UnpackParts<S, BF16>(w + c * kPair, to + c, strip);
       }
     }
   }

@@ -10,6 +10,7 @@
 #include "kernels/ops.h"
 #include "kernels/x86/register_tile.h"
 #include "kernels/x86/stream_ahead.h"
+#include "kernels/x86/unpack_impl.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -78,11 +79,7 @@ class StreamRows {
 
   // to = [row][kChunk] of x from k on.
   void WidenX(int64_t k, int64_t count, float* to) {
-    for (int64_t r = 0; r < args_.rows; ++r) {
-      for (int64_t i = 0; i < count; i += S::kLanes) {
-        S::Store(to + r * kChunk + i, S::Widen(args_.x + r * args_.ldx + k + i));
-      }
-    }
+    WidenRows<S>(args_, {0, args_.rows}, {k, k + count}, to, kChunk);
   }
 
   template <int kRows, int kVectors>
