@@ -5,7 +5,7 @@ PORT ?= 8000
 ARGS ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build serve test check unit-test http-test asan tsan fuzz benchmarks deps deps-check clean
+.PHONY: build serve test check unit-test http-test stress asan tsan fuzz benchmarks deps deps-check clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time.
 build: deps
@@ -26,6 +26,10 @@ unit-test: deps
 http-test: build
 	@scripts/make_venv.sh
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
+
+# What the program bears: a minute of load, bad bodies and hard ends. Longer by hand, without --short.
+stress: build
+	python3 tests/stress/stress.py --short
 
 check: asan tsan fuzz benchmarks
 
