@@ -110,6 +110,7 @@ class Step {
     query_start_.assign(1, 0);
     context_.clear();
     logit_rows_.clear();
+    blocks_.clear();
     for (int64_t s = 0; s < seqs; ++s) {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t p = position + i;
@@ -119,20 +120,21 @@ class Step {
       query_start_.push_back(static_cast<int32_t>((s + 1) * count));
       context_.push_back(static_cast<int32_t>(position + count));
       logit_rows_.push_back(static_cast<int32_t>((s + 1) * count - 1));
+      blocks_.push_back(block_table_.data() + s * stride_);
     }
     return {.token_ids = tokens_,
             .sampled = {},
             .positions = positions_,
             .query_start = query_start_,
             .context_len = context_,
-            .block_table = block_table_,
-            .block_table_stride = stride_,
+            .block_tables = blocks_,
             .logit_rows = logit_rows_};
   }
 
  private:
   int64_t stride_;
   std::vector<int32_t> tokens_, positions_, query_start_, context_, block_table_, logit_rows_;
+  std::vector<const int32_t*> blocks_;
 };
 
 struct Cost {
@@ -238,18 +240,18 @@ class Bench {
       seqs = std::max(seqs, w.seqs);
     }
     return lm_->Prepare({.num_blocks = blocks, .block_size = kBlockSize},
-                        {.max_rows = rows, .max_seqs = seqs, .max_logit_rows = seqs});
+                        {.max_rows = rows, .max_seqs = seqs, .logit_group_rows = seqs});
   }
 
   double Run(const model::StepBatch& batch) {
-    const int64_t logits = std::ssize(batch.logit_rows);
     const double begin = Now();
-    lm_->Run(batch, [&](int worker) {
+    const Status status = lm_->Run(batch, [&](const model::LogitGroup& group, int worker) {
       float max;
-      for (int64_t r = worker; r < logits; r += lm_->workers()) {
-        environment_->kernels->rows.argmax(lm_->Logits(r), config_.vocab_size, &max);
+      for (int64_t r = worker; r < group.count; r += lm_->workers()) {
+        environment_->kernels->rows.argmax(group.row(group.first + r), config_.vocab_size, &max);
       }
     });
+    CHECK_MSG(status.ok(), "{}", status.message());
     return Now() - begin;
   }
 

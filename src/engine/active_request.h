@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "engine/sequence.h"
@@ -10,20 +9,14 @@
 
 namespace tiercel::engine {
 
-struct ActiveRequest final : RequestState {
-  std::string id;
+struct ActiveRequest {
+  RequestState state;
   std::shared_ptr<StreamState> stream;  // shared with the reader's handle
-  uint64_t seed = 0;                    // of sample 0
   double arrival_time = 0;
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;  // by prompt token, if asked for
   bool info_published = false;
   bool queued = true;  // counts against the queue limits
   int num_unfinished = 0;
-  int steps_in_flight = 0;
 };
-
-inline ActiveRequest* ActiveOf(const Sequence* sequence) {
-  return static_cast<ActiveRequest*>(sequence->request);
-}
 
 }  // namespace tiercel::engine

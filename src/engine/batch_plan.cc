@@ -2,73 +2,93 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace tiercel::engine {
 
 BatchPlan::BatchPlan(const model::RunLimits& limits, int64_t max_length, int block_size)
-    : stride_((max_length + block_size - 1) / block_size) {
+    : block_size_(block_size), stride_((max_length + block_size - 1) / block_size) {
   const auto rows = static_cast<size_t>(limits.max_rows);
   const auto seqs = static_cast<size_t>(limits.max_seqs);
-  const auto logits = static_cast<size_t>(limits.max_logit_rows);
   entries_.reserve(seqs);
   token_ids_.reserve(rows);
   positions_.reserve(rows);
   query_start_.reserve(seqs + 1);
   context_len_.reserve(seqs);
-  block_table_.reserve(seqs * static_cast<size_t>(stride_));
-  logit_rows_.reserve(logits);
-  tasks_.reserve(logits);
-  results_.resize(logits);
+  block_tables_.reserve(seqs);
+  block_table_.resize(seqs * static_cast<size_t>(stride_));
+  table_rows_.resize(seqs);
+  logit_rows_.reserve(rows);
+  rows_.reserve(rows);
 }
 
 void BatchPlan::Clear() {
   entries_.clear();
+  rows_.clear();
+}
+
+void BatchPlan::Build(const StepPlan& plan) {
+  Clear();
   token_ids_.clear();
   positions_.clear();
   query_start_.assign(1, 0);
   context_len_.clear();
-  block_table_.clear();
+  block_tables_.clear();
   logit_rows_.clear();
-  tasks_.clear();
+  for (const PlanEntry& entry : plan.entries) {
+    AddTokens(entry);
+    AddBlocks(*entry.sequence, entry.start + entry.num_tokens);
+    AddRows(entry);
+  }
 }
 
-void BatchPlan::AddEntry(const PlanEntry& entry) {
+void BatchPlan::AddTokens(const PlanEntry& entry) {
   const Sequence& sequence = *entry.sequence;
-  entries_.push_back(entry);
   const int64_t known = sequence.num_known();
-  for (int64_t p = entry.start; p < entry.start + entry.num_tokens; ++p) {
+  const int64_t end = entry.start + entry.num_tokens;
+  for (int64_t p = entry.start; p < end; ++p) {
     token_ids_.push_back(p < known ? sequence.token(p) : -1 - sequence.slot);
     positions_.push_back(static_cast<int32_t>(p));
   }
   query_start_.push_back(static_cast<int32_t>(token_ids_.size()));
-  context_len_.push_back(static_cast<int32_t>(entry.start + entry.num_tokens));
-  const size_t begin = block_table_.size();
-  block_table_.resize(begin + static_cast<size_t>(stride_));
-  std::copy(sequence.blocks.begin(), sequence.blocks.end(),
-            block_table_.begin() + static_cast<int64_t>(begin));
+  context_len_.push_back(static_cast<int32_t>(end));
 }
 
-void BatchPlan::AddTasks(const PlanEntry& entry,
-                         std::vector<std::vector<sampling::TokenLogprob>>* prompt_logprobs) {
-  const Sequence& sequence = *entry.sequence;
-  const int32_t first_row = query_start_[query_start_.size() - 2];
-  if (prompt_logprobs != nullptr) {
-    const int64_t end = std::min(entry.start + entry.num_tokens, sequence.num_prompt() - 1);
-    for (int64_t p = entry.start; p < end; ++p) {
-      LogitTask task;
-      task.next_token = sequence.token(p + 1);
-      task.top_count = *sequence.request->params->prompt_logprobs;
-      task.prompt_logprobs = &(*prompt_logprobs)[static_cast<size_t>(p + 1)];
-      tasks_.push_back(task);
-      logit_rows_.push_back(first_row + static_cast<int32_t>(p - entry.start));
-    }
+void BatchPlan::AddBlocks(const Sequence& sequence, int64_t context) {
+  TableRow& row = table_rows_[static_cast<size_t>(sequence.slot)];
+  int32_t* const table = block_table_.data() + sequence.slot * stride_;
+  if (row.stay != sequence.stay) row = {sequence.stay, 0};
+  const int64_t used = (context + block_size_ - 1) / block_size_;
+  CHECK_LE(used, std::min(stride_, static_cast<int64_t>(sequence.blocks.size())));
+  for (; row.count < used; ++row.count) {
+    table[row.count] = sequence.blocks[static_cast<size_t>(row.count)];
   }
-  if (!entry.samples) return;
-  LogitTask task;
-  task.sampling = sequence.sampling.get();
-  task.slot = sequence.slot;
-  task.sequence = entry.sequence;
-  tasks_.push_back(task);
-  logit_rows_.push_back(query_start_.back() - 1);
+  block_tables_.push_back(table);
+}
+
+void BatchPlan::AddRows(const PlanEntry& entry) {
+  const Sequence& sequence = *entry.sequence;
+  const int32_t first_token = query_start_[query_start_.size() - 2];
+  BatchEntry& out = entries_.emplace_back();
+  out.request = sequence.request->id;
+  out.sample = sequence.index;
+  out.first_row = static_cast<int64_t>(rows_.size());
+  for (int64_t p = entry.first_prompt_row; p < entry.end_prompt_row; ++p) {
+    PromptRow row;
+    row.position = p + 1;
+    row.token = sequence.token(p + 1);
+    row.top_count = *sequence.request->params->prompt_logprobs;
+    rows_.push_back({std::move(row)});
+    logit_rows_.push_back(first_token + static_cast<int32_t>(p - entry.start));
+  }
+  if (entry.samples) {
+    SampleRow row;
+    row.state = sequence.sampling;
+    row.slot = sequence.slot;
+    rows_.push_back({std::move(row)});
+    logit_rows_.push_back(query_start_.back() - 1);
+  }
+  out.num_rows = static_cast<int64_t>(rows_.size()) - out.first_row;
 }
 
 model::StepBatch BatchPlan::View(std::span<const int32_t> sampled) const {
@@ -78,8 +98,7 @@ model::StepBatch BatchPlan::View(std::span<const int32_t> sampled) const {
   batch.positions = positions_;
   batch.query_start = query_start_;
   batch.context_len = context_len_;
-  batch.block_table = block_table_;
-  batch.block_table_stride = stride_;
+  batch.block_tables = block_tables_;
   batch.logit_rows = logit_rows_;
   return batch;
 }

@@ -1,27 +1,58 @@
-// BatchPlan: a StepPlan written out as the plain arrays that the model reads, and the results.
-// Buffers are sized once and reused: building a plan allocates nothing. While a plan is launched
-// only the model runner touches it.
+// BatchPlan: a StepPlan written out as the plain arrays that the model reads, and what came of it.
+//
+// Each row of logits has a purpose, which says what is done with it and holds its result: workers
+// write the results, the engine thread takes them when the step has ended. A plan names requests by
+// number and shares what the workers need of them, so it may outlive them. Buffers are sized once
+// and reused: building a plan of decodes allocates nothing. While a plan is launched only the model
+// runner touches it.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <variant>
 #include <vector>
 
 #include "engine/scheduler.h"
+#include "engine/stream_state.h"
 #include "model/causal_lm.h"
 #include "sampling/sampler.h"
 
 namespace tiercel::engine {
 
-// What is to be done with one row of logits.
-struct LogitTask {
-  // Sampling, if `sampling` is set: the token goes to sampled[slot] and into the results.
-  sampling::SequenceState* sampling = nullptr;
+// The next token of a sequence; it also goes to sampled[slot].
+struct SampleRow {
+  std::shared_ptr<sampling::SequenceState> state;
   int32_t slot = 0;
-  Sequence* sequence = nullptr;
-  // Else the log-probability of the prompt's next token.
-  int32_t next_token = 0;
+  sampling::SampledToken result;
+  // Filled in when the step has ended.
+  bool kept = false;  // false: the sequence had ended meanwhile
+  FinishReason finish = FinishReason::kNone;
+  std::optional<int32_t> stop_token;
+};
+
+// The log-probability of prompt token `position`, given those before it.
+struct PromptRow {
+  int64_t position = 0;
+  int32_t token = 0;
   int top_count = 0;
-  std::vector<sampling::TokenLogprob>* prompt_logprobs = nullptr;
+  std::vector<TokenLogprob> result;
+};
+
+struct LogitRow {
+  std::variant<SampleRow, PromptRow> purpose;
+  bool failed = false;  // there was no memory for the result
+};
+
+// One sequence's part of the step: logit rows [first_row, first_row + num_rows), in order. A
+// sequence may have several rows that sample: their tokens follow one another.
+struct BatchEntry {
+  uint64_t request = 0;  // RequestState::id
+  int sample = 0;
+  int64_t first_row = 0, num_rows = 0;
+  // Filled in when the step has ended: where its results go, unless the request had ended.
+  std::shared_ptr<StreamState> stream;
+  std::optional<PromptInfo> prompt_info;  // comes before the first token
 };
 
 class BatchPlan {
@@ -29,37 +60,41 @@ class BatchPlan {
   BatchPlan(const model::RunLimits& limits, int64_t max_length, int block_size);
 
   // Fills in everything from the plan. Where a sequence's token is pending, the input is the
-  // placeholder −1 − slot. `prompt_logprobs(sequence)` gives the request's array, one entry per
-  // prompt token.
-  template <typename PromptLogprobsOf>
-  void Build(const StepPlan& plan, PromptLogprobsOf&& prompt_logprobs) {
-    Clear();
-    for (const PlanEntry& entry : plan.entries) {
-      AddEntry(entry);
-      AddTasks(entry, entry.prompt_logprobs ? prompt_logprobs(entry.sequence) : nullptr);
-    }
-  }
+  // placeholder −1 − slot.
+  void Build(const StepPlan& plan);
+  // Lets go of what it shares with requests.
+  void Clear();
 
   // Views that stay valid until the next Build. `sampled` is the runner's array.
   model::StepBatch View(std::span<const int32_t> sampled) const;
 
-  const std::vector<PlanEntry>& entries() const { return entries_; }
-  const std::vector<LogitTask>& tasks() const { return tasks_; }
-  std::vector<sampling::SampledToken>& results() { return results_; }  // by task
+  std::span<BatchEntry> entries() { return entries_; }
+  std::span<LogitRow> rows() { return rows_; }
+  std::span<LogitRow> RowsOf(const BatchEntry& entry) {
+    return rows().subspan(static_cast<size_t>(entry.first_row),
+                          static_cast<size_t>(entry.num_rows));
+  }
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids_.size()); }
 
  private:
-  void Clear();
-  void AddEntry(const PlanEntry& entry);
-  void AddTasks(const PlanEntry& entry,
-                std::vector<std::vector<sampling::TokenLogprob>>* prompt_logprobs);
+  // A row of the block table: the first `count` blocks of the sequence that was there in this stay.
+  struct TableRow {
+    int64_t stay = 0;
+    int64_t count = 0;
+  };
 
-  int64_t stride_;
-  std::vector<PlanEntry> entries_;
-  std::vector<int32_t> token_ids_, positions_, query_start_, context_len_, block_table_,
-      logit_rows_;
-  std::vector<LogitTask> tasks_;
-  std::vector<sampling::SampledToken> results_;
+  void AddTokens(const PlanEntry& entry);
+  void AddBlocks(const Sequence& sequence, int64_t context);
+  void AddRows(const PlanEntry& entry);
+
+  const int64_t block_size_;
+  const int64_t stride_;  // blocks of the longest sequence
+  std::vector<BatchEntry> entries_;
+  std::vector<int32_t> token_ids_, positions_, query_start_, context_len_, logit_rows_;
+  std::vector<const int32_t*> block_tables_;
+  std::vector<int32_t> block_table_;  // [slots, stride_], appended to from step to step
+  std::vector<TableRow> table_rows_;  // by slot
+  std::vector<LogitRow> rows_;
 };
 
 }  // namespace tiercel::engine

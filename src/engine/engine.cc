@@ -13,8 +13,15 @@
 namespace tiercel::engine {
 namespace {
 
-// Log-probability entries that one request may make the engine hold (16 bytes each).
+// Log-probability entries that one request may make the engine hold (16 bytes each: 1 GiB).
 constexpr int64_t kMaxLogprobEntries = int64_t{1} << 26;
+
+// Of all requests together: an eighth of the memory, and no more than twice a request's.
+int64_t MaxLogprobEntries(const MemoryBudget& memory) {
+  constexpr int64_t kMost = 2 * kMaxLogprobEntries;
+  if (memory.total <= 0) return kMost;
+  return std::min<int64_t>(kMost, memory.total / 8 / sizeof(TokenLogprob));
+}
 
 class StreamHandle final : public Stream {
  public:
@@ -23,23 +30,14 @@ class StreamHandle final : public Stream {
 
   ~StreamHandle() override {
     state_->Close();
-    if (state_->finished()) return;
-    Message message;
-    message.kind = Message::Kind::kCancel;
-    message.stream = state_;
-    inbox_->Post(std::move(message));
+    inbox_->Leave(state_, state_->finished());
   }
 
   bool Poll(std::vector<StreamEvent>* events) override { return state_->Poll(events); }
   bool Wait(double seconds) override { return state_->Wait(seconds); }
 
   void Stop(int index) override {
-    if (!state_->MarkStopped(index)) return;
-    Message message;
-    message.kind = Message::Kind::kStopSample;
-    message.stream = state_;
-    message.index = index;
-    inbox_->Post(std::move(message));
+    if (state_->MarkStopped(index)) inbox_->StopSample(state_, index);
   }
 
   bool finished() const override { return state_->finished(); }
@@ -53,17 +51,18 @@ class StreamHandle final : public Stream {
 class EngineImpl final : public Engine {
  public:
   EngineImpl(EngineConfig config, std::unique_ptr<model::CausalLm> model,
-             const sampling::VectorOps& ops)
+             const sampling::VectorOps& ops, int64_t max_logprob_entries)
       : config_(std::move(config)), model_(std::move(model)),
         clock_(config_.options.clock != nullptr ? config_.options.clock : &steady_clock_),
-        inbox_(std::make_shared<Inbox>(config_.options.max_num_queued_reqs,
-                                       config_.options.max_num_queued_tokens)),
+        inbox_(std::make_shared<Inbox>(InboxLimits{config_.options.max_num_queued_reqs,
+                                                   config_.options.max_num_queued_tokens,
+                                                   max_logprob_entries})),
         loop_(config_, model_.get(), ops, clock_, inbox_) {
     thread_ = std::thread([this] { loop_.Run([this] { ReportIdle(); }); });
   }
 
   ~EngineImpl() override {
-    Post(Message::Kind::kShutDown);
+    inbox_->ShutDown();
     thread_.join();
   }
 
@@ -74,7 +73,6 @@ class EngineImpl final : public Engine {
 
   Stats GetStats() const override {
     Stats stats = loop_.GetStats();
-    stats.num_requests_waiting += inbox_->num_pending_sequences();
     const Inbox::Rejected rejected = inbox_->num_rejected();
     stats.rejected_queued_reqs = rejected.requests;
     stats.rejected_queued_tokens = rejected.tokens;
@@ -86,11 +84,8 @@ class EngineImpl final : public Engine {
 
   bool ResetPrefixCache() override {
     std::promise<bool> answer;
-    Message message;
-    message.kind = Message::Kind::kResetPrefixCache;
-    message.answer = &answer;
     std::future<bool> future = answer.get_future();
-    return inbox_->Post(std::move(message)) && future.get();
+    return inbox_->ResetPrefixCache(&answer) && future.get();
   }
 
   bool healthy() const override { return loop_.healthy(); }
@@ -98,12 +93,6 @@ class EngineImpl final : public Engine {
 
  private:
   Status Check(const Request& request) const;
-
-  bool Post(Message::Kind kind) {
-    Message message;
-    message.kind = kind;
-    return inbox_->Post(std::move(message));
-  }
 
   void ReportIdle() {
     std::lock_guard lock(idle_mutex_);
@@ -159,9 +148,9 @@ Status EngineImpl::Check(const Request& request) const {
   return OkStatus();
 }
 
-// What the log-probabilities of a request may take, before any of it is allocated.
-Status CheckLogprobMemory(const sampling::SamplingParams& params, int64_t prompt,
-                          int64_t max_output, int64_t vocab_size) {
+// How many log-probability entries a request may give; refused before any of it is allocated.
+Expected<int64_t> CountLogprobEntries(const sampling::SamplingParams& params, int64_t prompt,
+                                      int64_t max_output, int64_t vocab_size) {
   const auto entries = [vocab_size](std::optional<int> count, int64_t tokens) {
     if (!count) return int64_t{0};
     return tokens * (1 + (*count < 0 ? vocab_size : int64_t{*count}));
@@ -174,8 +163,11 @@ Status CheckLogprobMemory(const sampling::SamplingParams& params, int64_t prompt
                param, wanted, kMaxLogprobEntries)
         .WithParam(param);
   };
-  RETURN_IF_ERROR(check(entries(params.prompt_logprobs, prompt), "prompt_logprobs"));
-  return check(entries(params.logprobs, max_output * params.n), "logprobs");
+  const int64_t of_prompt = entries(params.prompt_logprobs, prompt);
+  const int64_t of_output = entries(params.logprobs, max_output * params.n);
+  RETURN_IF_ERROR(check(of_prompt, "prompt_logprobs"));
+  RETURN_IF_ERROR(check(of_output, "logprobs"));
+  return of_prompt + of_output;
 }
 
 Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
@@ -187,28 +179,35 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
   // More is granted than fits: the length ends it, as in vLLM.
   params.max_tokens = std::min(params.max_tokens, config_.max_length - prompt);
   params.min_tokens = std::min(params.min_tokens, params.max_tokens);
-  RETURN_IF_ERROR(CheckLogprobMemory(params, prompt, params.max_tokens, model_->vocab_size()));
+  ASSIGN_OR_RETURN(const int64_t logprob_entries,
+                   CountLogprobEntries(params, prompt, params.max_tokens, model_->vocab_size()));
 
   auto active = std::make_unique<ActiveRequest>();
-  active->id = std::move(request.id);
-  active->prompt = std::move(request.prompt);
-  active->priority = request.priority;
-  active->cache_salt = std::move(request.cache_salt);
+  RequestState& state = active->state;
+  state.id = num_submitted_++;
+  state.prompt = std::move(request.prompt);
+  state.params = std::make_shared<const sampling::SamplingParams>(std::move(params));
+  state.priority = request.priority;
+  state.cache_salt = std::move(request.cache_salt);
   active->arrival_time = clock_->Now();
-  active->seed = params.seed ? *params.seed
-                             : sampling::DerivedSeed(config_.options.seed, num_submitted_++);
-  active->stream = std::make_shared<StreamState>(params.n, std::move(on_news));
-  active->num_unfinished = params.n;
-  if (params.prompt_logprobs) active->prompt_logprobs.resize(active->prompt.size());
-  for (int i = 0; i < params.n; ++i) {
-    active->sequences.push_back(std::make_unique<Sequence>());
-    active->sequences.back()->request = active.get();
-    active->sequences.back()->index = i;
+  active->stream = std::make_shared<StreamState>(state.params->n, std::move(on_news));
+  active->stream->request = state.id;
+  active->stream->logprob_entries = logprob_entries;
+  active->num_unfinished = state.params->n;
+  if (state.params->prompt_logprobs) active->prompt_logprobs.resize(state.prompt.size());
+  const uint64_t seed = state.params->seed.value_or(
+      sampling::DerivedSeed(config_.options.seed, state.id));
+  for (int i = 0; i < state.params->n; ++i) {
+    auto& sequence = state.sequences.emplace_back(std::make_unique<Sequence>());
+    sequence->request = &state;
+    sequence->index = i;
+    sequence->sampling = std::make_shared<sampling::SequenceState>(
+        state.params, state.prompt, sampling::SampleSeed(seed, i), config_.options.eos_token_ids);
   }
-  active->params = std::make_shared<const sampling::SamplingParams>(std::move(params));
-  std::shared_ptr<StreamState> stream = active->stream;
-  if (Status status = inbox_->Submit(std::move(active)); !status.ok()) return Unexpected(status);
-  return std::make_unique<StreamHandle>(std::move(stream), inbox_);
+  // Before the request is let in: from then on nothing here may fail.
+  auto handle = std::make_unique<StreamHandle>(active->stream, inbox_);
+  RETURN_IF_ERROR(inbox_->Submit(std::move(active)));
+  return handle;
 }
 
 void EngineImpl::Drain(double grace_seconds) {
@@ -218,12 +217,12 @@ void EngineImpl::Drain(double grace_seconds) {
   std::unique_lock lock(idle_mutex_);
   const int64_t before = idle_reports_;
   lock.unlock();
-  if (!Post(Message::Kind::kDrain)) return;
+  if (!inbox_->Drain()) return;
   lock.lock();
   const auto idle = [&] { return idle_reports_ > before; };
   if (idle_changed_.wait_for(lock, std::chrono::duration<double>(grace_seconds), idle)) return;
   lock.unlock();
-  Post(Message::Kind::kAbortAll);
+  inbox_->AbortAll();
   lock.lock();
   idle_changed_.wait(lock, idle);
 }
@@ -251,7 +250,8 @@ Expected<std::unique_ptr<Engine>> Engine::Create(EngineOptions options,
   }
   ASSIGN_OR_RETURN(EngineConfig config, Configure(std::move(options), *model, memory));
   RETURN_IF_ERROR(model->Prepare(config.kv, config.limits));
-  return std::make_unique<EngineImpl>(std::move(config), std::move(model), OpsOf(environment));
+  return std::make_unique<EngineImpl>(std::move(config), std::move(model), OpsOf(environment),
+                                      MaxLogprobEntries(memory));
 }
 
 }  // namespace tiercel::engine

@@ -169,7 +169,11 @@ model::RunLimits LimitsOf(const EngineOptions& o) {
   limits.max_rows = o.max_num_batched_tokens;
   limits.max_seqs = o.max_num_seqs;
   limits.max_context = o.max_model_len;
-  limits.max_logit_rows = std::min(o.max_num_seqs + kPromptLogitRows, o.max_num_batched_tokens);
+  // A step of decodes is one group, so that the head's weights are read once; and prompt_logprobs
+  // come in groups that keep the matrix units busy.
+  constexpr int64_t kFewestRows = 64;
+  limits.logit_group_rows =
+      std::min(std::max(o.max_num_seqs, kFewestRows), o.max_num_batched_tokens);
   return limits;
 }
 

@@ -9,9 +9,6 @@
 
 namespace tiercel::engine {
 
-// Logit rows beyond one per sequence that the prompt_logprobs of a step may use.
-inline constexpr int64_t kPromptLogitRows = 64;
-
 struct EngineConfig {
   EngineOptions options;  // every derived value filled in
   model::KvOptions kv;

@@ -34,7 +34,7 @@ TEST(EngineConfigTest, FillsInTheDefaults) {
   EXPECT_EQ(config->options.max_num_seqs, 128);
   EXPECT_EQ(config->kv.num_blocks, 1 + 128 * 32);
   EXPECT_EQ(config->limits.max_rows, 2048);
-  EXPECT_EQ(config->limits.max_logit_rows, 128 + kPromptLogitRows);
+  EXPECT_EQ(config->limits.logit_group_rows, 128);
   EXPECT_EQ(config->max_length, 4096);
 }
 

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 
 #include "base/check.h"
 #include "base/log.h"
-#include "sampling/random.h"
 
 namespace tiercel::engine {
 namespace {
@@ -16,7 +16,6 @@ SchedulerOptions MakeSchedulerOptions(const EngineConfig& config) {
   s.max_length = config.max_length;
   s.max_num_batched_tokens = o.max_num_batched_tokens;
   s.max_num_seqs = o.max_num_seqs;
-  s.prompt_logit_rows = kPromptLogitRows;
   s.num_blocks = config.kv.num_blocks;
   s.block_size = o.block_size;
   s.enable_prefix_caching = o.enable_prefix_caching;
@@ -29,6 +28,18 @@ SchedulerOptions MakeSchedulerOptions(const EngineConfig& config) {
 Status FailureStatus() {
   return Internal("EngineCore encountered an issue. See stack trace (above) for the root cause.");
 }
+
+// Works without memory, too: then the code alone says it.
+Status OutOfMemory() {
+  try {
+    return ResourceExhausted("The server has no memory for this request. Try again later.");
+  } catch (const std::bad_alloc&) {
+    return Status(StatusCode::kResourceExhausted, {});
+  }
+}
+
+// How soon readers that could not be told for want of memory are told again.
+constexpr double kRetrySeconds = 0.01;
 
 }  // namespace
 
@@ -50,27 +61,31 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
 }
 
 void EngineLoop::Run(const std::function<void()>& on_idle) {
-  std::optional<std::string> failure;
   runner_.BindThread();
+  Status status;
   try {
-    while (true) {
+    bool go_on = true;
+    while (go_on && status.ok()) {
       if (Idle() && draining_) on_idle();
-      if (!HandleMessages(SecondsUntilPlanning())) break;
-      if (!Idle() && SecondsUntilPlanning() <= 0) Step();
+      inbox_->Wait(SecondsUntilWork());
+      go_on = TakeMail();
+      if (go_on && !Idle() && SecondsUntilPlanning() <= 0) status = Step();
+      LogIfDue();
+      NotifyReaders();
     }
-    while (runner_.num_launched() > 0) ProcessResults();
-    AbortAll(FinishReason::kAbort, OkStatus());
-    NotifyReaders();
+    while (status.ok() && runner_.num_launched() > 0) status = ProcessResults();
   } catch (const std::exception& e) {
-    failure = e.what();
+    status = Internal("{}", e.what());
   }
   // First nothing more is let in, then the streams are told.
-  inbox_->Close(&messages_);
-  if (failure) Fail(*failure);
-  for (Message& message : messages_) {
-    if (message.kind == Message::Kind::kResetPrefixCache) message.answer->set_value(false);
-    if (message.kind == Message::Kind::kSubmit) Refuse(message.request.get());
+  inbox_->Close();
+  if (!status.ok()) Fail(status);
+  for (std::promise<bool>* answer : inbox_->TakeOrders().resets) answer->set_value(false);
+  while (std::unique_ptr<ActiveRequest> request = inbox_->NextRequest()) {
+    Accept(std::move(request));
   }
+  AbortAll(healthy_ ? FinishReason::kAbort : FinishReason::kError,
+           healthy_ ? OkStatus() : FailureStatus());
   NotifyReaders();
   on_idle();
 }
@@ -84,133 +99,179 @@ double EngineLoop::SecondsUntilPlanning() {
   return seconds <= 0 || runner_.HasResult() ? 0 : seconds;
 }
 
-bool EngineLoop::HandleMessages(double wait_seconds) {
-  inbox_->Take(wait_seconds, &messages_);
-  bool go_on = true;
-  for (Message& message : messages_) {
-    switch (message.kind) {
-      case Message::Kind::kSubmit: {
-        ActiveRequest* const request = message.request.get();
-        request->arrival = next_arrival_++;
-        requests_.emplace(request->stream.get(), std::move(message.request));
-        for (const auto& sequence : request->sequences) scheduler_.Add(sequence.get());
-        break;
-      }
-      case Message::Kind::kCancel: {
-        const auto it = requests_.find(message.stream.get());
-        if (it != requests_.end()) Abort(it->second.get(), FinishReason::kAbort, OkStatus());
-        break;
-      }
-      case Message::Kind::kStopSample:
-        StopSample(message.stream.get(), message.index);
-        break;
-      case Message::Kind::kResetPrefixCache:
-        message.answer->set_value(scheduler_.ResetPrefixCache());
-        break;
-      case Message::Kind::kAbortAll:
-        AbortAll(FinishReason::kAbort, OkStatus());
-        NotifyReaders();
-        break;
-      case Message::Kind::kDrain:
-        draining_ = true;
-        break;
-      case Message::Kind::kShutDown:
-        go_on = false;
-        break;
-    }
-  }
-  if (!messages_.empty()) {
-    StatsRecorder::Update update(&stats_);
-    UpdateGauges(&update);
-  }
-  messages_.clear();
-  return go_on;
+double EngineLoop::SecondsUntilWork() {
+  double seconds = SecondsUntilPlanning();
+  if (Idle()) seconds = std::min(seconds, stats_.SecondsUntilLine(clock_->Now()));
+  if (hook_due_ || !with_news_.empty()) seconds = std::min(seconds, kRetrySeconds);
+  return seconds;
 }
 
-void EngineLoop::Step() {
+bool EngineLoop::TakeMail() {
+  const bool was_idle = Idle();
+  const Inbox::Orders orders = inbox_->TakeOrders();
+  bool changed = false;
+  while (std::unique_ptr<ActiveRequest> request = inbox_->NextRequest()) {
+    Accept(std::move(request));
+    changed = true;
+  }
+  if (was_idle && changed) stats_.WorkCame(clock_->Now());
+  int index;
+  while (const std::shared_ptr<StreamState> stream = inbox_->NextWish(&index)) {
+    Grant(*stream, index);
+    changed = true;
+  }
+  for (std::promise<bool>* answer : orders.resets) {
+    answer->set_value(scheduler_.ResetPrefixCache());
+  }
+  if (orders.abort_all) AbortAll(FinishReason::kAbort, OkStatus());
+  if (orders.drain) draining_ = true;
+  if (changed) PublishStats();
+  return !orders.shut_down;
+}
+
+void EngineLoop::Accept(std::unique_ptr<ActiveRequest> owned) {
+  ActiveRequest* const request = owned.get();
+  num_taken_sequences_ += static_cast<int64_t>(request->state.sequences.size());
+  request->state.arrival = next_arrival_++;
+  bool known = false;
+  try {
+    known = requests_.emplace(request->state.id, std::move(owned)).second;
+    if (healthy_) scheduler_.Add(&request->state);
+  } catch (const std::bad_alloc&) {
+    // The scheduler does not know it.
+    for (const auto& sequence : request->state.sequences) {
+      stats_.Finished(*request, *sequence, FinishReason::kError, clock_->Now());
+      request->stream->PushEnd(sequence->index, FinishReason::kError, OutOfMemory());
+    }
+    stats_.RequestDone(*request);
+    AddNews(request->stream);
+    Unqueue(request);
+    if (known) requests_.erase(request->state.id);
+  }
+}
+
+// What the reader of a stream wants.
+void EngineLoop::Grant(const StreamState& stream, int index) {
+  const auto it = requests_.find(stream.request);
+  if (it == requests_.end()) return;
+  ActiveRequest* const request = it->second.get();
+  if (index == Inbox::kAllSamples) return Abort(request, FinishReason::kAbort, OkStatus());
+  Sequence* const sequence = request->state.sequences[static_cast<size_t>(index)].get();
+  if (sequence->status == SequenceStatus::kFinished) return;
+  Finish(request, sequence, FinishReason::kStop, clock_->Now());
+  RetireIfDone(request);
+}
+
+Status EngineLoop::Step() {
   const bool had_launched = runner_.num_launched() > 0;
   if (runner_.num_launched() < runner_.depth()) Launch();
   const bool planned = !plan_.entries.empty();
   // With nothing running and nothing planned there would never be a step again.
   CHECK_MSG(planned || had_launched || requests_.empty(), "{} requests wait and none can run",
             requests_.size());
-  if (runner_.num_launched() == runner_.depth() || (had_launched && !planned)) ProcessResults();
+  if (runner_.num_launched() == runner_.depth() || (had_launched && !planned)) {
+    return ProcessResults();
+  }
+  return OkStatus();
 }
 
 void EngineLoop::Launch() {
   scheduler_.Schedule(&plan_);
   if (plan_.entries.empty()) return;
-  {
-    const double now = clock_->Now();
-    StatsRecorder::Update update(&stats_);
-    update.Step(plan_.num_tokens, plan_.num_preempted);
-    for (const PlanEntry& entry : plan_.entries) {
-      Sequence* const sequence = entry.sequence;
-      ActiveRequest* const request = ActiveOf(sequence);
-      ++sequence->steps_in_flight;
-      ++request->steps_in_flight;
-      if (sequence->sampling != nullptr) continue;
-      sequence->sampling = std::make_unique<sampling::SequenceState>(
-          request->params, request->prompt, sampling::SampleSeed(request->seed, sequence->index),
-          config_.options.eos_token_ids);
-      update.FirstScheduled(sequence, now);
-      Unqueue(request);
-    }
-    update.PrefixCache(scheduler_.prefix_queries(), scheduler_.prefix_hits());
-    UpdateGauges(&update);
+  const double now = clock_->Now();
+  stats_.Step(plan_.num_tokens);
+  for (const PlanEntry& entry : plan_.entries) {
+    Sequence* const sequence = entry.sequence;
+    if (sequence->first_scheduled_time >= 0) continue;
+    ActiveRequest* const request = requests_.at(sequence->request->id).get();
+    stats_.FirstScheduled(*request, sequence, now);
+    Unqueue(request);
   }
   BatchPlan* const batch = free_batches_.back();
   free_batches_.pop_back();
-  if (runner_.num_launched() == 0) timer_.Started(plan_.num_tokens, clock_->Now());
-  batch->Build(plan_, [](Sequence* sequence) { return &ActiveOf(sequence)->prompt_logprobs; });
+  batch->Build(plan_);
+  if (runner_.num_launched() == 0) {
+    PublishStats();  // with steps in flight their results will
+    timer_.Started(plan_.num_tokens, clock_->Now());
+  }
   runner_.Launch(batch);
 }
 
-void EngineLoop::ProcessResults() {
-  BatchPlan* const batch = runner_.Wait();
+Status EngineLoop::ProcessResults() {
+  ASSIGN_OR_RETURN(BatchPlan* const batch, runner_.Wait());
   const double now = clock_->Now();
   timer_.Ended(now);
   if (runner_.num_launched() > 0) timer_.Started(plan_.num_tokens, now);  // planned last
-  std::optional<std::string> log_line;
-  {
-    StatsRecorder::Update update(&stats_);
-    for (size_t i = 0; i < batch->tasks().size(); ++i) {
-      const LogitTask& task = batch->tasks()[i];
-      if (task.sampling == nullptr) continue;
-      // What ended while the step ran is discarded.
-      if (task.sequence->status == SequenceStatus::kFinished) continue;
-      ProcessToken(task.sequence, &batch->results()[i], &update, now);
-    }
-    // Within the same update: who has seen a last token sees its blocks free as well.
-    UpdateGauges(&update);
-    log_line = update.LogLine(now);
-  }
-  for (const PlanEntry& entry : batch->entries()) {
-    --entry.sequence->steps_in_flight;
-    ActiveRequest* const request = ActiveOf(entry.sequence);
-    --request->steps_in_flight;
-    RetireIfDone(request);
-  }
+  for (BatchEntry& entry : batch->entries()) Merge(batch, &entry, now);
+  // Before the tokens: who has seen a last token sees its blocks free as well.
+  PublishStats();
+  for (BatchEntry& entry : batch->entries()) Publish(batch, &entry);
+  batch->Clear();
   free_batches_.push_back(batch);
-  if (log_line) LOG_INFO("{}", *log_line);
-  NotifyReaders();
+  return OkStatus();
 }
 
-void EngineLoop::ProcessToken(Sequence* sequence, sampling::SampledToken* result,
-                              StatsRecorder::Update* update, double now) {
-  ActiveRequest* const request = ActiveOf(sequence);
-  scheduler_.AppendToken(sequence, result->token);
-  update->Token(sequence, now);
-  std::optional<int32_t> stop_token;
-  const FinishReason reason = CheckEnd(*sequence, &stop_token);
-  if (!request->info_published) PublishPromptInfo(request);
-  OutputToken output;
-  output.token = result->token;
-  output.top = std::move(result->top);
-  if (request->stream->Push(sequence->index, std::move(output), reason, stop_token)) {
-    with_news_.push_back(request->stream);
+// Takes an entry's results into its request.
+void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
+  const auto it = requests_.find(entry->request);
+  if (it == requests_.end()) return;  // it ended while the step ran
+  ActiveRequest* const request = it->second.get();
+  bool failed = false;
+  try {
+    for (LogitRow& row : batch->RowsOf(*entry)) {
+      failed |= row.failed;
+      if (failed) break;
+      if (auto* const prompt = std::get_if<PromptRow>(&row.purpose)) {
+        CHECK_LT(prompt->position, std::ssize(request->prompt_logprobs));
+        request->prompt_logprobs[static_cast<size_t>(prompt->position)] =
+            std::move(prompt->result);
+        continue;
+      }
+      Sequence* const sequence =
+          request->state.sequences[static_cast<size_t>(entry->sample)].get();
+      if (sequence->status == SequenceStatus::kFinished) continue;
+      if (!std::exchange(request->info_published, true)) {
+        entry->prompt_info = {request->state.num_cached_tokens,
+                              std::move(request->prompt_logprobs)};
+      }
+      MergeToken(request, sequence, &std::get<SampleRow>(row.purpose), now);
+    }
+  } catch (const std::bad_alloc&) {
+    failed = true;
   }
-  if (reason != FinishReason::kNone) Finish(sequence, reason, update, now);
+  if (failed) return Abort(request, FinishReason::kError, OutOfMemory());
+  entry->stream = request->stream;
+  RetireIfDone(request);
+}
+
+void EngineLoop::MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row,
+                            double now) {
+  scheduler_.AppendToken(sequence, row->result.token);
+  stats_.Token(*request, sequence, now);
+  row->kept = true;
+  row->finish = CheckEnd(*sequence, &row->stop_token);
+  if (row->finish != FinishReason::kNone) Finish(request, sequence, row->finish, now);
+}
+
+// Hands an entry's tokens to the reader. The request may be gone by now.
+void EngineLoop::Publish(BatchPlan* batch, BatchEntry* entry) {
+  if (entry->stream == nullptr) return;
+  StreamState& stream = *entry->stream;
+  bool news = false;
+  try {
+    if (entry->prompt_info) stream.SetPromptInfo(std::move(*entry->prompt_info));
+    for (LogitRow& row : batch->RowsOf(*entry)) {
+      auto* const sample = std::get_if<SampleRow>(&row.purpose);
+      if (sample == nullptr || !sample->kept) continue;
+      news |= stream.Push(entry->sample, {sample->result.token, std::move(sample->result.top)},
+                          sample->finish, sample->stop_token);
+    }
+  } catch (const std::bad_alloc&) {
+    const auto it = requests_.find(entry->request);
+    if (it != requests_.end()) Abort(it->second.get(), FinishReason::kError, OutOfMemory());
+    news |= stream.PushEnd(entry->sample, FinishReason::kError, OutOfMemory());
+  }
+  if (news) AddNews(entry->stream);
 }
 
 // vLLM's order: nothing before min_tokens; the primary eos; the stop tokens; the length.
@@ -236,111 +297,98 @@ FinishReason EngineLoop::CheckEnd(const Sequence& sequence,
   return FinishReason::kNone;
 }
 
-void EngineLoop::PublishPromptInfo(ActiveRequest* request) {
-  request->info_published = true;
-  PromptInfo info;
-  info.cached_tokens = request->num_cached_tokens;
-  info.prompt_logprobs = std::move(request->prompt_logprobs);
-  request->stream->SetPromptInfo(std::move(info));
-}
-
-void EngineLoop::Finish(Sequence* sequence, FinishReason reason, StatsRecorder::Update* update,
+void EngineLoop::Finish(ActiveRequest* request, Sequence* sequence, FinishReason reason,
                         double now) {
-  scheduler_.Finish(sequence);
-  update->Finished(*sequence, reason, now);
-  ActiveRequest* const request = ActiveOf(sequence);
-  if (--request->num_unfinished == 0) {
-    update->RequestDone(*request);
-    Unqueue(request);
+  if (healthy_) {
+    scheduler_.Finish(sequence);
+  } else {
+    sequence->status = SequenceStatus::kFinished;
   }
+  stats_.Finished(*request, *sequence, reason, now);
+  if (--request->num_unfinished > 0) return;
+  stats_.RequestDone(*request);
+  Unqueue(request);
 }
 
+// Ends what of the request has not ended, and the request. PublishStats comes first, see
+// ProcessResults.
 void EngineLoop::Abort(ActiveRequest* request, FinishReason reason, const Status& error) {
   const double now = clock_->Now();
-  bool news = false;
-  {
-    StatsRecorder::Update update(&stats_);
-    for (const auto& sequence : request->sequences) {
-      if (sequence->status == SequenceStatus::kFinished) continue;
-      Finish(sequence.get(), reason, &update, now);
-      news |= request->stream->PushEnd(sequence->index, reason, error);
+  for (const auto& sequence : request->state.sequences) {
+    if (sequence->status != SequenceStatus::kFinished) {
+      Finish(request, sequence.get(), reason, now);
     }
   }
-  if (news) with_news_.push_back(request->stream);
+  PublishStats();
+  bool news = false;
+  for (const auto& sequence : request->state.sequences) {
+    news |= request->stream->PushEnd(sequence->index, reason, error);
+  }
+  if (news) AddNews(request->stream);
   RetireIfDone(request);
 }
 
 void EngineLoop::AbortAll(FinishReason reason, const Status& error) {
-  std::vector<ActiveRequest*> all;
-  for (const auto& [stream, request] : requests_) all.push_back(request.get());
-  for (ActiveRequest* const request : all) Abort(request, reason, error);
-}
-
-void EngineLoop::StopSample(StreamState* stream, int index) {
-  const auto it = requests_.find(stream);
-  if (it == requests_.end()) return;
-  Sequence* const sequence = it->second->sequences[static_cast<size_t>(index)].get();
-  if (sequence->status == SequenceStatus::kFinished) return;
-  {
-    StatsRecorder::Update update(&stats_);
-    Finish(sequence, FinishReason::kStop, &update, clock_->Now());
-  }
-  RetireIfDone(it->second.get());
+  while (!requests_.empty()) Abort(requests_.begin()->second.get(), reason, error);
 }
 
 void EngineLoop::Unqueue(ActiveRequest* request) {
   if (!std::exchange(request->queued, false)) return;
-  inbox_->Unqueue(static_cast<int64_t>(request->prompt.size()));
+  inbox_->Unqueue(static_cast<int64_t>(request->state.prompt.size()));
 }
 
 void EngineLoop::RetireIfDone(ActiveRequest* request) {
-  if (request->num_unfinished > 0 || request->steps_in_flight > 0) return;
-  requests_.erase(request->stream.get());
+  if (request->num_unfinished == 0) requests_.erase(request->state.id);
 }
 
-void EngineLoop::UpdateGauges(StatsRecorder::Update* update) {
+void EngineLoop::PublishStats() {
   const BlockPool& pool = scheduler_.pool();
-  update->Gauges(scheduler_.num_running(), scheduler_.num_waiting(),
-                 1.0 - static_cast<double>(pool.num_free()) /
-                           static_cast<double>(pool.num_usable()));
+  stats_.Totals(scheduler_.num_preempted(), scheduler_.prefix_queries(), scheduler_.prefix_hits());
+  if (healthy_) {
+    stats_.Gauges(scheduler_.num_running(), scheduler_.num_waiting(), num_taken_sequences_,
+                  1.0 - static_cast<double>(pool.num_free()) /
+                            static_cast<double>(pool.num_usable()));
+  } else {
+    stats_.Gauges(0, 0, num_taken_sequences_, 0);
+  }
+  stats_.Publish();
+}
+
+void EngineLoop::LogIfDue() {
+  try {
+    if (const std::optional<std::string> line = stats_.LogLine(clock_->Now())) {
+      LOG_INFO("{}", *line);
+    }
+  } catch (const std::bad_alloc&) {
+    // The next line covers it.
+  }
+}
+
+void EngineLoop::AddNews(const std::shared_ptr<StreamState>& stream) {
+  if (stream->news_node.empty()) return;  // it is in the list
+  stream->news_node.front() = stream;
+  with_news_.splice(with_news_.end(), stream->news_node);
 }
 
 void EngineLoop::NotifyReaders() {
-  if (with_news_.empty()) return;
-  for (const auto& stream : with_news_) stream->Notify();
-  with_news_.clear();
-  if (step_hook_) step_hook_();
+  hook_due_ |= !with_news_.empty();
+  try {
+    while (!with_news_.empty()) {
+      with_news_.front()->Notify();
+      const std::shared_ptr<StreamState> stream = std::move(with_news_.front());
+      stream->news_node.splice(stream->news_node.begin(), with_news_, with_news_.begin());
+    }
+    if (hook_due_ && step_hook_) step_hook_();
+    hook_due_ = false;
+  } catch (const std::bad_alloc&) {
+    // Who was not told is told later.
+  }
 }
 
-void EngineLoop::Fail(const std::string& what) {
-  LOG_ERROR("The engine has failed: {}", what);
+// The scheduler may be in any state: from now on nothing is asked of it.
+void EngineLoop::Fail(const Status& error) {
+  LOG_ERROR("The engine has failed: {}", error.message());
   healthy_ = false;
-  const double now = clock_->Now();
-  StatsRecorder::Update update(&stats_);
-  // The scheduler and the sequences may be in any state: only the streams are told. The requests
-  // stay until the loop is destroyed, after the runner's thread.
-  for (const auto& [stream, request] : requests_) {
-    bool news = false;
-    for (const auto& sequence : request->sequences) {
-      if (sequence->status == SequenceStatus::kFinished) continue;
-      update.Finished(*sequence, FinishReason::kError, now);
-      news |= stream->PushEnd(sequence->index, FinishReason::kError, FailureStatus());
-    }
-    if (news) with_news_.push_back(request->stream);
-  }
-  update.Gauges(0, 0, 0);
-}
-
-// What was still in the inbox when the loop ended.
-void EngineLoop::Refuse(ActiveRequest* request) {
-  for (const auto& sequence : request->sequences) {
-    if (healthy_) {
-      request->stream->PushEnd(sequence->index, FinishReason::kAbort, OkStatus());
-    } else {
-      request->stream->PushEnd(sequence->index, FinishReason::kError, FailureStatus());
-    }
-  }
-  with_news_.push_back(request->stream);
 }
 
 }  // namespace tiercel::engine

@@ -1,15 +1,20 @@
 // EngineLoop: what the engine thread does. It alone owns the scheduler, the blocks and every
 // request; all its members but the constructor, Run's start and `stats` are that thread's.
 //
-// A step: take the inbox → Schedule → launch the plan → take the oldest launched plan's results
-// → append, check for the end, publish. With asynchronous scheduling two plans may be launched at a
-// time, so that the next step is planned while one runs, shortly before that should end (see
-// step_timer.h): its unknown input tokens are placeholders, and a sequence that turns out to have
-// ended costs one discarded row.
+// A step: take what has come → Schedule → launch the plan → take the oldest launched plan's results →
+// merge them into the requests → publish statistics, then tokens. With asynchronous scheduling two
+// plans may be launched at a time, so that the next step is planned while one runs, shortly before
+// that should end (see step_timer.h): its unknown input tokens are placeholders, and a sequence that
+// turns out to have ended costs one discarded row.
+//
+// A request that has ended is gone at once, whatever steps of it are in flight: their plans name it by
+// its number and share what the workers touch.
+//
+// Memory: where the results of a request find no memory, that request ends with kResourceExhausted and
+// all others go on. What ends a request, frees its blocks and tells its reader allocates nothing.
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -30,35 +35,49 @@ class EngineLoop {
   EngineLoop(const EngineConfig& config, model::CausalLm* model, const sampling::VectorOps& ops,
              const Clock* clock, std::shared_ptr<Inbox> inbox);
 
-  // Until kShutDown comes, or the model fails. `on_idle` is called when kDrain has been taken and
+  // Until the inbox says so, or the model fails. `on_idle` is called when a drain has been ordered and
   // the last request has gone, and at the end.
   void Run(const std::function<void()>& on_idle);
 
   void SetStepHook(std::function<void()> hook) { step_hook_ = std::move(hook); }
-  Stats GetStats() const { return stats_.Snapshot(); }
+  Stats GetStats() const {
+    return stats_.Snapshot([this] { return inbox_->num_submitted_sequences(); });
+  }
   bool healthy() const { return healthy_; }
 
  private:
+  // When to do something.
   bool Idle() const { return requests_.empty() && runner_.num_launched() == 0; }
   double SecondsUntilPlanning();
-  bool HandleMessages(double wait_seconds);  // false: shut down
-  void Step();
+  double SecondsUntilWork();
+
+  // What comes from outside; TakeMail is false when it is time to end.
+  bool TakeMail();
+  void Accept(std::unique_ptr<ActiveRequest> request);
+  void Grant(const StreamState& stream, int index);
+
+  // Steps.
+  Status Step();
   void Launch();
-  void ProcessResults();
-  void ProcessToken(Sequence* sequence, sampling::SampledToken* result,
-                    StatsRecorder::Update* update, double now);
+  Status ProcessResults();
+  void Merge(BatchPlan* batch, BatchEntry* entry, double now);
+  void MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row, double now);
+  void Publish(BatchPlan* batch, BatchEntry* entry);
   FinishReason CheckEnd(const Sequence& sequence, std::optional<int32_t>* stop_token) const;
-  void PublishPromptInfo(ActiveRequest* request);
-  void Finish(Sequence* sequence, FinishReason reason, StatsRecorder::Update* update, double now);
+
+  // Ends.
+  void Finish(ActiveRequest* request, Sequence* sequence, FinishReason reason, double now);
   void Abort(ActiveRequest* request, FinishReason reason, const Status& error);
   void AbortAll(FinishReason reason, const Status& error);
-  void StopSample(StreamState* stream, int index);
   void Unqueue(ActiveRequest* request);
   void RetireIfDone(ActiveRequest* request);
-  void UpdateGauges(StatsRecorder::Update* update);
+  void Fail(const Status& error);
+
+  // What readers and operators see.
+  void PublishStats();
+  void LogIfDue();
+  void AddNews(const std::shared_ptr<StreamState>& stream);
   void NotifyReaders();
-  void Fail(const std::string& what);
-  void Refuse(ActiveRequest* request);
 
   const EngineConfig& config_;
   const Clock* clock_;
@@ -68,13 +87,14 @@ class EngineLoop {
   StepPlan plan_;
   std::vector<std::unique_ptr<BatchPlan>> batches_;
   std::vector<BatchPlan*> free_batches_;
-  std::unordered_map<StreamState*, std::unique_ptr<ActiveRequest>> requests_;
+  std::unordered_map<uint64_t, std::unique_ptr<ActiveRequest>> requests_;  // by RequestState::id
   StepTimer timer_;
-  ModelRunner runner_;  // destroyed first of these: its thread uses the batches and the requests
-  std::vector<Message> messages_;
-  std::vector<std::shared_ptr<StreamState>> with_news_;
+  ModelRunner runner_;  // destroyed first of these: its thread uses the batches
+  StreamList with_news_;
   int64_t next_arrival_ = 0;
+  int64_t num_taken_sequences_ = 0;
   std::function<void()> step_hook_;
+  bool hook_due_ = false;
   bool draining_ = false;
   std::atomic<bool> healthy_{true};
 };

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <atomic>
-#include <barrier>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -25,7 +24,8 @@ struct FakeLmOptions {
   int64_t max_position = 4096;
   int workers = 1;
   double step_seconds = 0;      // each step sleeps that long
-  int64_t fail_at_step = -1;    // Run throws in this step (0-based)
+  int64_t fail_at_step = -1;    // Run fails in this step (0-based)
+  bool fail_by_throwing = false;  // instead of by its Status
   int64_t kv_block_bytes = 1024;
   // Overrides the logits of a row: (tokens up to and with the row's, logits [vocab_size]).
   std::function<void(const std::vector<int32_t>&, float*)> logits;
@@ -46,40 +46,38 @@ class FakeLm final : public model::CausalLm {
     kv_ = kv;
     limits_ = limits;
     cache_.assign(static_cast<size_t>(kv.num_blocks * kv.block_size), Cell{});
-    logits_.resize(static_cast<size_t>(limits.max_logit_rows * options_.vocab_size));
-    barrier_ = std::make_unique<std::barrier<>>(options_.workers);
+    logits_.resize(static_cast<size_t>(limits.logit_group_rows * options_.vocab_size));
     return OkStatus();
   }
 
   void BindThread() override { bound_ = std::this_thread::get_id(); }
 
-  void Run(const model::StepBatch& batch, FunctionRef<void(int worker)> after) override {
+  Status Run(const model::StepBatch& batch,
+             FunctionRef<void(const model::LogitGroup&, int)> after) override {
     CHECK(bound_ == std::this_thread::get_id());
-    if (steps_++ == options_.fail_at_step) throw std::runtime_error("injected failure");
+    if (steps_++ == options_.fail_at_step) {
+      if (options_.fail_by_throwing) throw std::runtime_error("injected failure");
+      return Internal("injected failure");
+    }
     if (options_.step_seconds > 0) {
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
     }
     CheckShapes(batch);
     for (size_t s = 0; s < batch.context_len.size(); ++s) WriteCache(batch, s);
-    size_t row = 0;
-    for (size_t s = 0; s < batch.context_len.size(); ++s) {
-      for (; row < batch.logit_rows.size() && batch.logit_rows[row] < batch.query_start[s + 1];
-           ++row) {
-        ComputeLogits(batch, s, batch.logit_rows[row], row);
+    const auto rows = static_cast<int64_t>(batch.logit_rows.size());
+    size_t s = 0;
+    for (int64_t first = 0; first < rows; first += limits_.logit_group_rows) {
+      const model::LogitGroup group{first, std::min(limits_.logit_group_rows, rows - first),
+                                    logits_.data(), options_.vocab_size};
+      for (int64_t r = first; r < first + group.count; ++r) {
+        const int32_t row = batch.logit_rows[static_cast<size_t>(r)];
+        while (row >= batch.query_start[s + 1]) ++s;
+        ComputeLogits(batch, s, row, group.row(r));
       }
+      CallAll(group, after);
     }
-    if (options_.workers == 1) {
-      after(0);
-      return;
-    }
-    std::vector<std::thread> team;
-    for (int w = 1; w < options_.workers; ++w) team.emplace_back([&after, w] { after(w); });
-    after(0);
-    for (std::thread& t : team) t.join();
+    return OkStatus();
   }
-
-  float* Logits(int64_t r) override { return logits_.data() + r * options_.vocab_size; }
-  void Barrier() override { barrier_->arrive_and_wait(); }
 
   int64_t steps() const { return steps_; }
   int64_t rows() const { return rows_; }  // tokens computed in all
@@ -106,17 +104,26 @@ class FakeLm final : public model::CausalLm {
     return x ^ (x >> 31);
   }
 
+  void CallAll(const model::LogitGroup& group,
+               FunctionRef<void(const model::LogitGroup&, int)> after) const {
+    std::vector<std::thread> team;
+    for (int w = 1; w < options_.workers; ++w) {
+      team.emplace_back([&group, &after, w] { after(group, w); });
+    }
+    after(group, 0);
+    for (std::thread& t : team) t.join();
+  }
+
   void CheckShapes(const model::StepBatch& b) {
     const auto rows = static_cast<int64_t>(b.token_ids.size());
     const auto seqs = static_cast<int64_t>(b.context_len.size());
     CHECK(rows > 0 && rows <= limits_.max_rows);
     CHECK(seqs > 0 && seqs <= limits_.max_seqs);
-    CHECK_LE(static_cast<int64_t>(b.logit_rows.size()), limits_.max_logit_rows);
     CHECK_EQ(b.positions.size(), b.token_ids.size());
     CHECK_EQ(static_cast<int64_t>(b.query_start.size()), seqs + 1);
     CHECK_EQ(b.query_start[0], 0);
     CHECK_EQ(b.query_start[seqs], rows);
-    CHECK_EQ(static_cast<int64_t>(b.block_table.size()), seqs * b.block_table_stride);
+    CHECK_EQ(static_cast<int64_t>(b.block_tables.size()), seqs);
     for (size_t i = 0; i < b.logit_rows.size(); ++i) {
       CHECK(b.logit_rows[i] < rows && (i == 0 || b.logit_rows[i] > b.logit_rows[i - 1]));
     }
@@ -125,9 +132,7 @@ class FakeLm final : public model::CausalLm {
 
   Cell* CellOf(const model::StepBatch& b, size_t s, int64_t position) {
     const int64_t index = position / kv_.block_size;
-    CHECK_LT(index, b.block_table_stride);
-    const int32_t block =
-        b.block_table[s * static_cast<size_t>(b.block_table_stride) + static_cast<size_t>(index)];
+    const int32_t block = b.block_tables[s][index];
     CHECK_MSG(block > 0 && block < kv_.num_blocks, "block {} at position {}", block, position);
     return &cache_[static_cast<size_t>(block * kv_.block_size + position % kv_.block_size)];
   }
@@ -145,7 +150,7 @@ class FakeLm final : public model::CausalLm {
     }
   }
 
-  void ComputeLogits(const model::StepBatch& b, size_t s, int32_t row, size_t r) {
+  void ComputeLogits(const model::StepBatch& b, size_t s, int32_t row, float* logits) {
     const int32_t position = b.positions[static_cast<size_t>(row)];
     history_.clear();
     for (int32_t p = 0; p <= position; ++p) {
@@ -153,7 +158,6 @@ class FakeLm final : public model::CausalLm {
       // A cell of another position shows as a token that nobody wrote.
       history_.push_back(cell.position == p ? cell.token : -2);
     }
-    float* const logits = Logits(static_cast<int64_t>(r));
     if (options_.logits) {
       options_.logits(history_, logits);
     } else {
@@ -167,7 +171,6 @@ class FakeLm final : public model::CausalLm {
   std::vector<Cell> cache_;
   std::vector<float> logits_;
   std::vector<int32_t> history_;
-  std::unique_ptr<std::barrier<>> barrier_;
   std::thread::id bound_;
   std::atomic<int64_t> steps_{0};
   std::atomic<int64_t> rows_{0};

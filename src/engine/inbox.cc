@@ -6,61 +6,121 @@
 
 namespace tiercel::engine {
 
-Inbox::Inbox(int64_t max_queued_requests, int64_t max_queued_tokens)
-    : max_queued_requests_(max_queued_requests), max_queued_tokens_(max_queued_tokens) {}
+Status Inbox::CheckLimits(const ActiveRequest& request) {
+  const int64_t tokens = static_cast<int64_t>(request.state.prompt.size());
+  const int64_t entries = request.stream->logprob_entries;
+  if (limits_.queued_requests > 0 && queued_requests_ >= limits_.queued_requests) {
+    ++num_rejected_.requests;
+    return ResourceExhausted(
+        "Too many queued requests: {} are waiting, max_num_queued_reqs is {}. Try again later.",
+        queued_requests_.load(), limits_.queued_requests);
+  }
+  if (limits_.queued_tokens > 0 && queued_tokens_ + tokens > limits_.queued_tokens) {
+    ++num_rejected_.tokens;
+    return ResourceExhausted(
+        "Too many queued tokens: {} are waiting and the request has {}, max_num_queued_tokens is "
+        "{}. Try again later.",
+        queued_tokens_.load(), tokens, limits_.queued_tokens);
+  }
+  if (limits_.logprob_entries > 0 && entries > 0 &&
+      logprob_entries_ + entries > limits_.logprob_entries) {
+    return ResourceExhausted(
+        "Too many log-probabilities: the requests that run may give up to {}, this one up to {}, "
+        "and the server keeps {}. Try again later.",
+        logprob_entries_, entries, limits_.logprob_entries);
+  }
+  return OkStatus();
+}
 
 Status Inbox::Submit(std::unique_ptr<ActiveRequest> request) {
-  const int64_t tokens = static_cast<int64_t>(request->prompt.size());
   {
     std::lock_guard lock(mutex_);
     if (closed_ || draining_) return Unavailable("The engine is shutting down.");
-    if (max_queued_requests_ > 0 && queued_requests_ >= max_queued_requests_) {
-      ++num_rejected_.requests;
-      return ResourceExhausted(
-          "Too many queued requests: {} are waiting, max_num_queued_reqs is {}. Try again later.",
-          queued_requests_, max_queued_requests_);
-    }
-    if (max_queued_tokens_ > 0 && queued_tokens_ + tokens > max_queued_tokens_) {
-      ++num_rejected_.tokens;
-      return ResourceExhausted(
-          "Too many queued tokens: {} are waiting and the request has {}, max_num_queued_tokens is "
-          "{}. Try again later.",
-          queued_tokens_, tokens, max_queued_tokens_);
-    }
+    RETURN_IF_ERROR(CheckLimits(*request));
+    ActiveRequest& r = *request;
+    requests_.push_back(std::move(request));
+    r.stream->let_in = true;
     ++queued_requests_;
-    queued_tokens_ += tokens;
-    pending_sequences_ += static_cast<int64_t>(request->sequences.size());
-    Message message;
-    message.kind = Message::Kind::kSubmit;
-    message.request = std::move(request);
-    messages_.push_back(std::move(message));
+    queued_tokens_ += static_cast<int64_t>(r.state.prompt.size());
+    logprob_entries_ += r.stream->logprob_entries;
+    num_submitted_sequences_.fetch_add(static_cast<int64_t>(r.state.sequences.size()),
+                                       std::memory_order_release);
   }
   changed_.notify_all();
   return OkStatus();
 }
 
-bool Inbox::Post(Message message) {
+void Inbox::AddWish(const std::shared_ptr<StreamState>& stream) {
+  if (closed_ || !stream->let_in || stream->wish.node.empty()) return;
+  stream->wish.node.front() = stream;
+  wishes_.splice(wishes_.end(), stream->wish.node);
+}
+
+void Inbox::Leave(const std::shared_ptr<StreamState>& stream, bool finished) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!finished) {
+      stream->wish.cancel = true;
+      AddWish(stream);
+    }
+    if (std::exchange(stream->let_in, false)) logprob_entries_ -= stream->logprob_entries;
+  }
+  changed_.notify_all();
+}
+
+void Inbox::StopSample(const std::shared_ptr<StreamState>& stream, int index) {
+  {
+    std::lock_guard lock(mutex_);
+    stream->wish.stops.push_back(index);
+    AddWish(stream);
+  }
+  changed_.notify_all();
+}
+
+template <typename F>
+bool Inbox::Post(F&& set) {
   {
     std::lock_guard lock(mutex_);
     if (closed_) return false;
-    messages_.push_back(std::move(message));
+    set(&orders_);
+    has_orders_ = true;
   }
   changed_.notify_all();
   return true;
 }
 
-void Inbox::Take(double seconds, std::vector<Message>* messages) {
-  messages->clear();
+bool Inbox::ResetPrefixCache(std::promise<bool>* answer) {
+  return Post([answer](Orders* orders) { orders->resets.push_back(answer); });
+}
+
+void Inbox::AbortAll() {
+  Post([](Orders* orders) { orders->abort_all = true; });
+}
+
+bool Inbox::Drain() {
+  return Post([](Orders* orders) { orders->drain = true; });
+}
+
+void Inbox::ShutDown() {
+  Post([](Orders* orders) { orders->shut_down = true; });
+}
+
+void Inbox::StopSubmissions() {
+  std::lock_guard lock(mutex_);
+  draining_ = true;
+}
+
+void Inbox::Wait(double seconds) {
   std::unique_lock lock(mutex_);
-  const auto ready = [this] { return woken_ || !messages_.empty(); };
+  const auto ready = [this] {
+    return woken_ || has_orders_ || !requests_.empty() || !wishes_.empty();
+  };
   if (std::isinf(seconds)) {
     changed_.wait(lock, ready);
   } else if (seconds > 0) {
     changed_.wait_for(lock, std::chrono::duration<double>(seconds), ready);
   }
   woken_ = false;
-  std::swap(*messages, messages_);
-  pending_sequences_ = 0;
 }
 
 void Inbox::Wake() {
@@ -71,27 +131,45 @@ void Inbox::Wake() {
   changed_.notify_all();
 }
 
-void Inbox::Unqueue(int64_t num_tokens) {
+Inbox::Orders Inbox::TakeOrders() {
   std::lock_guard lock(mutex_);
+  has_orders_ = false;
+  return std::exchange(orders_, {});
+}
+
+std::unique_ptr<ActiveRequest> Inbox::NextRequest() {
+  std::lock_guard lock(mutex_);
+  if (requests_.empty()) return nullptr;
+  std::unique_ptr<ActiveRequest> request = std::move(requests_.front());
+  requests_.pop_front();
+  return request;
+}
+
+std::shared_ptr<StreamState> Inbox::NextWish(int* index) {
+  std::lock_guard lock(mutex_);
+  if (wishes_.empty()) return nullptr;
+  StreamState::Wish& wish = wishes_.front()->wish;
+  if (wish.cancel) {
+    wish.stops.clear();
+    *index = kAllSamples;
+  } else {
+    *index = wish.stops.back();
+    wish.stops.pop_back();
+    if (!wish.stops.empty()) return wishes_.front();
+  }
+  std::shared_ptr<StreamState> stream = std::move(wishes_.front());
+  wish.node.splice(wish.node.begin(), wishes_, wishes_.begin());
+  return stream;
+}
+
+void Inbox::Unqueue(int64_t num_tokens) {
   --queued_requests_;
   queued_tokens_ -= num_tokens;
 }
 
-void Inbox::StopSubmissions() {
-  std::lock_guard lock(mutex_);
-  draining_ = true;
-}
-
-void Inbox::Close(std::vector<Message>* rest) {
+void Inbox::Close() {
   std::lock_guard lock(mutex_);
   closed_ = true;
-  *rest = std::exchange(messages_, {});
-  pending_sequences_ = 0;
-}
-
-int64_t Inbox::num_pending_sequences() const {
-  std::lock_guard lock(mutex_);
-  return pending_sequences_;
 }
 
 Inbox::Rejected Inbox::num_rejected() const {

@@ -2,7 +2,9 @@
 // Stream holds it; once closed, everything is refused.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -13,35 +15,56 @@
 
 namespace tiercel::engine {
 
-struct Message {
-  enum class Kind { kSubmit, kCancel, kStopSample, kResetPrefixCache, kAbortAll, kDrain, kShutDown };
-  Kind kind = Kind::kSubmit;
-  std::unique_ptr<ActiveRequest> request;  // kSubmit
-  std::shared_ptr<StreamState> stream;     // kCancel, kStopSample
-  int index = 0;                           // kStopSample
-  std::promise<bool>* answer = nullptr;    // kResetPrefixCache
+// What all requests together may take; 0: no limit.
+struct InboxLimits {
+  int64_t queued_requests = 0;
+  int64_t queued_tokens = 0;
+  int64_t logprob_entries = 0;
 };
 
 class Inbox {
  public:
-  Inbox(int64_t max_queued_requests, int64_t max_queued_tokens);  // 0: no limit
+  explicit Inbox(const InboxLimits& limits) : limits_(limits) {}
 
-  // Refuses while draining or closed, and when the queue is full.
+  // Refuses while draining or closed, and over the limits. The request counts as queued until
+  // Unqueue, and its stream's logprob_entries until Leave.
   Status Submit(std::unique_ptr<ActiveRequest> request);
-  bool Post(Message message);  // false if closed
+  // The reader's, which never fail: it wants one sample to stop; it goes, which cancels what is
+  // unfinished. After the end of the engine, and if the request was refused, they mean nothing.
+  void StopSample(const std::shared_ptr<StreamState>& stream, int index);
+  void Leave(const std::shared_ptr<StreamState>& stream, bool finished);
 
-  // Engine thread: takes all messages, in order. Waits until there is one, for at most so many
-  // seconds (infinity: for ever), or until Wake.
-  void Take(double seconds, std::vector<Message>* messages);
-  // Ends a Take that waits, or the next one's wait. Any thread.
-  void Wake();
-  // Engine thread: a request left the queue, by its first step or by its end.
-  void Unqueue(int64_t num_tokens);
-
+  // The server's.
+  bool ResetPrefixCache(std::promise<bool>* answer);  // false if closed: no answer comes
+  void AbortAll();
+  bool Drain();  // false if closed
+  void ShutDown();
   void StopSubmissions();
-  void Close(std::vector<Message>* rest);
 
-  int64_t num_pending_sequences() const;  // submitted, not yet taken
+  // Engine thread. Wait returns when something has come, after at most so many seconds (infinity:
+  // never), or by Wake, which any thread may call. Orders come before the requests that were let in
+  // before them: take them first.
+  struct Orders {
+    std::vector<std::promise<bool>*> resets;
+    bool abort_all = false, drain = false, shut_down = false;
+  };
+  void Wait(double seconds);
+  void Wake();
+  Orders TakeOrders();
+  std::unique_ptr<ActiveRequest> NextRequest();  // null: none
+  // A stream whose reader wants sample *index to stop, or all of them to be canceled (kAllSamples);
+  // null: none.
+  static constexpr int kAllSamples = -1;
+  std::shared_ptr<StreamState> NextWish(int* index);
+  // A request left the queue, by its first step or by its end.
+  void Unqueue(int64_t num_tokens);
+  // From now on everything is refused; what has come can still be taken.
+  void Close();
+
+  // Sequences that were let in since the start.
+  int64_t num_submitted_sequences() const {
+    return num_submitted_sequences_.load(std::memory_order_acquire);
+  }
   // Requests refused because a queue was full, by the limit that they met.
   struct Rejected {
     uint64_t requests = 0, tokens = 0;
@@ -49,14 +72,21 @@ class Inbox {
   Rejected num_rejected() const;
 
  private:
+  Status CheckLimits(const ActiveRequest& request);
+  void AddWish(const std::shared_ptr<StreamState>& stream);
+  template <typename F>
+  bool Post(F&& set);
+
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Message> messages_;
-  const int64_t max_queued_requests_;
-  const int64_t max_queued_tokens_;
-  int64_t queued_requests_ = 0;
-  int64_t queued_tokens_ = 0;
-  int64_t pending_sequences_ = 0;
+  const InboxLimits limits_;
+  std::deque<std::unique_ptr<ActiveRequest>> requests_;
+  StreamList wishes_;
+  Orders orders_;
+  bool has_orders_ = false;
+  std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
+  std::atomic<int64_t> num_submitted_sequences_{0};
+  int64_t logprob_entries_ = 0;
   Rejected num_rejected_;
   bool woken_ = false;
   bool draining_ = false;

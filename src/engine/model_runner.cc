@@ -1,5 +1,7 @@
 #include "engine/model_runner.h"
 
+#include <new>
+
 #include "base/check.h"
 
 namespace tiercel::engine {
@@ -35,7 +37,7 @@ void ModelRunner::Launch(BatchPlan* plan) {
   ++num_launched_;
   if (!async_) {
     queue_.push_back(plan);
-    Execute(plan);
+    error_ = Execute(plan);
     return;
   }
   {
@@ -45,14 +47,16 @@ void ModelRunner::Launch(BatchPlan* plan) {
   changed_.notify_all();
 }
 
-BatchPlan* ModelRunner::Wait() {
+Expected<BatchPlan*> ModelRunner::Wait() {
   CHECK_GT(num_launched_, 0);
   --num_launched_;
   std::unique_lock lock(mutex_);
   if (async_) {
-    changed_.wait(lock, [this] { return num_done_ > 0 || error_; });
-    if (num_done_ == 0) std::rethrow_exception(error_);
+    changed_.wait(lock, [this] { return num_done_ > 0 || !error_.ok(); });
+    if (num_done_ == 0) return Unexpected(error_);
     --num_done_;
+  } else if (!error_.ok()) {
+    return Unexpected(error_);
   }
   BatchPlan* const plan = queue_.front();
   queue_.erase(queue_.begin());
@@ -61,7 +65,7 @@ BatchPlan* ModelRunner::Wait() {
 
 bool ModelRunner::HasResult() {
   std::lock_guard lock(mutex_);
-  return async_ ? num_done_ > 0 || error_ != nullptr : num_launched_ > 0;
+  return async_ ? num_done_ > 0 || !error_.ok() : num_launched_ > 0;
 }
 
 void ModelRunner::Loop() {
@@ -74,17 +78,15 @@ void ModelRunner::Loop() {
     if (static_cast<int64_t>(queue_.size()) <= num_done_) return;
     BatchPlan* const plan = queue_[static_cast<size_t>(num_done_)];
     lock.unlock();
-    try {
-      Execute(plan);
-    } catch (...) {
-      lock.lock();
-      error_ = std::current_exception();
+    Status status = Execute(plan);
+    lock.lock();
+    if (!status.ok()) {
+      error_ = std::move(status);
       changed_.notify_all();
       lock.unlock();
       on_done_();
       return;
     }
-    lock.lock();
     ++num_done_;
     changed_.notify_all();
     lock.unlock();
@@ -93,28 +95,44 @@ void ModelRunner::Loop() {
   }
 }
 
-void ModelRunner::Execute(BatchPlan* plan) {
-  next_task_.store(0, std::memory_order_relaxed);
-  model_->Run(plan->View(sampled_), [this, plan](int worker) { Sample(plan, worker); });
+Status ModelRunner::Execute(BatchPlan* plan) {
+  next_row_.store(0, std::memory_order_relaxed);
+  try {
+    return model_->Run(plan->View(sampled_), [this, plan](const model::LogitGroup& group,
+                                                          int worker) {
+      Sample(plan, group, worker);
+    });
+  } catch (const std::exception& e) {
+    return Internal("{}", e.what());
+  }
 }
 
 // Rows cost differently (logprobs, penalties), so each worker takes the next one when it is free.
-void ModelRunner::Sample(BatchPlan* plan, int worker) {
+void ModelRunner::Sample(BatchPlan* plan, const model::LogitGroup& group, int worker) {
   sampling::Sampler& sampler = samplers_[static_cast<size_t>(worker)];
-  const auto& tasks = plan->tasks();
-  while (true) {
-    const int64_t r = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (r >= static_cast<int64_t>(tasks.size())) return;
-    const LogitTask& task = tasks[static_cast<size_t>(r)];
-    float* const logits = model_->Logits(r);
-    if (task.sampling == nullptr) {
-      sampler.PromptLogprobs(logits, task.next_token, task.top_count, task.prompt_logprobs);
-      continue;
-    }
-    sampling::SampledToken& result = plan->results()[static_cast<size_t>(r)];
-    sampler.Sample(logits, task.sampling, &result);
-    sampled_[static_cast<size_t>(task.slot)] = result.token;
+  const int64_t end = group.first + group.count;
+  int64_t r = next_row_.load(std::memory_order_relaxed);
+  while (r < end) {
+    if (!next_row_.compare_exchange_weak(r, r + 1, std::memory_order_relaxed)) continue;
+    Sample(&plan->rows()[static_cast<size_t>(r)], group.row(r), &sampler);
+    ++r;
   }
+}
+
+void ModelRunner::Sample(LogitRow* row, float* logits, sampling::Sampler* sampler) {
+  auto* const sample = std::get_if<SampleRow>(&row->purpose);
+  try {
+    if (sample != nullptr) {
+      sampler->Sample(logits, sample->state.get(), &sample->result);
+    } else {
+      PromptRow& prompt = std::get<PromptRow>(row->purpose);
+      sampler->PromptLogprobs(logits, prompt.token, prompt.top_count, &prompt.result);
+    }
+  } catch (const std::bad_alloc&) {
+    row->failed = true;
+  }
+  // A token in any case: the next step, planned before this result is known, may read it.
+  if (sample != nullptr) sampled_[static_cast<size_t>(sample->slot)] = sample->result.token;
 }
 
 }  // namespace tiercel::engine

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -31,16 +30,17 @@ class ModelRunner {
 
   // The plan belongs to the runner until Wait returns it. At most `depth()` at a time.
   void Launch(BatchPlan* plan);
-  // Waits for the oldest launched plan. Throws what the model threw; then nothing more runs.
-  BatchPlan* Wait();
+  // Waits for the oldest launched plan. A failure is the model's, and then nothing more runs.
+  Expected<BatchPlan*> Wait();
 
   int depth() const { return async_ ? 2 : 1; }
   int num_launched() const { return num_launched_; }
   bool HasResult();  // Wait would not wait
 
  private:
-  void Execute(BatchPlan* plan);
-  void Sample(BatchPlan* plan, int worker);
+  Status Execute(BatchPlan* plan);
+  void Sample(BatchPlan* plan, const model::LogitGroup& group, int worker);
+  void Sample(LogitRow* row, float* logits, sampling::Sampler* sampler);
   void Loop();
 
   model::CausalLm* model_;
@@ -48,14 +48,14 @@ class ModelRunner {
   const std::function<void()> on_done_;
   std::vector<sampling::Sampler> samplers_;  // by worker
   std::vector<int32_t> sampled_;             // by slot
-  std::atomic<int64_t> next_task_{0};
+  std::atomic<int64_t> next_row_{0};
   int num_launched_ = 0;  // engine thread's
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<BatchPlan*> queue_;     // launched, oldest first
   int64_t num_done_ = 0;              // of the queue's front
-  std::exception_ptr error_;
+  Status error_;                      // the model's
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -30,12 +30,11 @@ TEST(PlanningAllocationTest, DecodeStepsAllocateNothing) {
   options.max_length = 4096;
   options.max_num_batched_tokens = 2048;
   options.max_num_seqs = 32;
-  options.prompt_logit_rows = 64;
   Scheduler scheduler(options, PrefixHasher(1, 2));
   model::RunLimits limits;
   limits.max_rows = 2048;
   limits.max_seqs = 32;
-  limits.max_logit_rows = 96;
+  limits.logit_group_rows = 96;
   BatchPlan batch(limits, options.max_length, options.block_size);
   StepPlan plan;
   std::vector<std::unique_ptr<RequestState>> requests;
@@ -49,11 +48,11 @@ TEST(PlanningAllocationTest, DecodeStepsAllocateNothing) {
     request.arrival = i;
     request.sequences.push_back(std::make_unique<Sequence>());
     request.sequences[0]->request = &request;
-    scheduler.Add(request.sequences[0].get());
+    scheduler.Add(&request);
   }
   const auto step = [&] {
     scheduler.Schedule(&plan);
-    batch.Build(plan, [](Sequence*) { return nullptr; });
+    batch.Build(plan);
     for (const PlanEntry& entry : plan.entries) scheduler.AppendToken(entry.sequence, 7);
   };
   // 70 tokens: the output vectors have just grown to 128, and no block ends before 125.

@@ -1,36 +1,60 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <tuple>
+#include <new>
 #include <utility>
 
 #include "base/check.h"
 
 namespace tiercel::engine {
 
-bool Scheduler::Before::operator()(const Sequence* a, const Sequence* b) const {
-  const auto key = [this](const Sequence* s) {
-    return std::tuple(by_priority ? s->request->priority : 0, s->request->arrival, s->index);
+bool Scheduler::Before::operator()(const RequestState* a, const RequestState* b) const {
+  const auto key = [this](const RequestState* r) {
+    return std::pair(by_priority ? r->priority : 0, r->arrival);
   };
   return key(a) < key(b);
 }
 
+bool Scheduler::Before::operator()(const Sequence* a, const Sequence* b) const {
+  return a->request == b->request ? a->index < b->index : (*this)(a->request, b->request);
+}
+
 Scheduler::Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher)
     : options_(options), hasher_(hasher), pool_(options.num_blocks),
-      before_{options.by_priority}, waiting_(before_) {
+      before_{options.by_priority}, queue_(before_) {
   CHECK_GT(options_.max_num_batched_tokens, 0);
   CHECK_GT(options_.max_num_seqs, 0);
   CHECK_LE(options_.max_length, pool_.num_usable() * options_.block_size);
+  free_slots_.reserve(static_cast<size_t>(options_.max_num_seqs));
   for (int64_t slot = options_.max_num_seqs; slot > 0; --slot) {
     free_slots_.push_back(static_cast<int32_t>(slot - 1));
   }
   running_.reserve(static_cast<size_t>(options_.max_num_seqs));
+  nodes_.reserve(static_cast<size_t>(options_.max_num_seqs));
+  found_.reserve(static_cast<size_t>(BlocksFor(options_.max_length)));
+  block_tokens_.resize(static_cast<size_t>(options_.block_size));
 }
 
-void Scheduler::Add(Sequence* sequence) {
-  CHECK_LT(sequence->num_prompt(), options_.max_length);
-  sequence->status = SequenceStatus::kWaiting;
-  waiting_.insert(sequence);
+int64_t Scheduler::BlocksFor(int64_t num_tokens) const {
+  return (num_tokens + options_.block_size - 1) / options_.block_size;
+}
+
+void Scheduler::Add(RequestState* request) {
+  CHECK_LT(static_cast<int64_t>(request->prompt.size()), options_.max_length);
+  const int64_t longest = std::min(
+      options_.max_length, static_cast<int64_t>(request->prompt.size()) + request->params->max_tokens);
+  request->prompt_hashes.reserve(request->prompt.size() / options_.block_size);
+  request->running.reserve(request->sequences.size());
+  request->waiting.reserve(request->sequences.size());
+  for (const auto& sequence : request->sequences) {
+    sequence->blocks.reserve(static_cast<size_t>(BlocksFor(longest)));
+  }
+  queue_.insert(request);
+  for (const auto& sequence : request->sequences) {
+    sequence->status = SequenceStatus::kWaiting;
+    request->waiting.push_back(sequence.get());
+  }
+  num_waiting_ += static_cast<int64_t>(request->sequences.size());
 }
 
 bool Scheduler::AtLimit(const Sequence& sequence) const {
@@ -44,138 +68,152 @@ void Scheduler::Schedule(StepPlan* plan) {
   plan->num_tokens = 0;
   plan->num_preempted = 0;
   ++step_number_;
-  Step step{options_.max_num_batched_tokens, options_.prompt_logit_rows};
-  ScheduleRunning(&step, plan);
-  if (plan->num_preempted == 0) ScheduleWaiting(&step, plan);
+  ScheduleDecodes(plan);
+  SchedulePrompts(plan);
+  plan->waiting = plan->num_preempted > 0 ? Waiting::kPreempted : ScheduleWaiting(plan);
   for (const PlanEntry& entry : plan->entries) NameFullBlocks(entry.sequence);
 }
 
-void Scheduler::ScheduleRunning(Step* step, StepPlan* plan) {
-  for (size_t i = 0; i < running_.size() && step->tokens_left > 0; ++i) {
+void Scheduler::ScheduleDecodes(StepPlan* plan) {
+  for (size_t i = 0; i < running_.size() && TokensLeft(*plan) > 0; ++i) {
     Sequence* const sequence = running_[i];
+    if (sequence->num_tokens() - sequence->num_computed != 1) continue;
     // Its last token is on the way.
     if (sequence->num_pending > 0 && AtLimit(*sequence)) continue;
-    const int64_t count = ChunkSize(*sequence, sequence->num_computed, *step);
-    if (count == 0) continue;
-    bool grown = Grow(sequence, count);
-    while (!grown && running_.back() != sequence) {
-      Preempt(running_.back());
-      ++plan->num_preempted;
-      grown = Grow(sequence, count);
-    }
-    if (!grown) {
-      Preempt(sequence);
-      ++plan->num_preempted;
-      return;
-    }
-    Plan(sequence, count, step, plan);
+    if (MakeRoom(sequence, plan)) Plan(sequence, 1, plan);
   }
 }
 
-void Scheduler::ScheduleWaiting(Step* step, StepPlan* plan) {
-  auto it = waiting_.begin();
-  while (it != waiting_.end() && step->tokens_left > 0 &&
-         num_running() < options_.max_num_seqs) {
-    Sequence* const sequence = *it;
-    const Sequence* sibling = nullptr;
-    // Preempted while its token was on the way: it is the next one in order, but not yet known.
-    if (sequence->num_pending > 0 || FindSibling(*sequence, &sibling) == Sharing::kWait) {
-      ++it;
+// Blocks for a decode's next token, from later sequences if there are none: these are not planned
+// yet. False if it had to give up its own.
+bool Scheduler::MakeRoom(Sequence* sequence, StepPlan* plan) {
+  while (!Grow(sequence, sequence->num_computed + 1)) {
+    Sequence* const last = running_.back();
+    Preempt(last);
+    ++plan->num_preempted;
+    if (last == sequence) return false;
+  }
+  return true;
+}
+
+void Scheduler::SchedulePrompts(StepPlan* plan) {
+  for (size_t i = 0; i < running_.size() && TokensLeft(*plan) > 0; ++i) {
+    Sequence* const sequence = running_[i];
+    if (sequence->last_step == step_number_ ||
+        sequence->num_tokens() - sequence->num_computed <= 1) {
       continue;
     }
-    FindPrefix(sequence, sibling, &found_);
-    const bool first_time = !sequence->ever_admitted;
-    if (!Admit(sequence, step, plan)) return;
-    if (sibling == nullptr && first_time) {
-      prefix_queries_ += static_cast<uint64_t>(sequence->num_known());
-      prefix_hits_ += found_.size() * static_cast<uint64_t>(options_.block_size);
-    }
-    it = waiting_.erase(it);
+    Plan(sequence, ChunkSize(*sequence, sequence->num_computed, *plan), plan);
   }
 }
 
-// Admits with the blocks in found_; false if it has to wait.
-bool Scheduler::Admit(Sequence* sequence, Step* step, StepPlan* plan) {
-  const int64_t cached = static_cast<int64_t>(found_.size()) * options_.block_size;
-  const int64_t count = ChunkSize(*sequence, cached, *step);
-  if (count == 0) return false;
-  if (!options_.enable_chunked_prefill && cached + count < sequence->num_tokens() &&
-      !WantsPromptLogprobs(*sequence, cached)) {
-    return false;
+Waiting Scheduler::ScheduleWaiting(StepPlan* plan) {
+  for (auto it = queue_.begin(); it != queue_.end();) {
+    RequestState* const request = *it;
+    const Waiting reason = AdmitFrom(request, plan);
+    if (request->waiting.empty()) {
+      nodes_.push_back(queue_.extract(it++));
+    } else {
+      ++it;
+    }
+    if (reason != Waiting::kNothing) return reason;
   }
-  // Blocks for the whole present length: half a prompt in the cache helps nobody.
-  int64_t needed = (sequence->num_tokens() + options_.block_size - 1) / options_.block_size -
-                   static_cast<int64_t>(found_.size());
-  for (const int32_t block : found_) needed += !pool_.in_use(block);
-  if (needed > pool_.num_free()) return false;
+  return Waiting::kNothing;
+}
 
+// Admits the request's sequences as far as they need not wait for each other.
+Waiting Scheduler::AdmitFrom(RequestState* request, StepPlan* plan) {
+  for (size_t i = 0; i < request->waiting.size();) {
+    Sequence* const sequence = request->waiting[i];
+    // Preempted while its token was on the way: it is the next one in order, but not yet known.
+    if (sequence->num_pending > 0) {
+      ++i;
+      continue;
+    }
+    const Sequence* sibling = nullptr;
+    if (FindSibling(*sequence, &sibling) == Sharing::kWait) break;
+    const Waiting reason = Admit(sequence, sibling, plan);
+    if (reason != Waiting::kNothing) return reason;
+  }
+  return Waiting::kNothing;
+}
+
+Waiting Scheduler::Admit(Sequence* sequence, const Sequence* sibling, StepPlan* plan) {
+  if (num_running() == options_.max_num_seqs) return Waiting::kSequences;
+  if (TokensLeft(*plan) <= 0) return Waiting::kBudget;
+  FindPrefix(sequence, sibling);
+  const int64_t cached = static_cast<int64_t>(found_.size()) * options_.block_size;
+  const int64_t count = ChunkSize(*sequence, cached, *plan);
+  if (!options_.enable_chunked_prefill && cached + count < sequence->num_tokens()) {
+    return Waiting::kBudget;
+  }
+  int64_t needed = BlocksFor(sequence->num_tokens()) - static_cast<int64_t>(found_.size());
+  for (const int32_t block : found_) needed += !pool_.in_use(block);
+  if (needed > pool_.num_free()) return Waiting::kBlocks;
+
+  LeaveQueue(sequence);
   for (const int32_t block : found_) pool_.AddReference(block);
   sequence->blocks.assign(found_.begin(), found_.end());
   sequence->num_named_blocks = static_cast<int64_t>(found_.size());
   sequence->num_computed = cached;
-  if (!std::exchange(sequence->ever_admitted, true)) sequence->num_cached_prompt = cached;
+  const bool first_time = !std::exchange(sequence->ever_admitted, true);
+  if (first_time) sequence->num_cached_prompt = cached;
   if (sequence->request->num_cached_tokens < 0) sequence->request->num_cached_tokens = cached;
+  if (first_time && sibling == nullptr && options_.enable_prefix_caching) {
+    prefix_queries_ += static_cast<uint64_t>(sequence->num_known());
+    prefix_hits_ += static_cast<uint64_t>(cached);
+  }
   sequence->status = SequenceStatus::kRunning;
   sequence->slot = free_slots_.back();
+  sequence->stay = ++num_stays_;
   free_slots_.pop_back();
   running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, before_), sequence);
   sequence->request->running.push_back(sequence);
-  CHECK(Grow(sequence, count));
-  Plan(sequence, count, step, plan);
-  return true;
+  CHECK(Grow(sequence, sequence->num_tokens()));
+  Plan(sequence, count, plan);
+  return Waiting::kNothing;
 }
 
-bool Scheduler::WantsPromptLogprobs(const Sequence& sequence, int64_t computed) const {
-  return sequence.index == 0 && sequence.request->params->prompt_logprobs.has_value() &&
-         !sequence.request->prompt_logprobs_done && computed < sequence.num_prompt();
-}
-
-int64_t Scheduler::ChunkSize(const Sequence& sequence, int64_t computed, const Step& step) const {
-  const int64_t rest = sequence.num_tokens() - computed;
-  int64_t count = std::min(rest, step.tokens_left);
+int64_t Scheduler::ChunkSize(const Sequence& sequence, int64_t computed,
+                             const StepPlan& plan) const {
+  int64_t count = std::min(sequence.num_tokens() - computed, TokensLeft(plan));
   if (options_.enable_chunked_prefill && options_.long_prefill_token_threshold > 0) {
     count = std::min(count, options_.long_prefill_token_threshold);
-  }
-  if (WantsPromptLogprobs(sequence, computed)) {
-    // The row that samples has its own logit row in any case.
-    const int64_t rows = step.prompt_rows_left;
-    count = std::min(count, rest <= rows + 1 ? rest : rows);
   }
   return count;
 }
 
-void Scheduler::Plan(Sequence* sequence, int64_t num_tokens, Step* step, StepPlan* plan) {
+void Scheduler::Plan(Sequence* sequence, int64_t num_tokens, StepPlan* plan) {
+  RequestState& request = *sequence->request;
   PlanEntry entry;
   entry.sequence = sequence;
   entry.start = sequence->num_computed;
   entry.num_tokens = num_tokens;
-  entry.samples = entry.start + num_tokens == sequence->num_tokens();
-  entry.prompt_logprobs = WantsPromptLogprobs(*sequence, entry.start);
-  if (entry.prompt_logprobs) {
-    step->prompt_rows_left -= num_tokens - (entry.samples ? 1 : 0);
-    if (entry.start + num_tokens >= sequence->num_prompt()) {
-      sequence->request->prompt_logprobs_done = true;
-    }
+  const int64_t end = entry.start + num_tokens;
+  entry.samples = end == sequence->num_tokens();
+  if (request.OwesPromptRows() && end > request.num_prompt_rows_planned) {
+    CHECK_LE(entry.start, request.num_prompt_rows_planned);
+    entry.first_prompt_row = request.num_prompt_rows_planned;
+    entry.end_prompt_row = std::min(end, sequence->num_prompt() - 1);
+    request.num_prompt_rows_planned = entry.end_prompt_row;
   }
-  step->tokens_left -= num_tokens;
   plan->num_tokens += num_tokens;
   plan->entries.push_back(entry);
   sequence->last_step = step_number_;
   sequence->computed_before_last_step = entry.start;
-  sequence->num_computed += num_tokens;
+  sequence->num_computed = end;
   if (entry.samples) ++sequence->num_pending;
 }
 
-bool Scheduler::Grow(Sequence* sequence, int64_t num_tokens) {
-  const int64_t total = (sequence->num_computed + num_tokens + options_.block_size - 1) /
-                        options_.block_size;
-  const int64_t more = total - static_cast<int64_t>(sequence->blocks.size());
+// Blocks for so many tokens; false if there are not enough, and then nothing has changed.
+bool Scheduler::Grow(Sequence* sequence, int64_t total_tokens) {
+  const int64_t more = BlocksFor(total_tokens) - static_cast<int64_t>(sequence->blocks.size());
   if (more > pool_.num_free()) return false;
   for (int64_t i = 0; i < more; ++i) sequence->blocks.push_back(pool_.Allocate());
   return true;
 }
 
-void Scheduler::ReleaseBlocks(Sequence* sequence) {
+void Scheduler::LeaveRunning(Sequence* sequence) {
   NameFullBlocks(sequence);
   for (auto it = sequence->blocks.rbegin(); it != sequence->blocks.rend(); ++it) {
     pool_.Release(*it);
@@ -183,32 +221,49 @@ void Scheduler::ReleaseBlocks(Sequence* sequence) {
   sequence->blocks.clear();
   sequence->num_named_blocks = 0;
   sequence->num_computed = 0;
-}
-
-void Scheduler::LeaveRunning(Sequence* sequence) {
-  ReleaseBlocks(sequence);
   free_slots_.push_back(sequence->slot);
   sequence->slot = -1;
   running_.erase(std::find(running_.begin(), running_.end(), sequence));
   std::erase(sequence->request->running, sequence);
+  if (nodes_.size() > running_.size()) nodes_.pop_back();
 }
 
 void Scheduler::Preempt(Sequence* sequence) {
+  if (sequence->request->waiting.empty()) {
+    nodes_.back().value() = sequence->request;
+    queue_.insert(std::move(nodes_.back()));
+    nodes_.pop_back();
+  }
   LeaveRunning(sequence);
   ++sequence->num_preemptions;
+  ++num_preempted_;
   sequence->status = SequenceStatus::kWaiting;
-  waiting_.insert(sequence);
+  std::vector<Sequence*>& waiting = sequence->request->waiting;
+  waiting.insert(std::upper_bound(waiting.begin(), waiting.end(), sequence, before_), sequence);
+  ++num_waiting_;
+}
+
+void Scheduler::LeaveQueue(Sequence* sequence) {
+  std::erase(sequence->request->waiting, sequence);
+  --num_waiting_;
 }
 
 void Scheduler::AppendToken(Sequence* sequence, int32_t token) {
   CHECK_GE(sequence->num_pending, 1);
-  --sequence->num_pending;
   sequence->output.push_back(token);
+  --sequence->num_pending;
 }
 
 void Scheduler::Finish(Sequence* sequence) {
   if (sequence->status == SequenceStatus::kRunning) LeaveRunning(sequence);
-  if (sequence->status == SequenceStatus::kWaiting) waiting_.erase(sequence);
+  if (sequence->status == SequenceStatus::kWaiting) {
+    LeaveQueue(sequence);
+    RequestState* const request = sequence->request;
+    if (request->waiting.empty()) {
+      Queue::node_type node = queue_.extract(request);
+      if (nodes_.size() < running_.size()) nodes_.push_back(std::move(node));
+    }
+  }
   sequence->status = SequenceStatus::kFinished;
 }
 
@@ -230,11 +285,10 @@ const BlockHash& Scheduler::HashOf(Sequence* sequence, int64_t block) {
   if (block < prompt_blocks) return request.prompt_hashes[static_cast<size_t>(block)];
   while (static_cast<int64_t>(sequence->hashes.size()) < block + 1 - prompt_blocks) {
     const int64_t i = prompt_blocks + static_cast<int64_t>(sequence->hashes.size());
-    std::vector<int32_t> tokens(static_cast<size_t>(size));
     for (int64_t j = 0; j < size; ++j) {
-      tokens[static_cast<size_t>(j)] = sequence->token(i * size + j);
+      block_tokens_[static_cast<size_t>(j)] = sequence->token(i * size + j);
     }
-    sequence->hashes.push_back(hasher_.Next(parent(i), tokens));
+    sequence->hashes.push_back(hasher_.Next(parent(i), block_tokens_));
   }
   return sequence->hashes[static_cast<size_t>(block - prompt_blocks)];
 }
@@ -243,8 +297,12 @@ void Scheduler::NameFullBlocks(Sequence* sequence) {
   if (!options_.enable_prefix_caching) return;
   const int64_t full =
       std::min(sequence->num_computed, sequence->num_known()) / options_.block_size;
-  for (int64_t& i = sequence->num_named_blocks; i < full; ++i) {
-    pool_.SetName(sequence->blocks[static_cast<size_t>(i)], HashOf(sequence, i));
+  try {
+    for (int64_t& i = sequence->num_named_blocks; i < full; ++i) {
+      pool_.SetName(sequence->blocks[static_cast<size_t>(i)], HashOf(sequence, i));
+    }
+  } catch (const std::bad_alloc&) {
+    // The next step tries again.
   }
 }
 
@@ -252,6 +310,9 @@ Scheduler::Sharing Scheduler::FindSibling(const Sequence& sequence,
                                           const Sequence** sibling) const {
   const int64_t prompt_blocks = sequence.num_prompt() / options_.block_size;
   Sharing sharing = Sharing::kNone;
+  if (!sequence.request->running.empty() && sequence.request->OwesPromptRows()) {
+    return Sharing::kWait;
+  }
   for (const Sequence* other : sequence.request->running) {
     const int64_t computed = other->last_step == step_number_ ? other->computed_before_last_step
                                                               : other->num_computed;
@@ -264,19 +325,26 @@ Scheduler::Sharing Scheduler::FindSibling(const Sequence& sequence,
   return sharing;
 }
 
-void Scheduler::FindPrefix(Sequence* sequence, const Sequence* sibling,
-                           std::vector<int32_t>* blocks) {
-  blocks->clear();
-  const int64_t limit = (sequence->num_tokens() - 1) / options_.block_size;
+void Scheduler::FindPrefix(Sequence* sequence, const Sequence* sibling) {
+  const RequestState& request = *sequence->request;
+  found_.clear();
+  int64_t limit = (sequence->num_tokens() - 1) / options_.block_size;
+  if (request.OwesPromptRows()) {
+    limit = std::min(limit, request.num_prompt_rows_planned / options_.block_size);
+  }
   if (sibling != nullptr) {
     const int64_t shared = std::min(limit, sequence->num_prompt() / options_.block_size);
-    blocks->assign(sibling->blocks.begin(), sibling->blocks.begin() + shared);
+    found_.assign(sibling->blocks.begin(), sibling->blocks.begin() + shared);
   }
-  if (!options_.enable_prefix_caching || WantsPromptLogprobs(*sequence, 0)) return;
-  for (int64_t i = static_cast<int64_t>(blocks->size()); i < limit; ++i) {
-    const std::optional<int32_t> block = pool_.Find(HashOf(sequence, i));
-    if (!block) break;
-    blocks->push_back(*block);
+  if (!options_.enable_prefix_caching) return;
+  try {
+    for (int64_t i = static_cast<int64_t>(found_.size()); i < limit; ++i) {
+      const std::optional<int32_t> block = pool_.Find(HashOf(sequence, i));
+      if (!block) break;
+      found_.push_back(*block);
+    }
+  } catch (const std::bad_alloc&) {
+    // What was not found is computed.
   }
 }
 

@@ -1,26 +1,35 @@
 // Scheduler: which tokens the next step computes. Pure logic: no tensors, threads, time or I/O.
 //
-// One order rules everything: under kFcfs by arrival, under kPriority by (priority, arrival), the
-// samples of a request by index. Each step has one token budget.
-//   1. Running sequences, in order, get their next token or the next chunk of their prompt. Where
-//      blocks run out, the last running sequence is preempted: it gives up its blocks, waits
-//      again and is later computed anew (from the prefix cache, as far as that still holds it).
-//   2. If nothing was preempted, waiting sequences are admitted in order while the budget,
-//      max_num_seqs and the blocks for their whole present length last. (No watermark.)
-// The first sequence in the order is never preempted, so it ends, and then the next one does:
-// nothing starves and nothing deadlocks.
+// Each step has one token budget:
+//   1. Every running sequence that needs one token (a decode) gets it, whatever its order: nobody's
+//      prompt stops another one's stream.
+//   2. Running sequences whose prompt is not yet computed get their next chunk of it, in order.
+//   3. If nothing was preempted, waiting sequences are admitted in order while the budget,
+//      max_num_seqs and the blocks for their whole present length last. An admitted sequence gets all
+//      these blocks at once, so that no two prompts are let in that only one has room for.
+// One order rules who is admitted and who is preempted: under kFcfs that of arrival, under kPriority
+// (priority, arrival), the samples of a request by index. Where a decode finds no block, the last
+// running sequence is preempted: it gives up its blocks, waits again and is later computed anew
+// (from the prefix cache, as far as that still holds it). The first sequence in the order is never
+// preempted, so it ends, and then the next one does: nothing starves and nothing deadlocks.
 //
 // Prefix cache: full blocks are named once a step that computes them has been planned; steps run
 // in the order of their plans, so a later plan may read them. At least the last token is always
-// computed, for its logits. A request that wants prompt_logprobs does not read the cache.
+// computed, for its logits. A request that wants prompt_logprobs computes every prompt token whose
+// log-probabilities it still owes, once, whatever the cache holds.
 //
 // n > 1: the samples wait until one of them has computed the prompt, then share all its full
 // blocks (with prefix caching off as well) and compute the rest of the last block themselves: at
 // most block_size tokens, and no block is ever written by one sequence and read by another
-// without being complete. If no sample with the prompt runs any more, they start like new ones.
+// without being complete. If no sample with the prompt runs any more, they start like new ones. No
+// sample starts while another one that runs owes log-probabilities of the prompt, so these are
+// planned before, or within, the step that samples the request's first token.
 //
 // Results come back in the order of the plans, but a plan may be made before the results of the
 // one before it (asynchronous scheduling): Sequence::num_pending counts the missing tokens.
+//
+// Memory: after Add nothing here fails for want of memory. What would grow has room since Add, and a
+// block that cannot be named for lack of memory is only not found again.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +46,7 @@ struct SchedulerOptions {
   int64_t max_length = 0;  // of a sequence, in tokens: min(max_model_len, what the pool holds)
   int64_t max_num_batched_tokens = 0;
   int64_t max_num_seqs = 0;
-  int64_t prompt_logit_rows = 0;  // logit rows a step may spend on prompt_logprobs
-  int64_t num_blocks = 0;         // with block 0
+  int64_t num_blocks = 0;  // with block 0
   int block_size = 128;
   bool enable_prefix_caching = true;
   bool enable_chunked_prefill = true;
@@ -51,22 +59,34 @@ struct PlanEntry {
   Sequence* sequence = nullptr;
   int64_t start = 0;
   int64_t num_tokens = 0;
-  bool samples = false;          // the last row's logits give the next token
-  bool prompt_logprobs = false;  // every row's logits are wanted
+  bool samples = false;  // the last row's logits give the next token
+  // The rows whose logits give log-probabilities of the prompt's next tokens; empty: none.
+  int64_t first_prompt_row = 0, end_prompt_row = 0;
+};
+
+// Why the first sequence that still waits was not admitted.
+enum class Waiting {
+  kNothing,    // none waits, or only for other samples of their requests
+  kBudget,     // no tokens are left in the step (or without chunked prefill not enough)
+  kSequences,  // max_num_seqs run
+  kBlocks,     // its present length needs more blocks than are free
+  kPreempted,  // this step took blocks from running sequences
 };
 
 struct StepPlan {
   std::vector<PlanEntry> entries;
   int64_t num_tokens = 0;
   int64_t num_preempted = 0;
+  Waiting waiting = Waiting::kNothing;
 };
 
 class Scheduler {
  public:
   Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher);
 
-  // Takes a sequence of a request, to wait. It must outlive its stay (until Finish).
-  void Add(Sequence* sequence);
+  // Takes a request's sequences, to wait. It must outlive their stay (until Finish of each). Throws
+  // std::bad_alloc, and then nothing has changed.
+  void Add(RequestState* request);
 
   // Plans the next step, as if all earlier plans had run. Empty if there is nothing to compute,
   // which may be because pending tokens have to come back first.
@@ -84,7 +104,8 @@ class Scheduler {
   const BlockPool& pool() const { return pool_; }
   const SchedulerOptions& options() const { return options_; }
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
-  int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t num_waiting() const { return num_waiting_; }
+  uint64_t num_preempted() const { return num_preempted_; }    // in all
   uint64_t prefix_queries() const { return prefix_queries_; }  // tokens
   uint64_t prefix_hits() const { return prefix_hits_; }
 
@@ -94,41 +115,51 @@ class Scheduler {
  private:
   struct Before {
     bool by_priority;
+    bool operator()(const RequestState* a, const RequestState* b) const;
     bool operator()(const Sequence* a, const Sequence* b) const;
   };
-  struct Step {
-    int64_t tokens_left;
-    int64_t prompt_rows_left;
-  };
+  using Queue = std::set<RequestState*, Before>;
   enum class Sharing { kNone, kWait, kFork };
 
-  void ScheduleRunning(Step* step, StepPlan* plan);
-  void ScheduleWaiting(Step* step, StepPlan* plan);
-  bool Admit(Sequence* sequence, Step* step, StepPlan* plan);
-  int64_t ChunkSize(const Sequence& sequence, int64_t computed, const Step& step) const;
-  void Plan(Sequence* sequence, int64_t num_tokens, Step* step, StepPlan* plan);
-  bool Grow(Sequence* sequence, int64_t num_tokens);
+  void ScheduleDecodes(StepPlan* plan);
+  void SchedulePrompts(StepPlan* plan);
+  Waiting ScheduleWaiting(StepPlan* plan);
+  Waiting AdmitFrom(RequestState* request, StepPlan* plan);
+  Waiting Admit(Sequence* sequence, const Sequence* sibling, StepPlan* plan);
+  int64_t ChunkSize(const Sequence& sequence, int64_t computed, const StepPlan& plan) const;
+  int64_t BlocksFor(int64_t num_tokens) const;
+  int64_t TokensLeft(const StepPlan& plan) const {
+    return options_.max_num_batched_tokens - plan.num_tokens;
+  }
+  void Plan(Sequence* sequence, int64_t num_tokens, StepPlan* plan);
+  bool Grow(Sequence* sequence, int64_t total_tokens);
+  bool MakeRoom(Sequence* sequence, StepPlan* plan);
   void Preempt(Sequence* sequence);
-  void ReleaseBlocks(Sequence* sequence);
+  void LeaveQueue(Sequence* sequence);
   void LeaveRunning(Sequence* sequence);
 
   // The full blocks that need not be computed; references are not taken.
-  void FindPrefix(Sequence* sequence, const Sequence* sibling, std::vector<int32_t>* blocks);
+  void FindPrefix(Sequence* sequence, const Sequence* sibling);
   Sharing FindSibling(const Sequence& sequence, const Sequence** sibling) const;
   const BlockHash& HashOf(Sequence* sequence, int64_t block);
   void NameFullBlocks(Sequence* sequence);
-
-  bool WantsPromptLogprobs(const Sequence& sequence, int64_t computed) const;
 
   SchedulerOptions options_;
   PrefixHasher hasher_;
   BlockPool pool_;
   Before before_;
-  std::set<Sequence*, Before> waiting_;
-  std::vector<Sequence*> running_;  // in order
+  Queue queue_;                             // the requests with waiting sequences
+  // Nodes kept from queue_, at least one for each request that runs and has nothing in the queue, at
+  // most one for each running sequence: a preemption allocates nothing.
+  std::vector<Queue::node_type> nodes_;
+  int64_t num_waiting_ = 0;                 // sequences
+  std::vector<Sequence*> running_;          // in order
   std::vector<int32_t> free_slots_;
-  std::vector<int32_t> found_;  // scratch of Admit
+  std::vector<int32_t> found_;        // FindPrefix's blocks
+  std::vector<int32_t> block_tokens_;  // scratch of HashOf
   int64_t step_number_ = 0;
+  int64_t num_stays_ = 0;
+  uint64_t num_preempted_ = 0;
   uint64_t prefix_queries_ = 0;
   uint64_t prefix_hits_ = 0;
 };

@@ -23,7 +23,6 @@ class RandomWalk {
     o.max_num_batched_tokens = o.enable_chunked_prefill
                                    ? o.max_num_seqs + static_cast<int64_t>(random_() % 20)
                                    : std::max(o.max_length, o.max_num_seqs);
-    o.prompt_logit_rows = 3;
     o.enable_prefix_caching = random_() % 3 != 0;
     o.long_prefill_token_threshold = random_() % 3 == 0 ? 4 : 0;
     o.by_priority = random_() % 2;
@@ -75,9 +74,9 @@ class RandomWalk {
       Sequence* const s = request->sequences.back().get();
       s->request = request.get();
       s->index = i;
-      scheduler_->Add(s);
       live_.push_back(s);
     }
+    scheduler_->Add(request.get());
     requests_.push_back(std::move(request));
   }
 
@@ -116,7 +115,7 @@ class RandomWalk {
   }
 
   void CheckPlan(const StepPlan& plan) {
-    int64_t tokens = 0, prompt_rows = 0;
+    int64_t tokens = 0;
     std::map<const Sequence*, int> seen;
     for (const PlanEntry& e : plan.entries) {
       const Sequence& s = *e.sequence;
@@ -124,7 +123,7 @@ class RandomWalk {
       EXPECT_EQ(s.status, SequenceStatus::kRunning);
       ASSERT_GT(e.num_tokens, 0);
       tokens += e.num_tokens;
-      if (e.prompt_logprobs) prompt_rows += e.num_tokens - (e.samples ? 1 : 0);
+      CheckPromptRows(e);
       const int64_t end = e.start + e.num_tokens;
       ASSERT_LE(end, static_cast<int64_t>(s.blocks.size()) * options().block_size);
       ASSERT_LE(end, options().max_length);
@@ -142,10 +141,29 @@ class RandomWalk {
     }
     EXPECT_EQ(tokens, plan.num_tokens);
     EXPECT_LE(tokens, options().max_num_batched_tokens);
-    EXPECT_LE(prompt_rows, options().prompt_logit_rows);
     EXPECT_LE(scheduler_->num_running(), options().max_num_seqs);
     if (plan.entries.empty() && in_flight_.empty()) {
       EXPECT_TRUE(live_.empty()) << "nothing planned though sequences wait";
+    }
+  }
+
+  // Every prompt token's log-probabilities come once, in order, and all of them before, or in the plan
+  // of, the request's first sampled token.
+  void CheckPromptRows(const PlanEntry& e) {
+    const RequestState& request = *e.sequence->request;
+    if (!request.params->prompt_logprobs) {
+      EXPECT_EQ(e.first_prompt_row, e.end_prompt_row);
+      return;
+    }
+    int64_t& planned = prompt_rows_[&request];
+    if (e.first_prompt_row < e.end_prompt_row) {
+      EXPECT_EQ(e.first_prompt_row, planned);
+      EXPECT_GE(e.first_prompt_row, e.start);
+      EXPECT_LE(e.end_prompt_row, e.start + e.num_tokens);
+      planned = e.end_prompt_row;
+    }
+    if (e.samples) {
+      EXPECT_EQ(planned, static_cast<int64_t>(request.prompt.size()) - 1);
     }
   }
 
@@ -169,6 +187,7 @@ class RandomWalk {
   std::vector<std::unique_ptr<RequestState>> requests_;
   std::vector<Sequence*> live_;
   std::deque<StepPlan> in_flight_;
+  std::map<const RequestState*, int64_t> prompt_rows_;
   std::vector<int64_t> cache_;
   int64_t next_arrival_ = 0;
 };

@@ -7,7 +7,8 @@
 //                                      the first are called NAME.1, NAME.2, …
 //   step NAME:START+COUNT[*] …         the next plan, in order; * means it samples
 //   abort NAME                         with all its samples
-//   expect KEY=VALUE …                 running, waiting, free (blocks), preempted (in all)
+//   expect KEY=VALUE …                 running, waiting, free (blocks), preempted (in all), why (the
+//                                      first one waits: nothing, budget, sequences, blocks, preempted)
 // Sampled tokens are made up; a sequence that reaches its limit ends.
 #include <gtest/gtest.h>
 
@@ -49,7 +50,6 @@ class ScenarioRun {
     o.max_length = Take(&values, "max_length", (o.num_blocks - 1) * o.block_size);
     o.max_num_batched_tokens = Take(&values, "max_num_batched_tokens", 32);
     o.max_num_seqs = Take(&values, "max_num_seqs", 16);
-    o.prompt_logit_rows = Take(&values, "prompt_logit_rows", 64);
     o.enable_prefix_caching = Take(&values, "prefix_caching", 1);
     o.enable_chunked_prefill = Take(&values, "chunked", 1);
     o.long_prefill_token_threshold = Take(&values, "long_prefill_token_threshold", 0);
@@ -83,8 +83,8 @@ class ScenarioRun {
       sequence->request = request.get();
       sequence->index = i;
       names_[sequence] = i == 0 ? name : name + "." + std::to_string(i);
-      scheduler_->Add(sequence);
     }
+    scheduler_->Add(request.get());
     requests_[name] = std::move(request);
   }
 
@@ -92,6 +92,7 @@ class ScenarioRun {
     StepPlan plan;
     scheduler_->Schedule(&plan);
     preempted_ += plan.num_preempted;
+    why_ = plan.waiting;
     std::string text;
     for (const PlanEntry& entry : plan.entries) {
       if (!text.empty()) text += " ";
@@ -110,7 +111,16 @@ class ScenarioRun {
     for (const auto& sequence : requests_.at(name)->sequences) scheduler_->Finish(sequence.get());
   }
 
-  int64_t Value(const std::string& key) const {
+  std::string Value(const std::string& key) const {
+    if (key == "why") {
+      constexpr const char* kNames[] = {"nothing", "budget", "sequences", "blocks", "preempted"};
+      return kNames[static_cast<int>(why_)];
+    }
+    return std::to_string(Number(key));
+  }
+
+ private:
+  int64_t Number(const std::string& key) const {
     if (key == "running") return scheduler_->num_running();
     if (key == "waiting") return scheduler_->num_waiting();
     if (key == "free") return scheduler_->pool().num_free();
@@ -119,7 +129,6 @@ class ScenarioRun {
     return -1;
   }
 
- private:
   void Deliver(const StepPlan& plan) {
     for (const PlanEntry& entry : plan.entries) {
       Sequence* const s = entry.sequence;
@@ -137,6 +146,7 @@ class ScenarioRun {
   std::deque<StepPlan> in_flight_;
   bool async_ = false;
   int64_t preempted_ = 0;
+  Waiting why_ = Waiting::kNothing;
   int32_t next_token_ = 0;
 };
 
@@ -167,7 +177,7 @@ void RunFile(const std::filesystem::path& path, int* num_scenarios) {
       EXPECT_EQ(run->Step(), expected);
     } else if (command == "expect") {
       for (const auto& [key, value] : ParseValues(&line)) {
-        EXPECT_EQ(run->Value(key), std::stoll(value)) << key;
+        EXPECT_EQ(run->Value(key), value) << key;
       }
     } else {
       ADD_FAILURE() << "unknown command " << command;

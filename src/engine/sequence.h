@@ -1,6 +1,7 @@
 // What the scheduler knows of a request: its prompt, and its n samples as sequences.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,20 +27,24 @@ struct Sequence {
   int64_t num_computed = 0;  // tokens that are in the cache once all planned steps have run
   int64_t num_cached_prompt = 0;  // of the prompt, found in the cache when first admitted
   int64_t num_preemptions = 0;
-  std::vector<int32_t> blocks;
+  std::vector<int32_t> blocks;  // while running: for all its known tokens
+
+  // While running: its place in the arrays by slot, and the number of this stay there, which no
+  // other has. Blocks are only ever appended during a stay.
+  int32_t slot = -1;
+  int64_t stay = 0;
 
   // Scheduler's own.
   int64_t num_named_blocks = 0;  // of `blocks`, those given to the prefix cache or taken from it
   std::vector<BlockHash> hashes;  // of the full blocks beyond the prompt's
   int64_t last_step = -1;         // that planned this sequence
   int64_t computed_before_last_step = 0;
-  int32_t slot = -1;  // in the array of sampled tokens, while running
   bool ever_admitted = false;
 
-  // Engine's own.
-  std::unique_ptr<sampling::SequenceState> sampling;
-  int steps_in_flight = 0;  // planned steps whose results have not been processed
-  double first_scheduled_time = 0, first_token_time = 0, last_token_time = 0;
+  // Engine's own. Shared with the plans that sample: these may outlive the request.
+  std::shared_ptr<sampling::SequenceState> sampling;
+  double first_scheduled_time = -1;  // not yet
+  double first_token_time = 0, last_token_time = 0;
 
   int64_t num_prompt() const;
   int64_t num_known() const { return num_prompt() + static_cast<int64_t>(output.size()); }
@@ -48,18 +53,27 @@ struct Sequence {
 };
 
 struct RequestState {
-  virtual ~RequestState() = default;
-
+  uint64_t id = 0;  // no two requests of an engine have the same
   std::vector<int32_t> prompt;
   std::shared_ptr<const sampling::SamplingParams> params;  // shared with the samplers' states
   int priority = 0;
   std::string cache_salt;
   int64_t arrival = 0;  // a number that grows from request to request
   std::vector<std::unique_ptr<Sequence>> sequences;
-  std::vector<Sequence*> running;        // those of them that run
-  std::vector<BlockHash> prompt_hashes;  // of the prompt's full blocks, as far as computed
-  int64_t num_cached_tokens = -1;        // the first sample's prefix cache hit; −1: not yet known
-  bool prompt_logprobs_done = false;
+
+  // Scheduler's own.
+  std::vector<Sequence*> running, waiting;  // by index; both have room for all
+  std::vector<BlockHash> prompt_hashes;     // of the prompt's full blocks, as far as computed
+  int64_t num_cached_tokens = -1;  // the first sample's prefix cache hit; −1: not yet known
+  // With prompt_logprobs: the logits of the prompt's first so many tokens have been planned.
+  int64_t num_prompt_rows_planned = 0;
+
+  // Whether steps are still to be planned that give log-probabilities of prompt tokens. Whichever
+  // sample computes the prompt owes them.
+  bool OwesPromptRows() const {
+    return params->prompt_logprobs.has_value() &&
+           num_prompt_rows_planned < static_cast<int64_t>(prompt.size()) - 1;
+  }
 };
 
 inline int64_t Sequence::num_prompt() const { return static_cast<int64_t>(request->prompt.size()); }

@@ -1,5 +1,6 @@
 // StatsRecorder: turns what happens to sequences into the numbers of engine/stats.h, and into the
-// log's throughput line. Snapshot may be called from any thread, all else is the engine thread's.
+// log's throughput line. The engine thread counts without a lock and publishes once a step;
+// Snapshot, which any thread may call, gives what was published last.
 #pragma once
 
 #include <cstdint>
@@ -16,35 +17,53 @@ class StatsRecorder {
  public:
   StatsRecorder(int64_t max_model_len, int64_t num_gpu_blocks, double log_interval, double now);
 
-  // Groups the updates of one step, so that a snapshot never shows half of them.
-  class Update {
-   public:
-    explicit Update(StatsRecorder* recorder) : recorder_(recorder), lock_(recorder->mutex_) {}
+  // Engine thread.
+  void Step(int64_t num_tokens);
+  void FirstScheduled(const ActiveRequest& request, Sequence* sequence, double now);
+  void Token(const ActiveRequest& request, Sequence* sequence, double now);
+  void Finished(const ActiveRequest& request, const Sequence& sequence, FinishReason reason,
+                double now);
+  void RequestDone(const ActiveRequest& request);
+  // In all since the start.
+  void Totals(uint64_t num_preempted, uint64_t prefix_queries, uint64_t prefix_hits);
+  // `taken`: sequences that the engine thread has taken from the inbox since the start.
+  void Gauges(int64_t running, int64_t waiting, int64_t taken, double kv_cache_usage);
+  // What has changed since the last call is seen by Snapshot at once.
+  void Publish();
 
-    void Step(int64_t num_tokens, int64_t num_preempted);
-    void FirstScheduled(Sequence* sequence, double now);
-    void Token(Sequence* sequence, double now);
-    void Finished(const Sequence& sequence, FinishReason reason, double now);
-    void RequestDone(const ActiveRequest& request);
-    void PrefixCache(uint64_t queries, uint64_t hits);
-    void Gauges(int64_t running, int64_t waiting, double kv_cache_usage);
-    // The line, if it is time for one.
-    std::optional<std::string> LogLine(double now);
+  // The throughput line covers the time since the last one, or since work came after the engine had
+  // nothing to do. Seconds until it is due; infinity where there is nothing to tell.
+  double SecondsUntilLine(double now) const;
+  std::optional<std::string> LogLine(double now);  // if it is due
+  void WorkCame(double now);                       // to an idle engine
 
-   private:
-    StatsRecorder* recorder_;
-    std::lock_guard<std::mutex> lock_;
-  };
-
-  Stats Snapshot() const;
+  // `submitted`: sequences that were put into the inbox since the start, counted after the call began.
+  template <typename F>
+  Stats Snapshot(F&& submitted) const {
+    std::lock_guard lock(mutex_);
+    Stats stats = published_;
+    stats.num_requests_waiting += submitted() - published_taken_;
+    return stats;
+  }
 
  private:
-  mutable std::mutex mutex_;
+  // Whether there is something to tell: requests, or tokens since the last line.
+  bool HasNews() const {
+    return stats_.num_requests_running + stats_.num_requests_waiting > 0 ||
+           stats_.prompt_tokens != logged_prompt_tokens_ ||
+           stats_.generation_tokens != logged_generation_tokens_;
+  }
+
   Stats stats_;
+  int64_t taken_ = 0;
   const double log_interval_;
-  double last_log_;
+  double line_start_;
   uint64_t logged_prompt_tokens_ = 0;
   uint64_t logged_generation_tokens_ = 0;
+
+  mutable std::mutex mutex_;
+  Stats published_;
+  int64_t published_taken_ = 0;
 };
 
 }  // namespace tiercel::engine

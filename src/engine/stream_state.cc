@@ -2,46 +2,51 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 
 namespace tiercel::engine {
 
 StreamState::StreamState(int num_samples, std::function<void()> on_news)
-    : place_(static_cast<size_t>(num_samples), -1),
-      ended_(static_cast<size_t>(num_samples), false), num_open_(num_samples),
-      on_news_(std::move(on_news)) {}
+    : news_node(1), samples_(static_cast<size_t>(num_samples)), num_open_(num_samples),
+      on_news_(std::move(on_news)) {
+  wish.node.resize(1);
+  wish.stops.reserve(samples_.size());
+  with_news_.reserve(samples_.size());
+}
 
-StreamEvent* StreamState::EventOf(int index) {
-  int32_t& place = place_[static_cast<size_t>(index)];
-  if (place < 0) {
-    place = static_cast<int32_t>(pending_.size());
-    pending_.emplace_back();
-    pending_.back().index = index;
+bool StreamState::AddNews(int index) {
+  const bool had_none = with_news_.empty();
+  Sample& sample = samples_[static_cast<size_t>(index)];
+  if (!sample.has_news) {
+    sample.has_news = true;
+    with_news_.push_back(index);
   }
-  return &pending_[static_cast<size_t>(place)];
+  if (had_none) news_.notify_all();
+  return had_none;
 }
 
 bool StreamState::Push(int index, OutputToken token, FinishReason finish,
                        std::optional<int32_t> stop_token) {
   std::lock_guard lock(mutex_);
-  if (ended_[static_cast<size_t>(index)]) return false;
-  const bool was_empty = pending_.empty();
-  StreamEvent* const event = EventOf(index);
-  event->tokens.push_back(std::move(token));
-  event->finish = finish;
-  event->stop_token = stop_token;
-  if (was_empty) news_.notify_all();
-  return was_empty;
+  Sample& sample = samples_[static_cast<size_t>(index)];
+  if (sample.ended || sample.finish != FinishReason::kNone) return false;
+  sample.tokens.push_back(std::move(token));
+  sample.finish = finish;
+  sample.stop_token = stop_token;
+  return AddNews(index);
 }
 
-bool StreamState::PushEnd(int index, FinishReason finish, Status error) {
+bool StreamState::PushEnd(int index, FinishReason finish, const Status& error) {
   std::lock_guard lock(mutex_);
-  if (ended_[static_cast<size_t>(index)]) return false;
-  const bool was_empty = pending_.empty();
-  StreamEvent* const event = EventOf(index);
-  event->finish = finish;
-  event->error = std::move(error);
-  if (was_empty) news_.notify_all();
-  return was_empty;
+  Sample& sample = samples_[static_cast<size_t>(index)];
+  if (sample.ended || sample.finish != FinishReason::kNone) return false;
+  sample.finish = finish;
+  try {
+    sample.error = error;
+  } catch (const std::bad_alloc&) {
+    sample.error = Status(error.code(), {});
+  }
+  return AddNews(index);
 }
 
 void StreamState::SetPromptInfo(PromptInfo info) {
@@ -56,32 +61,41 @@ void StreamState::Notify() {
 
 bool StreamState::Poll(std::vector<StreamEvent>* events) {
   std::lock_guard lock(mutex_);
-  events->clear();
-  std::swap(*events, pending_);
-  // What the sample's reader has stopped is no news to it.
-  std::erase_if(*events, [this](const StreamEvent& e) {
-    return ended_[static_cast<size_t>(e.index)];
-  });
-  std::fill(place_.begin(), place_.end(), -1);
-  for (const StreamEvent& event : *events) {
+  // The reader's memory for tokens goes to the samples, and theirs to the reader.
+  events->resize(with_news_.size());
+  size_t count = 0;
+  for (const int32_t index : with_news_) {
+    Sample& sample = samples_[static_cast<size_t>(index)];
+    sample.has_news = false;
+    if (sample.ended) continue;  // what the reader has stopped is no news to it
+    StreamEvent& event = (*events)[count++];
+    event.index = index;
+    event.tokens.clear();
+    std::swap(event.tokens, sample.tokens);
+    event.finish = sample.finish;
+    event.stop_token = sample.stop_token;
+    event.error = std::move(sample.error);
     if (event.finish == FinishReason::kNone) continue;
-    ended_[static_cast<size_t>(event.index)] = true;
+    sample.ended = true;
     --num_open_;
   }
-  return !events->empty();
+  with_news_.clear();
+  events->resize(count);
+  return count > 0;
 }
 
 bool StreamState::Wait(double seconds) {
   std::unique_lock lock(mutex_);
   return news_.wait_for(lock, std::chrono::duration<double>(seconds),
-                        [this] { return !pending_.empty(); });
+                        [this] { return !with_news_.empty(); });
 }
 
 bool StreamState::MarkStopped(int index) {
   std::lock_guard lock(mutex_);
-  if (index < 0 || index >= static_cast<int>(ended_.size())) return false;
-  if (ended_[static_cast<size_t>(index)]) return false;
-  ended_[static_cast<size_t>(index)] = true;
+  if (index < 0 || index >= static_cast<int>(samples_.size())) return false;
+  Sample& sample = samples_[static_cast<size_t>(index)];
+  if (sample.ended) return false;
+  sample.ended = true;
   --num_open_;
   return true;
 }

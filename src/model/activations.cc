@@ -54,7 +54,7 @@ void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max
   a->context_len = arena->Take<int32_t>(limits.max_seqs);
   a->block_table_stride = (max_context + a->layout.block_size - 1) / a->layout.block_size;
   a->block_table = arena->Take<int32_t>(limits.max_seqs * a->block_table_stride);
-  a->logit_rows = arena->Take<int32_t>(std::min(limits.max_logit_rows, rows));
+  a->logit_rows = arena->Take<int32_t>(rows);
 }
 
 bool HasInt8(const Weights& weights) {
@@ -122,9 +122,9 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   arena.Rewind(std::max(qkv_end, arena.used()));
   TakeQuantized(&arena, c, weights, workers, rows, std::min(rows, kMlpRows), a);
 
-  a->logit_hidden = TakeRows(&arena, std::min(limits.max_logit_rows, rows), c.hidden_size);
+  a->logit_hidden = TakeRows(&arena, rows, c.hidden_size);
   a->logits_stride = weights.lm_head.weight.n;
-  a->logits = arena.Take<float>(limits.max_logit_rows * a->logits_stride);
+  a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
   kernels::AttentionArgs attention;
   attention.layout = a->layout;
   attention.num_q_heads = static_cast<int>(c.num_heads);

@@ -45,7 +45,7 @@ inline constexpr int64_t kMlpRows = 1024;
 inline constexpr int64_t kFewRows = 8;
 
 struct Activations {
-  // The step's inputs, see StepBatch. T ≤ max_rows and kStepRows, S ≤ max_seqs, R ≤ max_logit_rows.
+  // The step's inputs, see StepBatch. T ≤ max_rows and kStepRows, S ≤ max_seqs, R ≤ T.
   int32_t* token_ids = nullptr;    // [T]
   int32_t* positions = nullptr;    // [T]
   int64_t* kv_slot = nullptr;      // [T]; −1 for padding rows
@@ -72,7 +72,7 @@ struct Activations {
   // the packed column order.
   Rows gate_up;
   Rows logit_hidden;        // [R, hidden] the rows of the residual stream that become logits
-  float* logits = nullptr;  // [R, logits_stride]
+  float* logits = nullptr;  // [logit_group_rows, logits_stride]
   int64_t logits_stride = 0;
   void* attention_scratch = nullptr;
   int64_t attention_scratch_bytes = 0;  // of each worker

@@ -20,8 +20,8 @@ struct StepBatch {
   std::span<const int32_t> positions;    // [T]
   std::span<const int32_t> query_start;  // [S + 1]: rows of sequence s are [query_start[s], query_start[s+1])
   std::span<const int32_t> context_len;  // [S]: tokens in the cache once this step's are written
-  std::span<const int32_t> block_table;  // [S, block_table_stride]; block 0 is never used
-  int64_t block_table_stride = 0;
+  // [S]: the blocks that hold a sequence's context, ⌈context_len / block size⌉ of them; never block 0.
+  std::span<const int32_t* const> block_tables;
   std::span<const int32_t> logit_rows;   // [R], ascending row numbers in [0, T)
 };
 
@@ -33,8 +33,19 @@ struct KvOptions {
 struct RunLimits {
   int64_t max_rows = 0;         // T ≤ this (max_num_batched_tokens)
   int64_t max_seqs = 0;         // S ≤ this
-  int64_t max_logit_rows = 0;   // R ≤ this
+  // So many rows of logits are kept at a time; where R is larger they come in groups.
+  int64_t logit_group_rows = 0;
   int64_t max_context = 0;      // context_len ≤ this (max_model_len); 0: max_position()
+};
+
+// Logit rows [first, first + count) of a step: their logits, complete.
+struct LogitGroup {
+  int64_t first = 0;
+  int64_t count = 0;
+  float* logits = nullptr;  // FP32, `stride` elements from row to row; may be written
+  int64_t stride = 0;
+
+  float* row(int64_t r) const { return logits + (r - first) * stride; }  // r: of the step
 };
 
 // How steps were run since the start. Readable from any thread.
@@ -65,17 +76,13 @@ class CausalLm {
   // that made the environment.
   virtual void BindThread() {}
 
-  // Runs one step on the worker team. When the logits are complete, every worker calls
-  // `after(worker)` in the same dispatch (the sampler's place; Barrier() is at hand through
-  // the team). Returns when all are done. Nothing in a plan that passed the engine's checks can
-  // make it fail.
-  virtual void Run(const StepBatch& batch, FunctionRef<void(int worker)> after) = 0;
-
-  // [vocab_size] FP32 logits of logit row r of the running step; writable by `after`.
-  virtual float* Logits(int64_t r) = 0;
-
-  // Waits for all workers; only inside `after`.
-  virtual void Barrier() = 0;
+  // Runs one step on the worker team. For each group of logit rows, in order, every worker calls
+  // `after(group, worker)` within the dispatch that computes them (the sampler's place); the next
+  // group overwrites the logits when all workers have returned. Returns when all are done. Nothing
+  // in a plan that passed the engine's checks can make it fail; what fails is the machine (a rank
+  // that has gone), and then the model takes no further step.
+  virtual Status Run(const StepBatch& batch,
+                     FunctionRef<void(const LogitGroup& group, int worker)> after) = 0;
 
   virtual GraphStats graph_stats() const { return {}; }
 };

@@ -47,7 +47,7 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
         .WithParam("block_size");
   }
   CHECK_GE(kv.num_blocks, 2);
-  CHECK(limits.max_rows >= 1 && limits.max_seqs >= 1 && limits.max_logit_rows >= 1);
+  CHECK(limits.max_rows >= 1 && limits.max_seqs >= 1 && limits.logit_group_rows >= 1);
   limits_ = limits;
   num_blocks_ = kv.num_blocks;
   ASSIGN_OR_RETURN(memory_, ActivationMemory::Allocate(config_, weights_, *environment_->kernels,
@@ -62,6 +62,7 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
 
 StepShape CpuCausalLm::ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) const {
   StepShape shape{.rows = rows, .seqs = seqs, .logit_rows = logit_rows};
+  shape.head_rows = limits_.logit_group_rows;
   shape.prefetch = prefetch_;
   shape.fuse_norm_quant = graph_options_.fuse_norm_quant;
   shape.split_keys = graph_options_.SplitsKeys(rows, seqs);
@@ -79,7 +80,7 @@ Status CpuCausalLm::Capture() {
   options.max_num_batched_tokens = limits_.max_rows;
   ASSIGN_OR_RETURN(const std::vector<int64_t> sizes, ResolveCaptureSizes(options));
   const int64_t largest =
-      std::min({limits_.max_seqs, limits_.max_logit_rows, limits_.max_rows, kStepRows});
+      std::min({limits_.max_seqs, limits_.logit_group_rows, limits_.max_rows, kStepRows});
   std::string names;
   for (const int64_t size : sizes) {
     if (size > largest) break;
@@ -100,7 +101,6 @@ void CpuCausalLm::CheckBounds(const StepBatch& batch) const {
   CHECK_LE(rows, limits_.max_rows);
   CHECK_GE(seqs, 1);
   CHECK_LE(seqs, limits_.max_seqs);
-  CHECK_LE(std::ssize(batch.logit_rows), limits_.max_logit_rows);
   CHECK_EQ(std::ssize(batch.positions), rows);
   CHECK_EQ(std::ssize(batch.query_start), seqs + 1);
   CHECK_EQ(batch.query_start[seqs], rows);
@@ -129,9 +129,9 @@ void CpuCausalLm::CopyInputs(const StepBatch& batch) {
 
   const int64_t block_size = a.layout.block_size;
   for (int64_t s = 0; s < std::ssize(batch.context_len); ++s) {
-    const int32_t* blocks = batch.block_table.data() + s * batch.block_table_stride;
+    const int32_t* blocks = batch.block_tables[s];
     const int64_t used = (batch.context_len[s] + block_size - 1) / block_size;
-    CHECK_LE(used, std::min(batch.block_table_stride, a.block_table_stride));
+    CHECK_LE(used, a.block_table_stride);
     std::copy_n(blocks, used, a.block_table + s * a.block_table_stride);
     for (int64_t t = batch.query_start[s]; t < batch.query_start[s + 1]; ++t) {
       const int64_t position = batch.positions[t];
@@ -158,14 +158,13 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
   }
 }
 
-const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row) {
+const Program& CpuCausalLm::Stage(const StepBatch& part) {
   CopyInputs(part);
-  StepShape shape = ShapeOf(std::ssize(part.token_ids), std::ssize(part.context_len),
-                            std::ssize(part.logit_rows));
-  shape.first_logit_row = first_logit_row;
+  const StepShape shape = ShapeOf(std::ssize(part.token_ids), std::ssize(part.context_len),
+                                  std::ssize(part.logit_rows));
+  num_heads_ = 0;
   // A pure decode step: one row a sequence, every row's logits wanted.
-  if (!graphs_.empty() && first_logit_row == 0 && shape.rows == shape.seqs &&
-      shape.rows == shape.logit_rows) {
+  if (!graphs_.empty() && shape.rows == shape.seqs && shape.rows == shape.logit_rows) {
     if (const auto* entry = graphs_.Find(shape.rows); entry != nullptr) {
       AddPadding(shape.rows, entry->first);
       replayed_.fetch_add(1, std::memory_order_relaxed);
@@ -173,29 +172,43 @@ const Program& CpuCausalLm::Stage(const StepBatch& part, int64_t first_logit_row
     }
   }
   eager_steps_.fetch_add(1, std::memory_order_relaxed);
-  RecordForward(config_, weights_, rope_, memory_.get(), shape, &eager_);
+  const Activations& a = memory_.get();
+  RecordForward(config_, weights_, rope_, a, shape, &eager_);
+  for (int64_t first = shape.head_rows; first < shape.logit_rows; first += shape.head_rows) {
+    if (num_heads_ == heads_.size()) heads_.emplace_back();
+    RecordHead(config_, weights_, rope_, a, shape, first, &heads_[num_heads_++]);
+  }
   return eager_;
 }
 
 void CpuCausalLm::BindThread() { environment_->kernels->init_thread(); }
 
-void CpuCausalLm::Run(const StepBatch& batch, FunctionRef<void(int worker)> after) {
+Status CpuCausalLm::Run(const StepBatch& batch,
+                        FunctionRef<void(const LogitGroup& group, int worker)> after) {
   CheckBounds(batch);
+  const Activations& a = memory_.get();
+  platform::WorkerTeam& team = *environment_->team;
   StepParts parts(batch, kStepRows);
   while (parts.Next()) {
-    const Program& program = Stage(parts.part(), parts.first_logit_row());
-    environment_->team->Run([&](int worker) {
-      program.Replay(*environment_->kernels, *environment_->team, worker);
-      if (parts.last()) after(worker);
+    const Program& program = Stage(parts.part());
+    const int64_t first = parts.first_logit_row();
+    const int64_t end = first + std::ssize(parts.part().logit_rows);
+    const int64_t group_rows = limits_.logit_group_rows;
+    team.Run([&](int worker) {
+      program.Replay(*environment_->kernels, team, worker);
+      LogitGroup group{first, std::min(group_rows, end - first), a.logits, a.logits_stride};
+      if (group.count > 0) after(group, worker);
+      for (size_t i = 0; i < num_heads_; ++i) {
+        team.Barrier();  // the logits before these are done with
+        heads_[i].Replay(*environment_->kernels, team, worker);
+        group.first += group_rows;
+        group.count = std::min(group_rows, end - group.first);
+        after(group, worker);
+      }
     });
   }
+  return OkStatus();
 }
-
-float* CpuCausalLm::Logits(int64_t r) {
-  return memory_.get().logits + r * memory_.get().logits_stride;
-}
-
-void CpuCausalLm::Barrier() { environment_->team->Barrier(); }
 
 GraphStats CpuCausalLm::graph_stats() const {
   return {replayed_.load(std::memory_order_relaxed), eager_steps_.load(std::memory_order_relaxed)};

@@ -43,9 +43,8 @@ class CpuCausalLm final : public CausalLm {
   int64_t WeightBytesInMemory() const override { return weights_.bytes_in_memory; }
   int64_t ActivationBytes(const RunLimits& limits) const override;
   Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
-  void Run(const StepBatch& batch, FunctionRef<void(int worker)> after) override;
-  float* Logits(int64_t r) override;
-  void Barrier() override;
+  Status Run(const StepBatch& batch,
+             FunctionRef<void(const LogitGroup& group, int worker)> after) override;
   void BindThread() override;
   GraphStats graph_stats() const override;
 
@@ -53,8 +52,8 @@ class CpuCausalLm final : public CausalLm {
   Status Capture();
   StepShape ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) const;
   // Copies a part of a step, of at most kStepRows rows, into the input buffers, and returns the
-  // program to replay.
-  const Program& Stage(const StepBatch& part, int64_t first_logit_row);
+  // program to replay; heads_ then holds those of the further groups of logit rows.
+  const Program& Stage(const StepBatch& part);
   void CheckBounds(const StepBatch& batch) const;
   void CopyInputs(const StepBatch& batch);
   void AddPadding(int64_t from, int64_t to);
@@ -71,6 +70,8 @@ class CpuCausalLm final : public CausalLm {
   ActivationMemory memory_;
   GraphCache graphs_;
   Program eager_;
+  std::vector<Program> heads_;  // as many as were ever needed; the first num_heads_ are the part's
+  size_t num_heads_ = 0;
   std::atomic<uint64_t> replayed_{0};
   std::atomic<uint64_t> eager_steps_{0};
 };

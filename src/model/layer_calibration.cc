@@ -197,7 +197,7 @@ Expected<LayerInputs> LayerCalibration::NextLayer() {
   ASSIGN_OR_RETURN(Weights weights, LoadWeights(checkpoint, {}, team, [](int64_t, int64_t) {}));
   const RunLimits limits{.max_rows = kMaxTokens,
                          .max_seqs = 1,
-                         .max_logit_rows = kMaxTokens,
+                         .logit_group_rows = kMaxTokens,
                          .max_context = kMaxTokens};
   const KvOptions kv{.num_blocks = kMaxTokens / kBlockSize + 1, .block_size = kBlockSize};
   ASSIGN_OR_RETURN(const ActivationMemory memory,
@@ -217,7 +217,8 @@ Expected<LayerInputs> LayerCalibration::NextLayer() {
     const int64_t tokens = std::ssize(hidden) / config.hidden_size;
     FillInputs(tokens, a);
     weights.embedding = hidden.data();  // token t's embedding is its residual stream so far
-    RecordForward(config, weights, rope, a, {.rows = tokens, .seqs = 1, .logit_rows = tokens},
+    RecordForward(config, weights, rope, a,
+                  {.rows = tokens, .seqs = 1, .logit_rows = tokens, .head_rows = tokens},
                   &program);
     team.Run([&](int worker) {
       observer_of_thread = &observer;

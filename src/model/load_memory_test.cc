@@ -95,15 +95,17 @@ void Prefill(CausalLm* lm, int64_t rows) {
   const std::vector<int32_t> query_start{0, static_cast<int32_t>(rows)};
   const std::vector<int32_t> context{static_cast<int32_t>(rows)};
   const std::vector<int32_t> logit_rows{static_cast<int32_t>(rows - 1)};
-  lm->Run({.token_ids = tokens,
+  const int32_t* const table = blocks.data();
+  const Status status =
+      lm->Run({.token_ids = tokens,
            .sampled = {},
            .positions = positions,
            .query_start = query_start,
            .context_len = context,
-           .block_table = blocks,
-           .block_table_stride = std::ssize(blocks),
+           .block_tables = {&table, 1},
            .logit_rows = logit_rows},
-          [](int) {});
+          [](const LogitGroup&, int) {});
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 TEST(LoadMemoryTest, WeightsAndCacheInUseAndLittleElse) {
@@ -127,7 +129,7 @@ TEST(LoadMemoryTest, WeightsAndCacheInUseAndLittleElse) {
   EXPECT_LT(peak.bytes(), weights + 24 * kMiB);
 
   // A cache of many more blocks than are used, and a step of more rows than activations hold.
-  const RunLimits limits{.max_rows = 40960, .max_seqs = 128, .max_logit_rows = 192};
+  const RunLimits limits{.max_rows = 40960, .max_seqs = 128, .logit_group_rows = 192};
   ASSERT_TRUE(lm->Prepare({.num_blocks = 1 + 40960 / 128 * 4, .block_size = 128}, limits).ok());
   EXPECT_LT(peak.bytes(), weights + 24 * kMiB);
   const int64_t rows = kStepRows + 100;

@@ -140,7 +140,7 @@ TEST_F(LoadModelTest, ShapesThatNoKernelTakesAreRefused) {
 TEST_F(LoadModelTest, BlockSizeIsChecked) {
   auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, 1));
   ASSERT_TRUE(model.has_value());
-  const RunLimits limits{.max_rows = 8, .max_seqs = 2, .max_logit_rows = 2};
+  const RunLimits limits{.max_rows = 8, .max_seqs = 2, .logit_group_rows = 2};
   EXPECT_THAT((*model)->Prepare({4, 16}, limits).message(), HasSubstr("block_size: found 16"));
   EXPECT_TRUE((*model)->Prepare({4, 32}, limits).ok());
 }
@@ -177,15 +177,16 @@ std::vector<float> LastLogits(CausalLm& model, std::vector<int32_t> tokens,
   batch.positions = positions;
   batch.query_start = query_start;
   batch.context_len = context_len;
-  batch.block_table = blocks;
-  batch.block_table_stride = 1;
+  const int32_t* const table = blocks.data();
+  batch.block_tables = {&table, 1};
   batch.logit_rows = last;
   std::vector<float> logits(model.vocab_size());
   std::vector<int> calls(model.workers());
-  model.Run(batch, [&](int worker) {
+  const Status status = model.Run(batch, [&](const LogitGroup& group, int worker) {
     ++calls[worker];
-    if (worker == 0) std::copy_n(model.Logits(0), logits.size(), logits.begin());
+    if (worker == 0) std::copy_n(group.row(0), logits.size(), logits.begin());
   });
+  EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(calls, std::vector<int>(model.workers(), 1));
   return logits;
 }

@@ -40,7 +40,7 @@ int64_t Barriers(int64_t num_layers, int64_t num_kv_heads, int workers, int64_t 
   EXPECT_TRUE(memory.has_value());
   Program program;
   RecordForward(config, *weights, MakeRopeTable(config.rope, config.head_dim, 64), memory->get(),
-                {.rows = rows, .seqs = 1, .logit_rows = logit_rows}, &program);
+                {.rows = rows, .seqs = 1, .logit_rows = logit_rows, .head_rows = logit_rows}, &program);
   return program.num_barriers();
 }
 

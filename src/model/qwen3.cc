@@ -74,8 +74,11 @@ class Forward {
     const Rows tail = LogitRows();
     Mlp(w_.layers[last], tail, shape_.logit_rows);
     Barrier(w_.lm_head, prefetch_.lm_head);
-    Head(tail);
+    Head(0);
   }
+
+  // logits [≤ head_rows, vocabulary] = lm_head(norm(the logit rows from `first` on))
+  void Head(int64_t first);
 
  private:
   void Embed();
@@ -92,7 +95,6 @@ class Forward {
   void Attend(const LayerWeights& layer, void* kv);
   void Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows);
   Rows LogitRows();
-  void Head(const Rows& hidden);
 
   void* KvOf(int64_t layer) const {
     return a_.kv + layer * a_.layout.BlockSize() * static_cast<int64_t>(SizeOf(a_.layout.dtype));
@@ -265,12 +267,12 @@ Rows Forward::LogitRows() {
   return a_.logit_hidden;
 }
 
-// logits [R, vocabulary] = lm_head(norm(hidden))
-void Forward::Head(const Rows& hidden) {
-  const Input x = Norm(hidden, w_.final_norm, w_.lm_head, shape_.logit_rows,
-                       prefetch_.lm_head);  // [R, H]
-  float* const logits = a_.logits + shape_.first_logit_row * a_.logits_stride;
-  Project(x, w_.lm_head, Epilogue::kStoreF32, {logits, a_.logits_stride}, shape_.logit_rows);
+void Forward::Head(int64_t first) {
+  const int64_t rows = std::min(shape_.head_rows, shape_.logit_rows - first);
+  Rows hidden = shape_.logit_rows == shape_.rows ? a_.hidden : a_.logit_hidden;
+  hidden.data += first * hidden.stride;
+  const Input x = Norm(hidden, w_.final_norm, w_.lm_head, rows, prefetch_.lm_head);  // [rows, H]
+  Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows);
   p_.Barrier();
 }
 
@@ -382,8 +384,17 @@ void RecordForward(const ModelConfig& config, const Weights& weights, const Rope
                    const Activations& activations, const StepShape& shape, Program* program) {
   CHECK_GT(shape.rows, 0);
   CHECK_GT(shape.seqs, 0);
+  CHECK(shape.logit_rows == 0 || shape.head_rows > 0);
   program->Clear();
   Forward(config, weights, rope, activations, shape, program).Record();
+}
+
+void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+                const Activations& activations, const StepShape& shape, int64_t first,
+                Program* program) {
+  CHECK(first > 0 && first < shape.logit_rows);
+  program->Clear();
+  Forward(config, weights, rope, activations, shape, program).Head(first);
 }
 
 }  // namespace tiercel::model

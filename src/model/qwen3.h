@@ -18,7 +18,7 @@ struct StepShape {
   int64_t rows = 0;        // T ≥ 1
   int64_t seqs = 0;        // S ≥ 1
   int64_t logit_rows = 0;  // R, may be 0
-  int64_t first_logit_row = 0;  // where among the logits they go
+  int64_t head_rows = 0;   // of those, how many become logits at a time
   PrefetchBytes prefetch = {};  // in steps of fewer than kPrefetchRows rows
   // Norms, and attention and SwiGLU before a static projection, write what the next linear
   // multiplies in the pass that computes it; false: BF16 first, and a quantization of its own. The
@@ -29,9 +29,16 @@ struct StepShape {
   bool split_keys = true;
 };
 
-// Records into `program` what turns the activations' input buffers into KV cache entries and
-// logits. After the program's last operator every worker may read all logits.
+// Records into `program` what turns the activations' input buffers into KV cache entries and the
+// logits of the first head_rows logit rows. After the program's last operator every worker may read
+// these.
 void RecordForward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
                    const Activations& activations, const StepShape& shape, Program* program);
+
+// What computes the logits of the head_rows logit rows from `first` on (fewer at the end), in the
+// place of those before, once the step's RecordForward program has run.
+void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+                const Activations& activations, const StepShape& shape, int64_t first,
+                Program* program);
 
 }  // namespace tiercel::model

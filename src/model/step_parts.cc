@@ -38,8 +38,7 @@ bool StepParts::Next() {
            .positions = batch_.positions.subspan(begin, count),
            .query_start = query_start_,
            .context_len = context_len_,
-           .block_table = batch_.block_table.subspan(first_seq_ * batch_.block_table_stride),
-           .block_table_stride = batch_.block_table_stride,
+           .block_tables = batch_.block_tables.subspan(first_seq_),
            .logit_rows = logit_rows_};
   // The next part begins with the last sequence again if rows of it are left.
   first_seq_ = batch_.query_start[seq] > end_row_ ? seq - 1 : seq;

@@ -20,6 +20,7 @@ struct Step {
   std::vector<int32_t> query_start{0, 3, 4, 9};
   std::vector<int32_t> context_len{7, 10, 5};
   std::vector<int32_t> block_table{1, 2, 3, 4, 5, 6};
+  std::vector<const int32_t*> block_tables{&block_table[0], &block_table[2], &block_table[4]};
   std::vector<int32_t> logit_rows{2, 3, 7, 8};
 
   StepBatch batch() const {
@@ -28,8 +29,7 @@ struct Step {
             .positions = positions,
             .query_start = query_start,
             .context_len = context_len,
-            .block_table = block_table,
-            .block_table_stride = 2,
+            .block_tables = block_tables,
             .logit_rows = logit_rows};
   }
 };
@@ -42,7 +42,7 @@ TEST(StepPartsTest, AShortStepIsOnePart) {
   EXPECT_THAT(parts.part().token_ids, ElementsAreArray(step.tokens));
   EXPECT_THAT(parts.part().query_start, ElementsAreArray(step.query_start));
   EXPECT_THAT(parts.part().context_len, ElementsAreArray(step.context_len));
-  EXPECT_THAT(parts.part().block_table, ElementsAreArray(step.block_table));
+  EXPECT_THAT(parts.part().block_tables, ElementsAreArray(step.block_tables));
   EXPECT_THAT(parts.part().logit_rows, ElementsAreArray(step.logit_rows));
   EXPECT_EQ(parts.first_logit_row(), 0);
   EXPECT_FALSE(parts.Next());
@@ -69,7 +69,7 @@ TEST(StepPartsTest, ASequenceGoesOnInTheNextPart) {
   ASSERT_TRUE(parts.Next());  // the third sequence: its own row of the block table
   EXPECT_THAT(parts.part().query_start, ElementsAre(0, 2));
   EXPECT_THAT(parts.part().context_len, ElementsAre(2));
-  EXPECT_THAT(parts.part().block_table, ElementsAre(5, 6));
+  EXPECT_THAT(parts.part().block_tables, ElementsAre(&step.block_table[4]));
   EXPECT_THAT(parts.part().logit_rows, IsEmpty());
 
   ASSERT_TRUE(parts.Next());

@@ -28,7 +28,7 @@ int64_t LongestContext(const EvalText& text) {
 Status Prepare(model::CausalLm* model, int64_t context) {
   const int64_t blocks = (context + kBlockTokens - 1) / kBlockTokens;
   return model->Prepare({.num_blocks = blocks + 1, .block_size = kBlockTokens},
-                        {.max_rows = kStepTokens, .max_seqs = 1, .max_logit_rows = kStepTokens,
+                        {.max_rows = kStepTokens, .max_seqs = 1, .logit_group_rows = kStepTokens,
                          .max_context = context});
 }
 
@@ -36,6 +36,7 @@ Status Prepare(model::CausalLm* model, int64_t context) {
 struct WindowStep {
   std::vector<int32_t> token_ids, positions, query_start, context_len, block_table, logit_rows;
   std::vector<int32_t> targets;  // the token behind each logit row
+  const int32_t* blocks = nullptr;  // block_table's
 
   model::StepBatch Batch() const {
     return {.token_ids = token_ids,
@@ -43,8 +44,7 @@ struct WindowStep {
             .positions = positions,
             .query_start = query_start,
             .context_len = context_len,
-            .block_table = block_table,
-            .block_table_stride = std::ssize(block_table),
+            .block_tables = {&blocks, 1},
             .logit_rows = logit_rows};
   }
 };
@@ -67,23 +67,25 @@ WindowStep MakeStep(const EvalText& text, const EvalWindow& window, int64_t at, 
   step.context_len = {static_cast<int32_t>(at + n)};
   step.block_table.resize((at + n + kBlockTokens - 1) / kBlockTokens);
   std::iota(step.block_table.begin(), step.block_table.end(), 1);
+  step.blocks = step.block_table.data();
   return step;
 }
 
-// Calls `run` for every step in turn.
-void ForEachStep(const EvalText& text, EvalProgress progress,
-                 FunctionRef<void(const WindowStep&)> run) {
+// Calls `run` for every step in turn, until one fails.
+Status ForEachStep(const EvalText& text, EvalProgress progress,
+                   FunctionRef<Status(const WindowStep&)> run) {
   int64_t done = 0, total = 0;
   for (const EvalWindow& window : text.windows) total += ComputedTokens(text, window);
   for (const EvalWindow& window : text.windows) {
     const int64_t length = ComputedTokens(text, window);
     for (int64_t at = 0; at < length; at += kStepTokens) {
       const WindowStep step = MakeStep(text, window, at, std::min(kStepTokens, length - at));
-      run(step);
+      RETURN_IF_ERROR(run(step));
       done += std::ssize(step.token_ids);
       progress(done, total);
     }
   }
+  return OkStatus();
 }
 
 // log Σ exp(x − max)
@@ -142,17 +144,17 @@ Expected<NllScores> ScorePerplexity(model::CausalLm* model, kernels::Environment
   const int64_t vocab = model->vocab_size();
   const int workers = environment->team->size();
   NllScores scores;
-  ForEachStep(text, progress, [&](const WindowStep& step) {
+  RETURN_IF_ERROR(ForEachStep(text, progress, [&](const WindowStep& step) -> Status {
     const int64_t first = std::ssize(scores.nll);
     const int64_t rows = std::ssize(step.targets);
     scores.nll.resize(first + rows);
-    model->Run(step.Batch(), [&](int worker) {
+    return model->Run(step.Batch(), [&](const model::LogitGroup& group, int worker) {
       for (int64_t r = worker; r < rows; r += workers) {
-        const float* x = model->Logits(r);
+        const float* x = group.row(r);
         scores.nll[first + r] = Normalize(*environment, x, vocab).Nll(x, step.targets[r]);
       }
     });
-  });
+  }));
   return scores;
 }
 
@@ -166,22 +168,22 @@ Expected<KlScores> ScoreKl(model::CausalLm* model, model::CausalLm* reference,
   const int workers = environment->team->size();
   std::vector<float> kept(kStepTokens * vocab);  // the reference's logits of this step
   KlScores scores;
-  ForEachStep(text, progress, [&](const WindowStep& step) {
+  RETURN_IF_ERROR(ForEachStep(text, progress, [&](const WindowStep& step) -> Status {
     const int64_t first = std::ssize(scores.kl);
     const int64_t rows = std::ssize(step.targets);
     for (auto* list : {&scores.nll, &scores.reference_nll, &scores.kl, &scores.same_top}) {
       list->resize(first + rows);
     }
-    reference->Run(step.Batch(), [&](int worker) {
+    RETURN_IF_ERROR(reference->Run(step.Batch(), [&](const model::LogitGroup& group, int worker) {
       for (int64_t r = worker; r < rows; r += workers) {
-        const float* x = reference->Logits(r);
+        const float* x = group.row(r);
         std::copy(x, x + vocab, kept.begin() + r * vocab);
       }
-    });
-    model->Run(step.Batch(), [&](int worker) {
+    }));
+    return model->Run(step.Batch(), [&](const model::LogitGroup& group, int worker) {
       for (int64_t r = worker; r < rows; r += workers) {
         const float* truth = kept.data() + r * vocab;
-        const float* x = model->Logits(r);
+        const float* x = group.row(r);
         const Normalizer p = Normalize(*environment, truth, vocab);
         const Normalizer q = Normalize(*environment, x, vocab);
         scores.reference_nll[first + r] = p.Nll(truth, step.targets[r]);
@@ -190,7 +192,7 @@ Expected<KlScores> ScoreKl(model::CausalLm* model, model::CausalLm* reference,
         scores.same_top[first + r] = p.best == q.best ? 1 : 0;
       }
     });
-  });
+  }));
   return scores;
 }
 

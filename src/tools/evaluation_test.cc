@@ -61,11 +61,13 @@ class ConstantLm final : public model::CausalLm {
   int64_t WeightBytes() const override { return 1; }
   int64_t ActivationBytes(const model::RunLimits&) const override { return 1; }
   Status Prepare(const model::KvOptions&, const model::RunLimits&) override { return OkStatus(); }
-  void Run(const model::StepBatch&, FunctionRef<void(int)> after) override {
-    for (int worker = 0; worker < workers_; ++worker) after(worker);
+  // The same logits for every row.
+  Status Run(const model::StepBatch& batch,
+             FunctionRef<void(const model::LogitGroup&, int)> after) override {
+    const model::LogitGroup group{0, std::ssize(batch.logit_rows), logits_.data(), 0};
+    for (int worker = 0; worker < workers_; ++worker) after(group, worker);
+    return OkStatus();
   }
-  float* Logits(int64_t) override { return logits_.data(); }
-  void Barrier() override {}
 
  private:
   const int workers_;

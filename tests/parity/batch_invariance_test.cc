@@ -238,7 +238,7 @@ TEST(LongContextTest, WhoTakesWhichKeysChangesNoBit) {
 // parts of its own.
 TEST(LongStepTest, EqualsShortSteps) {
   RunnerOptions options;
-  options.limits = {.max_rows = 2 * model::kStepRows + 512, .max_seqs = 64, .max_logit_rows = 512};
+  options.limits = {.max_rows = 2 * model::kStepRows + 512, .max_seqs = 64, .logit_group_rows = 512};
   auto created = ModelRunner::Create(Folder("qwen3-tied"), options);
   ASSERT_TRUE(created.has_value()) << created.error();
   ModelRunner& runner = **created;

@@ -65,7 +65,7 @@ int ModelRunner::ShareSequence(int other, int64_t tokens) {
 void ModelRunner::Step(const std::vector<Part>& parts) {
   std::vector<int32_t> token_ids, positions, context_len, logit_rows;
   std::vector<int32_t> query_start{0};
-  int64_t stride = 0;
+  std::vector<const int32_t*> block_tables;
   for (const Part& part : parts) {
     Sequence& sequence = sequences_[part.sequence];
     for (const int32_t token : part.tokens) {
@@ -79,12 +79,7 @@ void ModelRunner::Step(const std::vector<Part>& parts) {
     }
     query_start.push_back(static_cast<int32_t>(token_ids.size()));
     context_len.push_back(static_cast<int32_t>(sequence.length));
-    stride = std::max(stride, static_cast<int64_t>(std::ssize(sequence.blocks)));
-  }
-  std::vector<int32_t> block_table(parts.size() * stride, 0);
-  for (size_t s = 0; s < parts.size(); ++s) {
-    const std::vector<int32_t>& blocks = sequences_[parts[s].sequence].blocks;
-    std::copy(blocks.begin(), blocks.end(), block_table.begin() + s * stride);
+    block_tables.push_back(sequence.blocks.data());
   }
 
   model::StepBatch batch;
@@ -92,18 +87,17 @@ void ModelRunner::Step(const std::vector<Part>& parts) {
   batch.positions = positions;
   batch.query_start = query_start;
   batch.context_len = context_len;
-  batch.block_table = block_table;
-  batch.block_table_stride = stride;
+  batch.block_tables = block_tables;
   batch.logit_rows = logit_rows;
   logits_.assign(logit_rows.size(), {});
   const int64_t vocab = model_->vocab_size();
-  model_->Run(batch, [&](int worker) {
+  const Status status = model_->Run(batch, [&](const model::LogitGroup& group, int worker) {
     if (worker != 0) return;
-    for (size_t r = 0; r < logit_rows.size(); ++r) {
-      const float* row = model_->Logits(static_cast<int64_t>(r));
-      logits_[r].assign(row, row + vocab);
+    for (int64_t r = group.first; r < group.first + group.count; ++r) {
+      logits_[r].assign(group.row(r), group.row(r) + vocab);
     }
   });
+  CHECK_MSG(status.ok(), "{}", status.message());
 }
 
 }  // namespace tiercel::parity

@@ -20,7 +20,7 @@ struct RunnerOptions {
   model::GraphOptions graph;
   model::WeightOptions weights;
   std::string quantization;  // --quantization
-  model::RunLimits limits{.max_rows = 512, .max_seqs = 64, .max_logit_rows = 512};
+  model::RunLimits limits{.max_rows = 512, .max_seqs = 64, .logit_group_rows = 512};
   int block_size = 32;
   int64_t num_blocks = 1024;
 };

@@ -97,7 +97,7 @@ Status Main(const Options& options) {
   runner_options.block_size = 128;
   runner_options.num_blocks = total / 128 + (total + options.window - 1) / options.window + 2;
   runner_options.limits = {.max_rows = options.chunk, .max_seqs = 1,
-                           .max_logit_rows = options.chunk};
+                           .logit_group_rows = options.chunk};
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Create(options.model, runner_options));
   std::ofstream out(options.out, std::ios::binary);
