@@ -5,11 +5,12 @@ PORT ?= 8000
 ARGS ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build serve test check unit-test http-test stress asan tsan fuzz benchmarks deps deps-check clean
+.PHONY: build serve test check unit-test http-test stress asan tsan fuzz benchmarks deps deps-test deps-check clean
 
-# The release program, build/release/tiercel. It needs nothing of the source tree at run time.
+# The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
+# nothing of the tests to build.
 build: deps
-	@cmake --preset release >build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --preset release -DTIERCEL_BUILD_TESTS=OFF >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel -j $(JOBS)
 
 serve: build
@@ -17,13 +18,13 @@ serve: build
 
 test: unit-test http-test
 
-unit-test: deps
-	cmake --preset release >build/configure.log || { cat build/configure.log; exit 1; }
+unit-test: deps-test
+	cmake --preset release -DTIERCEL_BUILD_TESTS=ON >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure -j $(JOBS)
 
 # Python tests against a real server with the real clients.
-http-test: build
+http-test: deps-test build
 	@scripts/make_venv.sh
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
 
@@ -33,13 +34,13 @@ stress: build
 
 check: asan tsan fuzz benchmarks
 
-asan: deps
+asan: deps-test
 	cmake --preset asan-ubsan >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/asan-ubsan --target unit_tests -j $(JOBS)
 	ctest --test-dir build/asan-ubsan --output-on-failure -j $(JOBS)
 
 # Only the tests of threaded code: they carry the label "threads".
-tsan: deps
+tsan: deps-test
 	cmake --preset tsan >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/tsan --target threads_tests -j $(JOBS)
 	ctest --test-dir build/tsan -L threads --output-on-failure -j $(JOBS)
@@ -61,8 +62,9 @@ deps:
 	@mkdir -p build
 	@scripts/install_deps.sh build
 
-deps-check: deps
-	@scripts/install_deps.sh check
+deps-test deps-check:
+	@mkdir -p build
+	@scripts/install_deps.sh $(@:deps-%=%)
 
 clean:
 	rm -rf build

@@ -1,63 +1,119 @@
 #!/bin/bash
-# install_deps.sh build|check: makes sure that the packages of a step are there. Installs them when
-# it may (root, or sudo); otherwise prints the one line to run.
+# install_deps.sh build|test|check: makes sure that what a step needs is there. build: the program.
+# test: the unit and HTTP tests, too. check: the sanitizers' and fuzzers' compilers and benchmarks.
+# On Debian and Ubuntu it installs what is missing (as root or with sudo), otherwise it prints the
+# line to run. Fails while anything is missing.
 set -euo pipefail
 
-build=(g++ make cmake ninja-build pkg-config python3 python3-venv libboost1.81-dev libssl-dev
-       nlohmann-json3-dev libfmt-dev libspdlog-dev libexpected-dev libyaml-cpp-dev zlib1g-dev
-       libgtest-dev libgmock-dev ccache)
-check=(clang-14 libclang-rt-14-dev lld-14 libbenchmark-dev)
-
 case "${1:-build}" in
-  build) wanted=("${build[@]}") ;;
-  check) wanted=("${check[@]}") ;;
-  *) echo "usage: $0 build|check" >&2; exit 2 ;;
+  build) steps="build" ;;
+  test) steps="build test" ;;
+  check) steps="build test check" ;;
+  *) echo "usage: $0 build|test|check" >&2; exit 2 ;;
 esac
 
-# Whether a package is there, or what it is for: a compiler or a Python may come from elsewhere.
-present() {
-  case "$1" in
-    g++|make|cmake|python3|pkg-config) command -v "$1" >/dev/null ;;
-    ninja-build) command -v ninja >/dev/null ;;
-    python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
-    *) [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
-  esac
+if [ "$(uname -s)" != Linux ]; then
+  echo "$(uname -s): the program needs Linux (x86-64); use a container or a virtual machine." >&2
+  exit 1
+fi
+
+# What is needed, how to see that it is there, and its package: Debian and Ubuntu, Fedora, Arch.
+# A header or command may come from elsewhere, so these are looked for, not the packages.
+needed() {
+  cat <<'TABLE'
+build command:g++                  g++                  gcc-c++             gcc
+build command:make                 make                 make                make
+build command:cmake                cmake                cmake               cmake
+build command:ninja                ninja-build          ninja-build         ninja
+build header:boost/beast.hpp       libboost-dev         boost-devel         boost
+build header:openssl/ssl.h         libssl-dev           openssl-devel       openssl
+build header:nlohmann/json.hpp     nlohmann-json3-dev   json-devel          nlohmann-json
+build header:fmt/format.h          libfmt-dev           fmt-devel           fmt
+build header:spdlog/spdlog.h       libspdlog-dev        spdlog-devel        spdlog
+build header:tl/expected.hpp       libexpected-dev      expected-devel      tl-expected
+build header:yaml-cpp/yaml.h       libyaml-cpp-dev      yaml-cpp-devel      yaml-cpp
+test  python:ensurepip,venv        python3-venv         python3             python
+test  header:gtest/gtest.h         libgtest-dev         gtest-devel         gtest
+test  header:gmock/gmock.h         libgmock-dev         gmock-devel         gtest
+test  command:ccache               ccache               ccache              ccache
+check fuzzer:clang++               clang                clang               clang
+check fuzzer:runtime               FUZZER_RUNTIME       compiler-rt         compiler-rt
+check header:benchmark/benchmark.h libbenchmark-dev     google-benchmark-devel benchmark
+TABLE
 }
 
-if ! command -v dpkg-query >/dev/null; then
-  echo "note: not a Debian system; these are needed: ${wanted[*]}" >&2
-  exit 0
+# The newest clang++: Debian's have their version in the name.
+clang() { compgen -c clang++ | grep -E '^clang\+\+(-[0-9]+)?$' | sort -t- -k2 -n | tail -1; }
+
+present() {
+  local kind=${1%%:*} name=${1#*:}
+  case "$kind" in
+    command) command -v "$name" ;;
+    header) printf '#if !__has_include(<%s>)\n#error none\n#endif\n' "$name" | g++ -E -x c++ - ;;
+    python) python3 -c "import $name" ;;
+    fuzzer)
+      [ -n "$(clang)" ] || return 1
+      [ "$name" = clang++ ] || "$(clang)" -fsanitize=fuzzer,address -x c++ -o /dev/null - <<'CODE'
+extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }
+CODE
+      ;;
+  esac >/dev/null 2>&1
+}
+
+# ---- Rust first: no package manager's line below brings a version that is new enough everywhere.
+
+export PATH="$PATH:$HOME/.cargo/bin"  # rustup's place, which a new shell would have in its PATH
+version=$(rustc --version 2>/dev/null | sed -nE 's/rustc ([0-9]+\.[0-9]+).*/\1/p') || true
+IFS=. read -r major minor <<<"$version"
+if ! command -v cargo >/dev/null || [ -z "$version" ] || { [ "$major" = 1 ] && [ "$minor" -lt 87 ]; }; then
+  echo "cargo of Rust 1.87 or newer is needed; found: ${version:-none}. Run:" >&2
+  if [ -n "$version" ] && command -v rustup >/dev/null; then
+    echo "  rustup update stable" >&2
+  else
+    echo "  curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal" >&2
+  fi
+  exit 1
 fi
 
-missing=()
-for package in "${wanted[@]}"; do
-  present "$package" || missing+=("$package")
+# ---- Packages
+
+system=apt
+for manager in apt dnf pacman; do
+  if command -v "${manager/%apt/apt-get}" >/dev/null; then system=$manager; break; fi
 done
 
-if [ ${#missing[@]} -gt 0 ]; then
-  line="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
-  if [ "$(id -u)" = 0 ]; then
-    sudo=
-  elif command -v sudo >/dev/null && sudo -n true 2>/dev/null || { [ -t 0 ] && command -v sudo >/dev/null; }; then
-    sudo=sudo
-  else
-    echo "Some packages are missing. Run this as root, then try again:" >&2
-    echo "  $line" >&2
-    exit 1
-  fi
-  echo "Installing: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  $sudo apt-get update -qq
-  $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+missing=()
+while read -r step what apt dnf pacman; do
+  if [[ " $steps " == *" $step "* ]] && ! present "$what"; then missing+=("${!system}"); fi
+done < <(needed)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+# Ubuntu 22.04 has the fuzzers' runtime in another package.
+runtime=libclang-rt-dev
+apt-cache show "$runtime" >/dev/null 2>&1 || runtime=libclang-common-14-dev
+missing=("${missing[@]/FUZZER_RUNTIME/$runtime}")
+
+case "$system" in
+  apt) line="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}" ;;
+  dnf) line="dnf install ${missing[*]}" ;;
+  pacman) line="pacman -S --needed ${missing[*]}" ;;
+esac
+if ! command -v apt-get >/dev/null; then
+  echo "Something is missing. This line should bring it; nobody has tried it yet on this system:" >&2
+  echo "  $line" >&2
+  exit 1
 fi
 
-if ! command -v cargo >/dev/null; then
-  echo "cargo is missing: install Rust 1.87 or newer (https://rustup.rs)" >&2
+if [ "$(id -u)" = 0 ]; then
+  sudo=
+elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+  sudo=sudo
+else
+  echo "Some packages are missing. Run this as root, then try again:" >&2
+  echo "  $line" >&2
   exit 1
 fi
-version=$(rustc --version | sed -E 's/rustc ([0-9]+)\.([0-9]+).*/\1 \2/')
-read -r major minor <<<"$version"
-if [ "$major" -eq 1 ] && [ "$minor" -lt 87 ]; then
-  echo "rustc is $major.$minor; 1.87 or newer is needed (rustup update)" >&2
-  exit 1
-fi
+echo "Installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+$sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -61,7 +61,8 @@ def _watch_stream(port, pipe):
     """Reads one stream after another and keeps the gaps between its events, in seconds; every
     message through the pipe is answered by those since the one before."""
     body = {"model": "tiny", "prompt": [9, 8, 7], "temperature": 0, "ignore_eos": True,
-            "max_tokens": 6000, "skip_special_tokens": False, "stream": True}
+            "max_tokens": 6000, "stream": True,
+            "allowed_token_ids": list(range(90))}  # each is a character, so each step is an event
     gaps = []
     while True:
         with socket.create_connection((HOST, port)) as stream:

@@ -29,7 +29,8 @@ async def _hold_streams(port, count, pipe):
     async def read(number, connection):
         nonlocal begun
         body = {"model": "tiny", "prompt": [number % 1000, 1], "temperature": 0, "ignore_eos": True,
-                "max_tokens": 4000, "skip_special_tokens": False, "stream": True}
+                "max_tokens": 4000, "stream": True,
+                "allowed_token_ids": list(range(90))}  # each is a character: an event a step
         await connection.send(request_bytes("/v1/completions", body))
         reply = await connection.head()
         check(reply.status == 200, f"{reply.status} to stream {number}")
