@@ -28,11 +28,12 @@ http-test: deps-test build
 	@scripts/make_venv.sh
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
 
-# What the program bears: a minute of load, bad bodies and hard ends. Longer by hand, without --short.
+# What the program bears: a minute of load, connections and hard ends. Longer by hand, without --short.
+STRESS ?= soak connections endings
 stress: build
-	python3 tests/stress/stress.py --short
+	python3 tests/stress/stress.py --short $(STRESS)
 
-check: asan tsan fuzz benchmarks
+check: stress asan tsan fuzz benchmarks
 
 asan: deps-test
 	cmake --preset asan-ubsan >build/configure.log || { cat build/configure.log; exit 1; }

@@ -114,7 +114,7 @@ async def send_one(program, path, body):
         connection.close()
 
 
-async def run_bodies(program, bystander):
+async def run_bodies(program, bystander, wrong):
     for what, at_once, path, body in hostile():
         data = request_bytes(path, body)
         await asyncio.sleep(0.2)
@@ -134,11 +134,13 @@ async def run_bodies(program, bystander):
         print(f"  {what}: {sorted(set(statuses))} in {took:.2f} s, "
               f"{program.cpu_seconds() - cpu:.2f} s of CPU, {grown / 1e6:.0f} MB; gaps beside: p50 "
               f"{p50:.1f} ms, p99 {p99:.1f} ms, longest {longest:.0f} ms", flush=True)
-        check(all(status < 500 or status == 503 for status in statuses), f"{what}: {statuses}")
-        check(grown < MAX_GROWTH, f"{what}: memory grew by {grown / 1e6:.0f} MB")
+        if not all(status < 500 or status == 503 for status in statuses):
+            wrong.append(f"{what}: {statuses}")
+        if grown > MAX_GROWTH:
+            wrong.append(f"{what}: memory grew by {grown / 1e6:.0f} MB")
 
 
-async def endless(program, what, head, piece, seconds=3):
+async def endless(program, wrong, what, head, piece, seconds=3):
     """Sends `piece` again and again after a head: the server ends the connection."""
     program.reset_peak()
     before = program.resident()
@@ -157,21 +159,23 @@ async def endless(program, what, head, piece, seconds=3):
     grown = program.peak_resident() - before
     print(f"  {what}: {'cut off' if ended else 'still read'} after {sent / 1e6:.1f} MB, memory "
           f"{grown / 1e6:.0f} MB")
-    check(ended, f"{what}: {sent / 1e6:.0f} MB were taken")
-    check(grown < MAX_GROWTH, f"{what}: memory grew by {grown / 1e6:.0f} MB")
+    if not ended:
+        wrong.append(f"{what}: {sent / 1e6:.0f} MB were taken")
+    if grown > MAX_GROWTH:
+        wrong.append(f"{what}: memory grew by {grown / 1e6:.0f} MB")
 
 
-async def run_endless(program):
+async def run_endless(program, wrong):
     chunked = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
     block = b"x" * 65536
-    await endless(program, "an endless header line", chunked + b"X: ", block)
-    await endless(program, "endless header lines", chunked, b"X: y\r\n" * 10_000)
-    await endless(program, "an endless chunk extension", chunked + b"\r\n5;", block)
-    await endless(program, "an endless trailer", chunked + b"\r\n0\r\nX: ", block)
-    await endless(program, "an endless request line", b"GET /", block)
+    await endless(program, wrong, "an endless header line", chunked + b"X: ", block)
+    await endless(program, wrong, "endless header lines", chunked, b"X: y\r\n" * 10_000)
+    await endless(program, wrong, "an endless chunk extension", chunked + b"\r\n5;", block)
+    await endless(program, wrong, "an endless trailer", chunked + b"\r\n0\r\nX: ", block)
+    await endless(program, wrong, "an endless request line", b"GET /", block)
 
 
-async def never_read(program, count=8, seconds=5):
+async def never_read(program, wrong, seconds, count=8):
     """Clients that ask for long streams with log-probabilities and never read."""
     body = {"model": "tiny", "prompt": [4, 5, 6], "temperature": 0, "ignore_eos": True,
             "max_tokens": 8000, "logprobs": 20, "stream": True}
@@ -186,27 +190,30 @@ async def never_read(program, count=8, seconds=5):
     for connection in connections:
         connection.close(reset=True)
     print(f"  {count} clients that never read, logprobs 20: {grown / 1e6:.0f} MB after {seconds} s")
-    check(grown < MAX_GROWTH, f"memory grew by {grown / 1e6:.0f} MB")
+    if grown > MAX_GROWTH:
+        wrong.append(f"clients that never read: memory grew by {grown / 1e6:.0f} MB")
 
 
 async def run(short):
     program = Program("--max-model-len", "8192", "--max-logprobs", "20",
                       "--disable-uvicorn-access-log", kv_cache="256M")
+    wrong = []
     try:
         await program.ready()
         first = (await ask(program.port, *completion(temperature=0))).json()["choices"]
         bystander = Bystander(program)
         try:
-            await run_bodies(program, bystander)
+            await run_bodies(program, bystander, wrong)
         finally:
             bystander.stop()
-        await run_endless(program)
-        await never_read(program, seconds=2 if short else 10)
+        await run_endless(program, wrong)
+        await never_read(program, wrong, seconds=2 if short else 10)
         idle = await until_idle(program, 60)
         last = (await ask(program.port, *completion(temperature=0))).json()["choices"]
         check(first == last, f"before {first}, after {last}")
         print(f"  gauges 0 after {idle:.2f} s, resident {program.resident() / 1e6:.0f} MB, the same "
               "answer as before")
         check(await program.stop() == 0, f"exit code {program.process.returncode}")
+        check(not wrong, "; ".join(wrong))
     finally:
         program.kill()

@@ -27,9 +27,6 @@ class Case:
         self.may_stream = "prompt_logprobs" not in body
         self.right = None  # the answer alone, in normal form
 
-    def asks_prompt_logprobs(self):
-        return "prompt_logprobs" in self.body or "echo" in self.body
-
     def bytes(self, request_id, stream):
         body = {**self.body, "stream": True, "stream_options": {"include_usage": True}}
         return request_bytes(self.path, body if stream else self.body,
@@ -88,13 +85,14 @@ class Choice:
         self.prompt_logprobs = None
         self.finish = None
 
-    def add(self, part):
+    def add(self, part, with_prompt_logprobs):
         message = part.get("delta") or part.get("message") or part
         self.text += message.get("text") or message.get("content") or ""
         for name, values in (part.get("logprobs") or {}).items():
             if values is not None:
                 self.logprobs.setdefault(name, []).extend(values)
-        self.prompt_logprobs = part.get("prompt_logprobs") or self.prompt_logprobs
+        if with_prompt_logprobs:
+            self.prompt_logprobs = part["prompt_logprobs"]
         if part.get("finish_reason") is not None:
             self.finish = (part["finish_reason"], part.get("stop_reason"))
 
@@ -104,7 +102,9 @@ class Choice:
 
 
 class Answer:
-    def __init__(self):
+    def __init__(self, case):
+        # With echo whole answers have them as well, though only `logprobs` asks for them.
+        self.with_prompt_logprobs = "prompt_logprobs" in case.body
         self.ids = set()
         self.choices = {}
         self.usage = None
@@ -112,7 +112,7 @@ class Answer:
     def add(self, body):
         self.ids.add(body["id"])
         for part in body["choices"]:
-            self.choices.setdefault(part["index"], Choice()).add(part)
+            self.choices.setdefault(part["index"], Choice()).add(part, self.with_prompt_logprobs)
         self.usage = body.get("usage") or self.usage
 
     def form(self):
@@ -126,12 +126,23 @@ def is_beginning(answer, right):
                for index, choice in answer.choices.items())
 
 
+def difference(found, right, path="answer"):
+    """Where two normal forms differ first; empty if nowhere."""
+    if isinstance(found, dict) and isinstance(right, dict) and found.keys() == right.keys():
+        parts = ((f"{path}.{key}", found[key], right[key]) for key in right)
+    elif isinstance(found, list) and isinstance(right, list) and len(found) == len(right):
+        parts = ((f"{path}[{i}]", *pair) for i, pair in enumerate(zip(found, right)))
+    else:
+        return "" if found == right else f"{path}: {found!r}, alone {right!r}"
+    return next(filter(None, (difference(a, b, where) for where, a, b in parts)), "")
+
+
 async def read_answer(connection, case, request_id, stream, on_event=lambda: True):
     """An answer's normal form; None if `on_event`, called after each event, wants no more."""
     reply = await connection.head()
     check(reply.headers.get("x-request-id") == request_id,
           f"{request_id}: the answer of {reply.headers.get('x-request-id')!r} came")
-    answer = Answer()
+    answer = Answer(case)
     if stream and reply.status == 200:
         async for event in connection.events(reply):
             answer.add(event)
@@ -161,6 +172,7 @@ async def ask_alone(program, cases):
 
 async def still_right(program, case):
     reply = await ask(program.port, case.path, case.body)
-    answer = Answer()
+    answer = Answer(case)
     answer.add(reply.json())
-    check(answer.form() == case.right, f"now {answer.form()} to {case.body}, before {case.right}")
+    differs = difference(answer.form(), case.right)
+    check(not differs, f"{case.path} {case.body}: {differs}")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 
-from cases import ask_alone, make_cases, read_answer, still_right
+from cases import ask_alone, difference, make_cases, read_answer, still_right
 from client import Broken, Connection, ask, request_bytes
 from program import Failed, Program, check
 
@@ -125,7 +125,8 @@ async def answers_cases(program, cases):
     for number, case in enumerate(cases):
         await connection.send(case.bytes(f"more{number}", stream=False))
         form = await read_answer(connection, case, f"more{number}", stream=False)
-        check(form == case.right, f"{form}\nto {case.body}, before {case.right}")
+        differs = difference(form, case.right)
+        check(not differs, f"{differs}\n{case.path} {case.body}")
     connection.close()
 
 

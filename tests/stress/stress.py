@@ -20,8 +20,7 @@ def parts(arguments):
     short = arguments.short
     requests = arguments.requests or (1 << 40 if short else 50_000)
     return {
-        "soak": lambda: soak.run(requests, seconds=25 if short else 3600, seed=arguments.seed,
-                                 echo=arguments.echo),
+        "soak": lambda: soak.run(requests, seconds=25 if short else 3600, seed=arguments.seed),
         "bodies": lambda: bodies.run(short),
         "connections": lambda: (connections.run(500, 100, 100) if short
                                 else connections.run(10_000, 2_000, 1_000)),
@@ -35,7 +34,6 @@ def main():
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--requests", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-echo", dest="echo", action="store_false")
     arguments = parser.parse_args()
     known = parts(arguments)
     unknown = set(arguments.parts) - set(known)
