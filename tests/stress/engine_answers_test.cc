@@ -15,7 +15,6 @@
 namespace tiercel::engine {
 namespace {
 
-constexpr int kBlock = 32;
 constexpr int64_t kLongest = 320;
 
 struct Answer {
@@ -44,7 +43,6 @@ class EngineAnswersTest : public testing::TestWithParam<bool> {
     auto model = model::LoadModel(**checkpoint, {.graph = {.mode = model::GraphMode::kFullDecodeOnly}},
                                   environment_.get(), [](int64_t, int64_t) {});
     EXPECT_TRUE(model.has_value()) << model.error();
-    options.block_size = kBlock;
     options.max_model_len = kLongest;
     options.scheduling_policy = SchedulingPolicy::kPriority;
     options.eos_token_ids = {2};
@@ -122,7 +120,9 @@ TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
     options.async_scheduling = GetParam();
     options.max_num_seqs = 6;
     options.max_num_batched_tokens = round % 2 == 0 ? 48 : 200;
-    options.num_gpu_blocks_override = 1 + kLongest / kBlock + 8;  // room for few at a time
+    // Prompts that end within their first block, or after many; room for few at a time.
+    options.block_size = round < 2 ? 128 : 32;
+    options.num_gpu_blocks_override = 1 + 576 / options.block_size;
     if (round == 3) options.long_prefill_token_threshold = 40;
     std::unique_ptr<Engine> engine = Make(options);
     struct Running {
@@ -184,6 +184,7 @@ TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
 TEST_P(EngineAnswersTest, SamplesWaitForTheirPromptsLogProbabilities) {
   EngineOptions options;
   options.async_scheduling = GetParam();
+  options.block_size = 128;  // the prompt is not even one
   options.num_gpu_blocks_override = 100;
   options.max_num_batched_tokens = 64;
   options.max_num_seqs = 16;
