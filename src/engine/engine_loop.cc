@@ -133,12 +133,13 @@ void EngineLoop::Accept(std::unique_ptr<ActiveRequest> owned) {
   ActiveRequest* const request = owned.get();
   num_taken_sequences_ += static_cast<int64_t>(request->state.sequences.size());
   request->state.arrival = next_arrival_++;
-  bool known = false;
   try {
-    known = requests_.emplace(request->state.id, std::move(owned)).second;
+    std::unique_ptr<ActiveRequest>& place = requests_[request->state.id];
     if (healthy_) scheduler_.Add(&request->state);
+    place = std::move(owned);
   } catch (const std::bad_alloc&) {
     // The scheduler does not know it.
+    requests_.erase(request->state.id);
     for (const auto& sequence : request->state.sequences) {
       stats_.Finished(*request, *sequence, FinishReason::kError, clock_->Now());
       request->stream->PushEnd(sequence->index, FinishReason::kError, OutOfMemory());
@@ -146,7 +147,6 @@ void EngineLoop::Accept(std::unique_ptr<ActiveRequest> owned) {
     stats_.RequestDone(*request);
     AddNews(request->stream);
     Unqueue(request);
-    if (known) requests_.erase(request->state.id);
   }
 }
 

@@ -46,6 +46,7 @@ class FakeLm final : public model::CausalLm {
     kv_ = kv;
     limits_ = limits;
     cache_.assign(static_cast<size_t>(kv.num_blocks * kv.block_size), Cell{});
+    history_.reserve(static_cast<size_t>(options_.max_position));
     logits_.resize(static_cast<size_t>(limits.logit_group_rows * options_.vocab_size));
     return OkStatus();
   }
