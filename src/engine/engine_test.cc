@@ -309,10 +309,21 @@ TEST_P(EngineTest, DrainLetsRunningRequestsEnd) {
   ExpectEqual(Collect(stream->get())[0], Reference(request, test.engine->options(), 101, 256));
 }
 
-TEST_P(EngineTest, AFailingModelEndsEveryStreamWithAnError) {
+class EngineFailureTest : public testing::TestWithParam<std::tuple<bool, bool>> {};
+INSTANTIATE_TEST_SUITE_P(
+    Scheduling, EngineFailureTest, testing::Combine(testing::Bool(), testing::Bool()),
+    [](const auto& info) {
+      return std::string(std::get<0>(info.param) ? "Async" : "Sync") +
+             (std::get<1>(info.param) ? "Throws" : "Status");
+    });
+
+TEST_P(EngineFailureTest, AFailingModelEndsEveryStreamWithAnError) {
+  EngineOptions options = SmallOptions();
+  options.async_scheduling = std::get<0>(GetParam());
   FakeLmOptions fake;
   fake.fail_at_step = 5;
-  TestEngine test = MakeEngine(Options(), fake);
+  fake.fail_by_throwing = std::get<1>(GetParam());
+  TestEngine test = MakeEngine(options, fake);
   std::vector<std::unique_ptr<Stream>> streams;
   for (int i = 0; i < 10; ++i) {
     Request request = MakeRequest(20, i, 50);
@@ -327,6 +338,76 @@ TEST_P(EngineTest, AFailingModelEndsEveryStreamWithAnError) {
   EXPECT_FALSE(test.engine->Submit(MakeRequest(4, 1, 1), nullptr).has_value());
   EXPECT_FALSE(test.engine->ResetPrefixCache());
   test.engine->Drain(1);  // returns at once
+}
+
+// Whoever was let in before a drain ends; nobody is forgotten between the two.
+TEST_P(EngineTest, DrainAgainstSubmissions) {
+  for (int round = 0; round < 20; ++round) {
+    TestEngine test = MakeEngine(Options());
+    std::vector<std::vector<std::unique_ptr<Stream>>> streams(4);
+    std::vector<std::thread> clients;
+    for (auto& mine : streams) {
+      clients.emplace_back([&mine, &test] {
+        for (int i = 0; i < 1000; ++i) {
+          auto stream = test.engine->Submit(MakeRequest(4 + i % 5, i, 3), nullptr);
+          if (!stream) return;
+          mine.push_back(std::move(*stream));
+        }
+      });
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(200 * round));
+    test.engine->Drain(20);
+    const int64_t steps = test.lm->steps();
+    for (std::thread& client : clients) client.join();
+    for (const auto& mine : streams) {
+      for (const auto& stream : mine) {
+        EXPECT_TRUE(stream->Wait(0));
+        EXPECT_NE(Collect(stream.get())[0].finish, FinishReason::kAbort);
+      }
+    }
+    EXPECT_EQ(test.lm->steps(), steps);  // nothing ran after the drain
+  }
+}
+
+TEST_P(EngineTest, TwoEnginesInOneProcess) {
+  TestEngine a = MakeEngine(Options()), b = MakeEngine(Options());
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 20; ++i) {
+    Engine* const engine = i % 2 ? a.engine.get() : b.engine.get();
+    streams.push_back(std::move(*engine->Submit(MakeRequest(20, i, 10), nullptr)));
+  }
+  for (int i = 0; i < 20; ++i) {
+    ExpectEqual(Collect(streams[static_cast<size_t>(i)].get())[0],
+                Reference(MakeRequest(20, i, 10), a.engine->options(), 101, 256));
+  }
+}
+
+// What all requests may hold in log-probabilities is bounded: the next one is told to come again,
+// and may when a reader has gone.
+TEST_P(EngineTest, LogProbabilitiesOfAllRequestsAreBounded) {
+  FakeLmOptions fake;
+  fake.max_position = 1 << 20;
+  fake.vocab_size = 1 << 14;
+  EngineOptions options = Options();
+  options.max_model_len = 4000;
+  options.num_gpu_blocks_override = 5000;
+  options.max_num_seqs = 1;
+  TestEngine test = MakeEngine(options, fake);
+  Request request = MakeRequest(8, 1, 3900);
+  request.params.ignore_eos = true;
+  request.params.logprobs = -1;  // 3900 · (2^14 + 1): just under what one request may have
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 2; ++i) {
+    auto stream = test.engine->Submit(request, nullptr);
+    ASSERT_TRUE(stream.has_value()) << stream.error();
+    streams.push_back(std::move(*stream));
+  }
+  auto refused = test.engine->Submit(request, nullptr);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(test.engine->Submit(MakeRequest(8, 1, 3), nullptr).has_value());  // wants none
+  streams.pop_back();
+  EXPECT_TRUE(test.engine->Submit(request, nullptr).has_value());
 }
 
 TEST_P(EngineTest, NewsComeOncePerStepAndBeforeTheHook) {
