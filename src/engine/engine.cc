@@ -234,7 +234,7 @@ sampling::VectorOps OpsOf(const kernels::Environment* environment) {
   if (rows.argmax != nullptr) ops.argmax = rows.argmax;
   if (rows.sum_exp != nullptr) ops.sum_exp = rows.sum_exp;
   if (rows.collect_at_least != nullptr) ops.collect_at_least = rows.collect_at_least;
-  if (rows.count_greater != nullptr) ops.count_greater = rows.count_greater;
+  if (rows.count_at_least != nullptr) ops.count_at_least = rows.count_at_least;
   return ops;
 }
 

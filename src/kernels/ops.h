@@ -219,8 +219,8 @@ struct RowOps {
   // there are in all.
   int64_t (*collect_at_least)(const float* x, int64_t n, float threshold, int32_t* indices,
                               int64_t capacity) = nullptr;
-  // How many i have x[i] > threshold (the rank of a token, 0-based).
-  int64_t (*count_greater)(const float* x, int64_t n, float threshold) = nullptr;
+  // How many i have x[i] ≥ threshold: a token's rank, ties counted.
+  int64_t (*count_at_least)(const float* x, int64_t n, float threshold) = nullptr;
   // x[i] *= factor
   void (*scale)(float* x, int64_t n, float factor) = nullptr;
 };

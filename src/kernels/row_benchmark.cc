@@ -109,8 +109,8 @@ void RegisterRows(const BenchmarkIsa& isa) {
   Register(isa, "sum_exp", [isa, &ops](benchmark::State& s) {
     RowOp(s, isa, [&](const float* x) { return ops.sum_exp(x, kVocabulary, 0.1f, 1.0f); });
   });
-  Register(isa, "count_greater", [isa, &ops](benchmark::State& s) {
-    RowOp(s, isa, [&](const float* x) { return ops.count_greater(x, kVocabulary, 0.0f); });
+  Register(isa, "count_at_least", [isa, &ops](benchmark::State& s) {
+    RowOp(s, isa, [&](const float* x) { return ops.count_at_least(x, kVocabulary, 0.0f); });
   });
   Register(isa, "collect_at_least", [isa, &ops](benchmark::State& s) {
     std::vector<int32_t> found(1024);

@@ -46,14 +46,11 @@ SequenceState::SequenceState(std::shared_ptr<const SamplingParams> params,
                              std::span<const int32_t> eos_token_ids)
     : params_(std::move(params)), seed_(seed) {
   if (params_->min_tokens > 0) {
+    // Also those eos ids that ignore_eos keeps from ending the sequence, as vLLM does.
     ending_tokens_ = params_->stop_token_ids;
-    // The primary eos is masked even where it would not end the sequence, as vLLM does.
-    const size_t eos_count =
-        params_->ignore_eos ? std::min<size_t>(1, eos_token_ids.size()) : eos_token_ids.size();
-    ending_tokens_.insert(ending_tokens_.end(), eos_token_ids.begin(),
-                          eos_token_ids.begin() + eos_count);
+    ending_tokens_.insert(ending_tokens_.end(), eos_token_ids.begin(), eos_token_ids.end());
   }
-  if (params_->has_penalties()) {
+  if (params_->repetition_penalty != 1.0f) {  // the only one that looks at the prompt
     for (const int32_t token : prompt) counts_.AddPrompt(token);
   }
   for (const auto& word : params_->bad_words_token_ids) {

@@ -70,7 +70,7 @@ class SequenceState {
   std::shared_ptr<const SamplingParams> params_;  // shared by the n samples of a request
   uint64_t seed_;
   int64_t num_output_tokens_ = 0;
-  std::vector<int32_t> ending_tokens_;  // masked until min_tokens
+  std::vector<int32_t> ending_tokens_;  // stop and eos ids, masked until min_tokens
   TokenCounts counts_;                  // kept only if there are penalties
   std::vector<int32_t> tail_;           // the last output tokens, as many as bad_words need
   size_t longest_bad_word_ = 0;

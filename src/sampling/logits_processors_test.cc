@@ -77,6 +77,9 @@ TEST(LogitsProcessorsTest, MinTokensMasksEveryEndingToken) {
             (std::vector<float>{5, kMasked, kMasked, kMasked}));
   EXPECT_EQ(Apply(MakeState(params, {}, {0, 0}, eos), {5, 5, 5, 5}),
             (std::vector<float>{5, 5, 5, 5}));
+  params.ignore_eos = true;  // the sequence goes on behind an eos, but none comes before min_tokens
+  EXPECT_EQ(Apply(MakeState(params, {}, {0}, eos), {5, 5, 5, 5}),
+            (std::vector<float>{5, kMasked, kMasked, kMasked}));
 }
 
 TEST(LogitsProcessorsTest, AllowedTokensThenBias) {

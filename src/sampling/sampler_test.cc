@@ -39,7 +39,8 @@ std::vector<int32_t> ReferenceKept(const std::vector<float>& row, const Sampling
     return p.min_p > 0 && c.logit < max + t * std::log(p.min_p);
   });
   if (p.top_k > 0 && p.top_k < static_cast<int>(all.size())) {
-    all.resize(static_cast<size_t>(p.top_k));
+    const float kth = all[static_cast<size_t>(p.top_k - 1)].logit;
+    std::erase_if(all, [kth](const Candidate& c) { return c.logit < kth; });
   }
   double total = 0, mass = 0;
   for (const Candidate& c : all) total += std::exp((c.logit - max) / t);
@@ -94,11 +95,19 @@ TEST(SamplerTest, FiltersEqualASortedReference) {
   }
 }
 
-TEST(SamplerTest, TiesAndClustersKeepExactlyTopK) {
+TEST(SamplerTest, TiesSurviveTopKAndClustersAreFound) {
   SamplingParams params;
   params.top_k = 5;
   const std::vector<float> equal(1000, 1.0f);
-  EXPECT_EQ(Kept(equal, params), (std::vector<int32_t>{0, 1, 2, 3, 4}));
+  EXPECT_EQ(Kept(equal, params).size(), 1000u);
+  std::vector<float> ties(1000, 1.0f);
+  for (const size_t i : {7u, 300u, 301u, 640u, 999u}) ties[i] = i == 640 ? 3.0f : 2.0f;
+  params.top_k = 3;  // 640, and two of the four that tie for the next places
+  EXPECT_EQ(Kept(ties, params), (std::vector<int32_t>{7, 300, 301, 640, 999}));
+  params.top_p = 0.5f;  // e/(e + 4) of the mass is below it, (e + 1)/(e + 4) is not
+  EXPECT_EQ(Kept(ties, params), (std::vector<int32_t>{7, 640}));
+  params = SamplingParams{};
+  params.top_k = 5;
   // All large logits in one chunk.
   std::vector<float> clustered(4096, 0.0f);
   for (int i = 0; i < 64; ++i) clustered[static_cast<size_t>(128 + i)] = 10 + static_cast<float>(i);

@@ -10,14 +10,12 @@ namespace tiercel::sampling {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = std::numeric_limits<float>::lowest();  // all but −inf are at least this
 
 // Chunks of 64 … 512 floats: short enough that their maxima tell the tokens apart, long enough
 // that a call per chunk costs little.
 constexpr int64_t kMinChunk = 64;
 constexpr int64_t kMaxChunk = 512;
-
-// A nucleus of up to this many tokens is found by sorting candidates, a larger one by histogram.
-constexpr int64_t kNucleusList = 256;
 
 // exp(x) for x ≤ 0 with a relative error below 3e-7, in a form that compilers vectorize:
 // 2^i by the exponent bits, 2^f by its Taylor polynomial on [−0.5, 0.5]. Below −87, and for NaN, 0.
@@ -45,6 +43,7 @@ TokenSelector::TokenSelector(const VectorOps& ops, int64_t vocab_size) : ops_(op
   chunk_max_.reserve(chunks);
   order_.reserve(chunks);
   indices_.resize(static_cast<size_t>(n_));
+  candidates_.reserve(static_cast<size_t>(n_));
 }
 
 float TokenSelector::Start(const float* row, int64_t k) {
@@ -80,11 +79,34 @@ void TokenSelector::Collect(float threshold) {
   }
 }
 
-std::span<const Candidate> TokenSelector::TopK(int64_t k, float floor) {
+// The tokens with logit ≥ floor among which the first k are, these k in front. A row may be masked
+// nearly everywhere: what is at −inf would be all of it, so floor is above that.
+void TokenSelector::CollectFirst(int64_t k, float floor) {
   Collect(std::max(floor, KthLargestChunk(k)));
   if (static_cast<int64_t>(candidates_.size()) > k) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + k, candidates_.end(), Precedes);
-    candidates_.resize(static_cast<size_t>(k));
+    std::nth_element(candidates_.begin(), candidates_.begin() + (k - 1), candidates_.end(),
+                     Precedes);
+  }
+}
+
+std::span<const Candidate> TokenSelector::First(int64_t k) {
+  CollectFirst(k, kLowest);
+  if (static_cast<int64_t>(candidates_.size()) > k) candidates_.resize(static_cast<size_t>(k));
+  std::sort(candidates_.begin(), candidates_.end(), Precedes);
+  for (int64_t i = 0; i < n_ && static_cast<int64_t>(candidates_.size()) < k; ++i) {
+    if (!(row_[i] >= kLowest)) candidates_.push_back({kMinusInfinity, static_cast<int32_t>(i)});
+  }
+  return candidates_;
+}
+
+std::span<const Candidate> TokenSelector::TopK(int64_t k, float floor) {
+  CollectFirst(k, std::max(floor, kLowest));
+  if (static_cast<int64_t>(candidates_.size()) > k) {
+    const auto behind = candidates_.begin() + k;
+    const float kth = candidates_[static_cast<size_t>(k - 1)].logit;
+    candidates_.erase(std::partition(behind, candidates_.end(),
+                                     [kth](const Candidate& c) { return c.logit == kth; }),
+                      candidates_.end());
   }
   std::sort(candidates_.begin(), candidates_.end(), Precedes);
   return candidates_;
@@ -102,7 +124,7 @@ std::span<const Candidate> TokenSelector::Nucleus(float p, float scale) {
     if ((chunk_max_[static_cast<size_t>(begin / chunk_)] - max_) * scale < -45.0f) continue;
     total += ops_.sum_exp(row_ + begin, std::min(chunk_, n_ - begin), max_, scale);
   }
-  const std::span<const Candidate> first = TopK(kNucleusList, kMinusInfinity);
+  const std::span<const Candidate> first = First(kNucleusList);
   double mass = 0;
   for (size_t i = 0; i < first.size(); ++i) {
     mass += std::exp((first[i].logit - max_) * scale);
@@ -151,7 +173,8 @@ TokenSelector::Set TokenSelector::NucleusEnd(float p, float scale, std::vector<f
     before += w[candidate.id];
     if (before >= wanted) return {candidate, before};
   }
-  return {candidates_.empty() ? Candidate{max_, 0} : candidates_.back(), before};
+  // Rounding kept the sum below the share: everything that has a weight belongs to the set.
+  return {{kLowest, static_cast<int32_t>(n_)}, before};
 }
 
 }  // namespace tiercel::sampling

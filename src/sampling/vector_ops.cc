@@ -6,9 +6,11 @@
 namespace tiercel::sampling {
 namespace {
 
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
 int64_t Argmax(const float* x, int64_t n, float* max) {
   int64_t best = 0;
-  float value = -std::numeric_limits<float>::infinity();
+  float value = kMinusInfinity;
   for (int64_t i = 0; i < n; ++i) {
     if (x[i] > value) {
       value = x[i];
@@ -21,7 +23,9 @@ int64_t Argmax(const float* x, int64_t n, float* max) {
 
 float SumExp(const float* x, int64_t n, float max, float scale) {
   float sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += std::exp((x[i] - max) * scale);
+  for (int64_t i = 0; i < n; ++i) {
+    if (x[i] > kMinusInfinity) sum += std::exp((x[i] - max) * scale);
+  }
   return sum;
 }
 
@@ -36,14 +40,14 @@ int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indi
   return count;
 }
 
-int64_t CountGreater(const float* x, int64_t n, float threshold) {
+int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   int64_t count = 0;
-  for (int64_t i = 0; i < n; ++i) count += x[i] > threshold;
+  for (int64_t i = 0; i < n; ++i) count += x[i] >= threshold;
   return count;
 }
 
 }  // namespace
 
-VectorOps PortableVectorOps() { return {Argmax, SumExp, CollectAtLeast, CountGreater}; }
+VectorOps PortableVectorOps() { return {Argmax, SumExp, CollectAtLeast, CountAtLeast}; }
 
 }  // namespace tiercel::sampling

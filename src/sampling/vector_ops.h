@@ -10,14 +10,14 @@ namespace tiercel::sampling {
 struct VectorOps {
   // Index of the first maximum; *max its value. NaN counts as −inf. n ≥ 1.
   int64_t (*argmax)(const float* x, int64_t n, float* max);
-  // Σ exp((x[i] − max) · scale), in a fixed order for a given n.
+  // Σ exp((x[i] − max) · scale), in a fixed order for a given n. NaN and −inf add nothing.
   float (*sum_exp)(const float* x, int64_t n, float max, float scale);
   // Writes the indices i (ascending) with x[i] ≥ threshold, at most capacity; returns how many
   // there are in all.
   int64_t (*collect_at_least)(const float* x, int64_t n, float threshold, int32_t* indices,
                               int64_t capacity);
-  // How many i have x[i] > threshold.
-  int64_t (*count_greater)(const float* x, int64_t n, float threshold);
+  // How many i have x[i] ≥ threshold.
+  int64_t (*count_at_least)(const float* x, int64_t n, float threshold);
 };
 
 // The same in portable C++: for tests, and for an engine that runs without a kernel table.

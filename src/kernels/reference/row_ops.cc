@@ -37,9 +37,9 @@ int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indi
   return count;
 }
 
-int64_t CountGreater(const float* x, int64_t n, float threshold) {
+int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   int64_t count = 0;
-  for (int64_t i = 0; i < n; ++i) count += x[i] > threshold;
+  for (int64_t i = 0; i < n; ++i) count += x[i] >= threshold;
   return count;
 }
 

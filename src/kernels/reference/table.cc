@@ -22,7 +22,7 @@ const KernelTable& Table() {
       .rows = {.argmax = ArgMax,
                .sum_exp = SumExp,
                .collect_at_least = CollectAtLeast,
-               .count_greater = CountGreater,
+               .count_at_least = CountAtLeast,
                .scale = Scale},
       .peak_matmul = PeakMatmul,
       .peak_matmul_i8 = PeakMatmulI8,

@@ -24,7 +24,7 @@ const KernelTable& Table() {
       .rows = {.argmax = avx512::ArgMax,
                .sum_exp = avx512::SumExp,
                .collect_at_least = avx512::CollectAtLeast,
-               .count_greater = avx512::CountGreater,
+               .count_at_least = avx512::CountAtLeast,
                .scale = avx512::Scale},
       .peak_matmul = PeakMatmul,
       .peak_matmul_i8 = PeakMatmulI8,

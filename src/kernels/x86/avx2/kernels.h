@@ -23,7 +23,7 @@ int64_t ArgMax(const float* x, int64_t n, float* max);
 float SumExp(const float* x, int64_t n, float max, float scale);
 int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indices,
                        int64_t capacity);
-int64_t CountGreater(const float* x, int64_t n, float threshold);
+int64_t CountAtLeast(const float* x, int64_t n, float threshold);
 void Scale(float* x, int64_t n, float factor);
 
 // Yardsticks of machine_limits.h

@@ -66,14 +66,14 @@ int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indi
   return count;
 }
 
-int64_t CountGreater(const float* x, int64_t n, float threshold) {
+int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   const __m256 t = _mm256_set1_ps(threshold);
   int64_t count = 0, i = 0;
   for (; i + 8 <= n; i += 8) {
     count += std::popcount(static_cast<unsigned>(
-        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GT_OQ))));
+        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GE_OQ))));
   }
-  for (; i < n; ++i) count += x[i] > threshold;
+  for (; i < n; ++i) count += x[i] >= threshold;
   return count;
 }
 

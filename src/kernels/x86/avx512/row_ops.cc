@@ -61,13 +61,13 @@ int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indi
   return count;
 }
 
-int64_t CountGreater(const float* x, int64_t n, float threshold) {
+int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   const __m512 t = _mm512_set1_ps(threshold);
   int64_t count = 0;
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 valid = n - i >= 16 ? __mmask16{0xffff} : TailMask(n - i);
     count += std::popcount(static_cast<unsigned>(
-        _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, x + i), t, _CMP_GT_OQ)));
+        _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, x + i), t, _CMP_GE_OQ)));
   }
   return count;
 }
