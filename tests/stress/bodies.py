@@ -124,7 +124,7 @@ async def run_bodies(program, bystander, wrong):
         try:
             statuses = await asyncio.wait_for(
                 asyncio.gather(*(send_one(program, path, data) for _ in range(at_once))), 60)
-        except (Broken, TimeoutError) as error:
+        except (Broken, asyncio.TimeoutError) as error:
             await asyncio.sleep(0.5)
             raise Broken(f"{what}: {error}; exit code {program.process.poll()}\n"
                          f"{program.last_lines()}") from error

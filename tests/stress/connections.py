@@ -64,7 +64,7 @@ async def probe(port, count, pause=0.005):
         start = time.monotonic()
         try:
             reply = await asyncio.wait_for(ask(port, "/health"), 30)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise Failed("/health did not answer within 30 s") from None
         check(reply.status == 200, f"{reply.status} to /health")
         latencies.append(1e3 * (time.monotonic() - start))

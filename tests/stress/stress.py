@@ -46,7 +46,7 @@ def main():
         start = time.monotonic()
         try:
             asyncio.run(known[name]())
-        except (Failed, Broken, OSError, TimeoutError) as error:
+        except (Failed, Broken, OSError, asyncio.TimeoutError) as error:
             print(f"  FAILED: {str(error)[:4000] or repr(error)}")
             failed.append(name)
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
