@@ -113,6 +113,20 @@ void LogprobsWriter::TakeTo(std::string* out) {
   for (std::string* array : {&entries_, &offsets_, &token_logprobs_, &tokens_}) array->clear();
 }
 
+namespace {
+
+// The rank of a prompt's own token, which stands first. One of the most likely is shown by its place
+// among them, as in vLLM, whose map of tokens keeps the later of two entries: of tokens that tie the
+// first entry would count all.
+int64_t RankOfOwn(const std::vector<engine::TokenLogprob>& entries) {
+  const int32_t own = entries.front().token;
+  const auto place = std::find_if(entries.begin() + 1, entries.end(),
+                                  [own](const auto& entry) { return entry.token == own; });
+  return place != entries.end() ? place->rank : entries.front().rank;
+}
+
+}  // namespace
+
 void AppendPromptLogprobs(std::string* out,
                           const std::vector<std::vector<engine::TokenLogprob>>& logprobs,
                           const ResponsePlan& plan) {
@@ -133,7 +147,7 @@ void AppendPromptLogprobs(std::string* out,
       out->append(R"(":{"logprob":)");
       AppendJsonLogprob(out, candidate.logprob);
       out->append(R"(,"rank":)");
-      AppendJsonInt(out, candidate.rank);
+      AppendJsonInt(out, seen.size() == 1 ? RankOfOwn(logprobs[i]) : candidate.rank);
       out->append(R"(,"decoded_token":)");
       AppendJsonString(out, plan.tokenizer->TokenBytes(candidate.token));
       out->push_back('}');

@@ -235,6 +235,35 @@ TEST(Responder, EchoedLogprobsBeginWithNull) {
   EXPECT_TRUE(At(choice, {"logprobs", "top_logprobs", "0"}).is_null());
 }
 
+TEST(Responder, PromptEntriesAreOneForEachTokenWithItsPlace) {
+  ResponsePlan plan = Plan(false, false);
+  plan.prompt_logprobs = true;
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  engine::PromptInfo info;
+  // 'b' ties with 'a' and is listed second; 'z' is not among the most likely.
+  info.prompt_logprobs = {{},
+                          {{'b', -1.0f, 2}, {'a', -1.0f, 1}, {'b', -1.0f, 2}},
+                          {{'a', -1.0f, 2}, {'a', -1.0f, 1}, {'b', -1.0f, 2}},
+                          {{'z', -9.0f, 7}, {'a', -1.0f, 1}}};
+  stream.PutInfo(std::move(info));
+  stream.Put(Event(Bytes("x"), FinishReason::kLength));
+  responder.Consume(0, &stream);
+  const auto body = ParseJson(responder.TakeBody());
+  ASSERT_TRUE(body);
+  const Json& entries = At(*body, {"choices", "0", "prompt_logprobs"});
+  const auto rank = [&](const char* position, char token) {
+    const std::string id = std::to_string(int{token});
+    return *At(entries, {position, id.c_str(), "rank"}).integer();
+  };
+  EXPECT_TRUE(At(entries, {"0"}).is_null());
+  EXPECT_EQ(rank("1", 'b'), 2);
+  EXPECT_EQ(rank("1", 'a'), 1);
+  EXPECT_EQ(rank("2", 'a'), 1);
+  EXPECT_EQ(rank("2", 'b'), 2);
+  EXPECT_EQ(rank("3", 'z'), 7);
+}
+
 TEST(Responder, SeveralPromptsAndSamplesKeepTheirIndex) {
   ResponsePlan plan = Plan(false, false);
   plan.n = 2;
