@@ -197,12 +197,14 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
   if (state.params->prompt_logprobs) active->prompt_logprobs.resize(state.prompt.size());
   const uint64_t seed = state.params->seed.value_or(
       sampling::DerivedSeed(config_.options.seed, state.id));
+  const auto context = std::make_shared<const sampling::SamplingContext>(
+      state.params, state.prompt, config_.options.eos_token_ids);
   for (int i = 0; i < state.params->n; ++i) {
     auto& sequence = state.sequences.emplace_back(std::make_unique<Sequence>());
     sequence->request = &state;
     sequence->index = i;
-    sequence->sampling = std::make_shared<sampling::SequenceState>(
-        state.params, state.prompt, sampling::SampleSeed(seed, i), config_.options.eos_token_ids);
+    sequence->sampling =
+        std::make_shared<sampling::SequenceState>(context, sampling::SampleSeed(seed, i));
   }
   // Before the request is let in: from then on nothing here may fail.
   auto handle = std::make_unique<StreamHandle>(active->stream, inbox_);

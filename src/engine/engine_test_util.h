@@ -86,9 +86,9 @@ inline Outcome Reference(const Request& request, const EngineOptions& options, i
   sampling::SamplingParams params = request.params;
   EXPECT_TRUE(params.Validate(vocab_size, -1).ok());
   const auto shared = std::make_shared<sampling::SamplingParams>(params);
-  sampling::SequenceState state(shared, request.prompt,
-                                sampling::SampleSeed(params.seed.value_or(0), index),
-                                options.eos_token_ids);
+  sampling::SequenceState state(
+      std::make_shared<sampling::SamplingContext>(shared, request.prompt, options.eos_token_ids),
+      sampling::SampleSeed(params.seed.value_or(0), index));
   sampling::Sampler sampler(sampling::PortableVectorOps(), vocab_size, options.logprobs_mode);
   std::vector<int32_t> tokens = request.prompt;
   std::vector<float> logits(static_cast<size_t>(vocab_size));

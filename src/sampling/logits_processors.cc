@@ -19,64 +19,75 @@ void KeepAllowed(std::span<float> logits, const std::vector<int32_t>& allowed,
 
 }  // namespace
 
-TokenCounts::Entry& TokenCounts::Find(int32_t token) {
-  // At most half full, so that a probe ends soon.
-  if (2 * (size_ + 1) > static_cast<int64_t>(slots_.size())) Grow();
+size_t TokenCounts::Place(int32_t token) const {
   const size_t mask = slots_.size() - 1;
   size_t i = (static_cast<uint32_t>(token) * 0x9E3779B1u) & mask;
   while (slots_[i].token >= 0 && slots_[i].token != token) i = (i + 1) & mask;
-  if (slots_[i].token < 0) {
-    slots_[i].token = token;
+  return i;
+}
+
+TokenCounts::Entry& TokenCounts::Find(int32_t token) {
+  // At most half full, so that a probe ends soon.
+  if (2 * (size_ + 1) > static_cast<int64_t>(slots_.size())) Grow();
+  Entry& entry = slots_[Place(token)];
+  if (entry.token < 0) {
+    entry.token = token;
     ++size_;
   }
-  return slots_[i];
+  return entry;
 }
 
 void TokenCounts::Grow() {
-  std::vector<Entry> old = std::move(slots_);
-  slots_.assign(std::max<size_t>(64, old.size() * 2), Entry{});
-  size_ = 0;
-  for (const Entry& entry : old) {
-    if (entry.token >= 0) Find(entry.token).output_count = entry.output_count;
+  std::vector<Entry> larger(std::max<size_t>(64, slots_.size() * 2));
+  std::swap(slots_, larger);
+  for (const Entry& entry : larger) {
+    if (entry.token >= 0) slots_[Place(entry.token)] = entry;
   }
 }
 
-SequenceState::SequenceState(std::shared_ptr<const SamplingParams> params,
-                             std::span<const int32_t> prompt, uint64_t seed,
-                             std::span<const int32_t> eos_token_ids)
-    : params_(std::move(params)), seed_(seed) {
-  if (params_->min_tokens > 0) {
+SamplingContext::SamplingContext(std::shared_ptr<const SamplingParams> given,
+                                 std::span<const int32_t> prompt_tokens,
+                                 std::span<const int32_t> eos_token_ids)
+    : params(std::move(given)) {
+  if (params->min_tokens > 0) {
     // Also those eos ids that ignore_eos keeps from ending the sequence, as vLLM does.
-    ending_tokens_ = params_->stop_token_ids;
-    ending_tokens_.insert(ending_tokens_.end(), eos_token_ids.begin(), eos_token_ids.end());
+    ending_tokens = params->stop_token_ids;
+    ending_tokens.insert(ending_tokens.end(), eos_token_ids.begin(), eos_token_ids.end());
   }
-  if (params_->repetition_penalty != 1.0f) {  // the only one that looks at the prompt
-    for (const int32_t token : prompt) counts_.AddPrompt(token);
+  if (params->repetition_penalty != 1.0f) {  // the only one that looks at the prompt
+    for (const int32_t token : prompt_tokens) prompt.Add(token);
   }
-  for (const auto& word : params_->bad_words_token_ids) {
-    longest_bad_word_ = std::max(longest_bad_word_, word.size());
+  for (const auto& word : params->bad_words_token_ids) {
+    longest_bad_word = std::max(longest_bad_word, word.size());
   }
-  tail_.reserve(longest_bad_word_);
+}
+
+SequenceState::SequenceState(std::shared_ptr<const SamplingContext> context, uint64_t seed)
+    : context_(std::move(context)), seed_(seed) {
+  if (params().has_penalties()) output_.MakeRoom();
+  tail_.reserve(context_->longest_bad_word);
 }
 
 bool SequenceState::ChangesLogits() const {
-  return params_->allowed_token_ids || longest_bad_word_ > 0 || !params_->logit_bias.empty() ||
-         num_output_tokens_ < params_->min_tokens || params_->has_penalties();
+  const SamplingParams& p = params();
+  return p.allowed_token_ids || context_->longest_bad_word > 0 || !p.logit_bias.empty() ||
+         num_output_tokens_ < p.min_tokens || p.has_penalties();
 }
 
 void SequenceState::ApplyProcessors(std::span<float> logits, std::vector<float>* scratch) const {
-  if (params_->allowed_token_ids) KeepAllowed(logits, *params_->allowed_token_ids, scratch);
-  if (longest_bad_word_ > 0) MaskBadWords(logits);
-  if (num_output_tokens_ < params_->min_tokens) {
-    for (const int32_t token : ending_tokens_) logits[token] = kMasked;
+  const SamplingParams& p = params();
+  if (p.allowed_token_ids) KeepAllowed(logits, *p.allowed_token_ids, scratch);
+  if (context_->longest_bad_word > 0) MaskBadWords(logits);
+  if (num_output_tokens_ < p.min_tokens) {
+    for (const int32_t token : context_->ending_tokens) logits[token] = kMasked;
   }
-  for (const auto& [token, bias] : params_->logit_bias) logits[token] += bias;
-  if (params_->has_penalties()) Penalize(logits);
+  for (const auto& [token, bias] : p.logit_bias) logits[token] += bias;
+  if (p.has_penalties()) Penalize(logits);
 }
 
 // A bad word's last token is masked where the output ends in the rest of the word.
 void SequenceState::MaskBadWords(std::span<float> logits) const {
-  for (const auto& word : params_->bad_words_token_ids) {
+  for (const auto& word : params().bad_words_token_ids) {
     const size_t prefix = word.size() - 1;
     if (prefix > tail_.size()) continue;
     if (std::equal(word.begin(), word.end() - 1, tail_.end() - static_cast<int64_t>(prefix))) {
@@ -86,24 +97,25 @@ void SequenceState::MaskBadWords(std::span<float> logits) const {
 }
 
 void SequenceState::Penalize(std::span<float> logits) const {
-  const float repetition = params_->repetition_penalty;
-  const float frequency = params_->frequency_penalty;
-  const float presence = params_->presence_penalty;
-  counts_.ForEach([&](const TokenCounts::Entry& entry) {
+  const SamplingParams& p = params();
+  const auto repeat = [&](int32_t token) {
+    float& x = logits[token];
+    x = x > 0 ? x / p.repetition_penalty : x * p.repetition_penalty;
+  };
+  context_->prompt.ForEach([&](const TokenCounts::Entry& entry) { repeat(entry.token); });
+  output_.ForEach([&](const TokenCounts::Entry& entry) {
+    if (!context_->prompt.Contains(entry.token)) repeat(entry.token);
     float& x = logits[entry.token];
-    x = x > 0 ? x / repetition : x * repetition;
-    if (entry.output_count > 0) {
-      x -= frequency * static_cast<float>(entry.output_count);
-      x -= presence;
-    }
+    x -= p.frequency_penalty * static_cast<float>(entry.count);
+    x -= p.presence_penalty;
   });
 }
 
 void SequenceState::Append(int32_t token) {
   ++num_output_tokens_;
-  if (params_->has_penalties()) counts_.AddOutput(token);
-  if (longest_bad_word_ > 1) {
-    if (tail_.size() + 1 == longest_bad_word_) tail_.erase(tail_.begin());
+  if (params().has_penalties()) output_.Add(token);
+  if (context_->longest_bad_word > 1) {
+    if (tail_.size() + 1 == context_->longest_bad_word) tail_.erase(tail_.begin());
     tail_.push_back(token);
   }
 }

@@ -11,17 +11,20 @@
 
 namespace tiercel::sampling {
 
-// Distinct tokens of a sequence with how often they occur in the output: an open hash table that
-// only grows, so that a step costs no allocation once it is warm.
+// Distinct tokens with how often they occur: an open hash table that only grows, so that a step
+// costs no allocation once it is warm.
 class TokenCounts {
  public:
   struct Entry {
     int32_t token = -1;
-    int32_t output_count = 0;  // 0: seen in the prompt alone
+    int32_t count = 0;
   };
 
-  void AddPrompt(int32_t token) { Find(token); }
-  void AddOutput(int32_t token) { ++Find(token).output_count; }
+  void MakeRoom() { Grow(); }  // for 32 tokens more at least
+  void Add(int32_t token) { ++Find(token).count; }
+  bool Contains(int32_t token) const {
+    return !slots_.empty() && slots_[Place(token)].token == token;
+  }
   int64_t size() const { return size_; }
 
   // Calls visit(const Entry&) for every distinct token.
@@ -33,6 +36,7 @@ class TokenCounts {
   }
 
  private:
+  size_t Place(int32_t token) const;  // where it is, or would be
   Entry& Find(int32_t token);
   void Grow();
 
@@ -40,17 +44,26 @@ class TokenCounts {
   int64_t size_ = 0;
 };
 
+// What the samples of a request have in common; it never changes.
+struct SamplingContext {
+  // `params` has passed Validate. `eos_token_ids` [0] is the primary one.
+  SamplingContext(std::shared_ptr<const SamplingParams> params, std::span<const int32_t> prompt,
+                  std::span<const int32_t> eos_token_ids);
+
+  const std::shared_ptr<const SamplingParams> params;
+  std::vector<int32_t> ending_tokens;  // stop and eos ids, masked until min_tokens
+  TokenCounts prompt;                  // kept only if a penalty looks at it
+  size_t longest_bad_word = 0;
+};
+
 // One sample's sampling state. Owned by the engine's sequence; between planning and the end of a
 // step only the worker that samples its row touches it. It outlives preemption: the history is
 // that of the tokens, not of the cache.
 class SequenceState {
  public:
-  // `params` has passed Validate and outlives the state, as does the prompt during construction
-  // only. `eos_token_ids` [0] is the primary one.
-  SequenceState(std::shared_ptr<const SamplingParams> params, std::span<const int32_t> prompt,
-                uint64_t seed, std::span<const int32_t> eos_token_ids);
+  SequenceState(std::shared_ptr<const SamplingContext> context, uint64_t seed);
 
-  const SamplingParams& params() const { return *params_; }
+  const SamplingParams& params() const { return *context_->params; }
   uint64_t seed() const { return seed_; }
   int64_t num_output_tokens() const { return num_output_tokens_; }
 
@@ -67,13 +80,11 @@ class SequenceState {
   void MaskBadWords(std::span<float> logits) const;
   void Penalize(std::span<float> logits) const;
 
-  std::shared_ptr<const SamplingParams> params_;  // shared by the n samples of a request
+  std::shared_ptr<const SamplingContext> context_;
   uint64_t seed_;
   int64_t num_output_tokens_ = 0;
-  std::vector<int32_t> ending_tokens_;  // stop and eos ids, masked until min_tokens
-  TokenCounts counts_;                  // kept only if there are penalties
-  std::vector<int32_t> tail_;           // the last output tokens, as many as bad_words need
-  size_t longest_bad_word_ = 0;
+  TokenCounts output_;         // kept only if there are penalties
+  std::vector<int32_t> tail_;  // the last output tokens, as many as bad_words need
 };
 
 }  // namespace tiercel::sampling

@@ -19,7 +19,10 @@ std::vector<float> Apply(const SequenceState& state, std::vector<float> row) {
 
 SequenceState MakeState(SamplingParams params, std::vector<int32_t> prompt,
                         std::vector<int32_t> output, std::vector<int32_t> eos = {9}) {
-  SequenceState state(std::make_shared<SamplingParams>(std::move(params)), prompt, 0, eos);
+  SequenceState state(
+      std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(std::move(params)), prompt,
+                                        eos),
+      0);
   for (const int32_t token : output) state.Append(token);
   return state;
 }
@@ -41,16 +44,12 @@ TEST(LogitsProcessorsTest, CountsEqualAMap) {
   std::map<int32_t, int> expected;
   for (int i = 0; i < 20000; ++i) {
     const int32_t token = static_cast<int32_t>(random() % 150000);
-    if (i % 3 == 0) {
-      counts.AddPrompt(token);
-      expected[token] += 0;
-    } else {
-      counts.AddOutput(token);
-      ++expected[token];
-    }
+    EXPECT_EQ(counts.Contains(token), expected.contains(token));
+    counts.Add(token);
+    ++expected[token];
   }
   std::map<int32_t, int> found;
-  counts.ForEach([&](const TokenCounts::Entry& e) { found[e.token] = e.output_count; });
+  counts.ForEach([&](const TokenCounts::Entry& e) { found[e.token] = e.count; });
   EXPECT_EQ(found, expected);
   EXPECT_EQ(counts.size(), static_cast<int64_t>(expected.size()));
 }

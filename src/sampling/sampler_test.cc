@@ -56,7 +56,10 @@ std::vector<int32_t> ReferenceKept(const std::vector<float>& row, const Sampling
 
 SampledToken SampleOnce(Sampler* sampler, std::vector<float> row, const SamplingParams& params,
                         uint64_t seed = 0, int position = 0) {
-  SequenceState state(std::make_shared<SamplingParams>(params), {}, seed, {});
+  SequenceState state(
+      std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(params),
+                                        std::span<const int32_t>{}, std::span<const int32_t>{}),
+      seed);
   for (int i = 0; i < position; ++i) state.Append(0);
   SampledToken out;
   sampler->Sample(row.data(), &state, &out);

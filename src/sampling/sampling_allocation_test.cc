@@ -75,7 +75,10 @@ TEST(SamplingAllocationTest, StepsAllocateNothing) {
           auto params = std::make_shared<SamplingParams>(way);
           if (reports) params->logprobs = 20;
           Sampler sampler(PortableVectorOps(), kVocab, mode);
-          SequenceState state(params, std::vector<int32_t>{1, 2, 3}, 1, std::vector<int32_t>{9});
+          SequenceState state(
+              std::make_shared<SamplingContext>(params, std::vector<int32_t>{1, 2, 3},
+                                                std::vector<int32_t>{9}),
+              1);
           SampledToken out;
           const int64_t before = num_allocations;
           for (int step = 0; step < 3; ++step) {

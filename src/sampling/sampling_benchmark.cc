@@ -16,7 +16,10 @@ void SampleRow(benchmark::State& state, const SamplingParams& params, float spre
   std::vector<float> row(kVocab);
   for (float& x : row) x = normal(random);
   Sampler sampler(PortableVectorOps(), kVocab, LogprobsMode::kRawLogprobs);
-  SequenceState sequence(std::make_shared<SamplingParams>(params), {}, 1, {});
+  SequenceState sequence(
+      std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(params),
+                                        std::span<const int32_t>{}, std::span<const int32_t>{}),
+      1);
   SampledToken out;
   for (auto _ : state) {
     sampler.Sample(row.data(), &sequence, &out);
