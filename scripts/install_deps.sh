@@ -27,6 +27,7 @@ build command:cmake                cmake                cmake               cmak
 build command:ninja                ninja-build          ninja-build         ninja
 build header:boost/beast.hpp       libboost-dev         boost-devel         boost
 build header:openssl/ssl.h         libssl-dev           openssl-devel       openssl
+build header:curl/curl.h           libcurl4-openssl-dev libcurl-devel       curl
 build header:nlohmann/json.hpp     nlohmann-json3-dev   json-devel          nlohmann-json
 build header:fmt/format.h          libfmt-dev           fmt-devel           fmt
 build header:spdlog/spdlog.h       libspdlog-dev        spdlog-devel        spdlog

@@ -13,10 +13,11 @@
 #include <vector>
 
 #include "base/status.h"
-#include "server/http_client.h"
 #include "server/server.h"
 
 namespace tiercel::server {
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
   std::string method;

@@ -13,7 +13,8 @@
 #include <thread>
 
 #include "api/test_support.h"
-#include "server/http_client.h"
+#include "net/http_client.h"
+#include "net/sse_reader.h"
 #include "server/http_server.h"
 
 namespace tiercel::server {
@@ -21,6 +22,9 @@ namespace {
 
 using engine::FinishReason;
 using engine::StreamEvent;
+using net::HttpClient;
+using net::HttpResponse;
+using net::SseReader;
 
 // Answers every prompt with its own bytes, over and over, one token a step, up to max_tokens.
 class EchoEngine final : public engine::Engine {
@@ -556,34 +560,6 @@ TEST_F(ServerTest, MetricsCountRequests) {
         "vllm:request_success_total{model_name=\"test\",engine=\"0\",finished_reason=\"abort\"} 0.0",
         "vllm:gpu_cache_usage_perc{", "process_resident_memory_bytes "}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
-  }
-}
-
-TEST(SseReader, AnyCutAndAnyLineEnd) {
-  const std::string text = "data: a\r\n\r\n: note\nevent: x\ndata:b\ndata: c\n\n\rdata: d\r\r";
-  for (size_t size = 1; size <= text.size(); ++size) {
-    std::string got;
-    SseReader reader([&](std::string_view event, std::string_view data) {
-      got += fmt::format("[{}|{}]", event, data);
-      return true;
-    });
-    for (size_t at = 0; at < text.size(); at += size) reader.Feed(std::string_view(text).substr(at, size));
-    EXPECT_EQ(got, "[|a][x|b\nc][|d]") << size;
-  }
-}
-
-TEST(Url, ParsesAndRefuses) {
-  const auto url = Url::Parse("https://[::1]:8443/a?b#c");
-  ASSERT_TRUE(url);
-  EXPECT_EQ(url->host, "::1");
-  EXPECT_EQ(url->port, "8443");
-  EXPECT_EQ(url->target, "/a?b");
-  EXPECT_EQ(Url::Parse("http://h")->target, "/");
-  EXPECT_EQ(url->Resolve("/x")->target, "/x");
-  EXPECT_EQ(url->Resolve("http://o/y")->host, "o");
-  for (const char* bad : {"", "h", "ftp://h/", "http://", "http://u@h/", "http://a\\b/", "http://h:x/",
-                          "http://a b/"}) {
-    EXPECT_FALSE(Url::Parse(bad)) << bad;
   }
 }
 

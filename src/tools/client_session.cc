@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 
+#include "net/sse_reader.h"
+
 namespace tiercel::tools {
 namespace {
 
@@ -43,7 +45,7 @@ Expected<ClientSession> ClientSession::Connect(const ParsedOptions& options) {
   session.model_ = options.String("model-name");
   if (!session.model_.empty()) return session;
 
-  server::HttpClient client;
+  net::HttpClient client;
   ASSIGN_OR_RETURN(const api::Json models,
                    session.CheckAnswer(client.Get(session.url_ + "/models", session.headers_)));
   const api::Json* data = models.Find("data");
@@ -55,7 +57,7 @@ Expected<ClientSession> ClientSession::Connect(const ParsedOptions& options) {
 }
 
 Expected<api::Json> ClientSession::CheckAnswer(
-    const Expected<server::HttpResponse>& response) const {
+    const Expected<net::HttpResponse>& response) const {
   if (!response) {
     return Unexpected(Unavailable("{}: {} (is the server running? see --url)", url_,
                                   response.error().message()));
@@ -73,7 +75,7 @@ Status ClientSession::Stream(std::string_view route, const api::Json& body,
                              const std::atomic<bool>* stop,
                              const std::function<void(const api::Json&)>& on_event) {
   Status error;
-  server::SseReader reader([&](std::string_view, std::string_view data) {
+  net::SseReader reader([&](std::string_view, std::string_view data) {
     if (data == "[DONE]") return true;
     auto event = api::ParseJson(data);
     if (!event || event->Find("error") != nullptr) {
@@ -83,13 +85,13 @@ Status ClientSession::Stream(std::string_view route, const api::Json& body,
     on_event(*event);
     return true;
   });
-  server::HttpRequestSpec request;
+  net::HttpRequestSpec request;
   request.method = "POST";
   request.url = fmt::format("{}/{}", url_, route);
   request.headers = headers_;
   request.headers.emplace_back("Content-Type", "application/json");
   request.body = body.Dump();
-  server::HttpClient client;
+  net::HttpClient client;
   const auto response = client.Send(
       request, [&](std::string_view piece) { return !stop->load() && reader.Feed(piece); });
   if (!error.ok()) return error;

@@ -9,7 +9,7 @@
 
 #include "api/json.h"
 #include "base/status.h"
-#include "server/http_client.h"
+#include "net/http_client.h"
 #include "tools/options/option_parser.h"
 
 namespace tiercel::tools {
@@ -30,11 +30,11 @@ class ClientSession {
                 const std::function<void(const api::Json&)>& on_event);
 
  private:
-  Expected<api::Json> CheckAnswer(const Expected<server::HttpResponse>& response) const;
+  Expected<api::Json> CheckAnswer(const Expected<net::HttpResponse>& response) const;
 
   std::string url_;
   std::string model_;
-  server::HttpHeaders headers_;
+  net::HttpHeaders headers_;
 };
 
 // The text of choices[0].delta.content or choices[0].text; empty if there is none.

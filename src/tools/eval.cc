@@ -13,7 +13,7 @@
 #include "kernels/environment.h"
 #include "tools/command.h"
 #include "tools/evaluation.h"
-#include "tools/hub.h"
+#include "tools/model_path.h"
 #include "tools/model_loading.h"
 #include "tools/progress_bar.h"
 #include "tools/serve_config.h"

@@ -13,7 +13,7 @@
 #include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
 #include "platform/buffer.h"
-#include "tools/hub.h"
+#include "tools/model_path.h"
 #include "tools/progress_bar.h"
 
 namespace tiercel::tools {

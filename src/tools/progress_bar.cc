@@ -16,12 +16,6 @@ constexpr int kBarWidth = 30;
 
 }  // namespace
 
-std::string HumanBytes(int64_t bytes) {
-  if (bytes < 1'000'000) return fmt::format("{:.1f} kB", static_cast<double>(bytes) / 1e3);
-  if (bytes < 1'000'000'000) return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
-  return fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
-}
-
 ProgressBar::ProgressBar(std::string label, bool enabled, Unit unit)
     : label_(std::move(label)),
       enabled_(enabled && ::isatty(STDERR_FILENO) == 1),

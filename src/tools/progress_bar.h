@@ -6,6 +6,8 @@
 #include <mutex>
 #include <string>
 
+#include "base/human_bytes.h"
+
 namespace tiercel::tools {
 
 // What is done of a total, with the rate. Update may be called from many threads; it draws at most
@@ -36,8 +38,5 @@ class ProgressBar {
   double last_drawn_ = 0;
   bool drawn_ = false;
 };
-
-// "1.53 GB"
-std::string HumanBytes(int64_t bytes);
 
 }  // namespace tiercel::tools

@@ -12,7 +12,7 @@
 #include "model/model_folder.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
-#include "tools/hub.h"
+#include "tools/model_path.h"
 #include "tools/model_quantizer.h"
 #include "tools/options/env_vars.h"
 #include "tools/options/json_value.h"

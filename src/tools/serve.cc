@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "kernels/environment.h"
 #include "tools/command.h"
-#include "tools/hub.h"
+#include "tools/model_path.h"
 #include "tools/model_loading.h"
 #include "tools/serve_config.h"
 #include "tools/signals.h"

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "hub/hub.h"
 #include "model/load_model.h"
 #include "server/server.h"
 #include "tools/options/env_vars.h"
@@ -15,11 +16,7 @@
 
 namespace tiercel::tools {
 
-struct HubOptions {
-  std::string revision;      // empty: main
-  std::string token;         // --hf-token; empty: HF_TOKEN or the token file
-  std::string download_dir;  // empty: the hub's own cache
-};
+using hub::HubOptions;
 
 enum class LoadFormat { kAuto, kSafetensors, kGguf, kDummy };
 

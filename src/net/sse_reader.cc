@@ -1,6 +1,8 @@
-#include "server/sse_reader.h"
+#include "net/sse_reader.h"
 
-namespace tiercel::server {
+#include <algorithm>
+
+namespace tiercel::net {
 
 bool SseReader::Feed(std::string_view piece) {
   while (!piece.empty()) {
@@ -10,6 +12,8 @@ bool SseReader::Feed(std::string_view piece) {
       continue;
     }
     const size_t end = piece.find_first_of("\r\n");
+    too_large_ = line_.size() + std::min(end, piece.size()) > max_event_bytes_;
+    if (too_large_) return false;
     if (end == std::string_view::npos) {
       line_ += piece;
       return true;
@@ -41,6 +45,8 @@ bool SseReader::TakeLine(std::string_view line) {
   if (colon != std::string_view::npos) value = line.substr(colon + 1);
   if (!value.empty() && value.front() == ' ') value.remove_prefix(1);
   if (field == "data") {
+    too_large_ = data_.size() + value.size() + 1 > max_event_bytes_;
+    if (too_large_) return false;
     if (has_data_) data_ += '\n';
     data_ += value;
     has_data_ = true;
@@ -50,4 +56,4 @@ bool SseReader::TakeLine(std::string_view line) {
   return true;
 }
 
-}  // namespace tiercel::server
+}  // namespace tiercel::net

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/status.h"
-#include "tools/hub_cache.h"
+#include "hub/listing.h"
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 
 struct HubId {
   std::string repository;  // "org/name"
@@ -18,10 +18,6 @@ struct HubId {
 
 // nullopt if `text` cannot be a hub id (it looks like a path).
 std::optional<HubId> ParseHubId(std::string_view text);
-
-// A name or path from a hub that stays below the folder that it is put into.
-bool IsSafeName(std::string_view name);
-bool IsSafePath(std::string_view path);
 
 // The files to fetch: configuration, tokenizer, templates and one form of the weights — safetensors
 // before GGUF. Errors if there are no weights, or several GGUF files and no variant.
@@ -36,4 +32,4 @@ std::string ModelScopeFolder(const std::string& cache_dir, const std::string& re
 // What to open in a downloaded folder: the folder, or its GGUF file where there is a variant.
 Expected<std::string> LocalModel(const std::string& folder, const HubId& id);
 
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub

@@ -1,9 +1,9 @@
-#include "tools/hub_files.h"
+#include "hub/files.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 namespace {
 
 using ::testing::ElementsAre;
@@ -70,4 +70,4 @@ TEST(HubFiles, ModelScopeSpellsDots) {
 }
 
 }  // namespace
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub

@@ -1,28 +1,21 @@
 // Where downloaded models lie on disk: the Hugging Face cache and ModelScope's.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "base/environ.h"
 #include "base/status.h"
-#include "tools/options/env_vars.h"
+#include "hub/listing.h"
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 
 // --download-dir, else HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG's or ~/.cache.
 std::string HuggingFaceCacheDir(const Environ& environ, const std::string& download_dir);
 std::string ModelScopeCacheDir(const Environ& environ, const std::string& download_dir);
 // HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file that `hf auth login` writes; may be empty.
 std::string HuggingFaceToken(const Environ& environ);
-
-// One file as the hub describes it. Hashes are lower-case hex, empty where the hub gives none.
-struct HubFile {
-  std::string path;    // within the repository
-  int64_t size = -1;   // −1: unknown
-  std::string sha256;  // of the content (large files)
-  std::string git_sha1;  // git's blob id (small files)
-};
 
 // Whether the file at `local` is what `file` describes: size and hash. The error names `local`.
 Status VerifyFile(const HubFile& file, const std::string& local);
@@ -67,4 +60,4 @@ class FileLock {
   int fd_;
 };
 
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub

@@ -1,13 +1,14 @@
+#include "net/download.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 
-#include "server/http_client.h"
+namespace tiercel::net {
 
-namespace tiercel::server {
-
-Status HttpClient::Download(const std::string& url, const std::string& path, HttpHeaders headers,
-                            const Progress& progress) {
+Status Download(HttpClient* client, const std::string& url, const std::string& path,
+                HttpHeaders headers, const Progress& progress) {
   std::error_code no_file;
   int64_t have = 0;
   if (const auto size = std::filesystem::file_size(path, no_file); !no_file) {
@@ -21,7 +22,7 @@ Status HttpClient::Download(const std::string& url, const std::string& path, Htt
   int64_t total = -1;
   bool disk_full = false;
   std::string wrong_range;
-  const OnHead on_head = [&](const HttpResponse& head) {
+  const HttpClient::OnHead on_head = [&](const HttpResponse& head) {
     if (head.status / 100 != 2) return true;
     if (head.status == 200 && done > 0) {
       // The whole file comes again: what was there is dropped.
@@ -42,13 +43,14 @@ Status HttpClient::Download(const std::string& url, const std::string& path, Htt
     }
     return !progress || progress(done, total);
   };
-  const Sink sink = [&](std::string_view piece) {
+  const HttpClient::Sink sink = [&](std::string_view piece) {
     disk_full = std::fwrite(piece.data(), 1, piece.size(), file.get()) != piece.size();
     if (disk_full) return false;
     done += static_cast<int64_t>(piece.size());
     return !progress || progress(done, total);
   };
-  Expected<HttpResponse> response = Send({"GET", url, std::move(headers), ""}, sink, on_head);
+  Expected<HttpResponse> response =
+      client->Send({"GET", url, std::move(headers), ""}, sink, on_head);
   if (disk_full || std::fflush(file.get()) != 0) {
     return ResourceExhausted("{}: cannot be written; is the disk full?", path);
   }
@@ -77,4 +79,4 @@ Status HttpClient::Download(const std::string& url, const std::string& path, Htt
   return OkStatus();
 }
 
-}  // namespace tiercel::server
+}  // namespace tiercel::net

@@ -1,17 +1,13 @@
-#include "tools/hub_files.h"
+#include "hub/files.h"
 
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool IsHex(std::string_view text, size_t size) {
-  return text.size() == size && text.find_first_not_of("0123456789abcdef") == text.npos;
-}
 
 std::string Lower(std::string_view text) {
   std::string lower(text);
@@ -25,20 +21,6 @@ bool IsSupportFile(const std::string& path) {
 }
 
 }  // namespace
-
-bool IsSafeName(std::string_view name) {
-  return !name.empty() && name.size() <= 255 && name != "." && name != ".." &&
-         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
-}
-
-bool IsSafePath(std::string_view path) {
-  while (true) {
-    const size_t slash = path.find('/');
-    if (!IsSafeName(path.substr(0, slash))) return false;
-    if (slash == path.npos) return true;
-    path.remove_prefix(slash + 1);
-  }
-}
 
 std::optional<HubId> ParseHubId(std::string_view text) {
   HubId id;
@@ -126,4 +108,4 @@ Expected<std::string> LocalModel(const std::string& folder, const HubId& id) {
   return Unexpected(NotFound("{}: no .gguf file with '{}' in its name", folder, id.variant));
 }
 
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub

@@ -1,4 +1,4 @@
-#include "tools/hub_cache.h"
+#include "hub/cache.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
@@ -67,4 +67,4 @@ TEST(HubCacheDir, VariablesInTheirOrder) {
 }
 
 }  // namespace
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub

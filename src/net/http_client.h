@@ -1,9 +1,11 @@
-// HttpClient: a blocking HTTP/1.1 client for the tools (chat, complete, bench, hub downloads).
+// HttpClient: a blocking HTTP/1.1 client over libcurl, for the tools and the hub.
 // One request at a time per client; the connection is kept alive between requests to one origin.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,21 +13,28 @@
 #include <utility>
 #include <vector>
 
+#include "base/environ.h"
 #include "base/status.h"
-#include "server/sse_reader.h"
-#include "server/url.h"
 
-namespace tiercel::server {
+namespace tiercel::net {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpClientOptions {
+  // HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY and the certificates of SSL_CERT_FILE,
+  // REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE. Of both spellings of a proxy's variable the lower case
+  // one goes first.
+  static HttpClientOptions FromEnviron(const Environ& environ);
+
   double connect_timeout_s = 15;
-  double idle_timeout_s = 60;  // without a byte from the other side; 0: none
+  // So long less than a byte a second may come or go, the wait for the answer included.
+  double stall_timeout_s = 60;
   int max_redirects = 10;
-  int64_t max_body_bytes = int64_t{256} << 20;  // of bodies that are collected, not streamed
-  bool verify_tls = true;
-  std::string ca_file;  // empty: the system's certificates (SSL_CERT_FILE is honored)
+  int64_t max_body_bytes = int64_t{64} << 20;  // of bodies that are collected, not streamed
+  std::string http_proxy, https_proxy;         // URLs, "": none. Loopback never goes through one.
+  std::string no_proxy;                        // hosts, domains; "*": all
+  // A file or folder of certificates, "": the system's; `ca_source` is its variable for messages.
+  std::string ca_path, ca_source;
 };
 
 struct HttpRequestSpec {
@@ -33,13 +42,15 @@ struct HttpRequestSpec {
   std::string url;
   HttpHeaders headers;  // Host, Content-Length and Connection are added
   std::string body;
+  const std::atomic<bool>* stop = nullptr;  // once set, Send ends within a second (kCancelled)
 };
 
 struct HttpResponse {
   int status = 0;
   HttpHeaders headers;
-  std::string body;       // empty where a sink took it
-  std::string final_url;  // after redirects
+  std::string body;          // empty where a sink took it
+  std::string final_url;     // after redirects
+  double retry_after_s = 0;  // of the Retry-After header, a number or a date; 0: none
   // Header names compare without case; the first one wins.
   std::optional<std::string> header(std::string_view name) const;
 };
@@ -55,24 +66,18 @@ class HttpClient {
   using Sink = std::function<bool(std::string_view piece)>;
 
   // Any status is a success of the transport. With a sink a 2xx body goes there; bodies of other
-  // statuses are collected. Authorization headers are not sent on to another host by a redirect.
+  // statuses are collected. Authorization headers are not sent on to another scheme, host or port
+  // by a redirect; one from https to http is refused. kUnavailable: no connection, or one that
+  // broke, and trying again may help; kFailedPrecondition: certificates.
   Expected<HttpResponse> Send(const HttpRequestSpec& request, const Sink& sink = nullptr,
                               const OnHead& on_head = nullptr);
   Expected<HttpResponse> Get(const std::string& url, HttpHeaders headers = {});
-  Expected<HttpResponse> Head(const std::string& url, HttpHeaders headers = {});
   Expected<HttpResponse> PostJson(const std::string& url, std::string body,
                                   HttpHeaders headers = {});
-
-  // Downloads into the file `path`, appending to what is there (Range: bytes=N-). A server that
-  // answers 200 to the range starts the file anew. `progress`(bytes so far, total or −1).
-  // Anything but 200, 206 and 416-when-complete is an error that names the URL and the status.
-  using Progress = std::function<bool(int64_t done, int64_t total)>;
-  Status Download(const std::string& url, const std::string& path, HttpHeaders headers = {},
-                  const Progress& progress = nullptr);
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace tiercel::server
+}  // namespace tiercel::net

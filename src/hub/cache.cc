@@ -1,4 +1,4 @@
-#include "tools/hub_cache.h"
+#include "hub/cache.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -13,7 +13,7 @@
 #include <memory>
 #include <vector>
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
@@ -172,4 +172,4 @@ FileLock::~FileLock() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub

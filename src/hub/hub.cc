@@ -1,4 +1,4 @@
-#include "tools/hub.h"
+#include "hub/hub.h"
 
 #include <sys/statvfs.h>
 
@@ -8,26 +8,20 @@
 #include <mutex>
 #include <thread>
 
-#include "api/json.h"
+#include "base/human_bytes.h"
 #include "base/log.h"
-#include "server/http_client.h"
-#include "tools/hub_cache.h"
-#include "tools/hub_files.h"
-#include "tools/progress_bar.h"
+#include "hub/cache.h"
+#include "hub/files.h"
+#include "hub/listing.h"
+#include "net/download.h"
+#include "net/http_client.h"
 
-namespace tiercel::tools {
+namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
 
 constexpr int kParallelDownloads = 4;
-constexpr size_t kMaxFiles = 100'000;
-
-// What a hub says about one revision of a repository.
-struct Listing {
-  std::string commit;
-  std::vector<HubFile> files;
-};
 
 // The parts in which Hugging Face and ModelScope differ.
 struct Hub {
@@ -51,8 +45,8 @@ std::string UrlEncode(std::string_view text, std::string_view kept) {
   return out;
 }
 
-server::HttpHeaders AuthHeaders(const Hub& hub) {
-  server::HttpHeaders headers = {{"User-Agent", "tiercel"}};
+net::HttpHeaders AuthHeaders(const Hub& hub) {
+  net::HttpHeaders headers = {{"User-Agent", "tiercel"}};
   if (!hub.token.empty()) headers.emplace_back("Authorization", "Bearer " + hub.token);
   return headers;
 }
@@ -75,9 +69,9 @@ Status StatusError(const Hub& hub, const std::string& id, const std::string& rev
   }
 }
 
-Expected<api::Json> GetJson(const Hub& hub, const std::string& id, const std::string& revision,
-                            const std::string& url) {
-  server::HttpClient client;
+Expected<std::string> GetText(const Hub& hub, const std::string& id, const std::string& revision,
+                              const std::string& url) {
+  net::HttpClient client;
   auto response = client.Get(url, AuthHeaders(hub));
   if (!response) {
     return Unexpected(Unavailable(
@@ -87,45 +81,15 @@ Expected<api::Json> GetJson(const Hub& hub, const std::string& id, const std::st
   if (response->status != 200) {
     return Unexpected(StatusError(hub, id, revision, response->status));
   }
-  auto json = api::ParseJson(response->body);
-  if (!json || json->object() == nullptr) {
-    return Unexpected(Unavailable("{}: the answer of {} is no JSON object", id, url));
-  }
-  return json;
-}
-
-std::string StringMember(const api::Json& object, std::string_view key) {
-  const api::Json* value = object.Find(key);
-  return value != nullptr && value->string() != nullptr ? *value->string() : "";
-}
-
-int64_t IntMember(const api::Json& object, std::string_view key) {
-  const api::Json* value = object.Find(key);
-  return value != nullptr && value->integer() != nullptr ? *value->integer() : -1;
+  return std::move(response->body);
 }
 
 Expected<Listing> ListHuggingFace(const Hub& hub, const std::string& id,
                                   const std::string& revision) {
   const std::string url = fmt::format("{}/api/models/{}/revision/{}?blobs=true", hub.endpoint, id,
                                       UrlEncode(revision, ""));
-  ASSIGN_OR_RETURN(const api::Json answer, GetJson(hub, id, revision, url));
-  Listing listing;
-  listing.commit = StringMember(answer, "sha");
-  const api::Json* siblings = answer.Find("siblings");
-  if (!IsSafeName(listing.commit) || siblings == nullptr || siblings->array() == nullptr ||
-      siblings->array()->size() > kMaxFiles) {
-    return Unexpected(Unavailable("{}: the answer of {} has no sha or siblings", id, url));
-  }
-  for (const api::Json& sibling : *siblings->array()) {
-    HubFile file{StringMember(sibling, "rfilename"), IntMember(sibling, "size"), "",
-                 StringMember(sibling, "blobId")};
-    if (const api::Json* lfs = sibling.Find("lfs"); lfs != nullptr && lfs->object() != nullptr) {
-      file.sha256 = StringMember(*lfs, "sha256");
-      file.size = IntMember(*lfs, "size");
-    }
-    listing.files.push_back(std::move(file));
-  }
-  return listing;
+  ASSIGN_OR_RETURN(const std::string text, GetText(hub, id, revision, url));
+  return ParseHuggingFaceListing(text, url);
 }
 
 std::string HuggingFaceUrl(const Hub& hub, const std::string& id, const std::string& commit,
@@ -137,20 +101,8 @@ Expected<Listing> ListModelScope(const Hub& hub, const std::string& id,
                                  const std::string& revision) {
   const std::string url = fmt::format("{}/api/v1/models/{}/repo/files?Revision={}&Recursive=true",
                                       hub.endpoint, id, UrlEncode(revision, ""));
-  ASSIGN_OR_RETURN(const api::Json answer, GetJson(hub, id, revision, url));
-  const api::Json* data = answer.Find("Data");
-  const api::Json* files = data == nullptr ? nullptr : data->Find("Files");
-  if (files == nullptr || files->array() == nullptr || files->array()->size() > kMaxFiles) {
-    return Unexpected(Unavailable("{}: the answer of {} has no Data.Files", id, url));
-  }
-  Listing listing;
-  listing.commit = revision;
-  for (const api::Json& file : *files->array()) {
-    if (StringMember(file, "Type") == "tree") continue;
-    listing.files.push_back(
-        {StringMember(file, "Path"), IntMember(file, "Size"), StringMember(file, "Sha256"), ""});
-  }
-  return listing;
+  ASSIGN_OR_RETURN(const std::string text, GetText(hub, id, revision, url));
+  return ParseModelScopeListing(text, revision, url);
 }
 
 std::string ModelScopeUrl(const Hub& hub, const std::string& id, const std::string& commit,
@@ -202,8 +154,8 @@ Status CheckDiskSpace(const std::vector<Job>& jobs) {
 }
 
 // Downloads one file and checks it. A file that turns out wrong is fetched once more from the start.
-Status Fetch(const Job& job, server::HttpClient* client, const server::HttpHeaders& headers,
-             const server::HttpClient::Progress& progress) {
+Status Fetch(const Job& job, net::HttpClient* client, const net::HttpHeaders& headers,
+             const net::Progress& progress) {
   auto lock = FileLock::Take(job.lock);
   if (!lock) return lock.error();
   std::error_code error;
@@ -211,7 +163,7 @@ Status Fetch(const Job& job, server::HttpClient* client, const server::HttpHeade
   const std::string partial = job.destination + ".incomplete";
   Status status;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    status = client->Download(job.url, partial, headers, progress);
+    status = net::Download(client, job.url, partial, headers, progress);
     if (!status.ok()) return status;
     status = VerifyFile(job.file, partial);
     if (status.ok()) {
@@ -224,7 +176,8 @@ Status Fetch(const Job& job, server::HttpClient* client, const server::HttpHeade
   return FailedPrecondition("download failed: {}", status.message());
 }
 
-Status FetchAll(const Hub& hub, const std::string& id, const std::vector<Job>& jobs) {
+Status FetchAll(const Hub& hub, const std::string& id, const std::vector<Job>& jobs,
+                const Progress& on_progress) {
   if (jobs.empty()) return OkStatus();
   std::error_code error;
   for (const Job& job : jobs) {
@@ -240,19 +193,18 @@ Status FetchAll(const Hub& hub, const std::string& id, const std::vector<Job>& j
   LOG_INFO("Downloading {} from {}: {} files, {}", id, hub.endpoint, jobs.size(),
            HumanBytes(total));
 
-  ProgressBar bar("Downloading " + id, true);
   std::vector<std::atomic<int64_t>> done(jobs.size());
   std::atomic<size_t> next{0};
   std::mutex mutex;
   Status first_error;
   const auto work = [&] {
-    server::HttpClient client;
+    net::HttpClient client;
     for (size_t i; (i = next++) < jobs.size();) {
       const auto progress = [&](int64_t bytes, int64_t) {
         done[i] = bytes;
         int64_t sum = 0;
         for (const auto& part : done) sum += part;
-        bar.Update(sum, total);
+        if (on_progress) on_progress(sum, total);
         return true;
       };
       const Status status = Fetch(jobs[i], &client, AuthHeaders(hub), progress);
@@ -273,7 +225,8 @@ Status FetchAll(const Hub& hub, const std::string& id, const std::vector<Job>& j
 
 Expected<std::string> DownloadHuggingFace(const Hub& hub, const HubId& id,
                                           const std::string& revision,
-                                          const std::string& cache_dir, bool offline) {
+                                          const std::string& cache_dir, bool offline,
+                                          const Progress& progress) {
   const RepositoryCache cache(cache_dir, id.repository);
   const std::optional<std::string> cached = cache.FindCommit(revision);
   if (offline) {
@@ -299,7 +252,7 @@ Expected<std::string> DownloadHuggingFace(const Hub& hub, const HubId& id,
                       cache.BlobPath(hash), cache.LockPath(hash)});
     }
   }
-  RETURN_IF_ERROR(FetchAll(hub, id.repository, jobs));
+  RETURN_IF_ERROR(FetchAll(hub, id.repository, jobs, progress));
   for (const HubFile& file : files) {
     RETURN_IF_ERROR(cache.Link(listing->commit, file.path, BlobName(file, listing->commit)));
   }
@@ -309,7 +262,7 @@ Expected<std::string> DownloadHuggingFace(const Hub& hub, const HubId& id,
 
 Expected<std::string> DownloadModelScope(const Hub& hub, const HubId& id,
                                          const std::string& revision, const std::string& cache_dir,
-                                         bool offline) {
+                                         bool offline, const Progress& progress) {
   const std::string folder = ModelScopeFolder(cache_dir, id.repository);
   if (offline) {
     if (fs::is_directory(folder)) return LocalModel(folder, id);
@@ -336,14 +289,14 @@ Expected<std::string> DownloadModelScope(const Hub& hub, const HubId& id,
     jobs.push_back({file, hub.file_url(hub, id.repository, listing->commit, file.path),
                     destination, fmt::format("{}/._lock/{}.lock", cache_dir, BlobName(file, id.repository))});
   }
-  RETURN_IF_ERROR(FetchAll(hub, id.repository, jobs));
+  RETURN_IF_ERROR(FetchAll(hub, id.repository, jobs, progress));
   return LocalModel(folder, id);
 }
 
 }  // namespace
 
 Expected<std::string> ResolveModel(const std::string& model, const HubOptions& options,
-                                   const Environ& environ) {
+                                   const Environ& environ, const Progress& progress) {
   std::error_code error;
   if (fs::exists(model, error)) return model;
   const std::optional<HubId> id = ParseHubId(model);
@@ -358,10 +311,10 @@ Expected<std::string> ResolveModel(const std::string& model, const HubOptions& o
   }
   if (modelscope) {
     return DownloadModelScope(hub, *id, revision,
-                              ModelScopeCacheDir(environ, options.download_dir), offline);
+                              ModelScopeCacheDir(environ, options.download_dir), offline, progress);
   }
   return DownloadHuggingFace(hub, *id, revision,
-                             HuggingFaceCacheDir(environ, options.download_dir), offline);
+                             HuggingFaceCacheDir(environ, options.download_dir), offline, progress);
 }
 
-}  // namespace tiercel::tools
+}  // namespace tiercel::hub
