@@ -7,16 +7,22 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <thread>
 #include <vector>
+
+#include "base/log.h"
 
 namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds kLockPoll{100};
 
 std::string CacheHome(const Environ& environ) {
   const std::string xdg = EnvValue(environ, "XDG_CACHE_HOME");
@@ -126,8 +132,8 @@ std::optional<std::string> RepositoryCache::FindCommit(const std::string& revisi
 }
 
 Status RepositoryCache::SaveRef(const std::string& revision, const std::string& commit) const {
-  if (revision == commit) return OkStatus();
   const fs::path path = root_ + "/refs/" + revision;
+  if (revision == commit || ReadFirstLine(path) == commit) return OkStatus();
   RETURN_IF_ERROR(MakeFolders(path.parent_path()));
   std::ofstream file(path);
   file << commit;
@@ -152,18 +158,21 @@ std::string RepositoryCache::LockPath(const std::string& hash) const {
   return cache_dir_ + "/.locks/" + folder_ + "/" + hash + ".lock";
 }
 
-Expected<FileLock> FileLock::Take(const std::string& path) {
+Expected<FileLock> FileLock::Take(const std::string& path, const std::atomic<bool>* stop) {
   RETURN_IF_ERROR(MakeFolders(fs::path(path).parent_path()));
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) {
     return Unexpected(FailedPrecondition("{}: cannot be opened: {}", path, std::strerror(errno)));
   }
   FileLock lock(fd);
-  while (::flock(fd, LOCK_EX) != 0) {
-    if (errno != EINTR) {
+  for (int tries = 0; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EINTR && errno != EWOULDBLOCK) {
       return Unexpected(FailedPrecondition("{}: cannot be locked: {}", path,
                                            std::strerror(errno)));
     }
+    if (stop->load()) return Unexpected(Status(StatusCode::kCancelled, "stopped"));
+    if (tries == 0) LOG_INFO("{}: waiting for another process that downloads this file", path);
+    std::this_thread::sleep_for(kLockPoll);
   }
   return lock;
 }

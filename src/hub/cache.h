@@ -1,6 +1,7 @@
 // Where downloaded models lie on disk: the Hugging Face cache and ModelScope's.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <utility>
@@ -35,6 +36,7 @@ class RepositoryCache {
   // The commit that a branch or tag stood for when it was last looked up, or `revision` itself if
   // there is a snapshot of that name.
   std::optional<std::string> FindCommit(const std::string& revision) const;
+  // Writes the commit down unless it is written already: the cache may be read-only.
   Status SaveRef(const std::string& revision, const std::string& commit) const;
   // Makes (or renews) the link of `path` in the snapshot to the blob.
   Status Link(const std::string& commit, const std::string& path, const std::string& hash) const;
@@ -47,10 +49,11 @@ class RepositoryCache {
   std::string root_;
 };
 
-// Holds an exclusive lock on a file (made if need be) while it lives; waits for others.
+// Holds an exclusive lock on a file (made if need be) while it lives; waits for others, until
+// *stop is set (kCancelled). The system takes the lock from a process that ends.
 class FileLock {
  public:
-  static Expected<FileLock> Take(const std::string& path);
+  static Expected<FileLock> Take(const std::string& path, const std::atomic<bool>* stop);
   FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   FileLock& operator=(FileLock&&) = delete;
   ~FileLock();

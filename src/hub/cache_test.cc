@@ -5,6 +5,8 @@
 
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -55,6 +57,29 @@ TEST_F(HubCache, LayoutIsHuggingFaces) {
   EXPECT_EQ(cache.FindCommit("c0ffee"), "c0ffee");
   EXPECT_EQ(fs::read_symlink(dir_ + "/models--org--name/snapshots/c0ffee/config.json"),
             "../../blobs/abc");
+}
+
+TEST_F(HubCache, ARefThatIsRightIsNotWritten) {
+  const RepositoryCache cache(dir_, "org/name");
+  const std::string ref = Write("models--org--name/refs/main", "c0ffee");
+  const auto time = fs::last_write_time(ref) - std::chrono::hours(1);
+  fs::last_write_time(ref, time);
+  EXPECT_TRUE(cache.SaveRef("main", "c0ffee").ok());
+  EXPECT_EQ(fs::last_write_time(ref), time);
+  EXPECT_TRUE(cache.SaveRef("main", "decaf").ok());
+  EXPECT_NE(fs::last_write_time(ref), time);
+}
+
+TEST_F(HubCache, ALockIsHeldByOneUntilItGoes) {
+  std::atomic<bool> stop{true};
+  {
+    const auto lock = FileLock::Take(dir_ + "/a/lock", &stop);
+    ASSERT_TRUE(lock) << lock.error();
+    const auto second = FileLock::Take(dir_ + "/a/lock", &stop);
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code(), StatusCode::kCancelled);
+  }
+  EXPECT_TRUE(FileLock::Take(dir_ + "/a/lock", &stop));
 }
 
 TEST(HubCacheDir, VariablesInTheirOrder) {

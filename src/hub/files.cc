@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <filesystem>
+#include <set>
 
 namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr size_t kPartDigits = 5;  // of "-00002-of-00003"
 
 std::string Lower(std::string_view text) {
   std::string lower(text);
@@ -42,7 +46,8 @@ std::optional<HubId> ParseHubId(std::string_view text) {
   return id;
 }
 
-Expected<std::vector<HubFile>> SelectFiles(const std::vector<HubFile>& files, const HubId& id) {
+Expected<std::vector<HubFile>> SelectFiles(const std::vector<HubFile>& files, const HubId& id,
+                                           bool with_weights) {
   std::vector<HubFile> chosen, safetensors, gguf;
   bool has_model_files = false;
   for (const HubFile& file : files) {
@@ -58,6 +63,7 @@ Expected<std::vector<HubFile>> SelectFiles(const std::vector<HubFile>& files, co
       gguf.push_back(file);
     }
   }
+  if (!with_weights) return chosen;
   if (!safetensors.empty() && id.variant.empty()) {
     // "consolidated.safetensors" beside "model-….safetensors" is the same model once more.
     for (HubFile& file : safetensors) {
@@ -94,6 +100,36 @@ std::string ModelScopeFolder(const std::string& cache_dir, const std::string& re
     folder.replace(at, 1, "___");
   }
   return cache_dir + "/models/" + folder;
+}
+
+std::string MissingFile(const std::string& folder, bool with_weights) {
+  std::set<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    std::error_code broken;
+    if (!fs::exists(entry.path(), broken)) return name;
+    names.insert(name);
+  }
+  bool has_weights = false;
+  for (const std::string& name : names) {
+    const bool weights = name.ends_with(".safetensors") || name.ends_with(".gguf");
+    has_weights |= weights;
+    // "NAME-00002-of-00003.EXTENSION"
+    const size_t of = name.rfind("-of-");
+    if (!weights || of == name.npos || of < kPartDigits || of + 4 + kPartDigits > name.size()) {
+      continue;
+    }
+    int count = 0;
+    const char* digits = name.data() + of + 4;
+    if (std::from_chars(digits, digits + kPartDigits, count).ptr != digits + kPartDigits) continue;
+    for (int part = 1; part <= count; ++part) {
+      const std::string wanted = name.substr(0, of - kPartDigits) + fmt::format("{:05}", part) +
+                                 name.substr(of);
+      if (!names.contains(wanted)) return wanted;
+    }
+  }
+  return has_weights || !with_weights ? "" : ".safetensors or .gguf file";
 }
 
 Expected<std::string> LocalModel(const std::string& folder, const HubId& id) {

@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 namespace tiercel::hub {
 namespace {
@@ -32,31 +36,46 @@ TEST(HubId, TellsIdsFromPaths) {
   }
 }
 
-TEST(HubFiles, NamesFromTheHubStayBelowTheirFolder) {
-  EXPECT_TRUE(IsSafePath("a/b.json"));
-  for (const char* path : {"", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "a/"}) {
-    EXPECT_FALSE(IsSafePath(path)) << path;
-  }
-}
-
 TEST(HubFiles, SafetensorsGoBeforeGguf) {
   EXPECT_THAT(Names(SelectFiles(Files({"config.json", "model-00001-of-00002.safetensors",
                                        "model-00002-of-00002.safetensors", "x.gguf", "README.md",
                                        "consolidated.safetensors", "original/params.json",
-                                       "../evil.json", "tokenizer.json", "chat_template.jinja"}),
-                                {"a/b", ""})),
+                                       "tokenizer.json", "chat_template.jinja"}),
+                                {"a/b", ""}, true)),
               ElementsAre("config.json", "tokenizer.json", "chat_template.jinja",
                           "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"));
 }
 
 TEST(HubFiles, OneGgufOfSeveralMustBeNamed) {
   const auto files = Files({"m-Q4_K_M.gguf", "m-Q8_0.gguf", "config.json"});
-  EXPECT_THAT(Names(SelectFiles(files, {"a/b", "q8_0"})),
+  EXPECT_THAT(Names(SelectFiles(files, {"a/b", "q8_0"}, true)),
               ElementsAre("config.json", "m-Q8_0.gguf"));
-  EXPECT_THAT(Names(SelectFiles(files, {"a/b", ""})), ElementsAre(HasSubstr("name one")));
-  EXPECT_THAT(Names(SelectFiles(files, {"a/b", "Q2"})), ElementsAre(HasSubstr("variant 'Q2'")));
-  EXPECT_THAT(Names(SelectFiles(Files({"config.json"}), {"a/b", ""})),
+  EXPECT_THAT(Names(SelectFiles(files, {"a/b", ""}, true)), ElementsAre(HasSubstr("name one")));
+  EXPECT_THAT(Names(SelectFiles(files, {"a/b", "Q2"}, true)), ElementsAre(HasSubstr("variant 'Q2'")));
+  EXPECT_THAT(Names(SelectFiles(Files({"config.json"}), {"a/b", ""}, true)),
               ElementsAre(HasSubstr("no .safetensors or .gguf")));
+}
+
+TEST(HubFiles, ATokenizerAloneNeedsNoWeights) {
+  EXPECT_THAT(Names(SelectFiles(Files({"tokenizer.json", "model.safetensors", "m.gguf"}),
+                                {"a/b", ""}, false)),
+              ElementsAre("tokenizer.json"));
+}
+
+TEST(HubFiles, WhatACopyLacks) {
+  const std::string dir = testing::TempDir() + "hub_files_test_" + std::to_string(::getpid());
+  std::filesystem::create_directories(dir);
+  const auto touch = [&](const std::string& name) { std::ofstream(dir + "/" + name) << "x"; };
+  EXPECT_EQ(MissingFile(dir, false), "");
+  EXPECT_EQ(MissingFile(dir, true), ".safetensors or .gguf file");
+  touch("model-00001-of-00003.safetensors");
+  touch("model-00003-of-00003.safetensors");
+  EXPECT_EQ(MissingFile(dir, true), "model-00002-of-00003.safetensors");
+  touch("model-00002-of-00003.safetensors");
+  EXPECT_EQ(MissingFile(dir, true), "");
+  std::filesystem::create_symlink("../blobs/none", dir + "/config.json");
+  EXPECT_EQ(MissingFile(dir, true), "config.json");
+  std::filesystem::remove_all(dir);
 }
 
 TEST(HubFiles, BlobNamesAreHashesOrPlainNames) {

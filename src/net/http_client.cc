@@ -282,7 +282,7 @@ Expected<HttpResponse> HttpClient::Send(const HttpRequestSpec& request, const Si
   for (int redirects = 0;; ++redirects) {
     ASSIGN_OR_RETURN(HttpResponse response, impl_->Exchange(spec, url, sink, on_head));
     const std::optional<std::string> location = response.header("Location");
-    if (!IsRedirect(response.status) || !location) return response;
+    if (!IsRedirect(response.status) || !location || !request.follow_redirects) return response;
     if (redirects >= impl_->options.max_redirects) {
       return Unexpected(
           FailedPrecondition("{}: more than {} redirects", request.url, redirects));

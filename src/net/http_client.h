@@ -42,6 +42,7 @@ struct HttpRequestSpec {
   std::string url;
   HttpHeaders headers;  // Host, Content-Length and Connection are added
   std::string body;
+  bool follow_redirects = true;
   const std::atomic<bool>* stop = nullptr;  // once set, Send ends within a second (kCancelled)
 };
 

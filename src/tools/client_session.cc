@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "base/environ.h"
 #include "net/sse_reader.h"
 
 namespace tiercel::tools {
@@ -22,6 +23,16 @@ std::string ErrorText(const api::Json* body, const std::string& raw) {
     if (!text.empty()) return std::string(text);
   }
   return raw.substr(0, 300);
+}
+
+// A whole streamed answer, its events included: a million tokens of 250 bytes.
+constexpr int64_t kMaxAnswerBytes = 256 << 20;
+
+net::HttpClientOptions ClientOptions() {
+  net::HttpClientOptions options = net::HttpClientOptions::FromEnviron(ReadEnviron());
+  // Until the first token of a long prompt nothing comes; Ctrl-C ends the wait.
+  options.stall_timeout_s = 600;
+  return options;
 }
 
 }  // namespace
@@ -45,7 +56,7 @@ Expected<ClientSession> ClientSession::Connect(const ParsedOptions& options) {
   session.model_ = options.String("model-name");
   if (!session.model_.empty()) return session;
 
-  net::HttpClient client;
+  net::HttpClient client(ClientOptions());
   ASSIGN_OR_RETURN(const api::Json models,
                    session.CheckAnswer(client.Get(session.url_ + "/models", session.headers_)));
   const api::Json* data = models.Find("data");
@@ -91,9 +102,17 @@ Status ClientSession::Stream(std::string_view route, const api::Json& body,
   request.headers = headers_;
   request.headers.emplace_back("Content-Type", "application/json");
   request.body = body.Dump();
-  net::HttpClient client;
-  const auto response = client.Send(
-      request, [&](std::string_view piece) { return !stop->load() && reader.Feed(piece); });
+  request.stop = stop;
+  net::HttpClient client(ClientOptions());
+  int64_t received = 0;
+  const auto response = client.Send(request, [&](std::string_view piece) {
+    received += static_cast<int64_t>(piece.size());
+    return received <= kMaxAnswerBytes && reader.Feed(piece);
+  });
+  if (reader.too_large() || received > kMaxAnswerBytes) {
+    return Unavailable("{}: an answer without an end: stopped after {} bytes", request.url,
+                       received);
+  }
   if (!error.ok()) return error;
   if (stop->load()) return Status(StatusCode::kCancelled, "stopped");
   if (!response || response->status != 200) return CheckAnswer(response).error();

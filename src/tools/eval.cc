@@ -134,7 +134,7 @@ Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptio
 Expected<LoadedModel> Load(ServeConfig config, const Environ& environ,
                            kernels::Environment* environment) {
   config.load.graph.mode = model::GraphMode::kNone;  // no two steps have the same shape
-  ASSIGN_OR_RETURN(const std::string path, ResolveModel(config.model, config.hub, environ));
+  ASSIGN_OR_RETURN(const std::string path, FindModel(config.model, config.hub, environ));
   return LoadAll(config, path, environ, environment);
 }
 

@@ -175,7 +175,8 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   if (!config.tokenizer.empty()) {
     HubOptions hub = config.hub;
     hub.revision = config.tokenizer_revision;
-    ASSIGN_OR_RETURN(text_dir, ResolveModel(config.tokenizer, hub, environ));
+    hub.with_weights = false;
+    ASSIGN_OR_RETURN(text_dir, FindModel(config.tokenizer, hub, environ));
     gguf = nullptr;
   }
 

@@ -4,8 +4,8 @@
 
 namespace tiercel::tools {
 
-Expected<std::string> ResolveModel(const std::string& model, const hub::HubOptions& options,
-                                   const Environ& environ) {
+Expected<std::string> FindModel(const std::string& model, const hub::HubOptions& options,
+                                const Environ& environ) {
   ProgressBar bar("Downloading " + model, true);
   return hub::ResolveModel(model, options, environ,
                            [&](int64_t done, int64_t total) { bar.Update(done, total); });

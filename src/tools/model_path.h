@@ -8,7 +8,7 @@
 namespace tiercel::tools {
 
 // hub::ResolveModel, its progress shown on a terminal.
-Expected<std::string> ResolveModel(const std::string& model, const hub::HubOptions& options,
-                                   const Environ& environ);
+Expected<std::string> FindModel(const std::string& model, const hub::HubOptions& options,
+                                const Environ& environ);
 
 }  // namespace tiercel::tools

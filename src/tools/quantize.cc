@@ -182,7 +182,7 @@ void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
 Status Quantize(const ParsedOptions& parsed) {
   ASSIGN_OR_RETURN(QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
-  ASSIGN_OR_RETURN(const std::string model, ResolveModel(parsed.positional()[0], {}, ReadEnviron()));
+  ASSIGN_OR_RETURN(const std::string model, FindModel(parsed.positional()[0], {}, ReadEnviron()));
   std::error_code error;
   if (!fs::is_directory(model, error)) {
     return InvalidArgument("{}: expected a folder with config.json and *.safetensors", model);

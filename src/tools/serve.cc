@@ -106,7 +106,7 @@ int Serve(ServeConfig config, const Environ& environ) {
   if (!server) return Fail(server.error());
   LogStart(config);
 
-  auto path = ResolveModel(config.model, config.hub, environ);
+  auto path = FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
   auto environment = kernels::Environment::Create({});
   if (!environment) return Fail(environment.error());
