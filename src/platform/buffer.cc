@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "base/log.h"
+#include "platform/cgroup.h"
 #include "platform/sysfs.h"
 
 namespace tiercel::platform {
@@ -23,11 +25,32 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // From <linux/mman.h>: log2 of the page size in the flag's upper bits.
 constexpr int kMapHuge2Mb = 21 << 26;
 
-void* MapExplicitHugePages(size_t size) {
-  // The kernel takes the pages out of the reserved ones now, or refuses: a later touch cannot fail.
+// <linux/mman.h> of kernel 5.14; Debian 12's headers know it, older ones do not.
+constexpr int kPopulateWrite = 23;
+
+// Why a mapping of explicit huge pages cannot be trusted to be there when it is touched; OK if it can.
+// The kernel has promised it the machine's pages. A control group's limit counts pages when they are
+// touched: whether it leaves enough is certain only after that.
+Status HoldHugePages(void* data, size_t size, const std::string& root) {
+  const std::optional<int64_t> left = ReadCgroupLimits(root).huge_pages_available;
+  if (!left) return {};
+  if (static_cast<uint64_t>(*left) < size) {
+    return ResourceExhausted("the control group's hugetlb limit leaves {} MiB of them", *left >> 20);
+  }
+  return Populate(data, size);
+}
+
+void* MapExplicitHugePages(size_t size, const std::string& root) {
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | kMapHuge2Mb, -1, 0);
-  return data == MAP_FAILED ? nullptr : data;
+  if (data == MAP_FAILED) return nullptr;  // not so many are reserved, which is the usual case
+  if (const Status held = HoldHugePages(data, size, root); !held.ok()) {
+    munmap(data, size);
+    LOG_WARNING("{} MiB in transparent huge pages instead of reserved ones: {}", size >> 20,
+                held.message());
+    return nullptr;
+  }
+  return data;
 }
 
 // An aligned mapping: one huge page too much, whose unaligned ends are given back.
@@ -45,14 +68,27 @@ void* MapAligned(size_t size) {
 
 }  // namespace
 
-Expected<Buffer> Buffer::Allocate(size_t bytes) {
+Status Populate(void* data, size_t bytes) {
+  while (madvise(data, bytes, kPopulateWrite) != 0) {
+    if (errno == EINTR || errno == EAGAIN) continue;
+    return ResourceExhausted("{} MiB cannot be touched: {}", bytes >> 20, std::strerror(errno));
+  }
+  return {};
+}
+
+Expected<Buffer> Buffer::Allocate(size_t bytes, const std::string& root) {
   if (bytes > std::numeric_limits<size_t>::max() / 4) {
     return Unexpected(ResourceExhausted("cannot allocate {} bytes", bytes));
   }
   const size_t size = std::max(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage);
   Buffer buffer;
-  buffer.data_ = MapExplicitHugePages(size);
-  if (buffer.data_ == nullptr) {
+  buffer.data_ = MapExplicitHugePages(size, root);
+  if (buffer.data_ != nullptr) {
+    buffer.name_ = NamedMemory(buffer.data_, size,
+                               "a reserved huge page is refused: a limit of the control group "
+                               "(hugetlb.2MB.max) is met; raise it, or reserve no huge pages "
+                               "(/proc/sys/vm/nr_hugepages)");
+  } else {
     buffer.data_ = MapAligned(size);
     if (buffer.data_ == nullptr) {
       return Unexpected(
@@ -124,6 +160,9 @@ Expected<Buffer> Buffer::AllocatePartlyOnDisk(size_t bytes, size_t in_memory,
                                PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
     if (on_disk != MAP_FAILED) {
       if (in_memory > 0) (void)madvise(buffer.data_, in_memory, MADV_HUGEPAGE);
+      buffer.name_ = NamedMemory(on_disk, size - in_memory,
+                                 folder + ": the weights that lie there cannot be read or written "
+                                          "any more; check the disk");
       close(file);
       return buffer;
     }

@@ -6,16 +6,19 @@
 #include <utility>
 
 #include "base/status.h"
+#include "platform/bus_error.h"
 
 namespace tiercel::platform {
 
 // Owns an anonymous mapping of whole 2 MiB pages: explicit huge pages if enough are reserved,
 // else MADV_HUGEPAGE, else plain pages. Untouched pages cost nothing; whoever touches a page
-// first places it on its NUMA node.
+// first places it on its NUMA node. Under a control group's limit on explicit huge pages the kernel
+// refuses one only at its first touch, by a signal: there they are all touched when they are allocated.
 class Buffer {
  public:
   Buffer() = default;
-  static Expected<Buffer> Allocate(size_t bytes);
+  // `root` prefixes /proc and /sys, for tests.
+  static Expected<Buffer> Allocate(size_t bytes, const std::string& root = "");
   // The first `in_memory` bytes (rounded down to whole huge pages) as above, the rest mapped from a
   // file without a name in `folder`, which vanishes with the buffer: the kernel writes it out and
   // reads it again as memory allows. All of the file's space is reserved now. Refused where
@@ -47,11 +50,17 @@ class Buffer {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(in_memory_, other.in_memory_);
+    std::swap(name_, other.name_);
   }
   void* data_ = nullptr;
   size_t size_ = 0;  // a multiple of 2 MiB
   size_t in_memory_ = 0;
+  NamedMemory name_;
 };
+
+// Touches every page of a mapping for writing. An error where that would end the process by SIGBUS,
+// or where the kernel (before 5.14) cannot do it without that risk.
+Status Populate(void* data, size_t bytes);
 
 // Bytes of this process that lie in huge pages (AnonHugePages + HugetlbPages of smaps_rollup).
 size_t HugePageBytesInUse();

@@ -98,6 +98,15 @@ void ReadMemory(const std::string& folder, const MemoryFiles& files, CgroupLimit
   TakeMin(limits.memory_available, std::max<int64_t>(0, *limit - used));
 }
 
+// The limit on what is touched; that on what is reserved (rsvd) is the mapping's own affair.
+void ReadHugePages(const std::string& folder, const char* limit_file, const char* usage_file,
+                   CgroupLimits& limits) {
+  const std::optional<int64_t> limit = ReadInt(folder + "/hugetlb.2MB." + limit_file);
+  if (!limit || *limit >= kNoLimit) return;
+  const int64_t usage = ReadInt(folder + "/hugetlb.2MB." + usage_file).value_or(0);
+  TakeMin(limits.huge_pages_available, std::max<int64_t>(0, *limit - usage));
+}
+
 void ReadQuota(std::optional<int64_t> quota, std::optional<int64_t> period, CgroupLimits& limits) {
   if (!quota || !period || *quota <= 0 || *period <= 0) return;
   const double cores = static_cast<double>(*quota) / static_cast<double>(*period);
@@ -130,11 +139,15 @@ CgroupLimits ReadCgroupLimits(const std::string& root) {
         ReadMemory(folder, kMemoryV2, limits);
         ReadCpuMax(folder, limits);
         ReadCpuset(folder, "cpuset.cpus.effective", limits);
+        ReadHugePages(folder, "max", "current", limits);
       }
       continue;
     }
     for (const std::string& controller : mount.controllers) {
-      if (controller != "memory" && controller != "cpu" && controller != "cpuset") continue;
+      if (controller != "memory" && controller != "cpu" && controller != "cpuset" &&
+          controller != "hugetlb") {
+        continue;
+      }
       const std::optional<std::string> group = GroupPath(proc_cgroup, controller);
       if (!group) continue;
       for (const std::string& folder : GroupFolders(root, mount, *group)) {
@@ -144,6 +157,9 @@ CgroupLimits ReadCgroupLimits(const std::string& root) {
                     limits);
         }
         if (controller == "cpuset") ReadCpuset(folder, "cpuset.cpus", limits);
+        if (controller == "hugetlb") {
+          ReadHugePages(folder, "limit_in_bytes", "usage_in_bytes", limits);
+        }
       }
     }
   }

@@ -16,6 +16,9 @@ struct CgroupLimits {
   // it under pressure.
   std::optional<int64_t> memory_available;
   std::optional<std::vector<int>> cpuset;
+  // Bytes of 2 MiB pages that the groups' limits leave, the smallest on the way up; none: no limit is
+  // seen. The kernel keeps to it only when a page is touched, by SIGBUS.
+  std::optional<int64_t> huge_pages_available;
 };
 
 // `root` prefixes /proc and /sys.

@@ -60,6 +60,9 @@ Expected<MappedFile> MappedFile::Open(const std::string& path) {
   }
   mapped.data_ = static_cast<const uint8_t*>(data);
   mapped.path_ = path;
+  mapped.name_ = NamedMemory(data, mapped.size_,
+                             path + ": became shorter or unreadable while it was read; do not "
+                                    "change a model's files while they are loaded");
   return mapped;
 }
 
@@ -69,6 +72,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(path_, other.path_);
+  std::swap(name_, other.name_);
   return *this;
 }
 

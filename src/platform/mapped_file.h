@@ -1,4 +1,5 @@
-// A read-only mapping of a whole file.
+// A read-only mapping of a whole file. One that another process makes shorter meanwhile ends this
+// process with a line that names it (bus_error.h).
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "platform/bus_error.h"
 
 namespace tiercel::platform {
 
@@ -30,6 +32,7 @@ class MappedFile {
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
   std::string path_;
+  NamedMemory name_;
 };
 
 }  // namespace tiercel::platform

@@ -1,15 +1,22 @@
 // Buffer and MappedFile.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <string>
 
 #include "platform/buffer.h"
+#include "platform/bus_error.h"
 #include "platform/mapped_file.h"
 #include "platform/topology.h"
 
@@ -155,6 +162,70 @@ TEST_F(MappedFileTest, ShowsTheBytesAndSurvivesHints) {
   MappedFile assigned;
   assigned = std::move(moved);
   EXPECT_EQ(assigned.path(), path);
+}
+
+// The kernel's answer is a signal, where there is no page behind an address any more.
+TEST_F(MappedFileTest, AFileThatShrinksEndsTheProcessWithItsName) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const std::string path = Write("shrinks", std::string(20000, 'x'));
+  const auto read_shrunk = [&] {
+    ReportBusErrors();
+    const Expected<MappedFile> first = MappedFile::Open(path);
+    MappedFile second = std::move(*MappedFile::Open(path));  // named wherever it has moved
+    if (truncate(path.c_str(), 5000) != 0) std::abort();
+    std::exit(second.bytes()[19000] == 'x' ? 3 : 4);
+  };
+  EXPECT_EXIT(read_shrunk(), testing::ExitedWithCode(1),
+              "^tiercel: error: .*shrinks: became shorter or unreadable.*\n$");
+}
+
+TEST_F(MappedFileTest, OtherBusErrorsAreNotClaimed) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const std::string path = Write("other", std::string(20000, 'x'));
+  const auto read_unnamed = [&] {
+    ReportBusErrors();
+    { const Expected<MappedFile> closed = MappedFile::Open(path); }
+    const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    const char* data =
+        static_cast<char*>(mmap(nullptr, 20000, PROT_READ, MAP_SHARED, file, 0));
+    if (ftruncate(file, 0) != 0) std::abort();
+    std::exit(data[0] == 'x' ? 3 : 4);
+  };
+  EXPECT_EXIT(read_unnamed(), testing::KilledBySignal(SIGBUS), "^$");
+}
+
+// A mapping that is longer than its file stands for huge pages that a limit refuses: the kernel gives
+// the same signal for a touch of either.
+TEST(Buffer, PopulateReportsWhatATouchWouldDieOf) {
+  const int file = memfd_create("short", MFD_CLOEXEC);
+  ASSERT_GE(file, 0);
+  ASSERT_EQ(ftruncate(file, 8192), 0);
+  void* data = mmap(nullptr, kHugePage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  ASSERT_NE(data, MAP_FAILED);
+  const Status status = Populate(data, kHugePage);
+  EXPECT_FALSE(status.ok());
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  munmap(data, kHugePage);
+  close(file);
+}
+
+// Whatever the machine has reserved, a limit of 0 leaves none of it: the memory is there all the same.
+TEST(Buffer, ALimitOnHugePagesFallsBackToOthers) {
+  std::string root = testing::TempDir() + "no_huge_pages_XXXXXX";
+  ASSERT_NE(mkdtemp(root.data()), nullptr);
+  for (const auto& [name, text] : std::map<std::string, std::string>{
+           {"proc/self/cgroup", "0::/"},
+           {"proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"},
+           {"sys/fs/cgroup/hugetlb.2MB.max", "0"},
+           {"sys/fs/cgroup/hugetlb.2MB.current", "0"}}) {
+    const std::filesystem::path path = root + "/" + name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << text << '\n';
+  }
+  const Expected<Buffer> buffer = Buffer::Allocate(3 * kHugePage, root);
+  ASSERT_TRUE(buffer) << buffer.error();
+  std::memset(buffer->data(), 1, buffer->size());
+  std::filesystem::remove_all(root);
 }
 
 TEST_F(MappedFileTest, NamesWhatIsWrong) {

@@ -51,6 +51,25 @@ std::vector<Cpu> DescribeCpus(const std::string& root, const std::vector<int>& i
   return cpus;
 }
 
+// Which cores are the slow ones of several kinds: on Intel's hybrid CPUs those of the PMU cpu_atom beside
+// one of cpu_core, on Arm those whose capacity is below the largest.
+void FindEfficientCores(const std::string& root, std::vector<Cpu>& cpus) {
+  const auto cpus_of = [&](const char* pmu) {
+    return ParseCpuList(ReadTextFile(root + "/sys/devices/" + pmu + "/cpus").value_or(""));
+  };
+  const std::vector<int> fast = cpus_of("cpu_core"), slow = cpus_of("cpu_atom");
+  std::vector<int64_t> capacities;
+  for (const Cpu& cpu : cpus) {
+    capacities.push_back(ReadInt(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu.id) +
+                                 "/cpu_capacity").value_or(0));
+  }
+  const int64_t most = *std::max_element(capacities.begin(), capacities.end());
+  for (size_t i = 0; i < cpus.size(); ++i) {
+    const bool atom = !fast.empty() && std::binary_search(slow.begin(), slow.end(), cpus[i].id);
+    cpus[i].efficient = atom || (capacities[i] > 0 && capacities[i] < most);
+  }
+}
+
 int AssignNumaNodes(const std::string& root, std::vector<Cpu>& cpus) {
   const std::string folder = root + "/sys/devices/system/node/";
   const std::vector<int> nodes = ParseCpuList(ReadTextFile(folder + "online").value_or(""));
@@ -115,6 +134,19 @@ void ReadHugePages(const std::string& root, Topology& topology) {
   topology.explicit_huge_pages_free = std::max<int64_t>(0, free - promised);
 }
 
+// Of the fast cores; of all where there are only efficient ones.
+std::vector<int> OneCpuOfEachCore(const std::vector<Cpu>& cpus) {
+  const bool only_efficient =
+      std::all_of(cpus.begin(), cpus.end(), [](const Cpu& cpu) { return cpu.efficient; });
+  std::vector<int> ids;
+  std::set<int> cores;
+  for (const Cpu& cpu : cpus) {
+    if (cpu.efficient && !only_efficient) continue;
+    if (cores.insert(cpu.core).second) ids.push_back(cpu.id);
+  }
+  return ids;
+}
+
 }  // namespace
 
 Expected<Topology> Topology::Detect(const std::string& root) {
@@ -128,6 +160,7 @@ Expected<Topology> Topology::Detect(const std::string& root) {
   }
   Topology topology;
   topology.cpus = DescribeCpus(root, ids);
+  FindEfficientCores(root, topology.cpus);
   topology.numa_nodes = AssignNumaNodes(root, topology.cpus);
   topology.cpu_quota = limits.cpu_quota;
   ReadMemory(root, limits, topology);
@@ -142,19 +175,22 @@ std::vector<int> Topology::WorkerCpus(int limit) const {
     most = std::min(most, std::max<size_t>(1, static_cast<size_t>(std::ceil(cpu_quota))));
   }
   if (limit > 0) most = std::min(most, static_cast<size_t>(limit));
-  std::vector<int> workers;
-  std::set<int> cores;
-  for (const Cpu& cpu : cpus) {
-    if (workers.size() == most) break;
-    if (cores.insert(cpu.core).second) workers.push_back(cpu.id);
-  }
+  std::vector<int> workers = OneCpuOfEachCore(cpus);
+  if (workers.size() > most) workers.resize(most);
   return workers;
 }
 
+std::vector<int> Topology::NodesOf(const std::vector<int>& ids) const {
+  std::vector<int> nodes;
+  for (const int id : ids) {
+    const auto cpu = std::find_if(cpus.begin(), cpus.end(), [id](const Cpu& c) { return c.id == id; });
+    nodes.push_back(cpu != cpus.end() ? cpu->numa_node : 0);
+  }
+  return nodes;
+}
+
 bool Topology::ShouldPin(size_t workers) const {
-  std::set<int> cores;
-  for (const Cpu& cpu : cpus) cores.insert(cpu.core);
-  return workers == cores.size();
+  return workers == OneCpuOfEachCore(cpus).size();
 }
 
 }  // namespace tiercel::platform

@@ -15,6 +15,7 @@ struct Cpu {
   int core = 0;  // physical core, unique over packages
   int package = 0;
   int numa_node = 0;
+  bool efficient = false;  // an efficiency core beside faster ones
 };
 
 struct Topology {
@@ -32,11 +33,16 @@ struct Topology {
   static Expected<Topology> Detect(const std::string& root = "");
 
   // One CPU per physical core, at most ceil(cpu_quota) of them and at most `limit` (0: no limit):
-  // the CPUs that a worker team should be pinned to.
+  // the CPUs that a worker team should be pinned to. Efficiency cores are left out where there are
+  // others: workers get equal shares and wait for the slowest, and two of them at a third to a half of
+  // the speed would cost more than they bring.
   std::vector<int> WorkerCpus(int limit = 0) const;
 
-  // Whether a team of `workers` should be pinned: only when it fills every core that this process
-  // may use. A smaller team (a CPU quota, OMP_NUM_THREADS) would choose the same first cores as
+  // The NUMA node of each of `ids`.
+  std::vector<int> NodesOf(const std::vector<int>& ids) const;
+
+  // Whether a team of `workers` should be pinned: only when it fills every core that WorkerCpus may
+  // choose from. A smaller team (a CPU quota, OMP_NUM_THREADS) would choose the same first cores as
   // every other process that is limited in the same way, and leave the rest of them idle.
   bool ShouldPin(size_t workers) const;
 };

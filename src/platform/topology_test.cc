@@ -7,7 +7,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <string>
 
+#include "platform/cgroup.h"
 #include "platform/cpu_features.h"
 #include "platform/sysfs.h"
 
@@ -107,6 +110,67 @@ TEST_F(RecordedTopology, V2CpusetIntersectsTheMask) {
   EXPECT_EQ(t.numa_nodes, 1);
   EXPECT_EQ(t.cpus[0].numa_node, 1);
   EXPECT_EQ(t.huge_pages, "never");
+}
+
+TEST_F(RecordedTopology, KnowsTheNodesOfWorkers) {
+  const Topology t = Detect("bare_two_sockets");
+  EXPECT_THAT(t.NodesOf(t.WorkerCpus()), ElementsAre(0, 0, 0, 0, 1, 1, 1, 1));
+  EXPECT_THAT(t.NodesOf({13, 0, 13}), ElementsAre(1, 0, 1));
+}
+
+// Two fast cores with two hardware threads each and four efficient ones.
+TEST_F(RecordedTopology, IntelsEfficiencyCoresGetNoWorkers) {
+  const Topology t = Detect("hybrid_intel");
+  ASSERT_EQ(t.cpus.size(), 8u);
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 2));
+  EXPECT_THAT(t.WorkerCpus(1), ElementsAre(0));
+  EXPECT_THAT(t.WorkerCpus(6), ElementsAre(0, 2));
+  EXPECT_TRUE(t.ShouldPin(2));
+  EXPECT_FALSE(t.ShouldPin(6));
+}
+
+TEST_F(RecordedTopology, ArmsSmallCoresGetNoWorkersUnlessAlone) {
+  Topology t = Detect("big_little_arm");
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(2, 3));
+  EXPECT_TRUE(t.ShouldPin(2));
+  t.cpus.resize(2);  // taskset to the small ones
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1));
+}
+
+// What the groups' limits leave of 2 MiB pages, in both versions of the hierarchy.
+TEST(Cgroup, HugePagesThatTheLimitsLeave) {
+  const auto read = [](const std::map<std::string, std::string>& files) {
+    std::string root = testing::TempDir() + "cgroup_XXXXXX";
+    EXPECT_NE(mkdtemp(root.data()), nullptr);
+    for (const auto& [name, text] : files) {
+      const std::filesystem::path path = root + "/" + name;
+      std::filesystem::create_directories(path.parent_path());
+      std::ofstream(path) << text << '\n';
+    }
+    const CgroupLimits limits = ReadCgroupLimits(root);
+    std::filesystem::remove_all(root);
+    return limits.huge_pages_available;
+  };
+  std::map<std::string, std::string> v2 = {
+      {"proc/self/cgroup", "0::/pod/box"},
+      {"proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"},
+      {"sys/fs/cgroup/pod/hugetlb.2MB.max", "max"},
+      {"sys/fs/cgroup/pod/box/hugetlb.2MB.max", "max"}};
+  EXPECT_EQ(read(v2), std::nullopt);
+  v2["sys/fs/cgroup/pod/hugetlb.2MB.max"] = "8388608";
+  v2["sys/fs/cgroup/pod/hugetlb.2MB.current"] = "6291456";
+  EXPECT_EQ(read(v2), 2 << 20);
+  v2["sys/fs/cgroup/pod/box/hugetlb.2MB.max"] = "0";
+  EXPECT_EQ(read(v2), 0);
+  std::map<std::string, std::string> v1 = {
+      {"proc/self/cgroup", "6:hugetlb:/docker/7"},
+      {"proc/self/mountinfo",
+       "36 24 0:31 /docker/7 /sys/fs/cgroup/hugetlb rw - cgroup cgroup rw,hugetlb"},
+      {"sys/fs/cgroup/hugetlb/hugetlb.2MB.limit_in_bytes", "9223372036852678656"}};
+  EXPECT_EQ(read(v1), std::nullopt);
+  v1["sys/fs/cgroup/hugetlb/hugetlb.2MB.limit_in_bytes"] = "4194304";
+  v1["sys/fs/cgroup/hugetlb/hugetlb.2MB.usage_in_bytes"] = "4194304";
+  EXPECT_EQ(read(v1), 0);
 }
 
 TEST(Topology, NeedsProcOrSys) {

@@ -10,8 +10,11 @@
 #include <atomic>
 #include <chrono>
 #include <climits>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <exception>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -167,10 +170,18 @@ struct alignas(kCacheLine) Member {
   std::atomic<uint32_t> arrivals{0};  // at barriers, so far
   std::atomic<pthread_t> thread{};    // of worker 0: the present caller of Run
   std::atomic<int> cpu{0};            // where it is pinned
+  int node = 0;                       // of that CPU, whichever it is at present
 };
 
 // What a wait that only waits does meanwhile.
 constexpr auto kNothing = [] { return false; };
+
+[[noreturn, gnu::cold]] void DieOf(int worker, const char* what) {
+  // Not by the logger: it may allocate, and the message may be that there is no memory.
+  std::fprintf(stderr, "worker %d of the team failed: %s\n", worker, what);
+  std::fflush(stderr);
+  std::abort();
+}
 
 // The calling thread's place in the team that it works for at present.
 thread_local Member* self = nullptr;
@@ -222,6 +233,7 @@ struct WorkerTeam::Impl {
   void LendCore(uint32_t current) {
     if (lending.exchange(true, std::memory_order_acquire)) return;
     for (Member& late : members) {
+      if (late.node != self->node) continue;
       if (late.arrivals.load(std::memory_order_relaxed) == current + 1) continue;
       const pthread_t thread = late.thread.load(std::memory_order_relaxed);
       if (!IsOffCore(thread) || phase.count() != current) break;
@@ -236,6 +248,16 @@ struct WorkerTeam::Impl {
     lending.store(false, std::memory_order_release);
   }
 
+  void Call(int worker) const noexcept {
+    try {
+      (*function)(worker);
+    } catch (const std::exception& error) {
+      DieOf(worker, error.what());
+    } catch (...) {
+      DieOf(worker, "something that is not a std::exception");
+    }
+  }
+
   void Work(int worker) {
     self = &members[static_cast<size_t>(worker)];
     if (pin) PinTo(pthread_self(), self->cpu);
@@ -244,7 +266,7 @@ struct WorkerTeam::Impl {
         while (dispatch.count() == seen) dispatch.Sleep(seen, nullptr);
       }
       if (stop) return;
-      (*function)(worker);
+      Call(worker);
       Arrive();  // the next dispatch comes after all have arrived: no need to wait for the phase
     }
   }
@@ -266,13 +288,20 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
     return Unexpected(InvalidArgument("a worker team has 1 to {} workers, not {}", kMaxWorkers,
                                       options.cpus.size()));
   }
+  if (!options.nodes.empty() && options.nodes.size() != options.cpus.size()) {
+    return Unexpected(InvalidArgument("a worker team of {} CPUs has as many NUMA nodes, not {}",
+                                      options.cpus.size(), options.nodes.size()));
+  }
   auto impl = std::make_unique<Impl>();
   impl->size = static_cast<int>(options.cpus.size());
   impl->pin = options.pin;
   impl->lend = options.pin && std::set<int>(options.cpus.begin(), options.cpus.end()).size() ==
                                   options.cpus.size();
   impl->members = std::vector<Member>(options.cpus.size());
-  for (size_t i = 0; i < options.cpus.size(); ++i) impl->members[i].cpu = options.cpus[i];
+  for (size_t i = 0; i < options.cpus.size(); ++i) {
+    impl->members[i].cpu = options.cpus[i];
+    if (!options.nodes.empty()) impl->members[i].node = options.nodes[i];
+  }
   impl->spin_iterations =
       options.spin_iterations >= 0 ? options.spin_iterations : ChooseSpinIterations(options.cpus);
   for (int worker = 1; worker < impl->size; ++worker) {
@@ -293,7 +322,7 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
 
 int WorkerTeam::size() const { return impl_->size; }
 
-void WorkerTeam::Run(FunctionRef<void(int worker)> fn) {
+void WorkerTeam::Run(FunctionRef<void(int worker)> fn) noexcept {
   Member* const outer = std::exchange(self, &impl_->members[0]);
   self->thread = pthread_self();
   {
@@ -301,7 +330,7 @@ void WorkerTeam::Run(FunctionRef<void(int worker)> fn) {
     if (impl_->pin) pin.emplace(self->cpu);
     impl_->function = &fn;
     impl_->dispatch.Advance();
-    fn(0);
+    impl_->Call(0);
     impl_->WaitForPhase(impl_->Arrive(), kNothing);
   }
   self = outer;

@@ -4,8 +4,12 @@
 // when all are done. One thread at a time may call Run. Within fn, Barrier() makes every worker's
 // writes before it visible to all after it. Waiting spins briefly (a step's barriers are far
 // apart by microseconds), then sleeps on a futex: nothing spins while the team is idle, and a
-// worker that lost its core to another process gets that of one who waits for it. Under a CPU quota
-// or with more workers than CPUs the spin is kept near zero.
+// worker that lost its core to another process gets that of one who waits for it, if both lie on one
+// NUMA node: its memory does. Under a CPU quota or with more workers than CPUs the spin is kept near
+// zero.
+//
+// An exception that leaves fn has nobody to go to: the other workers stand at a barrier that the one who
+// threw will never reach. It ends the process with its message.
 #pragma once
 
 #include <memory>
@@ -19,6 +23,8 @@ namespace tiercel::platform {
 struct WorkerTeamOptions {
   // One worker for each, not empty; a CPU may be named more than once.
   std::vector<int> cpus;
+  // The NUMA node of each of `cpus` (Topology::NodesOf); empty: all lie on one.
+  std::vector<int> nodes = {};
   // Pins each worker to its CPU (workers may change places later); worker 0 (the caller) only for
   // the length of a Run, so that the threads that it starts between Runs do not inherit one CPU.
   bool pin = true;
@@ -31,7 +37,7 @@ class WorkerTeam {
   ~WorkerTeam();  // joins the threads
 
   int size() const;
-  void Run(FunctionRef<void(int worker)> fn);
+  void Run(FunctionRef<void(int worker)> fn) noexcept;
   void Barrier();
   // The same; while it waits, the worker calls `meanwhile` again and again, until that returns false.
   // A call should take well below a microsecond.

@@ -9,8 +9,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <numeric>
 #include <set>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "platform/topology.h"
@@ -183,6 +186,64 @@ TEST(WorkerTeam, PlacesStayDistinctBesideBusyNeighbors) {
   stop = true;
   for (std::thread& neighbor : neighbors) neighbor.join();
   EXPECT_EQ(barriers, 2000 * static_cast<int>(options.cpus.size()));
+}
+
+// Whatever is lent stays on its node: with a CPU each, on nodes of their own, workers keep their places
+// beside the same neighbors.
+TEST(WorkerTeam, LendsNoCoreToAnotherNode) {
+  WorkerTeamOptions options = Options(static_cast<int>(Topology::Detect()->cpus.size()));
+  if (options.cpus.size() < 2) GTEST_SKIP() << "one CPU has nobody to lend to";
+  for (size_t i = 0; i < options.cpus.size(); ++i) options.nodes.push_back(static_cast<int>(i));
+  const auto team = WorkerTeam::Create(options);
+  ASSERT_TRUE(team) << team.error();
+  std::atomic<bool> stop{false};
+  std::thread neighbor([&] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(options.cpus[1], &set);
+    sched_setaffinity(0, sizeof(set), &set);
+    while (!stop) {
+    }
+  });
+  std::atomic<int> elsewhere{0};
+  for (int run = 0; run < 20; ++run) {
+    (*team)->Run([&](int worker) {
+      for (int round = 0; round < 100; ++round) {
+        (*team)->Barrier();
+        if (PinnedCpu(pthread_self()) != options.cpus[static_cast<size_t>(worker)]) ++elsewhere;
+      }
+    });
+  }
+  stop = true;
+  neighbor.join();
+  EXPECT_EQ(elsewhere, 0);
+}
+
+TEST(WorkerTeam, RefusesNodesOfOtherCpus) {
+  WorkerTeamOptions options = Options(2);
+  options.nodes = {0};
+  const auto team = WorkerTeam::Create(options);
+  ASSERT_FALSE(team);
+  EXPECT_EQ(team.error().code(), StatusCode::kInvalidArgument);
+}
+
+// The others stand at a barrier that the one who throws never reaches.
+TEST(WorkerTeamDeathTest, AnExceptionEndsTheProcessWithItsMessage) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (const int thrower : {0, 1, 2}) {
+    const auto run = [thrower](bool standard) {
+      const auto team = WorkerTeam::Create(Options(3));
+      (*team)->Run([&](int worker) {
+        (*team)->Barrier();
+        if (worker == thrower && standard) throw std::runtime_error("no more paper");
+        if (worker == thrower) throw 7;
+        (*team)->Barrier();
+      });
+    };
+    const std::string who = "worker " + std::to_string(thrower) + " of the team failed: ";
+    EXPECT_EXIT(run(true), testing::KilledBySignal(SIGABRT), who + "no more paper");
+    EXPECT_EXIT(run(false), testing::KilledBySignal(SIGABRT), who + "something that is not");
+  }
 }
 
 TEST(WorkerTeam, WhatIsDoneMeanwhileEnds) {

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "platform/bus_error.h"
 #include "tools/command.h"
 #include "tools/version.h"
 
@@ -69,5 +70,6 @@ int UsageError(const CommandHelp& command, std::string_view name, const std::str
 }  // namespace tiercel::tools
 
 int main(int argc, char** argv) {
+  tiercel::platform::ReportBusErrors();
   return tiercel::tools::Main(std::vector<std::string>(argv + 1, argv + argc));
 }
