@@ -36,7 +36,8 @@ class AttentionTeam {
   }
 
   // Every worker does its share of `args`, which are those of the constructor but for where the
-  // outputs go.
+  // outputs go. The calling thread has been made ready before (test_kernels.h), once: what a kernel
+  // leaves behind meets the next one, as in a team's thread.
   void Run(const AttentionArgs& args) {
     const auto work = [&](int worker) {
       AttentionArgs mine = args;
@@ -45,13 +46,15 @@ class AttentionTeam {
       const Aligned<uint8_t> scratch = Allocate<uint8_t>(bytes);
       std::memset(scratch.get(), 0xff, bytes);  // NaNs: nothing may be read before it is written
       mine.scratch = scratch.get();
-      kernels_.init_thread();
       kernels_.attention(mine, {worker, workers_});
     };
     std::vector<std::thread> threads;
     for (int worker = 1; worker < workers_; ++worker) {
       if (threads_) {
-        threads.emplace_back(work, worker);
+        threads.emplace_back([&, worker] {
+          kernels_.init_thread();
+          work(worker);
+        });
       } else {
         work(worker);
       }

@@ -34,6 +34,16 @@ std::string Join(const std::vector<int>& numbers) {
   return text;
 }
 
+// " (GFLOP/s of a core: avx512 219, amx 1750)", or nothing where nothing was measured.
+std::string Describe(const std::vector<Peak>& peaks) {
+  std::string text;
+  for (const Peak& peak : peaks) {
+    text += fmt::format("{}{} {:.0f}", text.empty() ? " (GFLOP/s of a core: " : ", ",
+                        peak.kernels->isa, peak.gflop_per_s);
+  }
+  return text.empty() ? text : text + ")";
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOptions& options) {
@@ -42,7 +52,8 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
   ASSIGN_OR_RETURN(env->topology, platform::Topology::Detect());
   const std::string isa =
       options.isa.empty() ? std::string(Variable("TIERCEL_CPU_ISA")) : options.isa;
-  ASSIGN_OR_RETURN(env->kernels, SelectKernels(env->cpu, isa));
+  const std::vector<Peak> peaks = isa.empty() ? MeasurePeaks(env->cpu) : std::vector<Peak>{};
+  ASSIGN_OR_RETURN(env->kernels, SelectKernels(env->cpu, isa, peaks));
   if (isa.empty() && !env->cpu.avx2) {
     LOG_WARNING("this CPU ({}) has no AVX2 with FMA: running the scalar reference kernels, which "
                 "are right but very slow",
@@ -61,11 +72,12 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
     team.cpus.push_back(team.cpus[i % cores]);
     team.pin = false;
   }
+  team.nodes = env->topology.NodesOf(team.cpus);
   ASSIGN_OR_RETURN(env->team, platform::WorkerTeam::Create(team));
   env->team->Run([&](int) { env->kernels->init_thread(); });
 
-  LOG_INFO("CPU kernels: {}; {} workers on CPUs {}{}; huge pages: THP {}, {} reserved",
-           env->kernels->detail, env->team->size(), Join(team.cpus),
+  LOG_INFO("CPU kernels: {}{}; {} workers on CPUs {}{}; huge pages: THP {}, {} reserved",
+           env->kernels->detail, Describe(peaks), env->team->size(), Join(team.cpus),
            team.pin ? "" : " (not pinned)",
            env->topology.huge_pages, env->topology.explicit_huge_pages_free);
   return env;

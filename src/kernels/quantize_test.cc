@@ -10,17 +10,13 @@
 #include <vector>
 
 #include "kernels/guarded_buffer.h"
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr uint8_t kCanary = 0xA5;
-
-std::vector<const KernelTable*> Kernels() {
-  return RunnableKernels(platform::CpuFeatures::Detect());
-}
 
 uint8_t Expected(float x, float scale, float offset) {
   volatile float quotient = x / scale;  // volatile: one rounding each

@@ -1,6 +1,10 @@
 #include "kernels/registry.h"
 
+#include <algorithm>
+#include <chrono>
 #include <string>
+#include <system_error>
+#include <thread>
 
 #include "kernels/reference/table.h"
 #include "kernels/x86/amx/table.h"
@@ -10,14 +14,35 @@
 namespace tiercel::kernels {
 namespace {
 
-// vdpbf16ps or FP32 FMA on unpacked pairs? AMD's Zen 4 and 5 issue vdpbf16ps at the rate of FMA
-// with twice the products: twice as fast. Intel's cores with AMX run it at a quarter of that rate
-// (measured: 113 GFLOP/s a core against 219 by FMA), because AMX is meant there; so does Cooper
-// Lake issue it on one port only, where it at best equals FMA without the unpacking. So: on Intel
-// only where there is no AMX to point to the slow unit.
-bool Bf16DotIsFast(const platform::CpuFeatures& cpu) {
-  if (!cpu.avx512_bf16 || !cpu.avx512_vnni) return false;  // no CPU has the first alone
-  return cpu.vendor != "GenuineIntel" || !cpu.amx_bf16;
+double Seconds(const KernelTable& kernels, int64_t iterations, int64_t* flop) {
+  const auto begin = std::chrono::steady_clock::now();
+  *flop = kernels.peak_matmul(iterations);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// The best of several short rounds, in turns: a round that a neighbor, an interrupt or a slow clock
+// after the first wide instruction disturbs is not the best one.
+void MeasureOnThisThread(std::vector<Peak>* peaks) {
+  constexpr double kRound = 15e-6;  // seconds: hundreds of times what reading the clock takes
+  constexpr int kRounds = 8;
+  std::vector<int64_t> iterations;
+  int64_t flop = 0;
+  for (const Peak& peak : *peaks) {
+    int64_t n = 64;
+    const auto seconds = [&] {
+      const double once = Seconds(*peak.kernels, n, &flop);
+      return std::min(once, Seconds(*peak.kernels, n, &flop));
+    };
+    while (seconds() < kRound) n *= 2;
+    iterations.push_back(n);
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    for (size_t i = 0; i < peaks->size(); ++i) {
+      Peak& peak = (*peaks)[i];
+      const double seconds = Seconds(*peak.kernels, iterations[i], &flop);
+      peak.gflop_per_s = std::max(peak.gflop_per_s, static_cast<double>(flop) / seconds * 1e-9);
+    }
+  }
 }
 
 }  // namespace
@@ -26,25 +51,56 @@ std::vector<const KernelTable*> RunnableKernels(const platform::CpuFeatures& cpu
   std::vector<const KernelTable*> tables = {&reference::Table()};
   if (cpu.avx2) tables.push_back(&avx2::Table());
   if (cpu.avx2 && cpu.avx_vnni) tables.push_back(&avx2::VnniTable());
-  if (cpu.avx512) {
-    // The better of the two last, for SelectKernels.
-    const bool bf16_dot_last = Bf16DotIsFast(cpu);
-    if (cpu.avx512_bf16 && cpu.avx512_vnni && !bf16_dot_last) {
-      tables.push_back(&avx512::Bf16DotTable());
-    }
-    tables.push_back(cpu.avx512_vnni ? &avx512::VnniTable() : &avx512::Table());
-    if (bf16_dot_last) tables.push_back(&avx512::Bf16DotTable());
-  }
-  if (cpu.avx512_bf16 && cpu.avx512_vnni && cpu.amx_bf16 && cpu.amx_int8) {
-    tables.push_back(&amx::Table());
+  if (cpu.avx512) tables.push_back(cpu.avx512_vnni ? &avx512::VnniTable() : &avx512::Table());
+  if (cpu.avx512_bf16 && cpu.avx512_vnni) {  // no CPU has the first alone
+    tables.push_back(&avx512::Bf16DotTable());
+    if (cpu.amx_bf16 && cpu.amx_int8) tables.push_back(&amx::Table());
   }
   return tables;
 }
 
-Expected<const KernelTable*> SelectKernels(const platform::CpuFeatures& cpu,
-                                           std::string_view override) {
+std::vector<const KernelTable*> MissingKernels(const platform::CpuFeatures& cpu) {
+  platform::CpuFeatures all;
+  all.avx2 = all.avx_vnni = all.avx512 = all.avx512_vnni = all.avx512_bf16 = true;
+  all.amx_bf16 = all.amx_int8 = true;
+  const std::vector<const KernelTable*> here = RunnableKernels(cpu);
+  std::vector<const KernelTable*> missing;
+  for (const KernelTable* table : RunnableKernels(all)) {
+    if (std::find(here.begin(), here.end(), table) == here.end()) missing.push_back(table);
+  }
+  return missing;
+}
+
+std::vector<Peak> MeasurePeaks(const platform::CpuFeatures& cpu) {
   const std::vector<const KernelTable*> tables = RunnableKernels(cpu);
-  if (override.empty()) return tables.back();
+  std::vector<Peak> peaks;
+  for (auto table = std::find_if(tables.begin(), tables.end(), [](const KernelTable* t) {
+         return t->isa == std::string_view("avx512");
+       }); table != tables.end(); ++table) {
+    peaks.push_back({*table, 0});
+  }
+  if (peaks.empty()) return peaks;
+  try {
+    // Of its own: the state of tile registers, which costs at each switch of threads, goes with it.
+    std::thread(MeasureOnThisThread, &peaks).join();
+  } catch (const std::system_error&) {
+    peaks.clear();  // no threads: the worker team's message says so
+  }
+  return peaks;
+}
+
+const KernelTable* ChooseByPeak(std::span<const Peak> peaks) {
+  const Peak* chosen = &peaks[0];
+  for (const Peak& peak : peaks) {
+    if (peak.gflop_per_s > kDecisive * chosen->gflop_per_s) chosen = &peak;
+  }
+  return chosen->kernels;
+}
+
+Expected<const KernelTable*> SelectKernels(const platform::CpuFeatures& cpu,
+                                           std::string_view override, std::span<const Peak> peaks) {
+  const std::vector<const KernelTable*> tables = RunnableKernels(cpu);
+  if (override.empty()) return peaks.empty() ? tables.back() : ChooseByPeak(peaks);
   std::string names;
   const KernelTable* chosen = nullptr;
   for (const KernelTable* table : tables) {  // ascending: the last of a name is the best of it

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -39,7 +39,7 @@ std::vector<float> Row(int64_t n, uint32_t seed, bool with_nan) {
 
 template <typename Check>
 void ForEveryRow(Check check) {
-  for (const KernelTable* kernels : RunnableKernels(platform::CpuFeatures::Detect())) {
+  for (const KernelTable* kernels : Kernels()) {
     for (int64_t n : Sizes()) {
       for (uint32_t seed = 0; seed < (n > 1000 ? 2u : 8u); ++seed) {
         std::vector<float> x = Row(n, seed * 1000 + static_cast<uint32_t>(n), seed % 2 == 1);
@@ -66,7 +66,7 @@ TEST(RowOps, ArgMaxIsTheFirstMaximumAndSkipsNaN) {
 }
 
 TEST(RowOps, ArgMaxFindsEveryPlace) {
-  for (const KernelTable* kernels : RunnableKernels(platform::CpuFeatures::Detect())) {
+  for (const KernelTable* kernels : Kernels()) {
     for (int64_t n : {1, 8, 17, 70}) {
       for (float rest : {-kInfinity, kNaN, -1.0f}) {
         for (int64_t at = 0; at < n; ++at) {

@@ -1,16 +1,21 @@
 // For tests: the kernel tables that this CPU runs.
 #pragma once
 
+#include <cstdio>
 #include <vector>
 
 #include "kernels/registry.h"
 
 namespace tiercel::kernels {
 
-// Ready to run on the thread of the first call, scalar first.
+// Ready to run on the thread of the first call, scalar first. Says once which ones a test leaves out.
 inline const std::vector<const KernelTable*>& Kernels() {
   static const auto tables = [] {
-    auto all = RunnableKernels(platform::CpuFeatures::Detect());
+    const platform::CpuFeatures cpu = platform::CpuFeatures::Detect();
+    for (const KernelTable* table : MissingKernels(cpu)) {
+      std::printf("[  SKIPPED ] not on this CPU: %s\n", table->detail);
+    }
+    auto all = RunnableKernels(cpu);
     for (const KernelTable* table : all) table->init_thread();
     return all;
   }();

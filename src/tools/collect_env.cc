@@ -56,8 +56,16 @@ void PrintKernels(const platform::CpuFeatures& cpu, const Environ& environ) {
     tables += (tables.empty() ? "" : "; ") + std::string(table->detail);
   }
   Line("Kernels runnable", tables);
+  for (const kernels::KernelTable* table : kernels::MissingKernels(cpu)) {
+    Line("Not on this CPU", table->detail);
+  }
+  const std::vector<kernels::Peak> peaks = kernels::MeasurePeaks(cpu);
+  for (const kernels::Peak& peak : peaks) {
+    Line("BF16 peak of a core",
+         fmt::format("{:.0f} GFLOP/s by {}", peak.gflop_per_s, peak.kernels->detail));
+  }
   const std::string wanted = EnvValue(environ, "TIERCEL_CPU_ISA");
-  const auto chosen = kernels::SelectKernels(cpu, wanted);
+  const auto chosen = kernels::SelectKernels(cpu, wanted, peaks);
   Line("Kernels chosen", chosen ? (*chosen)->detail : chosen.error().message());
   if (!wanted.empty()) Line("TIERCEL_CPU_ISA", wanted);
 }

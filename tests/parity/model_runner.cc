@@ -5,12 +5,13 @@
 #include <utility>
 
 #include "base/check.h"
+#include "kernels/test_kernels.h"
 #include "model/checkpoint.h"
 
 namespace tiercel::parity {
 
 std::vector<const kernels::KernelTable*> AllKernels() {
-  return kernels::RunnableKernels(platform::CpuFeatures::Detect());
+  return kernels::Kernels();
 }
 
 std::string TestName(const kernels::KernelTable& table) {

@@ -117,15 +117,15 @@ class TileAttention : public TileView<BF16> {
     ZeroTiles<kTiles>();
     for (int64_t i = 0; i < d_; i += 32, keys += 32 * 16) {
       Ask(kGroups * 16);
-      _tile_loadd(4, q + i, q_stride);
-      _tile_loadd(6, keys, 64);
+      LoadTile<4>(q + i, q_stride);
+      LoadTile<6>(keys, 64);
       _tile_dpbf16ps(0, 4, 6);
       if constexpr (kGroups == 2) {
-        _tile_loadd(7, keys + group_size, 64);
+        LoadTile<7>(keys + group_size, 64);
         _tile_dpbf16ps(1, 4, 7);
       }
       if constexpr (kTiles == 2) {
-        _tile_loadd(5, q + kTileRows * d_ + i, q_stride);
+        LoadTile<5>(q + kTileRows * d_ + i, q_stride);
         _tile_dpbf16ps(2, 5, 6);
         if constexpr (kGroups == 2) _tile_dpbf16ps(3, 5, 7);
       }
@@ -191,13 +191,13 @@ class TileAttention : public TileView<BF16> {
     const int64_t whole = IsFew() ? seen / kUnit * kUnit : RoundUp(seen, kUnit);
     if (seen > whole) CopyValues(first + whole, seen - whole, kUnit, s_.values);
     const auto add = [&](int64_t k, const BF16* values) __attribute__((always_inline)) {
-      _tile_loadd(4, s_.p + k, kPStride);
-      _tile_loadd(6, values, v_stride);
+      LoadTile<4>(s_.p + k, kPStride);
+      LoadTile<6>(values, v_stride);
       _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, values + 32, v_stride);
+      LoadTile<7>(values + 32, v_stride);
       _tile_dpbf16ps(1, 4, 7);
       if constexpr (kTiles == 2) {
-        _tile_loadd(5, s_.p + kTileRows * kStep + k, kPStride);
+        LoadTile<5>(s_.p + kTileRows * kStep + k, kPStride);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
       }
@@ -208,11 +208,11 @@ class TileAttention : public TileView<BF16> {
       if (sums_.fresh()) {
         ZeroTiles<kTiles>();
       } else {
-        _tile_loadd(0, acc, acc_stride);
-        _tile_loadd(1, acc + 16, acc_stride);
+        LoadTile<0>(acc, acc_stride);
+        LoadTile<1>(acc + 16, acc_stride);
         if constexpr (kTiles == 2) {
-          _tile_loadd(2, acc2, acc_stride);
-          _tile_loadd(3, acc2 + 16, acc_stride);
+          LoadTile<2>(acc2, acc_stride);
+          LoadTile<3>(acc2 + 16, acc_stride);
         }
       }
       for (int64_t k = 0; k < whole; k += kUnit) {

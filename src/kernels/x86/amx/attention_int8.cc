@@ -192,15 +192,15 @@ class TileAttention : public TileView<int8_t> {
     ZeroTiles<kTiles>();
     for (int64_t i = 0; i < d_; i += depth_, keys += depth_ * 16) {
       Ask(kGroups * depth_ / 4);
-      _tile_loadd(4, q + i, d_);
-      _tile_loadd(6, keys, 64);
+      LoadTile<4>(q + i, d_);
+      LoadTile<6>(keys, 64);
       _tile_dpbssd(0, 4, 6);
       if constexpr (kGroups == 2) {
-        _tile_loadd(7, keys + group_size, 64);
+        LoadTile<7>(keys + group_size, 64);
         _tile_dpbssd(1, 4, 7);
       }
       if constexpr (kTiles == 2) {
-        _tile_loadd(5, q + kTileRows * d_ + i, d_);
+        LoadTile<5>(q + kTileRows * d_ + i, d_);
         _tile_dpbssd(2, 5, 6);
         if constexpr (kGroups == 2) _tile_dpbssd(3, 5, 7);
       }
@@ -278,13 +278,13 @@ class TileAttention : public TileView<int8_t> {
     const int64_t whole = IsFew() ? seen / depth_ * depth_ : RoundUp(seen, depth_);
     if (seen > whole) CopyValues(first + whole, seen - whole, depth_, s_.values);
     const auto add = [&](int64_t k, const int8_t* values) __attribute__((always_inline)) {
-      _tile_loadd(4, s_.p + k, kStep);
-      _tile_loadd(6, values, v_stride);
+      LoadTile<4>(s_.p + k, kStep);
+      LoadTile<6>(values, v_stride);
       _tile_dpbssd(0, 4, 6);
-      _tile_loadd(7, values + 64, v_stride);
+      LoadTile<7>(values + 64, v_stride);
       _tile_dpbssd(1, 4, 7);
       if constexpr (kTiles == 2) {
-        _tile_loadd(5, s_.p + kTileRows * kStep + k, kStep);
+        LoadTile<5>(s_.p + kTileRows * kStep + k, kStep);
         _tile_dpbssd(2, 5, 6);
         _tile_dpbssd(3, 5, 7);
       }

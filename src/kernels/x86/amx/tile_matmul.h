@@ -70,19 +70,19 @@ void RowTile(const typename Dot::Args& args, const Operands& operands, int64_t c
   x86::StreamAhead<_MM_HINT_T0> ahead(w + kAhead);
   for (int64_t k = 0; k < operands.k; k += kTileBytes, w += kTileRows * kStride) {
     for (int64_t i = 0; i < kStride * kTileRows; i += 2 * x86::kLine) ahead.AskPair();
-    _tile_loadd(4, operands.x + k, operands.x_stride);
-    _tile_loadd(5, w, kStride);
+    LoadTile<4>(operands.x + k, operands.x_stride);
+    LoadTile<5>(w, kStride);
     Dot::template Multiply<0, 4, 5>();
     if constexpr (kGroups > 1) {
-      _tile_loadd(6, w + kTileBytes, kStride);
+      LoadTile<6>(w + kTileBytes, kStride);
       Dot::template Multiply<1, 4, 6>();
     }
     if constexpr (kGroups > 2) {
-      _tile_loadd(7, w + 2 * kTileBytes, kStride);
+      LoadTile<7>(w + 2 * kTileBytes, kStride);
       Dot::template Multiply<2, 4, 7>();
     }
     if constexpr (kGroups > 3) {
-      _tile_loadd(5, w + 3 * kTileBytes, kStride);
+      LoadTile<5>(w + 3 * kTileBytes, kStride);
       Dot::template Multiply<3, 4, 5>();
     }
   }
@@ -136,22 +136,22 @@ template <typename Dot, int kTiles, int kGroups>
     _tile_zero(2);
     _tile_zero(3);
   } else {
-    _tile_loadd(0, sums, kStride);
-    if constexpr (kTiles == 2) _tile_loadd(1, sums1, kStride);
-    if constexpr (kGroups == 2) _tile_loadd(2, sums + kTileColumns, kStride);
-    if constexpr (kTiles == 2 && kGroups == 2) _tile_loadd(3, sums1 + kTileColumns, kStride);
+    LoadTile<0>(sums, kStride);
+    if constexpr (kTiles == 2) LoadTile<1>(sums1, kStride);
+    if constexpr (kGroups == 2) LoadTile<2>(sums + kTileColumns, kStride);
+    if constexpr (kTiles == 2 && kGroups == 2) LoadTile<3>(sums1 + kTileColumns, kStride);
   }
   const int64_t w_stride = width * kLaneBytes;
   for (int64_t k = 0; k < k_count; k += kTileBytes, w += kTileRows * w_stride) {
-    _tile_loadd(6, w, w_stride);
-    _tile_loadd(4, x0 + k, x_stride);
+    LoadTile<6>(w, w_stride);
+    LoadTile<4>(x0 + k, x_stride);
     Dot::template Multiply<0, 4, 6>();
     if constexpr (kTiles == 2) {
-      _tile_loadd(5, x1 + k, x_stride);
+      LoadTile<5>(x1 + k, x_stride);
       Dot::template Multiply<1, 5, 6>();
     }
     if constexpr (kGroups == 2) {
-      _tile_loadd(7, w + kTileBytes, w_stride);
+      LoadTile<7>(w + kTileBytes, w_stride);
       Dot::template Multiply<2, 4, 7>();
       if constexpr (kTiles == 2) Dot::template Multiply<3, 5, 7>();
     }
@@ -272,25 +272,25 @@ template <typename Dot, int kTiles, int kGroups>
     _tile_zero(2);
     _tile_zero(3);
   } else {
-    _tile_loadd(0, slot, kStride);
-    if constexpr (kTiles == 2) _tile_loadd(1, slot1, kStride);
-    if constexpr (kGroups == 2) _tile_loadd(2, slot + kTileColumns, kStride);
-    if constexpr (kTiles == 2 && kGroups == 2) _tile_loadd(3, slot1 + kTileColumns, kStride);
+    LoadTile<0>(slot, kStride);
+    if constexpr (kTiles == 2) LoadTile<1>(slot1, kStride);
+    if constexpr (kGroups == 2) LoadTile<2>(slot + kTileColumns, kStride);
+    if constexpr (kTiles == 2 && kGroups == 2) LoadTile<3>(slot1 + kTileColumns, kStride);
   }
   const uint8_t* w = chunk.w;
   const char* next = chunk.next;
   const int64_t lines = chunk.lines_per_step;
   const char* next_x = reinterpret_cast<const char*>(x0) + chunk.x_ahead;
   for (int64_t k = 0; k < chunk.k_count; k += kTileBytes, w += chunk.w_step) {
-    _tile_loadd(6, w, chunk.w_stride);
-    _tile_loadd(4, x0 + k, chunk.x_stride);
+    LoadTile<6>(w, chunk.w_stride);
+    LoadTile<4>(x0 + k, chunk.x_stride);
     Dot::template Multiply<0, 4, 6>();
     if constexpr (kTiles == 2) {
-      _tile_loadd(5, x1 + k, chunk.x_stride);
+      LoadTile<5>(x1 + k, chunk.x_stride);
       Dot::template Multiply<1, 5, 6>();
     }
     if constexpr (kGroups == 2) {
-      _tile_loadd(7, w + kTileBytes, chunk.w_stride);
+      LoadTile<7>(w + kTileBytes, chunk.w_stride);
       Dot::template Multiply<2, 4, 7>();
       if constexpr (kTiles == 2) Dot::template Multiply<3, 5, 7>();
     }

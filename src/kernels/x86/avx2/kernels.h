@@ -6,7 +6,6 @@
 
 namespace tiercel::kernels::avx2 {
 
-void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
@@ -16,7 +15,6 @@ void SwiGlu(const SwiGluArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
-void RopeTable(const RopeTableArgs& args, Share share);
 
 // RowOps
 int64_t ArgMax(const float* x, int64_t n, float* max);

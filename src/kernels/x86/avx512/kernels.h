@@ -7,7 +7,6 @@
 
 namespace tiercel::kernels::avx512 {
 
-void Embed(const EmbedArgs& args, Share share);
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
@@ -18,7 +17,6 @@ void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 void AttentionBf16Dot(const AttentionArgs& args, Share share);  // by vdpbf16ps, same scratch
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
-void RopeTable(const RopeTableArgs& args, Share share);
 
 // RowOps
 int64_t ArgMax(const float* x, int64_t n, float* max);

@@ -49,7 +49,8 @@ const KernelTable& VnniTable() {
 const KernelTable& Bf16DotTable() {
   static const KernelTable table = [] {
     KernelTable t = VnniTable();
-    t.detail = "avx512: bf16 by vdpbf16ps, int8 by vpdpbusd";
+    t.isa = "avx512_bf16";
+    t.detail = "avx512_bf16: bf16 by vdpbf16ps, int8 by vpdpbusd";
     t.matmul = MatmulBf16Dot;
     t.attention = AttentionBf16Dot;
     t.peak_matmul = PeakMatmulBf16Dot;
