@@ -164,6 +164,24 @@ Expected<int64_t> NumBlocks(const EngineOptions& o, const model::CausalLm& model
   return std::min(blocks, 1 + o.max_num_seqs * per_sequence);
 }
 
+// A cache asked for by size is not held against what is free, but no machine holds more than it has:
+// untouched pages cost nothing, so the process would start, and be killed when they are used.
+Status CheckCacheExists(const EngineOptions& o, int64_t blocks, const model::CausalLm& model,
+                        const model::RunLimits& limits, const MemoryBudget& memory) {
+  if (!o.kv_cache_memory_bytes && !o.num_gpu_blocks_override) return OkStatus();
+  const int64_t cache = blocks * model.KvBlockBytes(o.block_size);
+  const int64_t rest = model.WeightBytesInMemory() + model.ActivationBytes(limits);
+  if (memory.total <= 0 || cache <= memory.total - rest) return OkStatus();
+  const std::string flag =
+      o.num_gpu_blocks_override ? "num_gpu_blocks_override" : "kv_cache_memory_bytes";
+  return ResourceExhausted(
+             "{} asks for a KV cache of {:.2f} GiB. This machine or its control group has {:.2f} GiB, "
+             "of which weights and activations take {:.2f} GiB.",
+             flag, static_cast<double>(cache) / kGiB, static_cast<double>(memory.total) / kGiB,
+             static_cast<double>(rest) / kGiB)
+      .WithParam(flag);
+}
+
 model::RunLimits LimitsOf(const EngineOptions& o) {
   model::RunLimits limits;
   limits.max_rows = o.max_num_batched_tokens;
@@ -224,6 +242,8 @@ Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& m
 
   config.limits = LimitsOf(options);
   ASSIGN_OR_RETURN(config.kv.num_blocks, NumBlocks(options, model, config.limits, memory));
+  RETURN_IF_ERROR(
+      CheckCacheExists(options, config.kv.num_blocks, model, config.limits, memory));
   config.kv.block_size = options.block_size;
   const int64_t pool_tokens = (config.kv.num_blocks - 1) * options.block_size;
   config.max_length = std::min(options.max_model_len, pool_tokens);

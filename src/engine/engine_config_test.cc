@@ -84,6 +84,23 @@ TEST(EngineConfigTest, RefusesACacheThatIsTooSmall) {
   EXPECT_EQ(Error(options), "ok");
 }
 
+// Untouched pages cost nothing: nobody else would notice before the cache is full.
+TEST(EngineConfigTest, RefusesACacheThatNoMemoryHolds) {
+  const MemoryBudget memory = {100 * kMiB, 10 * kMiB};  // blocks of 1 MiB, 2 MiB for all else
+  EngineOptions options;
+  options.num_gpu_blocks_override = 98;
+  EXPECT_EQ(Error(options, memory), "ok");  // more than is free: the user's word counts
+  options.num_gpu_blocks_override = 99;
+  EXPECT_THAT(Error(options, memory),
+              HasSubstr("num_gpu_blocks_override asks for a KV cache of 0.10 GiB. This machine or "
+                        "its control group has 0.10 GiB"));
+  EXPECT_EQ(Error(options), "ok");  // not known
+  options = {.kv_cache_memory_bytes = 200 * kMiB};
+  EXPECT_THAT(Error(options, memory), HasSubstr("kv_cache_memory_bytes asks for"));
+  options.max_num_seqs = 2;  // 64 blocks are all that can be used
+  EXPECT_EQ(Error(options, memory), "ok");
+}
+
 // --max-model-len auto: the length follows the pool, wherever its size comes from.
 TEST(EngineConfigTest, FitsTheLengthToThePool) {
   const FakeLm model = Model();  // 4096 positions: 32 blocks
