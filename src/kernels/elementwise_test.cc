@@ -9,17 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/registry.h"
+#include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
 namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr BF16 kCanary{0xa5a5};
-
-std::vector<const KernelTable*> Kernels() {
-  return RunnableKernels(platform::CpuFeatures::Detect());
-}
 
 std::vector<float> Normal(int64_t n, uint32_t seed, float spread = 1) {
   std::mt19937 random(seed);
@@ -220,6 +216,68 @@ TEST(QkNormRope, RotatesQWritesTheCacheAndTouchesNothingElse) {
         EXPECT_TRUE(untouched == after.cache) << what << ": values or other slots differ";
         EXPECT_TRUE(qkv == after.qkv) << what << ": k, v or the row's pad was changed";
       }
+    }
+  }
+}
+
+// What ops.h says of numbers that are not finite, in k after its rotation (here by an angle of 0) and
+// in v. Every other number keeps its bits.
+TEST(QkNormRope, WhatItWritesIsFinite) {
+  constexpr RopeCase kCase = {128, 1, 1, 32, false, false, false};
+  std::vector<uint16_t> patterns;
+  for (const uint32_t magnitude : {0x0000, 0x0001, 0x007f, 0x0080, 0x3f80, 0x7f7f, 0x7f80, 0x7f81,
+                                   0x7fbf, 0x7fc0, 0x7fff}) {
+    patterns.push_back(static_cast<uint16_t>(magnitude));
+    patterns.push_back(static_cast<uint16_t>(magnitude | 0x8000));
+  }
+  const auto written = [](uint16_t bits) -> uint16_t {
+    const uint16_t sign = bits & 0x8000, magnitude = bits & 0x7fff;
+    return magnitude > 0x7f80 ? 0 : magnitude == 0x7f80 ? sign | 0x7f7f : bits;
+  };
+  for (const KernelTable* kernels : Kernels()) {
+    RopeProblem problem(kCase);
+    std::fill(problem.cos.begin(), problem.cos.end(), 1.0f);
+    std::fill(problem.sin.begin(), problem.sin.end(), 0.0f);
+    // Row 0: k a number in each half; v all patterns. Row 1: k a NaN and an infinity.
+    BF16* k = &problem.qkv[128];
+    for (int d = 0; d < 64; ++d) k[d] = ToBF16(1.0f), k[64 + d] = ToBF16(0.0f);
+    for (int d = 0; d < 128; ++d) k[128 + d] = BF16{patterns[d % patterns.size()]};
+    BF16* sick = &problem.qkv[problem.ldqkv + 128];
+    for (int d = 0; d < 128; ++d) sick[d] = ToBF16(2.0f);
+    sick[3] = BF16{0x7fc1};
+    sick[64 + 7] = BF16{0xff80};
+    kernels->qk_norm_rope(problem.args, {0, 1});
+    const auto at = [&](int64_t row, bool value, int d) {
+      const int64_t slot = problem.slots[row];
+      const int in_block = static_cast<int>(slot % kCase.block_size);
+      return problem.cache[problem.layout.HeadOffset(slot / kCase.block_size, 0) +
+                           (value ? problem.layout.ValueOffset(in_block, d)
+                                  : problem.layout.KeyOffset(in_block, d))].bits;
+    };
+    for (int d = 0; d < 128; ++d) {
+      EXPECT_EQ(at(0, true, d), written(patterns[d % patterns.size()]))
+          << kernels->detail << " value of " << patterns[d % patterns.size()];
+      EXPECT_EQ(at(0, false, d), d < 64 ? 0x3f80 : 0) << kernels->detail << " key " << d;
+      // The rotation takes the pair (d, d + 64): of a NaN, and of ∞ · 0, both are NaN.
+      const uint16_t key = d % 64 == 3 || d == 7 ? 0 : d == 64 + 7 ? 0xff7f : 0x4000;
+      EXPECT_EQ(at(1, false, d), key) << kernels->detail << " sick key " << d;
+    }
+  }
+}
+
+// A norm's weight may carry a finite key beyond BF16.
+TEST(QkNormRope, WhatOverflowsInTheNormIsTheLargestNumber) {
+  constexpr RopeCase kCase = {32, 1, 1, 32, false, true, false};
+  for (const KernelTable* kernels : Kernels()) {
+    RopeProblem problem(kCase);
+    std::fill(problem.cos.begin(), problem.cos.end(), 1.0f);
+    std::fill(problem.sin.begin(), problem.sin.end(), 0.0f);
+    for (int d = 0; d < 32; ++d) problem.qkv[32 + d] = ToBF16(d % 2 == 0 ? 1.0f : -1.0f);
+    std::fill(problem.k_weight.begin(), problem.k_weight.end(), 3.4028e38f);  // FP32's; BF16: ∞
+    kernels->qk_norm_rope(problem.args, {0, 1});
+    for (int d = 0; d < 32; ++d) {
+      EXPECT_EQ(problem.cache[problem.layout.KeyOffset(0, d)].bits, d % 2 == 0 ? 0x7f7f : 0xff7f)
+          << kernels->detail;
     }
   }
 }

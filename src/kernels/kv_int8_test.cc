@@ -189,23 +189,34 @@ TEST(KvInt8, WritesTheQuantizedHeadsAndNothingElse) {
   }
 }
 
-// A token whose numbers are not finite must not reach the sequences that later use its block.
-TEST(KvInt8, WhatIsNotFiniteIsWrittenAsZeros) {
-  for (const KernelTable* kernels : Kernels()) {
-    for (float bad : {NAN, std::numeric_limits<float>::infinity()}) {
-      const Heads heads = {64, 1, 1, 32, false};
-      Sequence s(heads, 2, 1);
-      s.qkv[64 + 5] = ToBF16(bad);       // k of token 0
-      s.qkv[s.ld + 128 + 9] = ToBF16(-bad);  // v of token 1
-      s.Write(*kernels);
-      float key_scale, value_scale;
-      std::memcpy(&key_scale, s.Cached(0, 0) + s.layout.KeyScaleOffset(0), sizeof(float));
-      std::memcpy(&value_scale, s.Cached(1, 0) + s.layout.ValueScaleOffset(1), sizeof(float));
-      EXPECT_EQ(key_scale, 0) << kernels->detail;
-      EXPECT_EQ(value_scale, 0) << kernels->detail;
+// A token whose numbers are not finite must not reach the sequences that later use its block: 0 stands
+// for a NaN, the largest number for an infinity, as in a BF16 cache.
+TEST(KvInt8, WhatIsNotFiniteIsWrittenAsFiniteNumbers) {
+  constexpr BF16 kLargest{0x7f7f}, kInfinity{0x7f80}, kNaN{0xffc1};
+  for (const Heads& heads : {Heads{64, 1, 1, 32, false}, Heads{64, 1, 1, 32, true}}) {
+    for (const KernelTable* kernels : Kernels()) {
+      Sequence finite(heads, 3, 1), sick(heads, 3, 1);
+      // v, which nothing rotates; k of the last token as a whole.
+      const int64_t v = 128;
+      finite.qkv[v + 5] = BF16{0};
+      sick.qkv[v + 5] = kNaN;
+      finite.qkv[finite.ld + v + 9] = kLargest;
+      sick.qkv[sick.ld + v + 9] = kInfinity;
       for (int d = 0; d < 64; ++d) {
-        EXPECT_EQ(s.Cached(0, 0)[s.layout.KeyOffset(0, d)], 0) << kernels->detail;
-        EXPECT_EQ(s.Cached(1, 0)[s.layout.ValueOffset(1, d)], 0) << kernels->detail;
+        finite.qkv[2 * finite.ld + 64 + d] = BF16{0};
+        sick.qkv[2 * sick.ld + 64 + d] = kNaN;
+      }
+      finite.Write(*kernels);
+      sick.Write(*kernels);
+      for (size_t i = 0; i < sick.cache.size(); ++i) {
+        ASSERT_EQ(sick.cache.as<int8_t>()[i], finite.cache.as<int8_t>()[i])
+            << Describe(*kernels, heads) << " byte " << i;
+      }
+      for (int t = 0; t < 3; ++t) {  // and those are what the formula says
+        const Quantized value = Expected(finite, t, 0, true);
+        for (int d = 0; d < 64; ++d) {
+          EXPECT_EQ(sick.Cached(t, 0)[sick.layout.ValueOffset(t, d)], value.q[d]);
+        }
       }
     }
   }

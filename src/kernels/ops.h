@@ -131,8 +131,7 @@ struct SwiGluArgs {
 // How an INT8 cache (KvLayout::dtype kI8) is scaled, all null or all [num_kv_heads · head_dim]. With
 // channel scales (a C8 checkpoint), q = clamp(round(x / scale + offset), −128, 127), x = (q −
 // offset) · scale, and the tokens' scales in the cache are 1. Without, the token's own of each head:
-// s = max|x| / 127, q = round(x / s); a head with an infinity or a NaN is written as zeros. x is the
-// BF16 that a BF16 cache would hold.
+// s = max|x| / 127, q = round(x / s). x is the BF16 that a BF16 cache would hold: finite.
 struct KvScales {
   const float* k_scale = nullptr;
   const float* k_offset = nullptr;  // adds the same to all of a row's scores: only the writer needs it
@@ -144,6 +143,8 @@ struct KvScales {
 // embedding (neox halves) to q and k, and writes k and v into the paged cache. q is rewritten in
 // place. The qkv row is laid out by KV group, so that one worker can own a group from the matmul
 // to the attention: group g = [q heads of g][k head g][v head g], each head_dim wide.
+// What is written is finite, 0 for a NaN and the largest BF16 for an infinity: a block passes from one
+// sequence to another, and attention multiplies what the first one left there by p = 0.
 // Split by groups: worker i does the groups of SplitRange(num_kv_heads, 1, share).
 struct QkNormRopeArgs {
   BF16* qkv = nullptr;  // [rows, ldqkv]
@@ -172,8 +173,8 @@ struct QkNormRopeArgs {
 // so the bits do not depend on chunking, on the batch or on the team.
 // Split over (sequence, KV head, query tile) by the kernel (kernels/attention_work.h), and with
 // `partials` over the keys of a decode's row too, where one worker's share ends within it; without, a
-// row stays on one worker. The cache must hold finite numbers everywhere: what a reused block still
-// holds behind the context is multiplied by p = 0.
+// row stays on one worker. The cache must hold finite numbers everywhere, the zeros of new memory or
+// what qk_norm_rope has written: what a block holds behind the context is multiplied by p = 0.
 struct AttentionArgs {
   const BF16* qkv = nullptr;  // q heads in QkNormRopeArgs' group layout
   int64_t ldqkv = 0;
@@ -227,8 +228,8 @@ struct RowOps {
 
 // One ISA's kernels; filled once at start by kernels/registry.h.
 struct KernelTable {
-  const char* isa = nullptr;     // "scalar", "avx2", "avx512", "amx"
-  const char* detail = nullptr;  // e.g. "avx512: bf16 by vdpbf16ps, attention by vdpbf16ps"
+  const char* isa = nullptr;     // "scalar", "avx2", "avx512", "avx512_bf16", "amx"
+  const char* detail = nullptr;  // e.g. "avx512_bf16: bf16 by vdpbf16ps, int8 by vpdpbusd"
   void (*embed)(const EmbedArgs&, Share) = nullptr;
   void (*rms_norm)(const RmsNormArgs&, Share) = nullptr;
   void (*matmul)(const MatmulArgs&, Share) = nullptr;

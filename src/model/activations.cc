@@ -116,7 +116,10 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   const int64_t shared = arena.used();
   a->qkv = TakeRows(&arena, rows, Stride((c.num_heads + 2 * c.num_kv_heads) * c.head_dim));
   const int64_t qkv_end = arena.used();
-  arena.Rewind(shared);
+  // One is done with before the other is written. But the matmul after the MLP multiplies its rows' pad
+  // by zeros, and what q, k and v left there need not be finite: a padded one has its own memory, whose
+  // pad stays zero.
+  if (c.intermediate_size % kKBlock == 0) arena.Rewind(shared);
   a->mlp = TakeRows(&arena, std::min(rows, kMlpRows),
                     Stride(RoundUp(c.intermediate_size, kColumnGroup)));
   arena.Rewind(std::max(qkv_end, arena.used()));

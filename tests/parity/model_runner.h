@@ -45,6 +45,8 @@ class ModelRunner {
   // A sequence that starts with the first `tokens` of another one by sharing its blocks; a
   // multiple of the block size.
   int ShareSequence(int other, int64_t tokens);
+  // The sequence is empty again; its next tokens go into the blocks that it has had, as they are.
+  void StartOver(int sequence) { sequences_[sequence].length = 0; }
 
   // Runs one step. logits()[i] are those of the i-th wanted row, in the order of the parts.
   void Step(const std::vector<Part>& parts);

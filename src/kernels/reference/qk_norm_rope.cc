@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -19,6 +20,13 @@ float Normed(const BF16* x, int d, float factor, const float* weight, const floa
   float v = ToFloat(x[d]);
   if (weight) v = v * factor * weight[d];
   return bias ? v + bias[d] : v;
+}
+
+// The BF16 nearest to v; 0 for a NaN. So the largest numbers stand for the infinities.
+BF16 FiniteBF16(float v) {
+  constexpr float kLargest = 0x1.fep127f;
+  if (std::isnan(v)) return BF16{0};
+  return ToBF16(std::clamp(v, -kLargest, kLargest));
 }
 
 // store(d, value) gets each element of the head once, normed and rotated, still in FP32; the
@@ -47,7 +55,6 @@ void WriteBytes(const BF16* x, int head_dim, const float* scale, const float* ze
   } else {
     const QuantizedRows row = {.data = bytes, .row_scale = &token};
     QuantizeRow([x](int64_t d) { return x[d]; }, head_dim, 0, row);
-    if (!std::isfinite(token)) token = 0;
   }
   for (int d = 0; d < head_dim; ++d) head[offset(d)] = static_cast<int8_t>(bytes[d] - 128);
   std::memcpy(head + scale_offset, &token, sizeof(token));
@@ -70,10 +77,10 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
                       [&](int d, float v) { q[d] = ToBF16(v); });
       }
       if (args.kv_slot[r] < 0) continue;
-      BF16 k[kMaxHeadDim];
-      const BF16* v = q + head_dim;
+      BF16 k[kMaxHeadDim], v[kMaxHeadDim];
       NormAndRotate(q, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin,
-                    [&](int d, float x) { k[d] = ToBF16(x); });
+                    [&](int d, float x) { k[d] = FiniteBF16(x); });
+      for (int d = 0; d < head_dim; ++d) v[d] = FiniteBF16(ToFloat(q[head_dim + d]));
       const int slot = static_cast<int>(args.kv_slot[r] % layout.block_size);
       const int64_t head = layout.HeadOffset(args.kv_slot[r] / layout.block_size, g);
       const auto key_offset = [&](int d) { return layout.KeyOffset(slot, d); };

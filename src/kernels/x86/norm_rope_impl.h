@@ -85,6 +85,15 @@ template <typename S>
   }
 }
 
+// out = the head x with 0 for NaNs and the largest BF16 for infinities; out may be x.
+template <typename S>
+[[gnu::always_inline]] inline void MakeFinite(const BF16* x, BF16* out, int head_dim) {
+  const typename S::V largest = S::Set(0x1.fep127f), least = S::Set(-0x1.fep127f);
+  for (int d = 0; d < head_dim; d += S::kLanes) {
+    S::Narrow(out + d, S::Max(S::Min(S::NaNToZero(S::Widen(x + d)), largest), least));
+  }
+}
+
 // The head x as the bytes of an INT8 cache; returns its token's scale (ops.h, KvScales). scale, zero:
 // the head's channels, or null.
 template <typename S>
@@ -102,7 +111,6 @@ template <typename S>
     const QuantizedRows row = {.data = bytes, .row_scale = &token};
     QuantizeRow<S>([x](int64_t d) __attribute__((always_inline)) { return S::Widen(x + d); },
                    [x](int64_t d) { return x[d]; }, head_dim, 0, row);
-    if (!(token <= __FLT_MAX__)) token = 0;
   }
   for (int d = 0; d < head_dim; ++d) out[d] = static_cast<int8_t>(bytes[d] ^ 0x80);
   return token;
@@ -191,9 +199,11 @@ void QkNormRopeInto(const QkNormRopeArgs& args, Share share) {
         NormAndRotate<S>(q, q, head_dim, args.q_norm, args.q_norm_bias, args.eps, cos, sin);
       }
       if (args.kv_slot[r] < 0) continue;
-      BF16 k[kMaxHeadDim];
+      BF16 k[kMaxHeadDim], v[kMaxHeadDim];
       NormAndRotate<S>(q, k, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin);
-      CacheSlot<S, Element>(args, r, g).Write(k, q + head_dim);
+      MakeFinite<S>(k, k, head_dim);
+      MakeFinite<S>(q + head_dim, v, head_dim);
+      CacheSlot<S, Element>(args, r, g).Write(k, v);
     }
   }
 }

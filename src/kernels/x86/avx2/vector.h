@@ -85,6 +85,7 @@ struct Simd {
   static V Div(V a, V b) { return _mm256_div_ps(a, b); }
   static V Max(V a, V b) { return _mm256_max_ps(a, b); }  // b where one is a NaN
   static V Min(V a, V b) { return _mm256_min_ps(a, b); }
+  static V NaNToZero(V v) { return _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q)); }
   static V Fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
   static V Exp(V x) { return avx2::Exp(x); }
   static float Sum(V v) {

@@ -73,6 +73,7 @@ struct Simd {
   static V Div(V a, V b) { return _mm512_div_ps(a, b); }
   static V Max(V a, V b) { return _mm512_max_ps(a, b); }  // b where one is a NaN
   static V Min(V a, V b) { return _mm512_min_ps(a, b); }
+  static V NaNToZero(V v) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v); }
   static V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
   static V Exp(V x) { return avx512::Exp(x); }
   static float Sum(V v) { return _mm512_reduce_add_ps(v); }
