@@ -37,7 +37,9 @@ Result<std::vector<int32_t>> Encode(const std::string& text, const GenerationReq
       static_cast<int64_t>(text.size()) > model.max_model_len * kMaxBytesPerToken) {
     return Fail(ContextOverflow(static_cast<int64_t>(text.size()) / kMaxBytesPerToken, true, model));
   }
-  return model.tokenizer->Encode(text, request.add_special_tokens);
+  Expected<std::vector<int32_t>> ids = model.tokenizer->Encode(text, request.add_special_tokens);
+  if (!ids) return Fail(FromStatus(ids.error()));
+  return std::move(*ids);
 }
 
 std::optional<ApiError> Truncate(const GenerationRequest& request, const ModelInfo& model,
@@ -98,17 +100,18 @@ Result<int64_t> ResolveMaxTokens(const GenerationRequest& request, std::optional
 }
 
 // As vLLM: each word as it stands and with a space before it, where that is another token.
-void FillBadWords(const ModelInfo& model, sampling::SamplingParams* params) {
+Status FillBadWords(const ModelInfo& model, sampling::SamplingParams* params) {
   for (const std::string& word : params->bad_words) {
     const size_t begin = word.find_first_not_of(' ');
     const std::string bare = begin == std::string::npos ? word : word.substr(begin);
-    std::vector<int32_t> plain = model.tokenizer->Encode(bare, false);
-    std::vector<int32_t> spaced = model.tokenizer->Encode(" " + bare, false);
+    ASSIGN_OR_RETURN(std::vector<int32_t> plain, model.tokenizer->Encode(bare, false));
+    ASSIGN_OR_RETURN(std::vector<int32_t> spaced, model.tokenizer->Encode(" " + bare, false));
     const bool differs = !spaced.empty() && !plain.empty() && spaced[0] != plain[0] &&
                          spaced.size() == plain.size();
     if (!plain.empty()) params->bad_words_token_ids.push_back(std::move(plain));
     if (differs) params->bad_words_token_ids.push_back(std::move(spaced));
   }
+  return OkStatus();
 }
 
 std::optional<ApiError> Validate(const GenerationRequest& request, const ModelInfo& model,
@@ -166,7 +169,9 @@ std::optional<ApiError> AddPrompt(const GenerationRequest& request, std::vector<
   engine_request.params.max_tokens = *max_tokens;
   engine_request.priority = request.priority;
   engine_request.cache_salt = request.cache_salt;
-  FillBadWords(model, &engine_request.params);
+  if (const Status status = FillBadWords(model, &engine_request.params); !status.ok()) {
+    return FromStatus(status);
+  }
   if (auto error = Validate(request, model, options, &engine_request.params)) return error;
   PromptPlan prompt;
   prompt.num_tokens = num_tokens;

@@ -16,7 +16,9 @@ Result<std::string> TokenizeBody(std::string_view body, const ModelInfo& model,
   } else {
     text = *request.prompt;
   }
-  const std::vector<int32_t> ids = model.tokenizer->Encode(text, request.add_special_tokens);
+  const auto encoded = model.tokenizer->Encode(text, request.add_special_tokens);
+  if (!encoded) return Fail(FromStatus(encoded.error()));
+  const std::vector<int32_t>& ids = *encoded;
   std::string out = R"({"count":)";
   AppendJsonInt(&out, static_cast<int64_t>(ids.size()));
   out += R"(,"max_model_len":)";

@@ -60,6 +60,10 @@ struct MemoryBudget {
 // Bytes that weights, activations and the KV cache may take together; the budget's total is known.
 int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory);
 
+// What creating an engine refuses whatever the weights and the memory are: flags out of range, or that
+// do not fit each other or a model whose longest sequence is `max_position`.
+Status CheckOptions(EngineOptions options, int64_t max_position);
+
 struct Request {
   std::string id;
   std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens

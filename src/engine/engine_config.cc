@@ -226,6 +226,13 @@ std::string WithCommas(int64_t value) {
 
 }  // namespace
 
+Status CheckOptions(EngineOptions options, int64_t max_position) {
+  RETURN_IF_ERROR(CheckRanges(options));
+  RETURN_IF_ERROR(ResolveModelLen(&options, max_position));
+  // A length that is fitted to the memory is not known yet.
+  return options.fit_max_model_len ? OkStatus() : ResolveScheduling(&options);
+}
+
 Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& model,
                                  const MemoryBudget& memory) {
   EngineConfig config;

@@ -12,13 +12,11 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
-// Bounds far above every known model; their products fit easily into 63 bits.
+// As kMaxLayers and kMaxVocab.
 constexpr int64_t kMaxHidden = 1 << 17;
-constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxHeads = 2048;
 constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxIntermediate = 1 << 20;
-constexpr int64_t kMaxVocab = 1 << 22;
 constexpr int64_t kMaxPosition = 1 << 28;
 
 struct Architecture {

@@ -12,6 +12,10 @@
 
 namespace tiercel::model {
 
+// Bounds far above every known model; products of them fit easily into 63 bits.
+inline constexpr int64_t kMaxLayers = 1024;
+inline constexpr int64_t kMaxVocab = 1 << 22;
+
 enum class RopeType { kDefault, kLinear, kYarn, kLlama3 };
 
 struct RopeConfig {

@@ -202,7 +202,7 @@ TEST(ModelConfig, NamesFieldFoundAndExpected) {
   EXPECT_THAT(Error("", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 726\n"),
               HasSubstr("Git LFS pointer, not the file itself (expected 726 bytes)"));
   EXPECT_THAT(Error("", std::string(5 << 20, ' ')), HasSubstr("expected at most"));
-  EXPECT_THAT(Error("", std::string(100000, '[')), HasSubstr("not valid JSON"));
+  EXPECT_THAT(Error("", std::string(100000, '[')), HasSubstr("nested deeper than 32"));
 }
 
 TEST(ModelConfig, RanksShareHeadsEvenly) {
@@ -253,6 +253,22 @@ TEST(GenerationConfig, NamesWhatIsWrong) {
       HasSubstr("dir/generation_config.json: temperature: found \"hot\", expected a number"));
   EXPECT_FALSE(ParseGenerationConfig(R"({"top_p":1.5})", "g"));
   EXPECT_FALSE(ParseGenerationConfig("", "g"));
+}
+
+// A value is copied, compared and shown by functions that call themselves.
+TEST(ModelConfig, NestingIsBounded) {
+  for (const auto& [open, close] : {std::pair("[", "]"), {"{\"a\":", "}"}}) {
+    for (const char* field : {"eos_token_id", "rope_scaling", "hidden_size", "architectures", "other"}) {
+      std::string text = fmt::format("{{\"{}\":", field);
+      for (int i = 0; i < 200000; ++i) text += open;
+      text += "1";
+      for (int i = 0; i < 200000; ++i) text += close;
+      const auto config = ParseModelConfig(text + "}", "", "config.json");
+      ASSERT_FALSE(config);
+      EXPECT_EQ(config.error().message(), "config.json: is nested deeper than 32 levels");
+    }
+  }
+  EXPECT_TRUE(ParseGenerationConfig(R"({"a": "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"[[[[[["})", "g"));
 }
 
 }  // namespace

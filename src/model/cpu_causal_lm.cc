@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "kernels/attention_work.h"
+#include "model/kv_block.h"
 #include "model/step_parts.h"
 
 namespace tiercel::model {
@@ -41,9 +42,9 @@ int64_t CpuCausalLm::ActivationBytes(const RunLimits& limits) const {
 }
 
 Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
-  if (kv.block_size < 32 || kv.block_size % 32 != 0) {
-    return InvalidArgument("block_size: found {}, expected a multiple of 32 (128 is the default)",
-                           kv.block_size)
+  if (kv.block_size < kKvBlockMultiple || kv.block_size % kKvBlockMultiple != 0) {
+    return InvalidArgument("block_size: found {}, expected a multiple of {} (128 is the default)",
+                           kv.block_size, kKvBlockMultiple)
         .WithParam("block_size");
   }
   CHECK_GE(kv.num_blocks, 2);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "model/tensor_account.h"
 #include "platform/mapped_file.h"
 
 namespace tiercel::model {
@@ -23,7 +24,9 @@ class DummyCheckpoint final : public Checkpoint {
  public:
   DummyCheckpoint(ModelConfig config, GenerationConfig generation, uint64_t seed)
       : config_(std::move(config)), generation_(std::move(generation)), seed_(seed) {
-    AddTensors();
+    for (PlannedShape& tensor : TensorsOf(config_)) {
+      tensors_[std::move(tensor.name)] = {std::move(tensor.shape), "BF16"};
+    }
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -50,39 +53,6 @@ class DummyCheckpoint final : public Checkpoint {
   void DontNeed(const std::string&) const override {}
 
  private:
-  void Add(const std::string& name, std::vector<int64_t> shape) {
-    tensors_[name] = {std::move(shape), "BF16"};
-  }
-
-  void AddLinear(const std::string& name, int64_t n, int64_t k, bool bias) {
-    Add(name + ".weight", {n, k});
-    if (bias) Add(name + ".bias", {n});
-  }
-
-  void AddTensors() {
-    const ModelConfig& c = config_;
-    Add("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
-    if (!c.tie_word_embeddings) Add("lm_head.weight", {c.vocab_size, c.hidden_size});
-    Add("model.norm.weight", {c.hidden_size});
-    for (int64_t i = 0; i < c.num_layers; ++i) {
-      const std::string layer = fmt::format("model.layers.{}.", i);
-      const std::string attention = layer + "self_attn.";
-      Add(layer + "input_layernorm.weight", {c.hidden_size});
-      Add(layer + "post_attention_layernorm.weight", {c.hidden_size});
-      AddLinear(attention + "q_proj", c.num_heads * c.head_dim, c.hidden_size, c.qkv_bias);
-      AddLinear(attention + "k_proj", c.num_kv_heads * c.head_dim, c.hidden_size, c.qkv_bias);
-      AddLinear(attention + "v_proj", c.num_kv_heads * c.head_dim, c.hidden_size, c.qkv_bias);
-      AddLinear(attention + "o_proj", c.hidden_size, c.num_heads * c.head_dim, c.o_bias);
-      if (c.qk_norm) {
-        Add(attention + "q_norm.weight", {c.head_dim});
-        Add(attention + "k_norm.weight", {c.head_dim});
-      }
-      AddLinear(layer + "mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-      AddLinear(layer + "mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-      AddLinear(layer + "mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
-    }
-  }
-
   template <typename Put>
   Status Generate(const std::string& name, int64_t begin, int64_t end, Put put) const {
     const auto it = tensors_.find(name);

@@ -21,13 +21,17 @@ class ConfigWriter {
   Status Number(const std::string& key, const char* field) {
     const std::string full = prefix_ + key;
     if (const GgufArray* array = file_.Array(full)) {
-      const std::vector<double> values = GgufFile::Numbers(*array);
-      if (values.empty() || std::any_of(values.begin(), values.end(),
-                                        [&](double v) { return v != values.front(); })) {
+      const auto values = GgufFile::Numbers(*array, kMaxLayers);
+      if (!values || values->empty()) {
+        return InvalidArgument("{}: found a list of {}, expected at most {} numbers", full,
+                               array->count, kMaxLayers);
+      }
+      if (std::any_of(values->begin(), values->end(),
+                      [&](double v) { return v != values->front(); })) {
         return Unimplemented("{}: found values that differ from layer to layer, expected one value",
                              full);
       }
-      config[field] = values.front();
+      config[field] = values->front();
     } else if (const std::optional<double> value = file_.Number(full)) {
       config[field] = *value;
     }
@@ -153,15 +157,48 @@ Status ReadRopeFrequencies(const GgufFile& file, std::span<const uint8_t> data,
 
 constexpr int64_t kMaxTokenId = INT32_MAX;
 
+// The end of the text, of a turn, and of a message (one that waits for a tool): each ends an answer.
+constexpr const char* kEndKeys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                    "tokenizer.ggml.eom_token_id"};
+
 void WriteTokenIds(const GgufFile& file, Json& config) {
   Json eos = Json::array();
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+  for (const char* key : kEndKeys) {
     const std::optional<int64_t> id = file.Int(key);
-    if (id && *id >= 0 && *id <= kMaxTokenId && (eos.empty() || eos[0] != *id)) eos.push_back(*id);
+    const bool known = id && std::find(eos.begin(), eos.end(), *id) != eos.end();
+    if (id && *id >= 0 && *id <= kMaxTokenId && !known) eos.push_back(*id);
   }
   config["eos_token_id"] = std::move(eos);
   const std::optional<int64_t> bos = file.Int("tokenizer.ggml.bos_token_id");
   if (bos && *bos >= 0 && *bos <= kMaxTokenId) config["bos_token_id"] = *bos;
+}
+
+// A list of the vocabulary; left empty where the file has none.
+Status ReadStrings(const GgufFile& file, const char* key, const std::string& path,
+                   std::vector<std::string>& out) {
+  const GgufArray* array = file.Array(key);
+  if (array == nullptr) return OkStatus();
+  auto strings = GgufFile::Strings(*array, kMaxVocab);
+  if (!strings) {
+    return InvalidArgument("{}: {}: found a list of {}, expected at most {} strings", path, key,
+                           array->count, kMaxVocab);
+  }
+  out = std::move(*strings);
+  return OkStatus();
+}
+
+// A number for each token; left empty where the file has none.
+Status ReadPerToken(const GgufFile& file, const char* key, const std::string& path, size_t tokens,
+                    std::vector<double>& out) {
+  const GgufArray* array = file.Array(key);
+  if (array == nullptr || array->count == 0) return OkStatus();
+  auto numbers = GgufFile::Numbers(*array, tokens);
+  if (!numbers || numbers->size() != tokens) {
+    return InvalidArgument("{}: {}: found a list of {}, expected a number for each of {} tokens",
+                           path, key, array->count, tokens);
+  }
+  out = std::move(*numbers);
+  return OkStatus();
 }
 
 }  // namespace
@@ -205,34 +242,24 @@ Expected<ModelConfig> GgufModelConfig(const GgufFile& file, std::span<const uint
 
 Expected<GgufTokenizerData> ReadGgufTokenizer(const GgufFile& file, const std::string& path) {
   GgufTokenizerData data;
-  const GgufArray* tokens = file.Array("tokenizer.ggml.tokens");
-  if (tokens == nullptr) return data;
-  data.tokens = GgufFile::Strings(*tokens);
+  if (file.Array("tokenizer.ggml.tokens") == nullptr) return data;
+  RETURN_IF_ERROR(ReadStrings(file, "tokenizer.ggml.tokens", path, data.tokens));
+  RETURN_IF_ERROR(ReadStrings(file, "tokenizer.ggml.merges", path, data.merges));
   data.model = file.String("tokenizer.ggml.model").value_or("");
   data.pre = file.String("tokenizer.ggml.pre").value_or("");
   data.chat_template = file.String("tokenizer.chat_template").value_or("");
   // llama.cpp's rule: sentencepiece vocabularies add BOS where the file says nothing.
   data.add_bos = file.Bool("tokenizer.ggml.add_bos_token").value_or(data.model == "llama");
   data.add_space_prefix = file.Bool("tokenizer.ggml.add_space_prefix").value_or(true);
-  if (const GgufArray* merges = file.Array("tokenizer.ggml.merges")) {
-    data.merges = GgufFile::Strings(*merges);
+  std::vector<double> scores, types;
+  RETURN_IF_ERROR(ReadPerToken(file, "tokenizer.ggml.scores", path, data.tokens.size(), scores));
+  RETURN_IF_ERROR(ReadPerToken(file, "tokenizer.ggml.token_type", path, data.tokens.size(), types));
+  for (const double score : scores) {
+    constexpr double kMost = 1e30;  // NaN and what is beyond count as nothing
+    data.scores.push_back(std::abs(score) <= kMost ? static_cast<float>(score) : 0.0f);
   }
-  const auto numbers = [&](const char* key) {
-    const GgufArray* array = file.Array(key);
-    return array != nullptr ? GgufFile::Numbers(*array) : std::vector<double>();
-  };
-  for (double score : numbers("tokenizer.ggml.scores")) {
-    data.scores.push_back(static_cast<float>(score));
-  }
-  for (double type : numbers("tokenizer.ggml.token_type")) {
-    data.token_types.push_back(static_cast<int32_t>(std::clamp(type, 0.0, 255.0)));
-  }
-  const auto fits = [&](size_t size) { return size == 0 || size == data.tokens.size(); };
-  if (!fits(data.scores.size()) || !fits(data.token_types.size())) {
-    return Unexpected(
-        InvalidArgument("{}: tokenizer.ggml: found {} tokens, {} scores and {} token "
-                        "types, expected equal numbers",
-                        path, data.tokens.size(), data.scores.size(), data.token_types.size()));
+  for (const double type : types) {
+    data.token_types.push_back(type >= 0 && type <= 255 ? static_cast<int32_t>(type) : 0);
   }
   const auto id = [&](const char* key) {
     const int64_t value = file.Int(key).value_or(-1);

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-#include "model/file_hints.h"
+#include "base/file_hints.h"
 #include "model/gguf_types.h"
 
 namespace tiercel::model {
@@ -12,6 +12,11 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "files are little-endian");
 
+// All of the header is read while the file is opened. The largest vocabularies (262,144 tokens with
+// merges and scores) take 20 MB; what goes on for longer is not a model, and a sparse file of
+// terabytes must not be walked through.
+constexpr uint64_t kMaxHeader = uint64_t{256} << 20;
+constexpr uint64_t kMaxString = uint64_t{16} << 20;  // a license's text, a chat template
 constexpr uint64_t kMaxMetadata = 1 << 16;
 constexpr uint64_t kMaxTensors = 1 << 18;
 constexpr uint64_t kMaxName = 1 << 12;
@@ -89,7 +94,8 @@ GgufValue LoadScalar(GgufValueType type, const uint8_t* p) {
 // Reads from front to back; a member that returns false has set `error_`.
 class GgufParser {
  public:
-  GgufParser(std::span<const uint8_t> file, const std::string& path) : file_(file), path_(path) {}
+  GgufParser(std::span<const uint8_t> file, const std::string& path)
+      : file_(file), header_(file.first(std::min<size_t>(file.size(), kMaxHeader))), path_(path) {}
 
   Expected<GgufFile> Parse() {
     RETURN_IF_ERROR(CheckStart());
@@ -126,10 +132,15 @@ class GgufParser {
     return OkStatus();
   }
 
-  size_t Left() const { return file_.size() - position_; }
-  const uint8_t* Here() const { return file_.data() + position_; }
+  size_t Left() const { return header_.size() - position_; }
+  const uint8_t* Here() const { return header_.data() + position_; }
 
+  // The header goes on beyond what there is of it.
   bool Truncated(const char* where) {
+    if (header_.size() < file_.size()) {
+      return Fail("the {} go on beyond byte {}, where the header must have ended", where,
+                  header_.size());
+    }
     error_ = InvalidArgument(
         "{}: is truncated: found {} bytes, the {} go on beyond them; the "
         "download is incomplete",
@@ -160,7 +171,7 @@ class GgufParser {
   bool ReadString(uint64_t most, std::string_view& text) {
     uint64_t length = 0;
     if (!Read(length)) return false;
-    if (length > most) return Fail("found a name of {} bytes, expected at most {}", length, most);
+    if (length > most) return Fail("found a string of {} bytes, expected at most {}", length, most);
     if (length > Left()) return Truncated("strings of the header");
     text = {reinterpret_cast<const char*>(Here()), static_cast<size_t>(length)};
     position_ += length;
@@ -177,13 +188,13 @@ class GgufParser {
       position_ += array.count * bytes;
     } else if (array.element == GgufValueType::kString) {
       std::string_view ignored;
-      for (uint64_t i = 0; i < array.count; ++i) {  // ends with the file at the latest
-        if (!ReadString(UINT64_MAX, ignored)) return false;
+      for (uint64_t i = 0; i < array.count; ++i) {  // ends with the header at the latest
+        if (!ReadString(kMaxString, ignored)) return false;
       }
     } else {
       return Fail("found an array of type {}", element);
     }
-    array.bytes = file_.subspan(begin, position_ - begin);
+    array.bytes = header_.subspan(begin, position_ - begin);
     return true;
   }
 
@@ -195,7 +206,7 @@ class GgufParser {
     GgufValue value;
     if (type == GgufValueType::kString) {
       std::string_view text;
-      if (!ReadString(UINT64_MAX, text)) return false;
+      if (!ReadString(kMaxString, text)) return false;
       value = text;
     } else if (type == GgufValueType::kArray) {
       GgufArray array;
@@ -300,7 +311,8 @@ class GgufParser {
 
   static std::string Short(std::string_view name) { return std::string(name.substr(0, 100)); }
 
-  std::span<const uint8_t> file_;
+  const std::span<const uint8_t> file_;
+  const std::span<const uint8_t> header_;  // as much of the file as the header may take
   const std::string& path_;
   size_t position_ = 0;
   GgufFile result_;
@@ -346,10 +358,10 @@ const GgufArray* GgufFile::Array(std::string_view key) const {
   return Get<GgufArray>(metadata_, key);
 }
 
-std::vector<std::string> GgufFile::Strings(const GgufArray& array) {
+std::optional<std::vector<std::string>> GgufFile::Strings(const GgufArray& array, uint64_t most) {
+  if (array.element != GgufValueType::kString || array.count > most) return std::nullopt;
   std::vector<std::string> strings;
-  if (array.element != GgufValueType::kString) return strings;
-  strings.reserve(array.count);  // bounded: each takes at least 8 bytes of the file
+  strings.reserve(array.count);
   const uint8_t* p = array.bytes.data();
   for (uint64_t i = 0; i < array.count; ++i) {
     const auto length = static_cast<size_t>(LoadAs<uint64_t>(p));
@@ -359,10 +371,12 @@ std::vector<std::string> GgufFile::Strings(const GgufArray& array) {
   return strings;
 }
 
-std::vector<double> GgufFile::Numbers(const GgufArray& array) {
-  std::vector<double> numbers;
+std::optional<std::vector<double>> GgufFile::Numbers(const GgufArray& array, uint64_t most) {
   const size_t bytes = ElementBytes(array.element);
-  if (bytes == 0 || array.element == GgufValueType::kBool) return numbers;
+  if (bytes == 0 || array.element == GgufValueType::kBool || array.count > most) {
+    return std::nullopt;
+  }
+  std::vector<double> numbers;
   numbers.reserve(array.count);
   for (uint64_t i = 0; i < array.count; ++i) {
     const GgufValue value = LoadScalar(array.element, array.bytes.data() + i * bytes);

@@ -53,7 +53,8 @@ struct GgufTensor {
 // Views into the file's bytes, which must outlive it.
 class GgufFile {
  public:
-  // `path` is for messages. Every offset, length and count is checked.
+  // `path` is for messages. Every offset, length and count is checked, and no more than the first
+  // 256 MiB are read.
   static Expected<GgufFile> Parse(std::span<const uint8_t> file, const std::string& path);
 
   const std::map<std::string, GgufTensor, std::less<>>& tensors() const { return tensors_; }
@@ -66,8 +67,10 @@ class GgufFile {
   std::optional<std::string> String(std::string_view key) const;
   const GgufArray* Array(std::string_view key) const;
 
-  static std::vector<std::string> Strings(const GgufArray& array);  // empty for other elements
-  static std::vector<double> Numbers(const GgufArray& array);  // integers too; empty for others
+  // The elements of an array; nullopt where it holds others, or more than `most`: a number takes up to
+  // eight times as much here as in the file.
+  static std::optional<std::vector<std::string>> Strings(const GgufArray& array, uint64_t most);
+  static std::optional<std::vector<double>> Numbers(const GgufArray& array, uint64_t most);
 
  private:
   friend class GgufParser;

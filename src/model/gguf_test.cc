@@ -155,8 +155,12 @@ TEST(GgufFile, ReadsEveryKindOfValue) {
   EXPECT_EQ(parsed->String("s"), "héllo");
   EXPECT_EQ(parsed->Int("s"), std::nullopt);
   EXPECT_EQ(parsed->Int("missing"), std::nullopt);
-  EXPECT_THAT(GgufFile::Strings(*parsed->Array("strings")), ElementsAre("a", "", "ccc"));
-  EXPECT_THAT(GgufFile::Numbers(*parsed->Array("ints")), ElementsAre(-1, 9));
+  EXPECT_THAT(*GgufFile::Strings(*parsed->Array("strings"), 3), ElementsAre("a", "", "ccc"));
+  EXPECT_THAT(*GgufFile::Numbers(*parsed->Array("ints"), 2), ElementsAre(-1, 9));
+  EXPECT_EQ(GgufFile::Strings(*parsed->Array("strings"), 2), std::nullopt);
+  EXPECT_EQ(GgufFile::Numbers(*parsed->Array("ints"), 1), std::nullopt);
+  EXPECT_EQ(GgufFile::Strings(*parsed->Array("ints"), 9), std::nullopt);
+  EXPECT_EQ(GgufFile::Numbers(*parsed->Array("strings"), 9), std::nullopt);
   const GgufTensor& t = parsed->tensors().find("t")->second;
   EXPECT_THAT(t.shape, ElementsAre(3, 2));  // slowest first
   EXPECT_EQ(t.end - t.begin, 24u);
@@ -204,8 +208,10 @@ TEST(GgufFile, RefusesLies) {
   EXPECT_THAT(ParseError(Builder().U32("general.alignment", 0).Build()),
               HasSubstr("a power of two"));
   EXPECT_THAT(ParseError(Builder().Entry("k", 99, "").Build()), HasSubstr("has type 99"));
-  EXPECT_THAT(ParseError(Builder().Entry("k", 8, Builder::Raw<uint64_t>(1 << 30)).Build()),
+  EXPECT_THAT(ParseError(Builder().Entry("k", 8, Builder::Raw<uint64_t>(1 << 20)).Build()),
               HasSubstr("is truncated"));
+  EXPECT_THAT(ParseError(Builder().Entry("k", 8, Builder::Raw<uint64_t>(1 << 30)).Build()),
+              HasSubstr("found a string of 1073741824 bytes, expected at most 16777216"));
   for (uint32_t element : {4u, 8u, 12u}) {
     EXPECT_THAT(
         ParseError(Builder()
@@ -401,7 +407,80 @@ TEST_F(GgufModel, TokenizerData) {
 
   b.Array("tokenizer.ggml.scores",
           Builder::Raw<uint32_t>(6) + Builder::Raw<uint64_t>(1) + Builder::Raw<float>(1));
-  EXPECT_THAT(Error(b), HasSubstr("found 4 tokens, 1 scores and 4 token types"));
+  EXPECT_THAT(Error(b), HasSubstr("tokenizer.ggml.scores: found a list of 1, expected a number for "
+                                  "each of 4 tokens"));
+}
+
+TEST_F(GgufModel, EveryTokenThatEndsAnAnswer) {
+  Builder b = Model("qwen3");
+  b.U32("tokenizer.ggml.eos_token_id", 7).U32("tokenizer.ggml.eot_token_id", 5);
+  b.U32("tokenizer.ggml.eom_token_id", 9).U32("tokenizer.ggml.bos_token_id", 1);
+  const auto c = Open(b);
+  ASSERT_TRUE(c) << c.error();
+  EXPECT_THAT((*c)->config().eos_token_ids, ElementsAre(7, 5, 9));
+  Builder same = Model("qwen3");
+  for (const char* key : {"eos", "eot", "eom"}) {
+    same.U32(fmt::format("tokenizer.ggml.{}_token_id", key), 3);
+  }
+  EXPECT_THAT((*Open(same))->config().eos_token_ids, ElementsAre(3));
+}
+
+// Values that no integer or float can hold are not converted to one.
+TEST_F(GgufModel, OddNumbersOfTheVocabulary) {
+  Builder b = Model("llama");
+  b.Array("tokenizer.ggml.tokens", Builder::Strings({"a", "b", "c"}));
+  const auto doubles = [](std::vector<double> values) {
+    std::string raw = Builder::Raw<uint32_t>(12) + Builder::Raw<uint64_t>(values.size());
+    for (const double value : values) raw += Builder::Raw(value);
+    return raw;
+  };
+  b.Array("tokenizer.ggml.token_type", doubles({std::nan(""), 1e300, -INFINITY}));
+  b.Array("tokenizer.ggml.scores", doubles({std::nan(""), 1e300, -2}));
+  const auto c = Open(b);
+  ASSERT_TRUE(c) << c.error();
+  EXPECT_THAT((*c)->gguf_tokenizer()->token_types, ElementsAre(0, 0, 0));
+  EXPECT_THAT((*c)->gguf_tokenizer()->scores, ElementsAre(0, 0, -2));
+}
+
+// A sparse file is as large as a list says and takes no room on disk: neither memory nor time may be
+// spent on it. The numbers of bytes are far more than a test could read or hold.
+TEST_F(GgufModel, ListsOfASparseFile) {
+  constexpr uint64_t kTiB = uint64_t{1} << 40;
+  const auto error = [&](const std::string& key, uint32_t element, uint64_t count, uint64_t file) {
+    // The list is the last entry; its elements are the file's zeros.
+    Builder b;
+    b.Str("general.architecture", "qwen3").U32("qwen3.embedding_length", 16);
+    b.Array(key, Builder::Raw(element) + Builder::Raw(count));
+    std::string head = b.Build();
+    head.resize(head.find(key) + key.size() + 4 + 4 + 8);
+    const std::string path = folder_ + "/model.gguf";
+    std::ofstream(path, std::ios::binary) << head;
+    std::filesystem::resize_file(path, file);
+    const auto c = Checkpoint::Open(path);
+    return c ? "no error" : c.error().message();
+  };
+  const std::string heads = "qwen3.attention.head_count_kv";
+  EXPECT_THAT(error(heads, 0, 1'000'000'000, kTiB),
+              HasSubstr("arrays of the header go on beyond byte 268435456"));
+  EXPECT_THAT(error(heads, 0, 200'000'000, kTiB),
+              HasSubstr("head_count_kv: found a list of 200000000, expected at most 1024 numbers"));
+  for (const uint32_t element : {0u, 4u, 8u, 12u}) {
+    EXPECT_THAT(error("unknown", element, kTiB / 16, kTiB), HasSubstr("go on beyond byte 268435456"))
+        << element;
+  }
+}
+
+TEST_F(GgufModel, VocabulariesAreBounded) {
+  Builder b = Model("llama");
+  // Empty strings take eight bytes each.
+  b.Array("tokenizer.ggml.tokens", Builder::Raw<uint32_t>(8) + Builder::Raw<uint64_t>(kMaxVocab + 1) +
+                                       std::string(8 * (kMaxVocab + 1), '\0'));
+  EXPECT_THAT(Error(b), HasSubstr("tokenizer.ggml.tokens: found a list of 4194305, expected at most "
+                                  "4194304 strings"));
+  EXPECT_THAT(Error(Model("llama")
+                        .Array("tokenizer.ggml.tokens",
+                               Builder::Raw<uint32_t>(4) + Builder::Raw<uint64_t>(0))),
+              HasSubstr("expected at most 4194304 strings"));
 }
 
 TEST_F(GgufModel, NamesWhatIsNotSupported) {

@@ -3,14 +3,44 @@
 #include <cmath>
 #include <limits>
 
-#include "model/file_hints.h"
+#include "base/file_hints.h"
 
 namespace tiercel::model {
+namespace {
+
+// Copies, comparisons and messages walk a value recursively: no model file nests more than a few levels.
+constexpr int kMaxDepth = 32;
+
+// Whether brackets outside of strings nest deeper than that; what is no JSON is the parser's to refuse.
+bool IsTooDeep(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kMaxDepth) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+}  // namespace
 
 Expected<Json> ParseJsonObject(std::string_view text, const std::string& path, size_t max_bytes) {
   if (text.size() > max_bytes) {
     return Unexpected(InvalidArgument("{}: found {} bytes, expected at most {} for this file", path,
                                       text.size(), max_bytes));
+  }
+  if (IsTooDeep(text)) {
+    return Unexpected(InvalidArgument("{}: is nested deeper than {} levels{}", path, kMaxDepth,
+                                      WrongFileHint(text)));
   }
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) {

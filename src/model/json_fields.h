@@ -15,7 +15,8 @@ namespace tiercel::model {
 
 using Json = nlohmann::json;
 
-// An object; `path` is for messages. Sizes beyond `max_bytes` are refused before parsing.
+// An object; `path` is for messages. Sizes beyond `max_bytes` and nesting beyond 32 levels are refused
+// before parsing.
 Expected<Json> ParseJsonObject(std::string_view text, const std::string& path, size_t max_bytes);
 
 // A value as a message shows it: short, valid UTF-8.

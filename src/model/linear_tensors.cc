@@ -55,16 +55,24 @@ Expected<std::vector<float>> ReadNumbers(const Checkpoint& checkpoint, const std
   return values;
 }
 
-// Scales multiply: zero or less is no scale.
+// Scales of output columns. A column of zeros may have the scale 0; that all have it says that the file
+// was not filled.
+Status CheckScales(const std::string& name, const std::vector<float>& scales) {
+  for (size_t i = 0; i < scales.size(); ++i) {
+    if (IsScale(scales[i]) || scales[i] == 0) continue;
+    return InvalidArgument("{}: value {} is {}, expected a scale from 1e-18 to 1e+18, or 0", name, i,
+                           scales[i]);
+  }
+  if (std::any_of(scales.begin(), scales.end(), [](float scale) { return scale != 0; })) {
+    return OkStatus();
+  }
+  return InvalidArgument("{}: every scale is 0; the file is damaged, download it again", name);
+}
+
 Expected<std::vector<float>> ReadScales(const Checkpoint& checkpoint, const std::string& name,
                                         int64_t n) {
   ASSIGN_OR_RETURN(std::vector<float> scales, ReadNumbers(checkpoint, name, n));
-  for (int64_t i = 0; i < n; ++i) {
-    if (scales[i] < 0) {
-      return Unexpected(InvalidArgument("{}: value {} is {}, expected a scale of at least 0", name, i,
-                                        scales[i]));
-    }
-  }
+  RETURN_IF_ERROR(CheckScales(name, scales));
   return scales;
 }
 
@@ -78,11 +86,8 @@ Expected<std::vector<float>> ReadDeqScale(const Checkpoint& checkpoint, const st
   std::vector<float> scales(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     scales[i] = std::bit_cast<float>(static_cast<uint32_t>(Load<uint64_t>(bytes, i)));
-    if (!(std::isfinite(scales[i]) && scales[i] >= 0)) {
-      return Unexpected(InvalidArgument("{}: value {} is {}, expected the bits of a scale", name, i,
-                                        scales[i]));
-    }
   }
+  RETURN_IF_ERROR(CheckScales(name, scales));
   return scales;
 }
 
@@ -103,9 +108,10 @@ Expected<InputQuantization> ReadInput(const Checkpoint& checkpoint, const std::s
                                       const std::string& offset_name, bool optional) {
   InputQuantization input;
   input.kind = InputKind::kStatic;
-  ASSIGN_OR_RETURN(const std::vector<float> scale, ReadScales(checkpoint, scale_name, 1));
-  if (!(scale[0] > 0)) {
-    return Unexpected(InvalidArgument("{}: found {}, expected a scale above 0", scale_name, scale[0]));
+  ASSIGN_OR_RETURN(const std::vector<float> scale, ReadNumbers(checkpoint, scale_name, 1));
+  if (!IsScale(scale[0])) {
+    return Unexpected(InvalidArgument("{}: found {}, expected a scale from 1e-18 to 1e+18", scale_name,
+                                      scale[0]));
   }
   input.scale = scale[0];
   if (optional && !checkpoint.Find(offset_name)) return input;
@@ -118,14 +124,17 @@ Expected<InputQuantization> ReadInput(const Checkpoint& checkpoint, const std::s
   return input;
 }
 
-// The zeros that symmetric weights come with.
+constexpr const char* kWeightOffsets[] = {".weight_offset", ".weight_zero_point"};
+
+// The zeros that symmetric weights come with, under either format's name.
 Status CheckNoOffset(const Checkpoint& checkpoint, const std::string& name, int64_t n) {
-  if (!checkpoint.Find(name)) return OkStatus();
-  ASSIGN_OR_RETURN(const std::vector<float> offset, ReadNumbers(checkpoint, name, n));
-  for (const float value : offset) {
-    if (value != 0) {
-      return Unimplemented("{}: found {}, expected 0: asymmetric weights of W8A8 are not supported",
-                           name, value);
+  for (const char* end : kWeightOffsets) {
+    if (!checkpoint.Find(name + end)) continue;
+    ASSIGN_OR_RETURN(const std::vector<float> offset, ReadNumbers(checkpoint, name + end, n));
+    for (const float value : offset) {
+      if (value == 0) continue;
+      return Unimplemented("{}{}: found {}, expected 0: asymmetric weights of W8A8 are not supported",
+                           name, end, value);
     }
   }
   return OkStatus();
@@ -137,7 +146,7 @@ Status ReadStatic(const Checkpoint& checkpoint, const std::string& name, int64_t
                                        /*optional=*/false));
   ASSIGN_OR_RETURN(t->scale, ReadDeqScale(checkpoint, name + ".deq_scale", n));
   ASSIGN_OR_RETURN(t->acc_bias, ReadInt32(checkpoint, name + ".quant_bias", n));
-  return OkStatus();
+  return CheckNoOffset(checkpoint, name, n);
 }
 
 // deq_scale and quant_bias made here: they are not in the files of this format.
@@ -148,20 +157,20 @@ Status ReadStaticCompressed(const Checkpoint& checkpoint, const std::string& nam
   ASSIGN_OR_RETURN(t->scale, ReadScales(checkpoint, name + ".weight_scale", n));
   for (float& scale : t->scale) scale *= t->input.scale;
   t->weight_sum_factor = 128 + static_cast<int32_t>(t->input.offset);
-  return OkStatus();
+  return CheckNoOffset(checkpoint, name, n);
 }
 
 Status ReadDynamic(const Checkpoint& checkpoint, const std::string& name, int64_t n,
                    LinearTensors* t) {
   t->input.kind = InputKind::kPerToken;
   ASSIGN_OR_RETURN(t->scale, ReadScales(checkpoint, name + ".weight_scale", n));
-  return CheckNoOffset(checkpoint, name + ".weight_offset", n);
+  return CheckNoOffset(checkpoint, name, n);
 }
 
 Status ReadWeightOnly(const Checkpoint& checkpoint, const std::string& name, int64_t n,
                       LinearTensors* t) {
   ASSIGN_OR_RETURN(t->scale, ReadScales(checkpoint, name + ".weight_scale", n));
-  for (const char* offset : {".weight_offset", ".weight_zero_point"}) {
+  for (const char* offset : kWeightOffsets) {
     if (!checkpoint.Find(name + offset)) continue;
     ASSIGN_OR_RETURN(t->offset, ReadNumbers(checkpoint, name + offset, n));
   }

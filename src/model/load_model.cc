@@ -1,9 +1,14 @@
 #include "model/load_model.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
+#include "model/tensor_account.h"
 
 namespace tiercel::model {
 namespace {
@@ -26,6 +31,32 @@ Status CheckRunnable(const ModelConfig& c) {
   return OkStatus();
 }
 
+// What the weights take at least is known before any of them is read: a configuration that asks for
+// more than memory and disk have is refused before anything is planned or allocated.
+Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
+  const bool int8 = options.quantize || checkpoint.quantization().method() != QuantMethod::kNone;
+  double least = 0;
+  for (const PlannedShape& tensor : TensorsOf(checkpoint.config())) {
+    double bytes = int8 ? 1 : 2;
+    for (const int64_t dimension : tensor.shape) bytes *= static_cast<double>(dimension);
+    least += bytes;
+  }
+  const double memory = static_cast<double>(std::max<int64_t>(0, options.max_bytes_in_memory));
+  double disk = 0;
+  for (const std::string& folder : options.disk_folders) {
+    std::error_code error;
+    const std::filesystem::space_info space = std::filesystem::space(folder, error);
+    if (error) return OkStatus();  // the loader's to refuse, with the folder's name
+    disk = std::max(disk, static_cast<double>(space.available));
+  }
+  if (least <= memory + disk) return OkStatus();
+  constexpr double kGiB = 1 << 30;
+  return ResourceExhausted("the weights of this configuration take at least {:.2f} GiB, and there is "
+                           "room for {:.2f} GiB in memory and {:.2f} GiB on disk; use a smaller model "
+                           "(or INT8: --quantization int8), or free some space",
+                           least / kGiB, memory / kGiB, disk / kGiB);
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
@@ -33,6 +64,9 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               kernels::Environment* environment,
                                               LoadProgress progress) {
   RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
+  ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint));
+  for (const std::string& warning : unread) LOG_WARNING("{}", warning);
+  RETURN_IF_ERROR(CheckFits(checkpoint, options.weights));
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
   const std::string quantization = DescribeQuantization(checkpoint, options.weights);
   if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);

@@ -13,8 +13,8 @@
 namespace tiercel::model {
 namespace {
 
-// A description takes about 60 bytes a tensor.
-constexpr size_t kMaxDescriptionBytes = size_t{64} << 20;
+// A description takes about 60 bytes a tensor, of which the largest dense models have 5000.
+constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 constexpr std::string_view kDescriptionName = "quant_model_description.json";
@@ -58,6 +58,39 @@ bool IsPlainName(const std::string& name) {
 std::string GlobalString(const Json& root, std::string_view key) {
   const auto it = root.find(key);
   return it != root.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
+// The types of a description by tensor.
+Expected<std::unordered_map<std::string, std::string>> ReadTypes(const Json& root,
+                                                                 const std::string& path) {
+  std::unordered_map<std::string, std::string> types;
+  for (const auto& [key, value] : root.items()) {
+    // Settings of the whole model have no dot in their names, and values of any kind.
+    if (key.find('.') == std::string::npos || IsDuplicate(key)) continue;
+    if (!IsPlainName(key)) {
+      return Unexpected(InvalidArgument("{}: found the name {}, expected a tensor's", path,
+                                        ShowJson(Json(key))));
+    }
+    if (!value.is_string()) {
+      return Unexpected(InvalidArgument("{}: {}: found {}, expected the name of a type", path, key,
+                                        ShowJson(value)));
+    }
+    types.emplace(key, value.get<std::string>());
+  }
+  if (types.empty()) {
+    return Unexpected(InvalidArgument("{}: names no tensor; the file is not the description of "
+                                      "quantized weights",
+                                      path));
+  }
+  return types;
+}
+
+// Whether an object gives tensors types, as a description does.
+bool IsDescription(const Json& object) {
+  for (const auto& [name, value] : object.items()) {
+    if (name.ends_with(".weight") && value.is_string()) return true;
+  }
+  return false;
 }
 
 // The format that an entry "weights" or "input_activations" of a compressed-tensors group asks for,
@@ -145,6 +178,19 @@ Expected<LinearScheme> ParseGroups(const JsonFields& fields, const std::string& 
   return *scheme;
 }
 
+// "group_size, model_quant_type and 3 more", for the refusal of an object.
+std::string FieldNames(const Json& object) {
+  constexpr size_t kShown = 4;
+  std::string text;
+  size_t shown = 0;
+  for (const auto& [name, value] : object.items()) {
+    if (shown == kShown) break;
+    text += fmt::format("{}{}", shown++ > 0 ? ", " : "", ShowJson(Json(name)));
+  }
+  if (object.size() > kShown) text += fmt::format(" and {} more", object.size() - kShown);
+  return text.empty() ? "an empty object" : text;
+}
+
 // "gptq with 4 bits", for the refusal of a format.
 std::string DescribeFormat(const JsonFields& fields, const std::string& method) {
   const Json* bits = fields.Get("bits");
@@ -197,24 +243,7 @@ Expected<Quantization> Quantization::ParseDescription(std::string_view json,
   Quantization q;
   q.method_ = QuantMethod::kAscend;
   q.path_ = path;
-  for (const auto& [key, value] : root.items()) {
-    // Settings of the whole model have no dot in their names, and values of any kind.
-    if (key.find('.') == std::string::npos || IsDuplicate(key)) continue;
-    if (!IsPlainName(key)) {
-      return Unexpected(InvalidArgument("{}: found the name {}, expected a tensor's", path,
-                                        ShowJson(Json(key))));
-    }
-    if (!value.is_string()) {
-      return Unexpected(InvalidArgument("{}: {}: found {}, expected the name of a type", path, key,
-                                        ShowJson(value)));
-    }
-    q.types_.emplace(key, value.get<std::string>());
-  }
-  if (q.types_.empty()) {
-    return Unexpected(InvalidArgument("{}: names no tensor; the file is not the description of "
-                                      "quantized weights",
-                                      path));
-  }
+  ASSIGN_OR_RETURN(q.types_, ReadTypes(root, path));
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
     const std::string type = GlobalString(root, key);
     if (type == "C8") {
@@ -250,6 +279,14 @@ Expected<Quantization> Quantization::ParseConfig(std::string_view config_json,
   const JsonFields fields(*config, where);
   std::string method;
   RETURN_IF_ERROR(fields.String("quant_method", method));
+  if ((method.empty() || method == "ascend") && IsDescription(*config)) {
+    return ParseDescription(config->dump(), where);
+  }
+  if (method.empty()) {
+    return Unexpected(Unimplemented("{}: found {} and no quant_method, expected one, or the type of "
+                                    "every tensor as in {}: {}",
+                                    where, FieldNames(*config), kDescriptionName, kOffered));
+  }
   if (method != "compressed-tensors") {
     return Unexpected(Unimplemented("{}: found the format {}, which is not supported: {}", where,
                                     DescribeFormat(fields, ShowJson(method)), kOffered));
@@ -331,7 +368,6 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                           std::string_view hf_overrides, const std::string& flag) {
   RETURN_IF_ERROR(CheckQuantizationFlag(flag));
   ASSIGN_OR_RETURN(const std::optional<std::string> description, FindDescription(folder));
-  if (flag == "ascend" && !description) return Unexpected(NoDescription(folder));
   if (description && (flag.empty() || flag == "ascend")) {
     ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(*description));
     return Quantization::ParseDescription(text, *description);
@@ -344,9 +380,15 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                       "{} is already quantized ({}): leave the flag out",
                                       folder, description ? "ascend" : Name(config.method())));
   }
-  if (flag == "compressed-tensors" && config.method() == QuantMethod::kNone) {
-    return Unexpected(InvalidArgument("--quantization compressed-tensors: found no "
-                                      "quantization_config in {}; leave the flag out for a float model",
+  if (flag == "ascend" && config.method() != QuantMethod::kAscend) {
+    return Unexpected(NoDescription(folder));
+  }
+  if (flag == "compressed-tensors" && config.method() != QuantMethod::kCompressedTensors) {
+    return Unexpected(InvalidArgument("--quantization compressed-tensors: found {} in {}; leave the "
+                                      "flag out",
+                                      config.method() == QuantMethod::kNone
+                                          ? "no quantization_config"
+                                          : "a description of the Ascend quantizer",
                                       config_path));
   }
   if (flag == "gguf") {

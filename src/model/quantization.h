@@ -37,8 +37,9 @@ class Quantization {
 
   // The text of quant_model_description*.json; `path` is for messages.
   static Expected<Quantization> ParseDescription(std::string_view json, const std::string& path);
-  // What config.json's quantization_config (or compression_config) says, kNone where there is none.
-  // A format that is not read here is refused in one line that names it and those that are.
+  // What config.json's quantization_config (or compression_config) says, kNone where there is none. It
+  // may also hold what a description does: a type for every tensor. A format that is not read here is
+  // refused in one line that names it and those that are.
   static Expected<Quantization> ParseConfig(std::string_view config_json,
                                             std::string_view hf_overrides,
                                             const std::string& path);

@@ -85,7 +85,8 @@ TEST(QuantDescription, WhatIsWrongIsNamed) {
   EXPECT_THAT(DescriptionError("{}"), HasSubstr("names no tensor"));
   EXPECT_THAT(DescriptionError("{\"a.weight\": 8}"), HasSubstr("a.weight: found 8"));
   EXPECT_THAT(DescriptionError("{\"a.\\nb\": \"W8A8\"}"), HasSubstr("found the name \"a.\\nb\""));
-  EXPECT_THAT(DescriptionError(std::string(100000, '[')), HasSubstr("not valid JSON"));
+  EXPECT_THAT(DescriptionError(std::string(100000, '[')), HasSubstr("nested deeper than 32"));
+  EXPECT_THAT(DescriptionError("{\"a.weight\": "), HasSubstr("not valid JSON"));
 }
 
 TEST(QuantDescription, Int8WeightsWithoutADescriptionAreRefused) {
@@ -154,6 +155,34 @@ TEST(OtherFormats, AreRefusedByNameAndSayWhatIsRead) {
   EXPECT_EQ(ConfigError("{}"), "no error");
 }
 
+// Some exporters put the description into config.json.
+TEST(QuantDescription, InsideTheConfiguration) {
+  for (const char* method : {"", R"("quant_method": "ascend", )"}) {
+    const auto q = Quantization::ParseConfig(
+        fmt::format(R"({{"quantization_config": {{{}"model_quant_type": "W8A8", "kv_cache_type": "C8",
+                    "a.weight": "W8A8", "a.deq_scale": "W8A8", "b.weight": "FLOAT"}}}})", method),
+        "", "m/config.json");
+    ASSERT_TRUE(q) << q.error();
+    EXPECT_EQ(q->method(), QuantMethod::kAscend);
+    EXPECT_EQ(q->path(), "m/config.json: quantization_config");
+    EXPECT_EQ(*q->SchemeOf("a", "I8"), LinearScheme::kStatic);
+    EXPECT_EQ(*q->SchemeOf("b", "BF16"), LinearScheme::kFloat);
+    EXPECT_TRUE(q->kv_cache_int8());
+    EXPECT_THAT(q->SchemeOf("c", "I8").error().message(),
+                HasSubstr("m/config.json: quantization_config: has no entry for tensor \"c.weight\""));
+  }
+  EXPECT_THAT(ConfigError(R"({"quantization_config": {"a.weight": "W8A8", "b.weight": 3}})"),
+              HasSubstr("quantization_config: b.weight: found 3"));
+  EXPECT_THAT(
+      ConfigError(R"({"quantization_config": {"group_size": 0, "model_quant_type": "W8A8"}})"),
+      AllOf(HasSubstr("found \"group_size\", \"model_quant_type\" and no quant_method"),
+            HasSubstr("quant_model_description.json")));
+  EXPECT_THAT(ConfigError(R"({"quantization_config": {}})"),
+              HasSubstr("found an empty object and no quant_method"));
+  EXPECT_THAT(ConfigError(R"({"quantization_config": {"quant_method": "ascend"}})"),
+              HasSubstr("found the format \"ascend\""));
+}
+
 class DetectTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -193,6 +222,16 @@ TEST_F(DetectTest, FlagsWithoutTheirFiles) {
   EXPECT_THAT(Error("gguf"), HasSubstr("holds safetensors"));
   EXPECT_THAT(Error("awq"), AllOf(HasSubstr("awq is not supported"), HasSubstr("ascend")));
   EXPECT_EQ(Error("int8"), "no error");
+}
+
+TEST_F(DetectTest, ADescriptionInTheConfigurationIsEnough) {
+  const std::string config = R"({"quantization_config": {"a.weight": "W8A8_DYNAMIC"}})";
+  EXPECT_EQ(Detect("", config)->method(), QuantMethod::kAscend);
+  EXPECT_EQ(Detect("ascend", config)->method(), QuantMethod::kAscend);
+  EXPECT_THAT(Error("int8", config), HasSubstr("already quantized (ascend)"));
+  EXPECT_THAT(Error("compressed-tensors", config),
+              HasSubstr("found a description of the Ascend quantizer"));
+  EXPECT_THAT(Error("ascend", Compressed(kWeights, kToken)), HasSubstr("Config Not Found"));
 }
 
 TEST_F(DetectTest, FloatModelsOnlyAreQuantizedWhileLoading) {

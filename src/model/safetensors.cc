@@ -17,7 +17,7 @@ namespace {
 constexpr char kIndexName[] = "model.safetensors.index.json";
 constexpr char kIndexSuffix[] = ".safetensors.index.json";
 constexpr char kQuantizedPrefix[] = "quant_model_weight";
-constexpr size_t kMaxIndexBytes = size_t{32} << 20;
+constexpr size_t kMaxIndexBytes = size_t{16} << 20;  // 100 bytes a tensor
 
 std::optional<DType> ReadableType(const std::string& dtype) {
   if (dtype == "BF16") return DType::kBF16;

@@ -10,7 +10,7 @@
 #include <optional>
 #include <string_view>
 
-#include "model/file_hints.h"
+#include "base/file_hints.h"
 
 namespace tiercel::model {
 namespace {
@@ -18,6 +18,7 @@ namespace {
 // The largest known models stay below 10 MB; the format's own limit is 100 MB.
 constexpr uint64_t kMaxHeader = uint64_t{64} << 20;
 constexpr size_t kMaxTensors = 1 << 18;
+constexpr size_t kMaxName = 1 << 12;
 constexpr size_t kMaxRank = 8;
 constexpr uint64_t kMaxDimension = uint64_t{1} << 40;
 constexpr uint64_t kMaxTensorBytes = uint64_t{1} << 60;
@@ -69,6 +70,7 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   bool key(std::string& name) override {
     if (depth_ == 1) {
       tensor_ = name;
+      if (name.size() > kMaxName) return Fail(fmt::format("a name of {} bytes", name.size()));
       in_metadata_ = name == "__metadata__";
     } else {
       field_ = name;

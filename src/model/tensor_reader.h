@@ -18,6 +18,10 @@ namespace tiercel::model {
 Status CheckTensor(const Checkpoint& checkpoint, const std::string& name,
                    const std::vector<int64_t>& shape);
 
+// What a scale may be: it, its reciprocal and products of two are ordinary numbers. Neither zero nor a
+// subnormal number is (1 / s is infinite), nor what is negative, infinite or not a number.
+inline bool IsScale(float value) { return value >= 1e-18f && value <= 1e18f; }
+
 // Rows of one matrix as BF16: straight from the mapped file where it holds BF16.
 class RowReader {
  public:

@@ -150,24 +150,17 @@ Status Loader::AllocatePartlyOnDisk(int64_t in_memory) {
 
 Status Loader::PlanEnds() {
   const std::string embedding = "model.embed_tokens";
-  const bool has_head = checkpoint_.Find("lm_head.weight").has_value();
   const bool quantize = options_.quantize_lm_head;
   const int64_t hidden = config_.hidden_size;
   const int64_t vocab = config_.vocab_size;
   if (config_.tie_word_embeddings) {
-    if (has_head) {
+    if (checkpoint_.Find("lm_head.weight")) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
     if (quantize) RETURN_IF_ERROR(PlanEmbedding(embedding));
     RETURN_IF_ERROR(
         Plan(&weights_.lm_head, Order::kPlain, {{embedding, vocab}}, hidden, false, quantize));
   } else {
-    if (!has_head) {
-      const Status missing = CheckTensor(checkpoint_, "lm_head.weight", {vocab, hidden});
-      return NotFound("{}: tie_word_embeddings is false in config.json, so lm_head.weight must "
-                      "be there (set it to true if the model shares its embeddings)",
-                      missing.message());
-    }
     RETURN_IF_ERROR(PlanEmbedding(embedding));
     RETURN_IF_ERROR(
         Plan(&weights_.lm_head, Order::kPlain, {{"lm_head", vocab}}, hidden, false, quantize));
@@ -325,10 +318,9 @@ Status Loader::ReadKvScale(const std::string& name, bool is_scale, std::vector<f
   RETURN_IF_ERROR(ReadVector(name, one ? 1 : n, out));
   if (one) out->assign(n, out->front());
   for (const float x : *out) {
-    // Squares and reciprocals of a scale stay ordinary numbers.
-    if (std::isfinite(x) && (!is_scale || (x > 1e-18f && x < 1e18f))) continue;
+    if (is_scale ? IsScale(x) : std::isfinite(x)) continue;
     return InvalidArgument("{}: found {}, expected a {}", name, x,
-                           is_scale ? "positive scale" : "finite offset");
+                           is_scale ? "scale from 1e-18 to 1e+18" : "finite offset");
   }
   return OkStatus();
 }
@@ -391,6 +383,9 @@ Status Loader::Pack(LoadProgress progress) {
         for (const Shard& shard : jobs_[i + 1].source->shards) {
           checkpoint_.WillNeed(shard.name + ".weight");
         }
+      }
+      if (options_.cancelled != nullptr && *options_.cancelled) {
+        status[worker] = Status(StatusCode::kCancelled, "loading was cancelled");
       }
       if (status[worker].ok()) status[worker] = PackOne(jobs_[i], worker);
       team_.Barrier();

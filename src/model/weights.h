@@ -1,6 +1,7 @@
 // Weights: a model's tensors, checked, fused and packed for the kernels.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -86,6 +87,7 @@ struct WeightOptions {
   // folders that takes it, and are read from there in every step.
   int64_t max_bytes_in_memory = std::numeric_limits<int64_t>::max();
   std::vector<std::string> disk_folders;
+  const std::atomic<bool>* cancelled = nullptr;  // once true, loading ends before the next matrix
 };
 
 // What is loaded so far, of the packed bytes in all. Called on the thread that called LoadWeights.

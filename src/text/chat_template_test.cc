@@ -61,7 +61,7 @@ TEST(ChatTemplate, TokensEqualTransformers) {
   auto tokenizer = Tokenizer::Load(dir);
   ASSERT_TRUE(tokenizer) << tokenizer.error();
   for (const Json& c : Golden()) {
-    EXPECT_EQ((*tokenizer)->Encode(c["text"].get<std::string>(), false),
+    EXPECT_EQ(*(*tokenizer)->Encode(c["text"].get<std::string>(), false),
               c["ids"].get<std::vector<int32_t>>());
   }
 }

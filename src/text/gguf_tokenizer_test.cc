@@ -24,7 +24,7 @@ Json Read(const std::string& name) {
 
 void ExpectVectors(const Tokenizer& tokenizer, const Json& vectors) {
   for (const auto& v : vectors["encode"]) {
-    EXPECT_EQ(tokenizer.Encode(v["text"].get<std::string>(), false),
+    EXPECT_EQ(*tokenizer.Encode(v["text"].get<std::string>(), false),
               v["ids"].get<std::vector<int32_t>>())
         << v["text"];
   }
@@ -65,8 +65,8 @@ TEST(GgufTokenizer, SpacePrefixAndBosAreTheFilesChoice) {
   auto tokenizer = Tokenizer::FromGguf(vocab);
   ASSERT_TRUE(tokenizer) << tokenizer.error();
   const auto piece = [&](const char* text) { return *(*tokenizer)->TokenToId(text); };
-  EXPECT_THAT((*tokenizer)->Encode("the", true), ElementsAre(1, piece("▁the")));
-  EXPECT_THAT((*tokenizer)->Encode("the", false), ElementsAre(piece("▁the")));
+  EXPECT_THAT(*(*tokenizer)->Encode("the", true), ElementsAre(1, piece("▁the")));
+  EXPECT_THAT(*(*tokenizer)->Encode("the", false), ElementsAre(piece("▁the")));
   // One space comes off, at the front of the text alone.
   const int32_t the = piece("▁the");
   EXPECT_EQ((*tokenizer)->Decode(std::vector{the, the}, true), "the the");
@@ -76,8 +76,8 @@ TEST(GgufTokenizer, SpacePrefixAndBosAreTheFilesChoice) {
   vocab.add_space_prefix = false;
   tokenizer = Tokenizer::FromGguf(vocab);
   ASSERT_TRUE(tokenizer) << tokenizer.error();
-  EXPECT_NE((*tokenizer)->Encode("the", false), (std::vector{the}));
-  EXPECT_THAT((*tokenizer)->Encode(" the", false), ElementsAre(the));
+  EXPECT_NE(*(*tokenizer)->Encode("the", false), (std::vector{the}));
+  EXPECT_THAT(*(*tokenizer)->Encode(" the", false), ElementsAre(the));
   EXPECT_EQ((*tokenizer)->Decode(std::vector{the, the}, true), " the the");
 }
 
@@ -131,6 +131,30 @@ TEST(GgufTokenizer, NamesWhatItCannotUse) {
   vocab.merges = {};
   vocab.model = "rwkv";
   EXPECT_THAT(error(vocab), HasSubstr("\"rwkv\""));
+}
+
+// What is made of a vocabulary grows with the square of its tokens' length.
+TEST(GgufTokenizer, VocabulariesAreBounded) {
+  GgufVocab vocab;
+  vocab.model = "llama";
+  vocab.tokens = {"a", std::string(1025, 'a')};
+  EXPECT_THAT(Tokenizer::FromGguf(vocab).error().message(),
+              HasSubstr("found 1025 bytes for token 1, expected at most 1024"));
+  // Every token can be put together from two others in as many ways as it has letters.
+  vocab.tokens.clear();
+  for (const char letter : std::string("abcdefghijklmnop")) {
+    for (size_t n = 1; n <= 1024; ++n) vocab.tokens.emplace_back(n, letter);
+  }
+  EXPECT_THAT(Tokenizer::FromGguf(vocab).error().message(), HasSubstr("can be put together"));
+  vocab.tokens.assign(40000, std::string(1024, 'a'));
+  EXPECT_THAT(Tokenizer::FromGguf(vocab).error().message(),
+              HasSubstr("found 40960000 bytes, expected at most 33554432"));
+  vocab.tokens = {"a"};
+  vocab.model = std::string(1000, 'x');
+  EXPECT_LT(Tokenizer::FromGguf(vocab).error().message().size(), 200u);
+  vocab.model = "gpt2";
+  vocab.pre = std::string(1000, 'x');
+  EXPECT_LT(Tokenizer::FromGguf(vocab).error().message().size(), 300u);
 }
 
 }  // namespace

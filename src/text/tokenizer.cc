@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/check.h"
+#include "base/file_hints.h"
 #include "text/ffi.h"
 #include "text/ffi_bytes.h"
 #include "text/files.h"
@@ -27,7 +27,8 @@ struct Tokenizer::Impl {
 
 namespace {
 
-constexpr size_t kMaxTokenizerBytes = size_t{256} << 20;
+// The largest known tokenizer.json has 35 MB; as a tree of values it takes some thirty times that.
+constexpr size_t kMaxTokenizerBytes = size_t{64} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 
 std::string_view View(const uint8_t* data, size_t size) {
@@ -64,7 +65,9 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& di
   impl->handle = tiercel_tokenizer_from_json(FfiData(*json), json->size(),
                                              config ? FfiData(*config) : nullptr,
                                              config ? config->size() : 0, error.out());
-  if (impl->handle == nullptr) return Unexpected(InvalidArgument("{}: {}", dir, error.text()));
+  if (impl->handle == nullptr) {
+    return Unexpected(InvalidArgument("{}: {}{}", dir, error.text(), WrongFileHint(*json)));
+  }
   auto tokenizer = std::shared_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
   if (config) {
     const TokenizerConfig parsed = ParseTokenizerConfig(*config);
@@ -91,13 +94,14 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& 
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
 }
 
-std::vector<int32_t> Tokenizer::Encode(std::string_view text, bool add_special) const {
+Expected<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, bool add_special) const {
   TiercelIds ids{};
   FfiBytes error;
-  // The crate's encode fails only by a broken vocabulary, which loading would have refused.
-  const bool ok = tiercel_tokenizer_encode(impl_->handle, FfiData(text), text.size(), add_special,
-                                           &ids, error.out());
-  CHECK_MSG(ok, "tokenizer: {}", error.text());
+  if (!tiercel_tokenizer_encode(impl_->handle, FfiData(text), text.size(), add_special, &ids,
+                                error.out())) {
+    return Unexpected(
+        InvalidArgument("The model's tokenizer cannot encode this text: {}", error.text()));
+  }
   std::vector<int32_t> result(ids.data, ids.data + ids.size);
   tiercel_ids_free(ids);
   return result;

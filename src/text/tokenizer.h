@@ -37,7 +37,9 @@ class Tokenizer {
 
   // Added tokens in `text` are recognized, as Hugging Face's encode does. `add_special` adds what
   // the post-processor adds (BOS for Llama; nothing for Qwen). Invalid UTF-8 is replaced by U+FFFD.
-  std::vector<int32_t> Encode(std::string_view text, bool add_special) const;
+  // InvalidArgument where the vocabulary has no token for a piece of the text, or its patterns find no
+  // end in it.
+  Expected<std::vector<int32_t>> Encode(std::string_view text, bool add_special) const;
 
   // Ids that are negative or beyond the vocabulary decode to nothing. The space that a Llama
   // vocabulary puts before a text that it encodes is taken off again.

@@ -1,7 +1,9 @@
 #include "text/tokenizer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,7 +21,7 @@ TEST(Tokenizer, EqualsHuggingFace) {
   const auto vectors = nlohmann::json::parse(in);
   ASSERT_GE(vectors["encode"].size(), 60u);
   for (const auto& v : vectors["encode"]) {
-    EXPECT_EQ((*tokenizer)->Encode(v["text"].get<std::string>(), false),
+    EXPECT_EQ(*(*tokenizer)->Encode(v["text"].get<std::string>(), false),
               v["ids"].get<std::vector<int32_t>>())
         << v["text"];
   }
@@ -38,6 +40,125 @@ TEST(Tokenizer, UnknownIdsDecodeToNothing) {
   EXPECT_EQ((*tokenizer)->Decode(std::vector<int32_t>{-1, size, 1 << 30}, false), "");
   EXPECT_TRUE((*tokenizer)->TokenBytes(size).empty());
   EXPECT_TRUE((*tokenizer)->TokenString(-1).empty());
+}
+
+// Files that a stranger wrote.
+class StrangeTokenizer : public testing::Test {
+ protected:
+  using Json = nlohmann::json;
+
+  void SetUp() override {
+    std::string name = testing::TempDir() + "tokenizer_XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+    std::ifstream in(kSmall + "/tokenizer.json");
+    good_ = Json::parse(in);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  Expected<std::shared_ptr<const Tokenizer>> Load(std::string_view tokenizer,
+                                                  std::string_view config = "") {
+    std::ofstream(folder_ + "/tokenizer.json") << tokenizer;
+    if (!config.empty()) std::ofstream(folder_ + "/tokenizer_config.json") << config;
+    return Tokenizer::Load(folder_);
+  }
+  std::string Error(std::string_view tokenizer) {
+    const auto loaded = Load(tokenizer);
+    if (loaded) return "no error";
+    EXPECT_EQ(loaded.error().message().find('\n'), std::string::npos);
+    return loaded.error().message();
+  }
+
+  std::string folder_;
+  Json good_;
+};
+
+TEST_F(StrangeTokenizer, WhatIsNoTokenizerIsNamed) {
+  using testing::HasSubstr;
+  EXPECT_THAT(Error(""), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(Error("{}"), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(Error("version https://git-lfs.github.com/spec/v1\nsize 7\n"), HasSubstr("LFS pointer"));
+  EXPECT_THAT(Error("<!DOCTYPE html>"), HasSubstr("HTML page"));
+  EXPECT_THAT(Error(std::string(1 << 20, '[')), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(Error("{\"added_tokens\": " + std::string(1 << 20, '[')), HasSubstr("tokenizer.json"));
+  const std::string text = good_.dump();
+  for (size_t size = 0; size < text.size(); size += 997) {
+    EXPECT_NE(Error(std::string_view(text).substr(0, size)), "no error") << size;
+  }
+  std::filesystem::resize_file(folder_ + "/tokenizer.json", uint64_t{1} << 40);
+  EXPECT_THAT(Tokenizer::Load(folder_).error().message(),
+              HasSubstr("found 1099511627776 bytes, expected at most 67108864"));
+}
+
+TEST_F(StrangeTokenizer, IdsAreBounded) {
+  for (const uint32_t id : {8u << 20, 0x7fffffffu, 0xffffffffu}) {
+    Json file = good_;
+    file["model"]["vocab"]["zzzz"] = id;
+    EXPECT_THAT(Error(file.dump()), testing::HasSubstr(fmt::format(
+                                        "found the id {}, expected less than 8388608", id)));
+  }
+}
+
+// Rules that make a long text of a short one multiply.
+TEST_F(StrangeTokenizer, TextsDoNotGrowWithoutBound) {
+  const auto replace = [](const std::string& with) {
+    return Json{{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", with}};
+  };
+  Json file = good_;
+  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", Json::array()}};
+  for (int i = 0; i < 70; ++i) file["normalizer"]["normalizers"].push_back(replace("aa"));
+  EXPECT_THAT(Error(file.dump()), testing::HasSubstr("normalizer: its rules can make a text"));
+  file["normalizer"] = replace(std::string(1000, 'a'));
+  EXPECT_THAT(Error(file.dump()), testing::HasSubstr("1001 times as long, expected at most 256"));
+  file["normalizer"] = replace("\u2581");
+  EXPECT_EQ(Error(file.dump()), "no error");
+}
+
+// Every text that a client sends must end in tokens or in an error.
+TEST_F(StrangeTokenizer, TextsThatCannotBeEncodedAreErrors) {
+  Json file = good_;
+  file["normalizer"] = file["pre_tokenizer"] = file["post_processor"] = file["decoder"] = nullptr;
+  file["added_tokens"] = Json::array();
+  file["model"] = {{"type", "WordLevel"}, {"vocab", {{"a", 0}, {"b", 1}}}, {"unk_token", "<unk>"}};
+  const auto words = Load(file.dump());
+  ASSERT_TRUE(words) << words.error();
+  EXPECT_EQ(*(*words)->Encode("a", false), std::vector{0});
+  const auto unknown = (*words)->Encode("c", false);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(unknown.error().message(),
+              testing::StartsWith("The model's tokenizer cannot encode this text: "));
+
+  file["model"] = {{"type", "BPE"}, {"vocab", {{"a", 0}}}, {"merges", Json::array()},
+                   {"unk_token", "<unk>"}};
+  const auto bpe = Load(file.dump());
+  ASSERT_TRUE(bpe) << bpe.error();
+  EXPECT_FALSE((*bpe)->Encode("b", false));
+  EXPECT_EQ(*(*bpe)->Encode("a", false), std::vector{0});
+}
+
+// A pattern that takes a step more for every way to split a text ends all the same.
+TEST_F(StrangeTokenizer, PatternsThatGoBackEndlessly) {
+  Json file = good_;
+  file["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(?:(x+x+)+(?=y)|z)"}}},
+                           {"behavior", "Isolated"}, {"invert", false}};
+  const auto tokenizer = Load(file.dump());
+  ASSERT_TRUE(tokenizer) << tokenizer.error();
+  (void)(*tokenizer)->Encode(std::string(200, 'x'), false);
+}
+
+TEST_F(StrangeTokenizer, TheConfigurationIsASupplement) {
+  for (const char* config : {"[]", "nonsense", R"({"added_tokens_decoder":[1,2]})",
+                             R"({"eos_token":{"content":7},"bos_token":[]})"}) {
+    const auto tokenizer = Load(good_.dump(), config);
+    if (!tokenizer) continue;
+    EXPECT_EQ((*tokenizer)->eos(), std::nullopt) << config;
+  }
+  const auto tokenizer =
+      Load(good_.dump(), R"({"eos_token":{"content":"<|im_end|>"},"bos_token":null})");
+  ASSERT_TRUE(tokenizer) << tokenizer.error();
+  EXPECT_EQ((*tokenizer)->eos(), (*tokenizer)->TokenToId("<|im_end|>"));
+  EXPECT_TRUE((*tokenizer)->eos().has_value());
 }
 
 }  // namespace

@@ -145,8 +145,8 @@ Expected<ServeConfig> ReferenceConfig(const std::string& name, const Environ& en
 
 // The token that the tokenizer puts before a text, if it does.
 std::optional<int32_t> BosOf(const text::Tokenizer& tokenizer) {
-  const std::vector<int32_t> special = tokenizer.Encode("", /*add_special=*/true);
-  return special.empty() ? std::nullopt : std::optional<int32_t>(special.front());
+  const auto special = tokenizer.Encode("", /*add_special=*/true);
+  return !special || special->empty() ? std::nullopt : std::optional<int32_t>(special->front());
 }
 
 struct Prepared {
@@ -162,7 +162,7 @@ struct Prepared {
 Expected<Prepared> PrepareText(const EvalConfig& config, const LoadedModel& loaded) {
   ASSIGN_OR_RETURN(const std::string text, ReadText(config.text, config.tokens));
   Prepared prepared;
-  prepared.tokens = loaded.tokenizer->Encode(text, /*add_special=*/false);
+  ASSIGN_OR_RETURN(prepared.tokens, loaded.tokenizer->Encode(text, /*add_special=*/false));
   if (config.tokens > 0 && std::ssize(prepared.tokens) > config.tokens) {
     prepared.tokens.resize(static_cast<size_t>(config.tokens));
   }

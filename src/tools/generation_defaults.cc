@@ -1,7 +1,8 @@
 #include "tools/generation_defaults.h"
 
-#include <fstream>
-#include <sstream>
+#include <algorithm>
+
+#include "model/model_folder.h"
 
 namespace tiercel::tools {
 namespace {
@@ -22,15 +23,14 @@ void Describe(const char* name, const std::optional<T>& value, std::string* text
 
 Expected<model::GenerationConfig> ReadFolder(const std::string& folder) {
   const std::string path = folder + "/generation_config.json";
-  std::ifstream file(path);
-  if (!file) {
-    return Unexpected(NotFound(
-        "argument --generation-config: {}: cannot be read (auto, vllm or a folder is expected)",
-        path));
+  const auto text = model::ReadSmallFile(path);
+  if (!text) {
+    return Unexpected(Status(text.error().code(),
+                             fmt::format("argument --generation-config: {} (auto, vllm or a folder is "
+                                         "expected)",
+                                         text.error().message())));
   }
-  std::stringstream text;
-  text << file.rdbuf();
-  return model::ParseGenerationConfig(text.str(), path);
+  return model::ParseGenerationConfig(*text, path);
 }
 
 }  // namespace
@@ -79,6 +79,18 @@ Expected<ResolvedGeneration> ResolveGeneration(const GenerationDefaults& options
   Describe("max_tokens", config.max_new_tokens, &text);
   if (!text.empty()) resolved.description = "{" + text + "}";
   return resolved;
+}
+
+std::vector<int32_t> EosTokenIds(std::optional<int32_t> tokenizer, std::span<const int32_t> config,
+                                 std::span<const int32_t> generation) {
+  std::vector<int32_t> ids;
+  if (tokenizer) ids.push_back(*tokenizer);
+  for (const std::span<const int32_t> list : {config, generation}) {
+    for (const int32_t id : list) {
+      if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+    }
+  }
+  return ids;
 }
 
 }  // namespace tiercel::tools

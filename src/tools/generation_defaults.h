@@ -1,6 +1,9 @@
 // Sampling defaults of a server, from generation_config.json and the command line.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,5 +24,10 @@ struct ResolvedGeneration {
 // `of_model` is what stands beside the model; used with source "auto".
 Expected<ResolvedGeneration> ResolveGeneration(const GenerationDefaults& options,
                                                const model::GenerationConfig& of_model);
+
+// Whatever ends an answer, wherever a model's files write it, each once: the tokenizer's eos first, which
+// is the primary one as in vLLM, then config.json's, then generation_config.json's.
+std::vector<int32_t> EosTokenIds(std::optional<int32_t> tokenizer, std::span<const int32_t> config,
+                                 std::span<const int32_t> generation);
 
 }  // namespace tiercel::tools

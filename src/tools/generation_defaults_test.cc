@@ -49,5 +49,17 @@ TEST(GenerationDefaults, AMissingFolderIsNamed) {
   EXPECT_THAT(resolved.error().message(), HasSubstr("/nowhere/generation_config.json"));
 }
 
+TEST(EosTokenIds, AreThoseOfAllFiles) {
+  const std::vector<int32_t> end{151643}, turn{151645}, both{151645, 151643}, none;
+  // Fine-tuned base models: only the tokenizer's file knows the turn's end.
+  EXPECT_THAT(EosTokenIds(151645, end, end), ElementsAre(151645, 151643));
+  EXPECT_THAT(EosTokenIds(151645, turn, both), ElementsAre(151645, 151643));
+  EXPECT_THAT(EosTokenIds(std::nullopt, turn, both), ElementsAre(151645, 151643));
+  EXPECT_THAT(EosTokenIds(std::nullopt, none, both), ElementsAre(151645, 151643));
+  EXPECT_THAT(EosTokenIds(151643, turn, none), ElementsAre(151643, 151645));
+  EXPECT_THAT(EosTokenIds(7, none, none), ElementsAre(7));
+  EXPECT_THAT(EosTokenIds(std::nullopt, none, none), ElementsAre());
+}
+
 }  // namespace
 }  // namespace tiercel::tools

@@ -1,17 +1,17 @@
 #include "tools/model_loading.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <future>
 #include <limits>
-#include <sstream>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/engine.h"
 #include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
+#include "model/model_folder.h"
 #include "platform/buffer.h"
 #include "tools/model_path.h"
 #include "tools/progress_bar.h"
@@ -68,13 +68,8 @@ Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
 
 // --chat-template: a file, or the template itself.
 Expected<std::string> TemplateOfFlag(const std::string& value) {
-  std::ifstream file(value);
   std::error_code error;
-  if (file && fs::is_regular_file(value, error)) {
-    std::stringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
+  if (fs::is_regular_file(value, error)) return model::ReadSmallFile(value);
   if (value.find_first_of("{}\n") != std::string::npos) return value;
   return Unexpected(NotFound(
       "The supplied chat template ({}) looks like a file path, but it cannot be opened", value));
@@ -99,21 +94,6 @@ Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
     return std::shared_ptr<const text::ChatTemplate>();
   }
   return text::ChatTemplate::Compile(*source);
-}
-
-// The config's own eos ids first (the first is the primary one), then generation_config's, then
-// the tokenizer's if neither names any.
-std::vector<int32_t> EosTokenIds(const model::ModelConfig& config,
-                                 const std::vector<int32_t>& generation,
-                                 const text::Tokenizer& tokenizer) {
-  std::vector<int32_t> ids = config.eos_token_ids;
-  ids.insert(ids.end(), generation.begin(), generation.end());
-  if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
-  std::vector<int32_t> unique;
-  for (const int32_t id : ids) {
-    if (std::find(unique.begin(), unique.end(), id) == unique.end()) unique.push_back(id);
-  }
-  return unique;
 }
 
 // Bytes that weights may take in memory: what is left by a cache for one sequence of max_model_len or
@@ -145,8 +125,10 @@ Expected<std::unique_ptr<model::CausalLm>> LoadWeights(const model::Checkpoint& 
                                                        const ServeConfig& config,
                                                        const std::string& path,
                                                        const Environ& environ,
+                                                       const std::atomic<bool>& cancelled,
                                                        kernels::Environment* environment) {
   model::LoadOptions options = config.load;
+  options.weights.cancelled = &cancelled;
   options.weights.max_bytes_in_memory =
       MaxWeightBytes(checkpoint.config(), config.engine, environment->topology);
   options.weights.disk_folders = DiskFolders(path, environ);
@@ -164,6 +146,8 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
                    OpenCheckpoint(config, path));
   RETURN_IF_ERROR(
       model::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
+  RETURN_IF_ERROR(
+      engine::CheckOptions(config.engine, checkpoint->config().DerivedMaxModelLen()));
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.generation,
                    ResolveGeneration(config.generation, checkpoint->generation_config()));
@@ -180,21 +164,24 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
     gguf = nullptr;
   }
 
+  std::atomic<bool> cancelled = false;
   auto weights = std::async(std::launch::async, [&] {
-    return LoadWeights(*checkpoint, config, path, environ, environment);
+    return LoadWeights(*checkpoint, config, path, environ, cancelled, environment);
   });
   auto tokenizer = LoadTokenizer(text_dir, gguf);
   auto chat_template = LoadTemplate(config, text_dir, gguf);
+  cancelled = !tokenizer || !chat_template;  // then nobody waits for the weights
   auto model = weights.get();
-  if (!model) return Unexpected(std::move(model).error());
   if (!tokenizer) return Unexpected(std::move(tokenizer).error());
   if (!chat_template) return Unexpected(std::move(chat_template).error());
+  if (!model) return Unexpected(std::move(model).error());
 
   loaded.model = std::move(*model);
   loaded.tokenizer = std::move(*tokenizer);
   loaded.chat_template = std::move(*chat_template);
   loaded.eos_token_ids =
-      EosTokenIds(checkpoint->config(), loaded.generation.eos_token_ids, *loaded.tokenizer);
+      EosTokenIds(loaded.tokenizer->eos(), checkpoint->config().eos_token_ids,
+                  loaded.generation.eos_token_ids);
   LOG_INFO("Loaded {} ({}) in {:.2f} s: {} of weights, {} in huge pages",
            checkpoint->config().architecture, path, SteadyClock().Now() - start,
            HumanBytes(loaded.model->WeightBytes()),

@@ -99,7 +99,7 @@ Expected<std::vector<std::vector<int32_t>>> ReadCalibration(const std::string& p
   text.resize(static_cast<size_t>(file.gcount()));
   ASSIGN_OR_RETURN(const std::shared_ptr<const text::Tokenizer> tokenizer,
                    text::Tokenizer::Load(model));
-  std::vector<int32_t> ids = tokenizer->Encode(text, false);
+  ASSIGN_OR_RETURN(std::vector<int32_t> ids, tokenizer->Encode(text, false));
   std::erase_if(ids, [&](int32_t id) { return id >= vocab_size; });
   ids.resize(std::min<size_t>(ids.size(), static_cast<size_t>(max_tokens)));
   if (ids.empty()) return Unexpected(InvalidArgument("--calibration: {} has no text", path));

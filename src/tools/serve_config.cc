@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "model/kv_block.h"
 #include "tools/json_configs.h"
 #include "tools/options/human_int.h"
 #include "tools/options/json_value.h"
@@ -110,6 +111,17 @@ Status FillKvCache(const ParsedOptions& options, const Environ& environ,
   return OkStatus();
 }
 
+// vLLM takes blocks of 1, 8 and 16 tokens too: the next size that the kernels have serves as well.
+int UsedBlockSize(int asked, ServeConfig* config) {
+  constexpr int kStep = model::kKvBlockMultiple;
+  const int used = (asked + kStep - 1) / kStep * kStep;
+  if (used != asked) {
+    config->warnings.push_back(fmt::format(
+        "--block-size {}: blocks of {} tokens are used, the next multiple of {}", asked, used, kStep));
+  }
+  return used;
+}
+
 Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   for (const char* flag :
        {"max-num-batched-tokens", "max-num-seqs", "block-size", "kv-cache-memory-bytes",
@@ -139,7 +151,7 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
     return InvalidArgument("argument --block-size: found {}, expected at most 65536",
                            options.Int("block-size"));
   }
-  engine.block_size = static_cast<int>(options.Int("block-size"));
+  engine.block_size = UsedBlockSize(static_cast<int>(options.Int("block-size")), config);
   RETURN_IF_ERROR(FillKvCache(options, environ, &engine));
   engine.enable_prefix_caching = options.On("enable-prefix-caching");
   engine.enable_chunked_prefill = options.On("enable-chunked-prefill");

@@ -16,9 +16,15 @@ fn split_pattern(pre: &str) -> Result<Option<&'static str>, String> {
         "llama-bpe" | "llama3" | "llama-v3" => Ok(Some(LLAMA3)),
         "smollm" | "gpt-2" | "default" | "" => Ok(None),
         other => Err(format!(
-            "tokenizer.ggml.pre: found \"{other}\", expected one of qwen2, llama-bpe, smollm, gpt-2, default"
+            "tokenizer.ggml.pre: found \"{}\", expected one of qwen2, llama-bpe, smollm, gpt-2, default",
+            short(other)
         )),
     }
+}
+
+/// As much of a name as a message shows.
+fn short(name: &str) -> String {
+    name.chars().take(60).collect()
 }
 
 fn byte_level(use_regex: bool) -> Value {
@@ -44,22 +50,56 @@ fn strings(vocab: &Value, key: &str) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Bounds of a vocabulary far above every known one (the longest known token has 256 bytes): what is made
+/// of it grows with the square of a token's length.
+const MAX_TOKEN_BYTES: usize = 1024;
+const MAX_VOCAB_BYTES: usize = 32 << 20;
+const MAX_MERGE_BYTES: usize = 128 << 20;
+
+fn check_tokens(tokens: &[String]) -> Result<(), String> {
+    if tokens.is_empty() {
+        return Err("tokenizer.ggml.tokens: found none, expected the vocabulary".into());
+    }
+    if let Some((id, token)) = tokens.iter().enumerate().find(|(_, t)| t.len() > MAX_TOKEN_BYTES) {
+        return Err(format!(
+            "tokenizer.ggml.tokens: found {} bytes for token {id}, expected at most {MAX_TOKEN_BYTES}",
+            token.len()
+        ));
+    }
+    let total: usize = tokens.iter().map(String::len).sum();
+    if total > MAX_VOCAB_BYTES {
+        return Err(format!(
+            "tokenizer.ggml.tokens: found {total} bytes, expected at most {MAX_VOCAB_BYTES}"
+        ));
+    }
+    Ok(())
+}
+
 /// Sentencepiece vocabularies carry scores, not merges: a piece is merged from the pair of pieces
 /// that it splits into, the best score first.
-fn merges_from_scores(tokens: &[String], scores: &[f64]) -> Vec<Value> {
+fn merges_from_scores(tokens: &[String], scores: &[f64]) -> Result<Vec<Value>, String> {
     let ids: std::collections::HashMap<&str, usize> =
         tokens.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect();
     let mut merges: Vec<(f64, usize, usize, &str, &str)> = Vec::new();
+    let mut bytes = 0;
     for (id, token) in tokens.iter().enumerate() {
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             if let (Some(&l), Some(&r)) = (ids.get(left), ids.get(right)) {
                 merges.push((scores.get(id).copied().unwrap_or(0.0), l, r, left, right));
+                bytes += token.len() + std::mem::size_of::<Value>() * 3;
             }
+        }
+        if bytes > MAX_MERGE_BYTES {
+            return Err(format!(
+                "tokenizer.ggml.tokens: the tokens can be put together in more than {} ways, which is \
+                 no language's vocabulary",
+                merges.len()
+            ));
         }
     }
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-    merges.into_iter().map(|m| json!([m.3, m.4])).collect()
+    Ok(merges.into_iter().map(|m| json!([m.3, m.4])).collect())
 }
 
 /// Prepends BOS where the vocabulary says so.
@@ -80,9 +120,7 @@ pub fn to_tokenizer_json(vocab: &Value) -> Result<Value, String> {
     let model = vocab.get("model").and_then(Value::as_str).unwrap_or("");
     let pre = vocab.get("pre").and_then(Value::as_str).unwrap_or("");
     let tokens = strings(vocab, "tokens");
-    if tokens.is_empty() {
-        return Err("tokenizer.ggml.tokens: found none, expected the vocabulary".into());
-    }
+    check_tokens(&tokens)?;
     let types: Vec<i64> = vocab
         .get("token_types")
         .and_then(Value::as_array)
@@ -138,12 +176,13 @@ pub fn to_tokenizer_json(vocab: &Value) -> Result<Value, String> {
                 json!({"type": "BPE", "dropout": null, "unk_token": unknown,
                     "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
                     "byte_fallback": true, "ignore_merges": false,
-                    "merges": merges_from_scores(&tokens, &scores), "vocab": ids}),
+                    "merges": merges_from_scores(&tokens, &scores)?, "vocab": ids}),
             )
         }
         other => {
             return Err(format!(
-                "tokenizer.ggml.model: found \"{other}\", expected gpt2 or llama"
+                "tokenizer.ggml.model: found \"{}\", expected gpt2 or llama",
+                short(other)
             ))
         }
     };

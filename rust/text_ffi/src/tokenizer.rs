@@ -124,19 +124,57 @@ fn add_config_tokens(tokenizer: &mut Tokenizer, config: &Value) {
     }
 }
 
-/// Ids above this are refused: the table is as long as the largest id.
+/// Ids from this on are refused: the table is as long as the largest id.
 const MAX_TOKENS: u32 = 8 << 20;
+
+/// A text may become this many times as long before it is split into tokens. Sentencepiece's " " → "▁"
+/// makes it three times as long; rules after each other multiply.
+const MAX_GROWTH: usize = 256;
+/// Bytes of the file that describe what is put around a text.
+const MAX_AROUND: usize = 64 << 10;
+
+/// The product, over the rules of a normalizer, of how much longer each can make a text.
+fn growth_of(normalizer: &Value) -> usize {
+    let parts = normalizer.get("normalizers").and_then(Value::as_array);
+    let nested = parts.map_or(1, |list| {
+        list.iter().map(growth_of).fold(1, usize::saturating_mul)
+    });
+    let added = |key: &str| normalizer.get(key).and_then(Value::as_str).map_or(0, str::len);
+    // A pattern can match before every byte.
+    nested.saturating_mul(1 + added("content"))
+}
+
+/// A file whose rules make a long prompt of a short text is refused.
+fn check_growth(tokenizer: &Tokenizer) -> Result<(), String> {
+    let normalizer = serde_json::to_value(tokenizer.get_normalizer()).map_err(|e| e.to_string())?;
+    let growth = growth_of(&normalizer);
+    if growth > MAX_GROWTH {
+        return Err(format!(
+            "normalizer: its rules can make a text {growth} times as long, expected at most {MAX_GROWTH}"
+        ));
+    }
+    let pre = serde_json::to_string(&tokenizer.get_pre_tokenizer()).map_err(|e| e.to_string())?;
+    let post = serde_json::to_string(&tokenizer.get_post_processor()).map_err(|e| e.to_string())?;
+    for (name, text) in [("pre_tokenizer", pre), ("post_processor", post)] {
+        if text.len() > MAX_AROUND {
+            return Err(format!("{name}: found {} bytes, expected at most {MAX_AROUND}", text.len()));
+        }
+    }
+    Ok(())
+}
 
 fn build(mut tokenizer: Tokenizer) -> Result<TiercelTokenizer, String> {
     let (spelling, leading_spaces) = decoding_of(&tokenizer)?;
     // A serving tokenizer neither cuts nor pads, whatever the file was last used for.
     tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
     tokenizer.with_padding(None);
+    check_growth(&tokenizer)?;
     let vocab = tokenizer.get_vocab(true);
-    let size = vocab.values().max().map_or(0, |id| id + 1);
-    if size > MAX_TOKENS {
-        return Err(format!("vocabulary: found the id {}, expected at most {MAX_TOKENS}", size - 1));
+    let largest = vocab.values().max().copied();
+    if let Some(id) = largest.filter(|&id| id >= MAX_TOKENS) {
+        return Err(format!("vocabulary: found the id {id}, expected less than {MAX_TOKENS}"));
     }
+    let size = largest.map_or(0, |id| id + 1);
     let alphabet = byte_level_alphabet();
     let mut tokens: Vec<Token> = Vec::new();
     tokens.resize_with(size as usize, || Token { spelling: String::new(), bytes: Vec::new(), flags: 0 });

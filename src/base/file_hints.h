@@ -4,10 +4,10 @@
 #include <string>
 #include <string_view>
 
-namespace tiercel::model {
+namespace tiercel {
 
 // A clause to append to a message (": this is a Git LFS pointer …"), or "" for no idea. Looks at
 // the first bytes only.
 std::string WrongFileHint(std::string_view contents);
 
-}  // namespace tiercel::model
+}  // namespace tiercel

@@ -1,11 +1,11 @@
-#include "model/file_hints.h"
+#include "base/file_hints.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
 
-namespace tiercel::model {
+namespace tiercel {
 namespace {
 
 constexpr size_t kLooked = 1024;
@@ -53,4 +53,4 @@ std::string WrongFileHint(std::string_view contents) {
   return {};
 }
 
-}  // namespace tiercel::model
+}  // namespace tiercel

@@ -1,0 +1,28 @@
+// The tensors that a configuration asks for, and whether a checkpoint's files hold them and no others.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+
+namespace tiercel::model {
+
+struct PlannedShape {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// Every tensor of a float model, under Hugging Face's names.
+std::vector<PlannedShape> TensorsOf(const ModelConfig& config);
+
+// Files and configuration account for each other. Refused, in one line that counts and names: tensors
+// that are missing (with a hint where names begin in another way, or layers end early), and layers
+// beyond those of the configuration. Other tensors that nothing reads become warnings, which are
+// returned; known leftovers (rotary_emb.inv_freq) pass in silence.
+Expected<std::vector<std::string>> AccountForTensors(const Checkpoint& checkpoint);
+
+}  // namespace tiercel::model
