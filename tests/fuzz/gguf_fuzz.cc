@@ -1,32 +1,50 @@
-// libFuzzer: a GGUF file's structure, its configuration and tokenizer, and its tensors' values.
-#include <algorithm>
+// libFuzzer: a GGUF file opened as a model: its configuration, the values of its tensors, and the
+// tokenizer that it carries, made and used.
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <vector>
+#include <string_view>
 
-#include "base/check.h"
+#include "fuzz/folder.h"
 #include "fuzz/one_line.h"
-#include "model/gguf_config.h"
-#include "model/gguf_file.h"
-#include "model/gguf_types.h"
+#include "fuzz/read_all.h"
+#include "model/checkpoint.h"
+#include "text/tokenizer.h"
+
+namespace {
+
+void UseTokenizer(const tiercel::model::GgufTokenizerData& data) {
+  using namespace tiercel;
+  text::GgufVocab vocab;
+  vocab.model = data.model;
+  vocab.pre = data.pre;
+  vocab.tokens = data.tokens;
+  vocab.scores = data.scores;
+  vocab.token_types = data.token_types;
+  vocab.merges = data.merges;
+  vocab.bos = data.bos;
+  vocab.eos = data.eos;
+  vocab.unknown = data.unknown;
+  vocab.padding = data.padding;
+  vocab.add_bos = data.add_bos;
+  vocab.add_space_prefix = data.add_space_prefix;
+  const auto tokenizer = text::Tokenizer::FromGguf(vocab);
+  fuzz::ExpectOneLineError(tokenizer);
+  if (!tokenizer) return;
+  const auto ids = (*tokenizer)->Encode("ab a\xff <|im_end|> \xe4\xbd\xa0", true);
+  fuzz::ExpectOneLineError(ids);
+  if (ids) (void)(*tokenizer)->Decode(*ids, true);
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
-  const std::string path = "fuzz.gguf";
-  const auto file = model::GgufFile::Parse({data, size}, path);
-  fuzz::ExpectOneLineError(file);
-  if (!file) return 0;
-  fuzz::ExpectOneLineError(model::GgufModelConfig(*file, {data, size}, "", path));
-  fuzz::ExpectOneLineError(model::ReadGgufTokenizer(*file, path));
-  for (const auto& [name, tensor] : file->tensors()) {
-    CHECK_LE(tensor.begin, tensor.end);
-    CHECK_LE(tensor.end, size);
-    int64_t elements = 1;
-    for (int64_t dimension : tensor.shape) elements *= dimension;
-    std::vector<float> values(static_cast<size_t>(elements));
-    model::Dequantize(static_cast<model::GgufTensorType>(tensor.type), data + tensor.begin,
-                      elements, values.data());
-  }
+  static const fuzz::Folder folder;
+  folder.Write("fuzz.gguf", {reinterpret_cast<const char*>(data), size});
+  const auto checkpoint = model::Checkpoint::Open(folder.path() + "/fuzz.gguf");
+  fuzz::ExpectOneLineError(checkpoint);
+  if (!checkpoint) return 0;
+  fuzz::ReadAll(**checkpoint);
+  if (const auto* tokenizer = (*checkpoint)->gguf_tokenizer()) UseTokenizer(*tokenizer);
   return 0;
 }

@@ -1,0 +1,46 @@
+// What the loader does with an opened checkpoint, on all of its tensors.
+#pragma once
+
+#include <vector>
+
+#include "fuzz/one_line.h"
+#include "model/checkpoint.h"
+#include "model/linear_tensors.h"
+#include "model/tensor_account.h"
+
+namespace tiercel::fuzz {
+
+inline void ReadAll(const model::Checkpoint& checkpoint) {
+  const auto account = model::AccountForTensors(checkpoint);
+  ExpectOneLineError(account);
+  if (account) {
+    for (const std::string& warning : *account) ExpectOneLine(warning);
+  }
+  for (const std::string& notice : checkpoint.quantization().notices()) ExpectOneLine(notice);
+  for (const std::string& name : checkpoint.Names()) {
+    const std::vector<int64_t> shape = checkpoint.Find(name)->shape;
+    const int64_t rows = shape.empty() ? 1 : shape[0];
+    int64_t elements = 1;
+    for (const int64_t dimension : shape) elements *= dimension;  // bounded by the file's size
+    std::vector<float> floats(static_cast<size_t>(elements));
+    std::vector<BF16> bf16(static_cast<size_t>(elements));
+    ExpectOneLine(checkpoint.ReadRows(name, 0, rows, floats.data()).message());
+    ExpectOneLine(checkpoint.ReadRows(name, 0, rows, bf16.data()).message());
+    ExpectOneLine(checkpoint.ReadRows(name, 0, rows + 1, floats.data()).message());
+    if (shape.size() != 2 || !name.ends_with(".weight")) continue;
+    const std::string linear = name.substr(0, name.size() - std::string_view(".weight").size());
+    const auto tensors =
+        model::ReadLinearTensors(checkpoint, linear, shape[0], shape[1], false, {});
+    ExpectOneLineError(tensors);
+    if (!tensors || shape[0] == 0) continue;
+    model::WeightReader reader(checkpoint, linear, *tensors, shape[1]);
+    if (tensors->input.kind == model::InputKind::kBF16) {
+      ExpectOneLine(reader.ReadBF16(0, bf16.data()).message());
+    } else {
+      std::vector<int8_t> row(static_cast<size_t>(shape[1]));
+      ExpectOneLineError(reader.ReadInt8(0, row.data()));
+    }
+  }
+}
+
+}  // namespace tiercel::fuzz
