@@ -40,6 +40,11 @@ void ChoiceWriter::Echo(const std::string& text, const std::vector<int32_t>& tok
   }
 }
 
+int64_t ChoiceWriter::pending_bytes() const {
+  return static_cast<int64_t>(pending_text_.size() + pending_token_ids_.size() * sizeof(int32_t)) +
+         logprobs_.pending_bytes();
+}
+
 void ChoiceWriter::AddToken(const engine::OutputToken& token, bool is_stop_token) {
   ++completion_tokens_;
   ++pending_tokens_;

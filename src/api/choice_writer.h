@@ -33,6 +33,7 @@ class ChoiceWriter {
   bool Consume(const engine::StreamEvent& event);
 
   bool finished() const { return !finish_reason_.empty(); }
+  int64_t pending_bytes() const;
   int64_t completion_tokens() const { return completion_tokens_; }
 
   // Whether a chunk is due: text beyond the interval, the first text, or the end.

@@ -21,6 +21,10 @@ class LogprobsWriter {
   void AddPrompt(int32_t token, std::span<const engine::TokenLogprob> top);
 
   bool empty() const { return num_entries_ == 0; }
+  int64_t pending_bytes() const {
+    return static_cast<int64_t>(entries_.size() + offsets_.size() + token_logprobs_.size() +
+                                tokens_.size());
+  }
   // Appends the object of what was gathered and forgets it; "null" if there is nothing.
   void TakeTo(std::string* out);
 

@@ -63,6 +63,12 @@ bool Responder::done() const {
          std::all_of(choices_.begin(), choices_.end(), [](const auto& c) { return c->finished(); });
 }
 
+int64_t Responder::pending_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& choice : choices_) bytes += choice->pending_bytes();
+  return bytes;
+}
+
 void Responder::AppendHead(std::string* out, std::string_view object) const {
   out->append(R"({"id":)");
   AppendJsonString(out, plan_.id);

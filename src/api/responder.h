@@ -1,7 +1,7 @@
 // Responder: the answer to one request, from the events of its engine streams to bytes.
 //
-// Not thread-safe; the server calls it on the request's I/O thread. It never waits and its pending
-// output is bounded by the answer itself: a reader that is slow finds its deltas merged.
+// Not thread-safe; the server calls it on the request's I/O thread. It never waits; a
+// reader that is slow finds its deltas merged, and what they come to is told by pending_bytes().
 #pragma once
 
 #include <memory>
@@ -31,6 +31,9 @@ class Responder {
   bool done() const;
   // The first failure, if there is one. Then the answer is an error.
   const std::optional<ApiError>& error() const { return error_; }
+
+  // About what the events that are due now, or the body, would take.
+  int64_t pending_bytes() const;
 
   // stream: appends the events that are due now, at the end with usage and [DONE].
   void TakeEvents(std::string* out);

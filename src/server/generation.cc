@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <new>
+
 #include "api/json_writer.h"
 #include "base/log.h"
 #include "server/router.h"
@@ -9,6 +11,10 @@
 namespace tiercel::server {
 
 namespace {
+
+// A client may pause for so long, and a first piece (an echoed prompt with log-probabilities) may
+// be large: only one that has not taken the last piece in this time does not read.
+constexpr double kPatienceSeconds = 2;
 
 // At most that many characters of valid UTF-8.
 std::string_view CutText(std::string_view text, size_t most) {
@@ -42,16 +48,17 @@ void Generation::Start() {
                             self->client_gone_.store(true);
                             self->streams_.clear();
                           });
+  body_ = exchange_->TakeBody();
   context_.pool.Post([self = shared_from_this()] { self->PrepareAndSubmit(); });
 }
 
 void Generation::PrepareAndSubmit() {
   if (client_gone_.load()) return;
-  const std::string& body = exchange_->request().body;
   const auto prepare = kind_ == GenerationKind::kChat         ? api::PrepareChat
                        : kind_ == GenerationKind::kCompletion ? api::PrepareCompletion
                                                               : api::PrepareInvocation;
-  api::Result<api::PreparedRequest> prepared = prepare(body, request_id_, model_->info, model_->api);
+  api::Result<api::PreparedRequest> prepared = prepare(body_.text(), request_id_, model_->info, model_->api);
+  body_.Clear();
   if (!prepared) {
     exchange_->Post([self = shared_from_this(), error = prepared.error()] { self->Fail(error); });
     return;
@@ -113,6 +120,16 @@ void Generation::Fail(const api::ApiError& error) {
 void Generation::OnNews() {
   pinned_.store(false);
   if (streams_.empty() || client_gone_.load()) return;
+  try {
+    TakeNews();
+  } catch (const std::bad_alloc&) {
+    // Of this request alone: the others have their news to read.
+    LOG_ERROR("request {}: aborted, there is no memory for its answer", responder_->plan().id);
+    exchange_->Abort();
+  }
+}
+
+void Generation::TakeNews() {
   for (size_t i = 0; i < streams_.size(); ++i) {
     responder_->Consume(static_cast<int>(i), streams_[i].get());
   }
@@ -131,8 +148,16 @@ void Generation::WriteDue() {
     }
     return;
   }
-  // A slow client finds its deltas merged when it has taken the last ones.
-  if (!exchange_->writable()) return;
+  if (!exchange_->writable()) {
+    // A slow client finds its deltas merged when it has taken the last ones, up to a bound.
+    if (exchange_->write_seconds() >= kPatienceSeconds &&
+        responder_->pending_bytes() > context_.options.max_unsent_bytes) {
+      LOG_WARNING("request {}: aborted, its client does not read: {} bytes wait",
+                  responder_->plan().id, responder_->pending_bytes());
+      exchange_->Abort();
+    }
+    return;
+  }
   std::string events;
   responder_->TakeEvents(&events);
   if (!events.empty()) exchange_->Write(events);

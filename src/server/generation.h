@@ -52,6 +52,7 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   api::Result<Streams> Submit(api::PreparedRequest* prepared);
   void Begin(api::ResponsePlan plan, Streams streams);
   void Fail(const api::ApiError& error);
+  void TakeNews();
   void WriteDue();
   void LogRequest(const api::PreparedRequest& prepared) const;
 
@@ -61,6 +62,7 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   const GenerationKind kind_;
   const std::string request_id_;  // the client's or a random one
   const HttpHeaders headers_;     // of the answer
+  BudgetedText body_;             // from Start until it has been prepared; the work pool's
   std::atomic<bool> client_gone_{false};
   std::atomic<bool> pinned_{false};
   // I/O thread only.

@@ -1,10 +1,14 @@
 #include "server/http_server.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "base/log.h"
@@ -19,6 +23,37 @@ using Acceptor =
     asio::basic_socket_acceptor<asio::generic::stream_protocol, asio::io_context::executor_type>;
 using asio::ip::tcp;
 
+// Descriptors that are no connections: the model's files, the log, event loops.
+constexpr int64_t kOtherDescriptors = 64;
+// Connections beyond the greatest number: requests without a body (probes, metrics) are answered
+// there too, so that a server with all its connections in use still tells that it lives.
+constexpr int64_t kSurplusConnections = 64;
+// Of those that wait when all others are busy: they are probes whose request is on its way.
+constexpr size_t kSparedConnections = kSurplusConnections / 2;
+
+int64_t MaxConnections(const ServerOptions& options) {
+  if (options.max_connections > 0) return options.max_connections;
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const auto most = static_cast<int64_t>(std::min<rlim_t>(limit.rlim_cur, 1 << 20));
+  return std::max<int64_t>(16, most - kOtherDescriptors - kSurplusConnections);
+}
+
+int64_t BytesInFlight(const ServerOptions& options) {
+  if (options.max_request_bytes_in_flight > 0) return options.max_request_bytes_in_flight;
+  return 2 * (options.max_request_body_bytes + options.max_header_bytes);
+}
+
+// Whether a process holds a Unix socket of that path, even one that does not listen yet.
+bool IsBound(const std::string& path) {
+  std::ifstream sockets("/proc/net/unix");
+  for (std::string line; std::getline(sockets, line);) {
+    const size_t at = line.rfind(' ');
+    if (at != std::string::npos && line.compare(at + 1, std::string::npos, path) == 0) return true;
+  }
+  return false;
+}
+
 std::string PeerName(const Socket& socket) {
   error_code error;
   const auto endpoint = socket.remote_endpoint(error);
@@ -32,10 +67,25 @@ std::string PeerName(const Socket& socket) {
   return fmt::format("{}:{}", ip.address().to_string(), ip.port());
 }
 
+// Sessions and exchanges see to their own tasks; what is left are new connections and the clock.
+void RunLoop(asio::io_context* context) {
+  while (true) {
+    try {
+      context->run();
+      return;
+    } catch (const std::bad_alloc&) {
+      LOG_ERROR("no memory for a new connection");
+    }
+  }
+}
+
 class HttpServerImpl final : public HttpServer {
  public:
   HttpServerImpl(const ServerOptions& options, Hooks hooks)
-      : options_(options), hooks_(std::move(hooks)), shared_{options_, hooks_} {
+      : options_(options),
+        hooks_(std::move(hooks)),
+        shared_{options_, hooks_, std::make_shared<ByteBudget>(BytesInFlight(options)),
+                MaxConnections(options)} {
     for (int i = 0; i < std::max(1, options_.io_threads); ++i) {
       threads_.push_back(std::make_unique<IoThread>());
       threads_.back()->index = i;
@@ -65,9 +115,19 @@ class HttpServerImpl final : public HttpServer {
     }
     // Only now: a running thread reads the timers.
     for (auto& thread : threads_) {
-      runners_.emplace_back([context = &thread->context] { context->run(); });
+      runners_.emplace_back([context = &thread->context] { RunLoop(context); });
     }
+  }
+
+  Status Listen() override {
+    error_code error;
+    // From here on: the connections inherit it, and what is left of them when the server has gone
+    // shall not keep the next one from the port.
+    if (options_.uds.empty()) acceptor_->set_option(asio::socket_base::reuse_address(true), error);
+    acceptor_->listen(asio::socket_base::max_listen_connections, error);
+    if (error) return CannotListen(error);
     asio::post(threads_[0]->context, [this] { Accept(); });
+    return OkStatus();
   }
 
   void StopAccepting() override {
@@ -110,14 +170,13 @@ class HttpServerImpl final : public HttpServer {
 
  private:
   Status OpenUnixSocket() {
+    // A socket that a killed server left behind would refuse the bind.
+    if (IsBound(options_.uds)) {
+      return FailedPrecondition("--uds {}: another server has taken it", options_.uds);
+    }
     error_code error;
-    const asio::local::stream_protocol::endpoint endpoint(options_.uds);
-    // A socket that a killed server left behind would refuse the bind; one that answers is in use.
-    asio::local::stream_protocol::socket probe(threads_[0]->context);
-    probe.connect(endpoint, error);
-    if (!error) return FailedPrecondition("--uds {}: another server listens there", options_.uds);
     if (std::filesystem::is_socket(options_.uds, error)) ::unlink(options_.uds.c_str());
-    return Listen(endpoint, options_.uds);
+    return Bind(asio::local::stream_protocol::endpoint(options_.uds), options_.uds);
   }
 
   Status OpenTcp() {
@@ -128,9 +187,9 @@ class HttpServerImpl final : public HttpServer {
     if (options_.host.empty()) {
       // One socket for both families, where the machine has IPv6.
       const Status both =
-          Listen(tcp::endpoint(tcp::v6(), static_cast<uint16_t>(options_.port)), "[::]", true);
+          Bind(tcp::endpoint(tcp::v6(), static_cast<uint16_t>(options_.port)), "[::]", true);
       if (both.ok() || both.code() == StatusCode::kFailedPrecondition) return both;
-      return Listen(tcp::endpoint(tcp::v4(), static_cast<uint16_t>(options_.port)), "0.0.0.0");
+      return Bind(tcp::endpoint(tcp::v4(), static_cast<uint16_t>(options_.port)), "0.0.0.0");
     }
     tcp::resolver resolver(threads_[0]->context);
     const auto results = resolver.resolve(options_.host, std::to_string(options_.port),
@@ -138,32 +197,27 @@ class HttpServerImpl final : public HttpServer {
     if (error || results.empty()) {
       return InvalidArgument("--host {}: {}", options_.host, error.message());
     }
-    return Listen(results.begin()->endpoint(), options_.host);
+    return Bind(results.begin()->endpoint(), options_.host);
   }
 
-  // kFailedPrecondition if the address is taken or forbidden, kUnavailable for all else.
   template <typename Endpoint>
-  Status Listen(const Endpoint& endpoint, const std::string& name, bool dual_stack = false) {
+  Status Bind(const Endpoint& endpoint, const std::string& name, bool dual_stack = false) {
+    name_ = options_.uds.empty() ? fmt::format("{}:{}", name, options_.port) : name;
     error_code error;
     acceptor_ = std::make_unique<Acceptor>(threads_[0]->context);
-    const auto failed = [&] {
-      const std::string where =
-          options_.uds.empty() ? fmt::format("{}:{}", name, options_.port) : name;
-      const bool taken = error == asio::error::address_in_use;
-      acceptor_.reset();
-      return Status(taken || error == asio::error::access_denied ? StatusCode::kFailedPrecondition
-                                                                 : StatusCode::kUnavailable,
-                    fmt::format("cannot listen on {}: {}{}", where, error.message(),
-                                taken ? "; stop the other server or choose another --port" : ""));
-    };
     acceptor_->open(endpoint.protocol(), error);
-    if (error) return failed();
-    if (options_.uds.empty()) acceptor_->set_option(asio::socket_base::reuse_address(true), error);
+    if (error) return CannotListen(error);
     if (dual_stack) acceptor_->set_option(asio::ip::v6_only(false), error);
+    // Two sockets with SO_REUSEADDR may have one port until one of them listens, and a server that
+    // is loading does not. So it is set only where connections of a former server are in the way.
     acceptor_->bind(endpoint, error);
-    if (error) return failed();
-    acceptor_->listen(asio::socket_base::max_listen_connections, error);
-    if (error) return failed();
+    if (error == asio::error::address_in_use && options_.uds.empty()) {
+      acceptor_->set_option(asio::socket_base::reuse_address(true), error);
+      acceptor_->bind(endpoint, error);
+      error_code ignored;
+      acceptor_->set_option(asio::socket_base::reuse_address(false), ignored);
+    }
+    if (error) return CannotListen(error);
     if (options_.uds.empty()) {
       const auto local = acceptor_->local_endpoint(error);
       tcp::endpoint ip;
@@ -174,9 +228,19 @@ class HttpServerImpl final : public HttpServer {
     return OkStatus();
   }
 
+  // kFailedPrecondition if the address is taken or forbidden, kUnavailable for all else.
+  Status CannotListen(error_code error) const {
+    const bool taken = error == asio::error::address_in_use;
+    return Status(taken || error == asio::error::access_denied ? StatusCode::kFailedPrecondition
+                                                               : StatusCode::kUnavailable,
+                  fmt::format("cannot listen on {}: {}{}", name_, error.message(),
+                              taken ? "; stop the other server or choose another --port" : ""));
+  }
+
   void Accept() {
     if (acceptor_ == nullptr || shared_.draining.load()) return;
-    if (shared_.num_connections.load() >= options_.max_connections) {
+    if (shared_.num_connections.load() >= shared_.max_connections + kSurplusConnections) {
+      shared_.waiting.EvictOldest(0);
       RetryAccept();
       return;
     }
@@ -186,16 +250,20 @@ class HttpServerImpl final : public HttpServer {
       if (error) {
         // Out of descriptors, most likely: some will be free in a moment.
         LOG_WARNING("accept: {}", error.message());
+        shared_.waiting.EvictOldest(0);
         RetryAccept();
         return;
       }
-      StartSession(thread, std::move(socket));
+      if (shared_.num_connections.load() >= shared_.max_connections) {
+        shared_.waiting.EvictOldest(kSparedConnections);
+      }
       Accept();
+      StartSession(thread, std::move(socket));
     });
   }
 
   void RetryAccept() {
-    retry_->expires_after(std::chrono::milliseconds(50));
+    retry_->expires_after(std::chrono::milliseconds(5));
     retry_->async_wait([this](error_code error) {
       if (!error) Accept();
     });
@@ -253,10 +321,10 @@ class HttpServerImpl final : public HttpServer {
     timers_[index]->expires_after(std::chrono::seconds(1));
     timers_[index]->async_wait([this, index](error_code error) {
       if (error) return;
+      ScheduleTick(index);
       const SteadyTime now = std::chrono::steady_clock::now();
       VisitSessions(*threads_[index], [now](SessionBase& session) { session.Tick(now); });
       if (index == 0 && tls_ != nullptr && options_.ssl_refresh) tls_->Refresh();
-      ScheduleTick(index);
     });
   }
 
@@ -271,11 +339,19 @@ class HttpServerImpl final : public HttpServer {
   std::unique_ptr<Acceptor> acceptor_;
   std::vector<std::thread> runners_;
   size_t next_thread_ = 0;
+  std::string name_;  // of the address, for messages
   int port_ = 0;
   std::atomic<bool> stopped_{false};
 };
 
 }  // namespace
+
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 Expected<std::unique_ptr<HttpServer>> HttpServer::Start(const ServerOptions& options, Hooks hooks) {
   auto server = std::make_unique<HttpServerImpl>(options, std::move(hooks));

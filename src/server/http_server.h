@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/status.h"
+#include "server/byte_budget.h"
 #include "server/server.h"
 
 namespace tiercel::server {
@@ -23,9 +25,10 @@ struct HttpRequest {
   std::string method;
   std::string target;  // as sent: path and query
   std::string path;    // without query, slashes tidied: "//v1/models/" is "/v1/models"
-  HttpHeaders headers;
-  std::string body;
-  std::string peer;  // "127.0.0.1:5000"
+  HttpHeaders headers;  // forgotten when the handler returns
+  BudgetedText body;
+  int64_t body_bytes = 0;  // its size, also when it has been taken
+  std::string peer;        // "127.0.0.1:5000"
 
   // The first header of that name (compared without case); empty if there is none.
   std::string_view Header(std::string_view name) const;
@@ -43,6 +46,8 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual const HttpRequest& request() const = 0;
+  // Moves the body out: its memory is free as soon as the taker has no more use for it.
+  virtual BudgetedText TakeBody() = 0;
   virtual int io_thread() const = 0;
   // Runs `task` on the I/O thread. Any thread.
   virtual void Post(std::function<void()> task) = 0;
@@ -53,15 +58,22 @@ class Exchange {
   virtual void BeginStream(HttpReply reply) = 0;
   virtual void Write(std::string_view piece) = 0;
   virtual void EndStream() = 0;
+  // Ends the connection at once, whatever has not been sent, as if the client had gone.
+  virtual void Abort() = 0;
   // True while the client has taken all that was written: the moment for more. A streaming
   // handler that writes only then keeps one bounded buffer a connection.
   virtual bool writable() const = 0;
+  // For how long the client has been taking what was written last; 0 while writable.
+  virtual double write_seconds() const = 0;
 
   // `on_writable`: the client has taken all. `on_closed`: the client has gone before the end;
   // called once, writes after it are ignored.
   virtual void SetCallbacks(std::function<void()> on_writable,
                             std::function<void()> on_closed) = 0;
 };
+
+// The status of an exchange whose client has gone before its answer was complete.
+inline constexpr int kClientClosedRequest = 499;
 
 // A finished exchange, for the access log and the metrics.
 struct ExchangeSummary {
@@ -72,17 +84,24 @@ struct ExchangeSummary {
 
 class HttpServer {
  public:
+  // All of them are called on I/O threads.
   struct Hooks {
+    // From the head alone, before any of the body is read: the answer to a request that is not
+    // let in (its key, its route, its method), or nullopt.
+    std::function<std::optional<HttpReply>(const HttpRequest&)> refuse;
     std::function<void(std::shared_ptr<Exchange>)> handle;
-    std::function<void(const HttpRequest&, const ExchangeSummary&)> finished;  // I/O thread
+    std::function<void(const HttpRequest&, const ExchangeSummary&)> finished;
     // The body for errors that the transport itself answers (bad HTTP, limits).
     std::function<std::string(int status, std::string_view message)> error_body;
   };
 
-  // Binds, listens and starts the I/O threads.
+  // Takes the address and starts the I/O threads; a client that connects is refused until Listen.
   static Expected<std::unique_ptr<HttpServer>> Start(const ServerOptions& options, Hooks hooks);
   virtual ~HttpServer() = default;  // Stop()
 
+  // Accepts connections. Once, before StopAccepting and Stop. kFailedPrecondition: another server
+  // has come to listen on the address.
+  virtual Status Listen() = 0;
   // Closes the listener and idle connections; the others close after their answer.
   virtual void StopAccepting() = 0;
   // Requests whose answer is not finished.

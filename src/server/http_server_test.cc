@@ -24,7 +24,7 @@ int Pick(Random& random, int most) { return static_cast<int>(random() % static_c
 
 // Answers with what it was asked: "POST /now?7" and the body.
 std::string Echo(const HttpRequest& request) {
-  return request.method + " " + request.target + "\n" + request.body;
+  return request.method + " " + request.target + "\n" + std::string(request.body.text());
 }
 
 // Streams the echo in pieces, each when the client has taken the one before.
@@ -47,7 +47,10 @@ void StreamEcho(const std::shared_ptr<Exchange>& exchange, std::function<void()>
   exchange->BeginStream({200, "text/plain", "", {}});
 }
 
-// The handler does what the request's path says.
+// Answers that the handler gives itself have no other status; kClientClosedRequest: the client went.
+bool WasHandled(int status) { return status == 200 || status == kClientClosedRequest; }
+
+// The handler does what the request's path says. /refused is answered from the head.
 class EchoServer {
  public:
   explicit EchoServer(ServerOptions options = {}) {
@@ -55,14 +58,21 @@ class EchoServer {
     options.port = 0;
     options.io_threads = 2;
     HttpServer::Hooks hooks;
+    hooks.refuse = [](const HttpRequest& request) -> std::optional<HttpReply> {
+      if (request.path != "/refused") return std::nullopt;
+      return HttpReply{401, "text/plain", "no", {}};
+    };
     hooks.handle = [this](std::shared_ptr<Exchange> exchange) { Handle(std::move(exchange)); };
-    hooks.finished = [this](const HttpRequest& request, const ExchangeSummary&) {
-      if (request.method != "-") ++num_finished_;
+    hooks.finished = [this](const HttpRequest&, const ExchangeSummary& summary) {
+      if (WasHandled(summary.status)) ++num_finished_;
+      const std::lock_guard lock(mutex_);
+      statuses_.push_back(summary.status);
     };
     hooks.error_body = [](int, std::string_view message) { return std::string(message); };
     auto server = HttpServer::Start(options, std::move(hooks));
     EXPECT_TRUE(server.has_value()) << server.error().message();
     server_ = std::move(*server);
+    EXPECT_TRUE(server_->Listen().ok());
     worker_ = std::thread([this] { Work(); });
   }
 
@@ -86,6 +96,11 @@ class EchoServer {
 
   int num_handled() const { return num_handled_; }
   int num_closed() const { return num_closed_; }
+  // Of the finished exchanges, in order.
+  std::vector<int> statuses() {
+    const std::lock_guard lock(mutex_);
+    return statuses_;
+  }
 
  private:
   void Handle(std::shared_ptr<Exchange> exchange) {
@@ -100,7 +115,11 @@ class EchoServer {
       return;
     }
     exchange->SetCallbacks(nullptr, on_closed);
-    if (path == "/now") {
+    if (path == "/events") {
+      exchange->BeginStream({200, "text/event-stream", "", {}});
+      exchange->Write("data: [DONE]\n\n");
+      exchange->EndStream();
+    } else if (path == "/now") {
       exchange->Respond({200, "text/plain", Echo(exchange->request()), {}});
     } else if (path == "/later") {
       const std::lock_guard lock(mutex_);
@@ -134,6 +153,7 @@ class EchoServer {
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
   std::deque<std::shared_ptr<Exchange>> later_;
+  std::vector<int> statuses_;
   std::thread worker_;
 };
 
@@ -425,6 +445,308 @@ TEST(HttpServerTest, BadRequestsAreAnsweredAndEndTheConnection) {
     }
   }
   server.ExpectAllEnded();
+}
+
+// What a proxy in front may read as one request and the server as two, or the other way round.
+// Expected statuses: RFC 9112, sections 2.2, 5.1, 5.2, 6.1 to 6.3, 7.1.
+TEST(HttpServerTest, AmbiguousFramingIsRefusedAndEndsTheConnection) {
+  EchoServer server;
+  const std::string head = "POST /now HTTP/1.1\r\nHost: x\r\n";
+  const std::string chunked = head + "Transfer-Encoding: chunked\r\n\r\n";
+  const std::string chunks = "3\r\nabc\r\n0\r\n\r\n";
+  std::vector<std::string> cases;
+  for (const char* encoding :
+       {"gzip", "chunked, gzip", "gzip, chunked", "xchunked", "chunkedx", "chunked,", ", chunked",
+        "chunked, chunked", "chunked;q=1", "\"chunked\"", "identity", "", "chunked identity",
+        "chunked\r\n , identity", "\r\n chunked", "\r\n\tchunked", "chunked\x0b", "\x0c" "chunked",
+        "chunked\r\nTransfer-Encoding: chunked", "chunked\r\nTransfer-Encoding: identity",
+        "identity\r\nTransfer-Encoding: chunked", "chunked\r\ntransfer-encoding: gzip",
+        "chunked\r\nContent-Length: 3", "chunked\r\nContent-Length: 0"}) {
+    cases.push_back(head + "Transfer-Encoding: " + encoding + "\r\n\r\n" + chunks);
+  }
+  cases.push_back(head + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks);
+  cases.push_back(head + "Transfer-Encoding : chunked\r\n\r\n" + chunks);
+  cases.push_back(head + "Transfer-Encoding\t: chunked\r\n\r\n" + chunks);
+  cases.push_back(head + " Transfer-Encoding: chunked\r\n\r\n" + chunks);
+  cases.push_back(head + "Transfer\xc4\xb1-Encoding: chunked\r\n\r\n" + chunks);
+  cases.push_back("POST /now HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks);
+  for (const char* length :
+       {"3\r\nContent-Length: 3", "3\r\nContent-Length: 4", "3, 3", "3,4", "+3", "-3", "3 3", "0x3",
+        "3abc", "", "3.0", "1e1", "\"3\"", "99999999999999999999", "18446744073709551619",
+        "9223372036854775811", "3\r\n 4", "\xb3"}) {
+    cases.push_back(head + "Content-Length: " + length + "\r\n\r\nabc");
+  }
+  for (const char* body :
+       {" 3\r\nabc\r\n0\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n", "3\t\r\nabc\r\n0\r\n\r\n", "\r\n3\r\nabc\r\n",
+        "-3\r\nabc\r\n", "+3\r\nabc\r\n", "0x3\r\nabc\r\n", "3\nabc\r\n", "3\rabc\r\n", "\n", ";\r\n", "g\r\n",
+        "3\r\nabc0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3\r\nabc\n0\r\n\r\n", "3\r\nabc\r0\r\n\r\n",
+        "10000000000000003\r\nabc\r\n", "ffffffffffffffff\r\nabc", "8000000000000000\r\nabc",
+        "00000000000000003\r\nabc\r\n0\r\n\r\n", "3;a\nb\r\nabc\r\n0\r\n\r\n", "3;\x01\r\nabc", "0\r\n\n",
+        "0\r\nA: b\n\r\n", "0\r\nA: b\r\n c\r\n\r\n", "0\r\n\rX", "0\r\nA\x7f: b\r\n\r\n"}) {
+    cases.push_back(chunked + body);
+  }
+  cases.push_back("POST /now HTTP/1.1\nContent-Length: 3\n\nabc");
+  cases.push_back("POST /now HTTP/1.1\r\nA: b\nContent-Length: 3\r\n\r\nabc");
+  cases.push_back("POST /now HTTP/1.1\r\nA: b\rContent-Length: 3\r\n\r\nabc");
+  cases.push_back("POST /now HTTP/1.1\r\n\nContent-Length: 3\r\n\r\nabc");
+  cases.push_back(head + std::string("A: b\0c\r\n\r\n", 10));
+  cases.push_back("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");  // TLS, to a plain port
+  Random random(4);
+  for (const std::string& bytes : cases) {
+    for (const bool in_pieces : {false, true}) {
+      Client client(server->port());
+      // What follows must not be taken for a request.
+      const std::string sent = bytes + "GET /now?smuggled HTTP/1.1\r\n\r\n";
+      in_pieces ? client.SendInPieces(sent, random) : client.Send(sent);
+      const auto answer = client.TakeAnswer();
+      ASSERT_TRUE(answer.has_value()) << bytes;
+      EXPECT_EQ(answer->status, 400) << bytes;
+      EXPECT_NE(answer->head.find("Connection: close"), std::string::npos);
+      EXPECT_EQ(client.TakeAll(), "") << bytes;
+    }
+  }
+  EXPECT_EQ(server.num_handled(), 0);
+}
+
+TEST(HttpServerTest, UnusualFramingThatIsClearIsTaken) {
+  EchoServer server;
+  const std::string head = "POST /now HTTP/1.1\r\n";
+  const std::string chunked = head + "Transfer-Encoding: chunked\r\n\r\n";
+  for (const std::string& bytes :
+       {head + "Transfer-Encoding:chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        head + "tRANSFER-eNCODING: \t CHUNKED \t \r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        head + "Content-Length:  3\t\r\n\r\nabc", head + "content-length: 0003\r\n\r\nabc",
+        chunked + "00003\r\nabc\r\n000\r\n\r\n", chunked + "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+        chunked + "3;a=b;c=\"d e\"\r\nabc\r\n0;x\r\nA: b\r\nContent-Length: 9\r\n\r\n",
+        "\r\n\r\n\n" + head + "Content-Length: 3\r\n\r\nabc"}) {
+    Client client(server->port());
+    client.Send(bytes + "GET /now?next HTTP/1.1\r\n\r\n");
+    const auto answer = client.TakeAnswer();
+    ASSERT_TRUE(answer.has_value()) << bytes;
+    EXPECT_EQ(answer->body, "POST /now\nabc") << bytes;
+    EXPECT_EQ(client.TakeAnswer()->body, "GET /now?next\n");
+  }
+}
+
+// Whatever of a request has no end, the server stops reading it.
+TEST(HttpServerTest, EndlessFramesAreCut) {
+  ServerOptions options;
+  options.max_header_bytes = 64 << 10;
+  EchoServer server(options);
+  const std::string chunked = "POST /now HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::pair<std::string, std::string> cases[] = {
+      {"", "\r\n"},
+      {"GET /now?", "x"},
+      {"GET /now HTTP/1.1\r\nA: ", "x"},
+      {"GET /now HTTP/1.1\r\n", "A: b\r\n"},
+      {chunked + "3;", "x"},
+      {chunked, "1;ext\r\na\r\n"},
+      {chunked + "0\r\n", "A: b\r\n"},
+      {chunked + "0\r\nA:", "x"},
+  };
+  for (const auto& [begin, more] : cases) {
+    Client client(server->port());
+    client.Send(begin);
+    std::string piece;
+    while (piece.size() < 4096) piece += more;
+    std::optional<Client::Answer> answer;
+    std::future<void> sender = std::async(std::launch::async, [&] {
+      for (int i = 0; i < 600; ++i) client.Send(piece);  // more than 2 MB
+    });
+    answer = client.TakeAnswer();
+    client.Shutdown();
+    sender.get();
+    ASSERT_TRUE(answer.has_value()) << begin << more;
+    EXPECT_EQ(answer->status, 431) << begin << more;
+  }
+  EXPECT_EQ(server.num_handled(), 0);
+}
+
+TEST(HttpServerTest, RefusedOnTheHeadBeforeTheBody) {
+  EchoServer server;
+  for (const char* headers :
+       {"Content-Length: 10000000\r\n", "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 10000000\r\nExpect: 100-continue\r\n",
+        "Content-Length: 3\r\nExpect: 100-continue\r\n",
+        "Content-Length: 999999999999\r\n"}) {
+    Client client(server->port());
+    client.Send(fmt::format("POST /refused HTTP/1.1\r\n{}\r\n", headers));
+    EXPECT_EQ(client.TakeUntil("\r\n"), "HTTP/1.1 401 Unauthorized\r\n") << headers;
+    EXPECT_NE(client.TakeAll().find("Connection: close"), std::string::npos) << headers;
+  }
+  // A short body is read and forgotten, and the connection goes on.
+  Client client(server->port());
+  client.Send("POST /refused HTTP/1.1\r\nContent-Length: 3\r\n\r\n");
+  EXPECT_EQ(client.TakeAnswer()->status, 401);
+  client.Send("abcPOST /refused HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcdGET /now HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(client.TakeAnswer()->status, 401);
+  EXPECT_EQ(client.TakeAnswer()->body, "GET /now\n");
+  client.Send("GET /refused HTTP/1.1\r\n\r\nGET /now HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(client.TakeAnswer()->status, 401);
+  EXPECT_EQ(client.TakeAnswer()->body, "GET /now\n");
+  server.ExpectAllEnded();
+}
+
+TEST(HttpServerTest, BodiesInFlightHaveABudget) {
+  ServerOptions options;
+  options.max_request_body_bytes = 1 << 20;
+  options.max_request_bytes_in_flight = 3 << 20;
+  EchoServer server(options);
+  const std::string most(1 << 20, 'x');
+  const std::string head = fmt::format("POST /now HTTP/1.1\r\nContent-Length: {}\r\n\r\n", most.size());
+  std::vector<std::unique_ptr<Client>> holders;
+  for (int i = 0; i < 3; ++i) {
+    holders.push_back(std::make_unique<Client>(server->port()));
+    holders.back()->Send(fmt::format("POST /never HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}",
+                                     most.size(), most));
+    while (server.num_handled() < i + 1) std::this_thread::yield();
+  }
+  Client client(server->port());
+  client.Send(head + most);
+  const auto refused = client.TakeAnswer();
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_EQ(refused->status, 503);
+  EXPECT_NE(refused->head.find("Retry-After: "), std::string::npos);
+  // What is small is answered whatever the others hold.
+  Client small(server->port());
+  small.Send("POST /now HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + std::string(1000, 'y'));
+  EXPECT_EQ(small.TakeAnswer()->status, 200);
+  holders.clear();
+  server.ExpectAllEnded();
+  for (int i = 0; i < 10; ++i) {
+    Client client(server->port());
+    client.Send(head + most);
+    EXPECT_EQ(client.TakeAnswer()->status, 200);
+  }
+}
+
+// Each phase has its time, however the client fills it.
+TEST(HttpServerTest, TricklingClientsAreCutOff) {
+  ServerOptions options;
+  options.keep_alive_timeout_s = options.header_timeout_s = options.body_timeout_s = 1;
+  EchoServer server(options);
+  const std::pair<std::string, std::string> cases[] = {
+      {"", ""},
+      {"", "\r\n"},
+      {"GET /now HTTP/1.1\r\nA: ", "b"},
+      {"GET /now HTTP/1.1\r\n", "A: b\r\n"},
+      {"POST /now HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", "b"},
+      {"POST /now HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n"},
+      {"POST /now HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;", "b"},
+      {"POST /now HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "A: b\r\n"},
+      {"GET /now HTTP/1.1\r\n\r\n", ""},
+  };
+  std::vector<std::future<void>> clients;
+  for (const auto& [begin, more] : cases) {
+    clients.push_back(std::async(std::launch::async, [&server, begin = begin, more = more] {
+      Client client(server->port());
+      client.Send(begin);
+      std::atomic<bool> ended{false};
+      std::thread sender([&] {
+        while (!ended) {
+          client.Send(more);
+          std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        }
+      });
+      const auto start = std::chrono::steady_clock::now();
+      client.TakeAll();
+      EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15)) << begin;
+      ended = true;
+      sender.join();
+    }));
+  }
+  for (auto& client : clients) client.get();
+  server.ExpectAllEnded();
+}
+
+// With all places taken, those that wait for nothing go first, the oldest before the others.
+TEST(HttpServerTest, IdleConnectionsMakeRoom) {
+  ServerOptions options;
+  options.max_connections = 8;
+  EchoServer server(options);
+  Client busy(server->port());
+  busy.Send("GET /never HTTP/1.1\r\n\r\n");
+  while (server.num_handled() < 1) std::this_thread::yield();
+  std::vector<std::unique_ptr<Client>> idle;
+  for (int i = 0; i < 60; ++i) {
+    idle.push_back(std::make_unique<Client>(server->port()));
+    idle.back()->Send("GET /now HTTP/1.1\r\n\r\n");
+    const auto answer = idle.back()->TakeAnswer();
+    ASSERT_TRUE(answer.has_value()) << i;
+    EXPECT_EQ(answer->status, 200);
+  }
+  EXPECT_EQ(idle[0]->TakeAll(), "");  // closed
+  idle.back()->Send("GET /now HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(idle.back()->TakeAnswer()->status, 200);
+  EXPECT_EQ(server.num_closed(), 0);
+}
+
+// With every place taken by a request, a probe is answered, and others are told.
+TEST(HttpServerTest, ProbesAreAnsweredWhenAllPlacesAreTaken) {
+  ServerOptions options;
+  options.max_connections = 8;
+  EchoServer server(options);
+  std::vector<std::unique_ptr<Client>> busy;
+  for (int i = 0; i < 9; ++i) {
+    busy.push_back(std::make_unique<Client>(server->port()));
+    busy.back()->Send("GET /never HTTP/1.1\r\n\r\n");
+    while (server.num_handled() < i + 1) std::this_thread::yield();
+  }
+  Client probe(server->port());
+  probe.Send("GET /now HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(probe.TakeAnswer()->status, 200);
+  Client other(server->port());
+  other.Send("POST /now HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+  const auto answer = other.TakeAnswer();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->status, 503);
+  EXPECT_NE(answer->head.find("Retry-After: "), std::string::npos);
+}
+
+// A client may go as soon as it has read what it wanted; one that goes before has not been served.
+TEST(HttpServerTest, AClientThatGoesWithTheWholeAnswerWasServed) {
+  EchoServer server;
+  for (int i = 0; i < 200; ++i) {
+    Client client(server->port());
+    client.Send("GET /events HTTP/1.1\r\n\r\n");
+    // The end of the chunks may not have come.
+    EXPECT_TRUE(client.TakeUntil("[DONE]").has_value());
+    if (i % 2 == 0) client.Reset();
+  }
+  server.ExpectAllEnded();
+  Client gone(server->port());
+  gone.Send("GET /never HTTP/1.1\r\n\r\n");
+  while (server.num_handled() < 201) std::this_thread::yield();
+  gone.Shutdown();
+  server.ExpectAllEnded();
+  std::vector<int> expected(200, 200);
+  expected.push_back(kClientClosedRequest);
+  EXPECT_EQ(server.statuses(), expected);
+  EXPECT_EQ(ReasonPhrase(kClientClosedRequest), "Client Closed Request");
+}
+
+TEST(HttpServerTest, AnAddressIsTakenAtOnceAndListensLater) {
+  ServerOptions options;
+  options.host = "127.0.0.1";
+  options.port = 0;
+  auto first = HttpServer::Start(options, {});
+  ASSERT_TRUE(first.has_value());
+  options.port = (*first)->port();
+  EXPECT_FALSE(Client(options.port).connected());
+  const auto second = HttpServer::Start(options, {});
+  ASSERT_FALSE(second.has_value());
+  EXPECT_EQ(second.error().code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(second.error().message().find(std::to_string(options.port)), std::string::npos);
+  EXPECT_TRUE((*first)->Listen().ok());
+  EXPECT_TRUE(Client(options.port).connected());
+  EXPECT_FALSE(HttpServer::Start(options, {}).has_value());
+
+  options.uds = testing::TempDir() + fmt::format("http_server_test.{}", ::getpid());
+  auto unix_first = HttpServer::Start(options, {});
+  ASSERT_TRUE(unix_first.has_value()) << unix_first.error().message();
+  EXPECT_FALSE(HttpServer::Start(options, {}).has_value());
+  unix_first->reset();
+  EXPECT_TRUE(HttpServer::Start(options, {}).has_value());
 }
 
 TEST(HttpServerTest, ContinueIsSaidBeforeTheBody) {

@@ -1,16 +1,26 @@
 #include "server/http_session.h"
 
+#include <new>
+
 #include "base/log.h"
 
 namespace tiercel::server {
 
 namespace {
 
+// What a client may still send when all is said, so that it can take the answer: a connection
+// that is closed with unread bytes is reset, and the answer may be lost with it.
 constexpr double kLingerSeconds = 2;
+constexpr size_t kMaxLingerBytes = size_t{1} << 20;
+// The body of a request that was refused on its head: read and forgotten up to here, so that the
+// connection can go on.
+constexpr int64_t kMaxForgottenBody = 64 << 10;
 // Of the requests that come while one is answered; more waits in the peer.
 constexpr size_t kMaxPipelined = size_t{64} << 10;
 // A longer answer's buffer is not kept for the next one.
-constexpr size_t kMaxKeptBuffer = size_t{256} << 10;
+constexpr size_t kMaxKeptBuffer = size_t{16} << 10;
+// Of a request's target, once it has been routed: for the log.
+constexpr size_t kKeptTarget = 512;
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
 
@@ -25,15 +35,56 @@ SteadyTime After(double seconds) {
                      std::chrono::duration<double>(seconds));
 }
 
+WaitingList::Entry WaitingList::Add(std::weak_ptr<SessionBase> session) {
+  const std::lock_guard lock(mutex_);
+  return sessions_.insert(sessions_.end(), std::move(session));
+}
+
+void WaitingList::Remove(Entry entry) {
+  const std::lock_guard lock(mutex_);
+  sessions_.erase(entry);
+}
+
+void WaitingList::EvictOldest(size_t spared) {
+  std::shared_ptr<SessionBase> oldest;
+  {
+    const std::lock_guard lock(mutex_);
+    if (sessions_.size() <= spared) return;
+    oldest = sessions_.front().lock();
+    // Until it has gone, the next one is another.
+    sessions_.splice(sessions_.end(), sessions_, sessions_.begin());
+  }
+  if (oldest != nullptr) oldest->Evict();
+}
+
 SessionBase::SessionBase(SessionShared* shared, IoThread* thread, std::string peer)
     : shared_(shared), thread_(thread), peer_(std::move(peer)) {
-  shared_->num_connections.fetch_add(1);
   thread_->sessions.insert(this);
+  shared_->num_connections.fetch_add(1);
 }
 
 SessionBase::~SessionBase() {
-  shared_->num_connections.fetch_sub(1);
+  SetPhase(Phase::kLinger);
+  if (!closed_) shared_->num_connections.fetch_sub(1);
   thread_->sessions.erase(this);
+}
+
+void SessionBase::SetPhase(Phase phase) {
+  phase_ = phase;
+  const bool waits = phase == Phase::kHandshake || phase == Phase::kIdle || phase == Phase::kHead;
+  if (waits == waiting_.has_value()) return;
+  if (waits) {
+    waiting_ = shared_->waiting.Add(weak_from_this());
+  } else {
+    shared_->waiting.Remove(*waiting_);
+    waiting_.reset();
+  }
+}
+
+void SessionBase::Evict() {
+  asio::post(thread_->context, [self = shared_from_this()] {
+    if (self->waiting_) self->Close();
+  });
 }
 
 void SessionBase::Tick(SteadyTime now) {
@@ -51,23 +102,31 @@ void SessionBase::Tick(SteadyTime now) {
 
 // A request that has begun to come is still answered.
 void SessionBase::CloseIfIdle() {
-  if (phase_ == Phase::kHandshake || (phase_ == Phase::kIdle && buffer_.size() == 0)) Close();
+  if (phase_ == Phase::kHandshake || (phase_ == Phase::kIdle && buffer_.empty())) Close();
 }
 
 void SessionBase::Close() {
   if (closed_) return;
   closed_ = true;
   read_deadline_ = write_deadline_ = SteadyTime::max();
-  CloseSocket();
+  CloseSocket(/*forget_unsent=*/!in_flight_.empty());
+  SetPhase(Phase::kLinger);
+  shared_->num_connections.fetch_sub(1);
   if (!exchange_) return;
-  constexpr int kClientClosedRequest = 499;
   // This may be the last that holds the session.
   const std::shared_ptr<SessionBase> self = shared_from_this();
-  EndExchange(kClientClosedRequest)->NotifyClosed();
+  // A client may go as soon as it has read what it wanted, before the last of the answer's frame.
+  const int status = answer_complete_ ? status_ : kClientClosedRequest;
+  EndExchange(status)->NotifyClosed();
+}
+
+void SessionBase::CloseWithoutMemory() {
+  LOG_ERROR("no memory for the request of {}: its connection is closed", peer_);
+  Close();
 }
 
 void SessionBase::BeginExchange(HttpRequest request) {
-  phase_ = Phase::kAnswer;
+  SetPhase(Phase::kAnswer);
   read_deadline_ = SteadyTime::max();
   answer_bytes_ = 0;
   self_while_answering_ = shared_from_this();
@@ -89,16 +148,16 @@ std::shared_ptr<SessionExchange> SessionBase::EndExchange(int status) {
 // ---- reading
 
 void SessionBase::WaitForRequest() {
-  phase_ = Phase::kIdle;
+  SetPhase(Phase::kIdle);
   read_deadline_ = After(shared_->options.keep_alive_timeout_s);
   Advance();
 }
 
 void SessionBase::Advance() {
   if (closed_) return;
-  if (phase_ == Phase::kIdle) BeginRequest();
-  if (phase_ == Phase::kHead) ParseHead();
-  if (phase_ == Phase::kBody) ParseBody();
+  const size_t used = Consume(buffer_);
+  buffer_.erase(0, used);
+  if (buffer_.empty()) buffer_ = std::string();
   ReadOn();
 }
 
@@ -109,116 +168,149 @@ void SessionBase::ReadOn() {
   StartRead();
 }
 
-void SessionBase::OnRead(error_code error, size_t size) {
+void SessionBase::OnRead(error_code error, std::string_view piece) {
   read_in_flight_ = false;
   if (closed_) return;
   if (error) {
     Close();
     return;
   }
-  if (phase_ != Phase::kLinger) {
-    asio::buffer_copy(buffer_.prepare(size), asio::buffer(piece_, size));
-    buffer_.commit(size);
+  try {
+    TakePiece(piece);
+  } catch (const std::bad_alloc&) {
+    CloseWithoutMemory();
   }
+}
+
+void SessionBase::TakePiece(std::string_view piece) {
+  if (phase_ == Phase::kLinger) {
+    lingered_bytes_ += piece.size();
+    lingered_bytes_ > kMaxLingerBytes ? Close() : ReadOn();
+    return;
+  }
+  // Straight from where it was read, if nothing waits before it.
+  if (buffer_.empty()) piece.remove_prefix(Consume(piece));
+  if (phase_ != Phase::kLinger) buffer_ += piece;
   Advance();
 }
 
-void SessionBase::BeginRequest() {
-  // Some clients end a body with an empty line that does not belong to it.
-  const auto is_line_end = [](char c) { return c == '\r' || c == '\n'; };
-  while (buffer_.size() > 0 && is_line_end(*static_cast<const char*>(buffer_.data().data()))) {
-    buffer_.consume(1);
+// Returns how much of `data` the session had use for.
+size_t SessionBase::Consume(std::string_view data) {
+  size_t used = 0;
+  while (!closed_ && (phase_ == Phase::kIdle || phase_ == Phase::kHead || phase_ == Phase::kBody)) {
+    if (parser_ == nullptr) {
+      if (used == data.size()) {
+        if (shared_->draining.load()) Close();
+        return used;
+      }
+      const ServerOptions& options = shared_->options;
+      parser_ = std::make_unique<RequestParser>(
+          RequestParser::Limits{options.max_header_bytes, options.max_header_count,
+                                options.max_request_body_bytes},
+          shared_->budget);
+    }
+    const bool reads_body = phase_ == Phase::kBody;
+    used += parser_->Feed(data.substr(used));
+    switch (parser_->state()) {
+      case RequestParser::State::kStart:
+        if (shared_->draining.load()) Close();
+        return used;
+      case RequestParser::State::kHead:
+        if (phase_ == Phase::kIdle) {
+          SetPhase(Phase::kHead);
+          read_deadline_ = After(shared_->options.header_timeout_s);
+        }
+        return used;
+      case RequestParser::State::kBody:
+        if (reads_body) return used;
+        OnHead();
+        break;
+      case RequestParser::State::kDone:
+        if (!reads_body) OnHead();
+        if (phase_ == Phase::kBody) OnBody();
+        break;
+      case RequestParser::State::kBad:
+        RefuseRequest(parser_->error().status, parser_->error().message);
+        break;
+    }
   }
-  if (buffer_.size() == 0) {
-    if (shared_->draining.load()) Close();
-    return;
-  }
-  parser_.emplace();
-  parser_->header_limit(static_cast<uint32_t>(shared_->options.max_header_bytes));
-  parser_->body_limit(static_cast<uint64_t>(shared_->options.max_request_body_bytes));
-  phase_ = Phase::kHead;
-  read_deadline_ = After(shared_->options.header_timeout_s);
-}
-
-void SessionBase::ParseHead() {
-  error_code error;
-  buffer_.consume(parser_->put(buffer_.data(), error));
-  if (error == http::error::need_more) return;
-  request_start_ = Now();
-  if (error == http::error::header_limit) {
-    return RefuseRequest(431, "The request's headers are too large.");
-  }
-  if (error == http::error::body_limit) {
-    return RefuseRequest(413, "The request's body is too large.");
-  }
-  if (error) return RefuseRequest(400, "Invalid HTTP request received.");
-  if (parser_->is_header_done()) OnHead();
+  return used;
 }
 
 void SessionBase::OnHead() {
-  const auto& message = parser_->get();
-  const auto count = std::distance(message.begin(), message.end());
-  if (count > shared_->options.max_header_count) {
-    return RefuseRequest(431, "The request has too many headers.");
+  SetPhase(Phase::kBody);
+  read_deadline_ = After(shared_->options.body_timeout_s);
+  request_start_ = Now();
+  HttpRequest& request = parser_->request();
+  request.peer = peer_;
+  is_head_ = request.method == "HEAD";
+  http_1_0_ = parser_->is_http_1_0();
+  // The places beyond the last one are for probes and for those that are told so.
+  const bool is_crowded = shared_->num_connections.load() > shared_->max_connections;
+  keep_alive_ = parser_->keep_alive() && !is_crowded && !shared_->draining.load();
+  if (std::optional<HttpReply> reply = shared_->hooks.refuse(request)) {
+    AnswerOnHead(std::move(*reply));
+    return;
   }
-  const auto length = parser_->content_length();
-  if (length && *length > static_cast<uint64_t>(shared_->options.max_request_body_bytes)) {
+  if (parser_->state() == RequestParser::State::kDone) return;
+  if (is_crowded) return RefuseRequest(503, "All connections are in use; try again in a moment.");
+  if (parser_->body_left() > shared_->options.max_request_body_bytes) {
     return RefuseRequest(413, "The request's body is too large.");
   }
-  phase_ = Phase::kBody;
-  read_deadline_ = After(shared_->options.body_timeout_s);
-  const auto expect = message[http::field::expect];
-  if (EqualsNoCase({expect.data(), expect.size()}, "100-continue") && message.version() >= 11) {
+  if (parser_->expects_continue()) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     Flush();
   }
 }
 
-void SessionBase::ParseBody() {
-  while (!parser_->is_done()) {
-    if (buffer_.size() == 0) return;
-    error_code error;
-    buffer_.consume(parser_->put(buffer_.data(), error));
-    if (error == http::error::need_more) return;
-    if (error == http::error::body_limit) {
-      return RefuseRequest(413, "The request's body is too large.");
-    }
-    if (error) return RefuseRequest(400, "Invalid HTTP request received.");
+void SessionBase::OnBody() {
+  if (parser_->discards_body()) {
+    parser_.reset();
+    SetPhase(Phase::kIdle);
+    read_deadline_ = After(shared_->options.keep_alive_timeout_s);
+    return;
   }
-  Dispatch();
-}
-
-void SessionBase::Dispatch() {
-  auto message = parser_->release();
-  HttpRequest request;
-  const auto text = [](auto view) { return std::string(view.data(), view.size()); };
-  request.method = text(message.method_string());
-  request.target = text(message.target());
-  request.path = PathOf(request.target);
-  request.peer = peer_;
-  for (const auto& field : message) {
-    request.headers.emplace_back(text(field.name_string()), text(field.value()));
-  }
-  request.body = std::move(message.body());
-  keep_alive_ = message.keep_alive() && !shared_->draining.load();
-  is_head_ = message.method() == http::verb::head;
-  http_1_0_ = message.version() < 11;
+  HttpRequest request = std::move(parser_->request());
   parser_.reset();
   BeginExchange(std::move(request));
   // A copy: the answer may be complete, and exchange_ gone, when the handler returns.
   const std::shared_ptr<SessionExchange> exchange = exchange_;
   shared_->hooks.handle(exchange);
+  exchange->ForgetHead();
 }
 
-// Bad HTTP ends the connection: where the next request begins is not known.
-void SessionBase::RefuseRequest(int status, std::string_view message) {
-  parser_.reset();
-  keep_alive_ = is_head_ = http_1_0_ = false;
-  HttpRequest request;
-  request.peer = peer_;
-  request.method = "-";
+// The answer does not wait for the body, and no memory does.
+void SessionBase::AnswerOnHead(HttpReply reply) {
+  HttpRequest request = std::move(parser_->request());
+  const std::optional<int64_t> left = parser_->body_left();
+  // One that awaits "100 Continue" may send the body or not.
+  if (!left || *left > kMaxForgottenBody || (*left > 0 && parser_->expects_continue())) {
+    keep_alive_ = false;
+  }
+  parser_->DiscardBody();
+  if (left == 0 || !keep_alive_) parser_.reset();
   BeginExchange(std::move(request));
-  Respond({status, "application/json", shared_->hooks.error_body(status, message), {}});
+  Respond(std::move(reply));
+}
+
+// The connection ends: where the next request begins is not known, or is far.
+void SessionBase::RefuseRequest(int status, std::string_view message) {
+  HttpRequest request;
+  if (parser_->has_head()) {
+    request = std::move(parser_->request());
+    request.body.Clear();
+  } else {
+    request_start_ = Now();
+    is_head_ = http_1_0_ = false;
+    request.method.assign(1, '-');
+    request.peer = peer_;
+  }
+  parser_.reset();
+  keep_alive_ = false;
+  BeginExchange(std::move(request));
+  HttpReply reply{status, "application/json", shared_->hooks.error_body(status, message), {}};
+  if (status == 503) reply.headers.emplace_back("Retry-After", "1");
+  Respond(std::move(reply));
 }
 
 // ---- answering
@@ -293,6 +385,7 @@ void SessionBase::Flush() {
     return;
   }
   in_flight_.swap(out_);
+  write_start_ = Now();
   write_deadline_ = After(shared_->options.write_stall_timeout_s);
   StartWrite();
 }
@@ -306,6 +399,14 @@ void SessionBase::OnWritten(error_code error) {
     return;
   }
   last_write_ = Now();
+  try {
+    WriteOn();
+  } catch (const std::bad_alloc&) {
+    CloseWithoutMemory();
+  }
+}
+
+void SessionBase::WriteOn() {
   if (!out_.empty() || answer_complete_) {
     Flush();
     return;
@@ -327,17 +428,23 @@ void SessionBase::FinishAnswer() {
     if (buffer->capacity() > kMaxKeptBuffer) *buffer = std::string();
   }
   if (keep_alive_ && !shared_->draining.load()) {
-    phase_ = Phase::kIdle;
-    read_deadline_ = After(shared_->options.keep_alive_timeout_s);
+    if (parser_ != nullptr) {
+      SetPhase(Phase::kBody);
+      read_deadline_ = After(kLingerSeconds);
+    } else {
+      SetPhase(Phase::kIdle);
+      read_deadline_ = After(shared_->options.keep_alive_timeout_s);
+    }
     // Not from within the handler that has just answered: a flood of pipelined requests would
     // nest their handlers. The next request may have come, and begun, before this runs.
     asio::post(thread_->context, [self = shared_from_this()] { self->Advance(); });
     return;
   }
-  phase_ = Phase::kLinger;
+  SetPhase(Phase::kLinger);
   read_deadline_ = After(kLingerSeconds);
+  parser_.reset();
+  buffer_ = std::string();
   StartShutdown();
-  buffer_.clear();
   ReadOn();
 }
 
@@ -347,6 +454,17 @@ std::shared_ptr<SessionBase> SessionExchange::Session() const {
   std::shared_ptr<SessionBase> session = session_.lock();
   return session != nullptr && session->exchange_.get() == this && !session->closed_ ? session
                                                                                      : nullptr;
+}
+
+void SessionExchange::Post(std::function<void()> task) {
+  asio::post(thread_->context, [session = session_, exchange = this, task = std::move(task)] {
+    try {
+      task();
+    } catch (const std::bad_alloc&) {
+      const auto alive = session.lock();
+      if (alive != nullptr && alive->exchange_.get() == exchange) alive->CloseWithoutMemory();
+    }
+  });
 }
 
 void SessionExchange::Respond(HttpReply reply) {
@@ -365,15 +483,32 @@ void SessionExchange::EndStream() {
   if (const auto session = Session()) session->EndStream();
 }
 
+void SessionExchange::Abort() {
+  if (const auto session = Session()) session->Close();
+}
+
 bool SessionExchange::writable() const {
   const auto session = Session();
   return session != nullptr && session->in_flight_.empty() && session->out_.empty();
+}
+
+double SessionExchange::write_seconds() const {
+  const auto session = Session();
+  return session != nullptr && !session->in_flight_.empty() ? SecondsSince(session->write_start_)
+                                                            : 0;
 }
 
 void SessionExchange::SetCallbacks(std::function<void()> on_writable,
                                    std::function<void()> on_closed) {
   on_writable_ = std::move(on_writable);
   on_closed_ = std::move(on_closed);
+}
+
+void SessionExchange::ForgetHead() {
+  request_.headers = {};
+  if (request_.target.size() <= kKeptTarget) return;
+  request_.target.resize(kKeptTarget);
+  request_.target.shrink_to_fit();
 }
 
 void SessionExchange::Forget() {

@@ -40,6 +40,10 @@ Expected<std::unique_ptr<ssl::context>> MakeContext(const ServerOptions& options
   if (options.ssl_cert_reqs >= 1) mode = ssl::verify_peer;
   if (options.ssl_cert_reqs >= 2) mode |= ssl::verify_fail_if_no_peer_cert;
   context->set_verify_mode(mode, error);
+  // Without it OpenSSL ends the handshake of a client that wants to resume a session for which it
+  // showed a certificate.
+  static constexpr unsigned char kSessions[] = "tiercel";
+  SSL_CTX_set_session_id_context(context->native_handle(), kSessions, sizeof(kSessions) - 1);
   return context;
 }
 

@@ -71,39 +71,46 @@ const Router::Route* Router::Find(std::string_view path) const {
   return it == routes_.end() ? nullptr : &*it;
 }
 
-void Router::Handle(std::shared_ptr<Exchange> exchange) const {
-  const HttpRequest& request = exchange->request();
-  Call call{exchange, CorsHeaders(request, options_), RequestIdOf(request)};
+const Router::Handler* Router::FindHandler(const Route& route, std::string_view method) {
+  // The session itself leaves the body out of an answer to HEAD.
+  if (method == "HEAD") method = "GET";
+  const auto it = std::find_if(route.methods.begin(), route.methods.end(),
+                               [&](const auto& entry) { return entry.first == method; });
+  return it == route.methods.end() ? nullptr : &it->second;
+}
+
+HttpHeaders Router::AnswerHeaders(const HttpRequest& request,
+                                  const std::string& request_id) const {
+  HttpHeaders headers = CorsHeaders(request, options_);
   if (options_.enable_request_id_headers) {
-    call.headers.emplace_back("X-Request-Id",
-                              call.request_id.empty() ? api::RandomId() : call.request_id);
+    headers.emplace_back("X-Request-Id", request_id.empty() ? api::RandomId() : request_id);
   }
-  if (std::optional<HttpReply> preflight = PreflightReply(request, options_)) {
-    exchange->Respond(std::move(*preflight));
-    return;
-  }
+  return headers;
+}
+
+std::optional<HttpReply> Router::Refuse(const HttpRequest& request) const {
+  if (auto preflight = PreflightReply(request, options_)) return preflight;
+  const auto headers = [&] { return AnswerHeaders(request, RequestIdOf(request)); };
   const std::string_view path = RoutePath(request);
   if (!IsAuthorized(request, path, options_)) {
-    exchange->Respond({401, "application/json", R"({"error":"Unauthorized"})", call.headers});
-    return;
+    return HttpReply{401, "application/json", R"({"error":"Unauthorized"})", headers()};
   }
   const Route* route = Find(path);
-  if (route == nullptr) {
-    ReplyError(call, HttpError(404));
-    return;
-  }
-  // The session itself leaves the body out of an answer to HEAD.
-  const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
-  for (const auto& [name, handler] : route->methods) {
-    if (name == method) {
-      handler(std::move(call));
-      return;
-    }
-  }
+  if (route == nullptr) return ErrorReply(HttpError(404), headers());
+  if (FindHandler(*route, request.method) != nullptr) return std::nullopt;
   std::string allowed;
   for (const auto& [name, handler] : route->methods) allowed += (allowed.empty() ? "" : ", ") + name;
-  call.headers.emplace_back("Allow", allowed);
-  ReplyError(call, HttpError(405));
+  HttpHeaders with_allowed = headers();
+  with_allowed.emplace_back("Allow", allowed);
+  return ErrorReply(HttpError(405), std::move(with_allowed));
+}
+
+void Router::Handle(std::shared_ptr<Exchange> exchange) const {
+  const HttpRequest& request = exchange->request();
+  const Handler* handler = FindHandler(*Find(RoutePath(request)), request.method);
+  std::string request_id = RequestIdOf(request);
+  HttpHeaders headers = AnswerHeaders(request, request_id);
+  (*handler)({std::move(exchange), std::move(headers), std::move(request_id)});
 }
 
 void Router::Finished(const HttpRequest& request, const ExchangeSummary& summary) {
@@ -111,7 +118,7 @@ void Router::Finished(const HttpRequest& request, const ExchangeSummary& summary
   const Route* route = Find(path);
   if (route == nullptr || route->counted) {
     metrics_.Observe(KnownMethod(request.method), route != nullptr ? route->path : "none",
-                     summary.status, summary.seconds, static_cast<int64_t>(request.body.size()),
+                     summary.status, summary.seconds, request.body_bytes,
                      summary.response_bytes);
   }
   const auto& excluded = options_.access_log_excluded_paths;

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,6 +41,10 @@ class Router {
   // `counted`: in the HTTP metrics.
   void Add(std::string path, Methods methods, bool counted = true);
 
+  // From a request's head alone: the answer to a CORS preflight, to one without a key, of an
+  // unknown path or with a wrong method; nullopt if it may be handled.
+  std::optional<HttpReply> Refuse(const HttpRequest& request) const;
+  // A request that was not refused.
   void Handle(std::shared_ptr<Exchange> exchange) const;
   void Finished(const HttpRequest& request, const ExchangeSummary& summary);
 
@@ -54,6 +59,8 @@ class Router {
     bool counted;
   };
 
+  HttpHeaders AnswerHeaders(const HttpRequest& request, const std::string& request_id) const;
+  static const Handler* FindHandler(const Route& route, std::string_view method);
   std::string_view RoutePath(const HttpRequest& request) const;
   const Route* Find(std::string_view path) const;
 

@@ -39,6 +39,7 @@ class ServerImpl final : public Server {
 
   Status Start() {
     HttpServer::Hooks hooks;
+    hooks.refuse = [this](const HttpRequest& request) { return router_.Refuse(request); };
     hooks.handle = [this](std::shared_ptr<Exchange> exchange) {
       router_.Handle(std::move(exchange));
     };
@@ -52,12 +53,11 @@ class ServerImpl final : public Server {
     board_ = std::make_unique<NewsBoard>(
         std::max(1, options_.io_threads),
         [this](int thread, std::function<void()> task) { http_->Post(thread, std::move(task)); });
-    // Requests may come before `http_` is assigned; none reads it before there is a model.
     ASSIGN_OR_RETURN(http_, HttpServer::Start(options_, std::move(hooks)));
-    return OkStatus();
+    return options_.early_health ? http_->Listen() : OkStatus();
   }
 
-  void SetModel(ServingModel model) override {
+  Status SetModel(ServingModel model) override {
     auto loaded = std::make_shared<LoadedModel>();
     loaded->engine = std::move(model.engine);
     loaded->info.served_names = options_.served_model_names;
@@ -72,8 +72,11 @@ class ServerImpl final : public Server {
     loaded->api = options_.api;
     loaded->api.sampling_defaults = std::move(model.sampling_defaults);
     loaded->engine->SetStepHook([board = board_.get()] { board->Deliver(); });
-    std::lock_guard lock(mutex_);
-    model_ = std::move(loaded);
+    {
+      std::lock_guard lock(mutex_);
+      model_ = std::move(loaded);
+    }
+    return options_.early_health ? OkStatus() : http_->Listen();
   }
 
   Status Run() override {
@@ -178,14 +181,17 @@ class ServerImpl final : public Server {
         ->Start();
   }
 
-  using BodyFunction = std::function<api::Result<std::string>(const std::string& body,
+  using BodyFunction = std::function<api::Result<std::string>(std::string_view body,
                                                               const LoadedModel& model)>;
   // Work on a body that needs no engine: on the pool, the answer from the I/O thread.
   void AnswerFromPool(const Call& call, BodyFunction work) {
     auto model = NeedModel(call);
     if (model == nullptr || !CheckJsonType(call)) return;
-    pool_.Post([call, model = std::move(model), work = std::move(work)] {
-      api::Result<std::string> body = work(call.exchange->request().body, *model);
+    // Shared, as std::function copies.
+    auto taken = std::make_shared<BudgetedText>(call.exchange->TakeBody());
+    pool_.Post([call, model = std::move(model), work = std::move(work), taken = std::move(taken)] {
+      api::Result<std::string> body = work(taken->text(), *model);
+      taken->Clear();
       call.exchange->Post([call, body = std::move(body)] {
         if (body) {
           Reply(call, *body);
@@ -273,10 +279,10 @@ class ServerImpl final : public Server {
     router_.Add("/load", get(&ServerImpl::Load), false);
     router_.Add("/version", get(&ServerImpl::Version), false);
     router_.Add("/metrics", get(&ServerImpl::Metrics), false);
-    router_.Add("/tokenize", from_pool([](const std::string& body, const LoadedModel& model) {
+    router_.Add("/tokenize", from_pool([](std::string_view body, const LoadedModel& model) {
                   return api::TokenizeBody(body, model.info, model.api);
                 }));
-    router_.Add("/detokenize", from_pool([](const std::string& body, const LoadedModel& model) {
+    router_.Add("/detokenize", from_pool([](std::string_view body, const LoadedModel& model) {
                   return api::DetokenizeBody(body, model.info);
                 }));
     router_.Add("/v1/models", get(&ServerImpl::Models));

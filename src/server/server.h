@@ -1,8 +1,8 @@
 // Server: the OpenAI-compatible HTTP server over one Engine.
 //
-//   auto server = Server::Bind(options);     // before the model is loaded; I/O threads run from here
+//   auto server = Server::Bind(options);     // before the model is loaded: a taken port is told at once
 //   …load…
-//   (*server)->SetModel(std::move(model));   // from now on /health is 200
+//   (*server)->SetModel(std::move(model));   // from now on connections are accepted, /health is 200
 //   …another thread, on SIGTERM: (*server)->Shutdown(grace)…
 //   (*server)->Run();                        // blocks until Shutdown has ended
 #pragma once
@@ -24,6 +24,7 @@ namespace tiercel::server {
 struct ServerOptions {
   std::string host;  // empty: all interfaces, IPv6 and IPv4
   int port = 8000;   // 0: any free port, see Server::port()
+  bool early_health = false;  // accept connections before there is a model, see Server
   std::string uds;   // a Unix socket's path; wins over host and port
   std::vector<std::string> served_model_names;  // [0] is echoed; set before Bind (metrics label)
   std::vector<std::string> api_keys;            // empty: no authorization
@@ -42,9 +43,11 @@ struct ServerOptions {
 
   // Limits
   int64_t max_request_body_bytes = int64_t{64} << 20;
-  int64_t max_header_bytes = 64 << 10;
+  int64_t max_header_bytes = 64 << 10;  // with chunk extensions and trailers
   int max_header_count = 256;       // --h11-max-header-count
-  int max_connections = 8192;
+  int64_t max_request_bytes_in_flight = 0;  // heads and bodies; 0: two bodies of the greatest size
+  int64_t max_unsent_bytes = int64_t{4} << 20;  // of a stream whose client does not read
+  int64_t max_connections = 0;      // 0: what RLIMIT_NOFILE leaves
   double header_timeout_s = 30;     // from a request's first byte to the end of its head
   double body_timeout_s = 120;      // from there to the end of its body
   double keep_alive_timeout_s = 75; // between two requests
@@ -83,15 +86,21 @@ struct ServingModel {
   api::SamplingDefaults sampling_defaults;  // take the place of ServerOptions::api's
 };
 
+// Lets the process open as many files, connections among them, as its hard limit allows. For the
+// program's start: the limit belongs to the process.
+void RaiseFileLimit();
+
 class Server {
  public:
-  // Binds and listens (SO_REUSEADDR), checks the TLS files, starts the I/O threads. A busy port
-  // is kFailedPrecondition and names it.
+  // Takes the address, checks the TLS files, starts the I/O threads. A busy port is
+  // kFailedPrecondition and names it. Connections are refused until SetModel, so that scripts may
+  // wait for the port; with early_health they are accepted, and all but /metrics and the like is
+  // 503.
   static Expected<std::unique_ptr<Server>> Bind(ServerOptions options);
   virtual ~Server() = default;
 
-  // Once. Any thread.
-  virtual void SetModel(ServingModel model) = 0;
+  // Once. Any thread. Not ok if connections cannot be accepted.
+  virtual Status SetModel(ServingModel model) = 0;
   // Returns when Shutdown has ended (Status ok), or with kInternal when the engine has failed:
   // then the process should exit with a non-zero code.
   virtual Status Run() = 0;

@@ -231,8 +231,9 @@ class ServerTest : public testing::Test {
     auto engine = std::make_unique<EchoEngine>(step_);
     engine_ = engine.get();
     const api::ModelInfo info = api::TestModel();
-    server_->SetModel({std::move(engine), info.tokenizer, info.chat_template, "/models/test",
-                       api::kTestVocab, {}});
+    const Status status = server_->SetModel({std::move(engine), info.tokenizer, info.chat_template,
+                                             "/models/test", api::kTestVocab, {}});
+    EXPECT_TRUE(status.ok()) << status.message();
   }
   void StartLoaded(std::chrono::microseconds step = std::chrono::microseconds(200)) {
     Start(step);
@@ -263,7 +264,15 @@ class ServerTest : public testing::Test {
   std::string url_;
 };
 
-TEST_F(ServerTest, AnswersHealthBeforeAndAfterTheModel) {
+TEST_F(ServerTest, AcceptsNoConnectionBeforeTheModel) {
+  Start();
+  EXPECT_FALSE(HttpClient().Get(url_ + "/health"));
+  Load();
+  EXPECT_EQ(Get("/health").status, 200);
+}
+
+TEST_F(ServerTest, EarlyHealthAnswersBeforeAndAfterTheModel) {
+  options_.early_health = true;
   Start();
   EXPECT_EQ(Get("/health").status, 503);
   EXPECT_EQ(Get("/v1/models").status, 503);
@@ -347,6 +356,29 @@ TEST_F(ServerTest, KeysGuardTheApiOnly) {
   EXPECT_EQ(status("/health", nullptr), 200);
   EXPECT_EQ(status("/metrics", nullptr), 200);
   EXPECT_EQ(HttpClient().Get(url_ + "/v1/models")->body, R"({"error":"Unauthorized"})");
+}
+
+// Nothing of a request is read that is not let in.
+TEST_F(ServerTest, KeyRouteAndMethodAreLookedAtBeforeTheBody) {
+  options_.api_keys = {"k1"};
+  StartLoaded();
+  const std::pair<const char*, int> cases[] = {
+      {"POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer no\r\n", 401},
+      {"POST /v1/completions HTTP/1.1\r\n", 401},
+      {"POST /nothing HTTP/1.1\r\nAuthorization: Bearer k1\r\n", 404},
+      {"PUT /v1/completions HTTP/1.1\r\nAuthorization: Bearer k1\r\n", 405},
+      {"DELETE /health HTTP/1.1\r\n", 405},
+  };
+  for (const auto& [head, status] : cases) {
+    for (const char* framing : {"Content-Length: 60000000\r\n", "Transfer-Encoding: chunked\r\n",
+                                "Content-Length: 60000000\r\nExpect: 100-continue\r\n"}) {
+      RawClient client(server_->port());
+      client.Send(fmt::format("{}{}\r\n", head, framing));
+      const std::string answer = client.ReadToEnd();
+      EXPECT_EQ(answer.substr(0, 13), fmt::format("HTTP/1.1 {} ", status)) << head << framing;
+      EXPECT_NE(answer.find("Connection: close"), std::string::npos);
+    }
+  }
 }
 
 TEST_F(ServerTest, CorsPreflight) {
@@ -500,6 +532,19 @@ TEST_F(ServerTest, SlowReadersHoldNobodyAndLoseNothing) {
     body += text.substr(at, text.find('"', at) - at);
   }
   EXPECT_EQ(body.size(), 30000u);
+}
+
+// What waits for a client that reads nothing has a bound, of which the request ends.
+TEST_F(ServerTest, ClientsThatNeverReadAreAborted) {
+  options_.max_unsent_bytes = 100000;
+  StartLoaded(std::chrono::microseconds(20));
+  RawClient slow(server_->port(), 4096);
+  slow.Send(Post("/v1/completions",
+                 R"({"prompt":"abcdefghij","max_tokens":1000000,"logprobs":5,"stream":true})"));
+  ASSERT_TRUE(WaitForRunning(1));
+  EXPECT_TRUE(WaitForRunning(0));
+  EXPECT_EQ(engine_->GetStats().finished_abort, 1u);
+  EXPECT_EQ(Get("/health").status, 200);
 }
 
 TEST_F(ServerTest, ManyIdleStreamsLeaveHealthFast) {

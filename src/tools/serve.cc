@@ -102,6 +102,7 @@ int Serve(ServeConfig config, const Environ& environ) {
   const double start = SteadyClock().Now();
   Shutdown shutdown(config.shutdown_timeout);
   const SignalWatcher watcher([&](int signal, int count) { shutdown.OnSignal(signal, count); });
+  server::RaiseFileLimit();
   auto server = server::Server::Bind(config.server);
   if (!server) return Fail(server.error());
   LogStart(config);
@@ -112,7 +113,9 @@ int Serve(ServeConfig config, const Environ& environ) {
   if (!environment) return Fail(environment.error());
   auto serving = BuildServingModel(&config, environ, environment->get(), *path);
   if (!serving) return Fail(serving.error());
-  (*server)->SetModel(std::move(*serving));
+  if (const Status status = (*server)->SetModel(std::move(*serving)); !status.ok()) {
+    return Fail(status);
+  }
   shutdown.SetServer(server->get());
   LogReady(**server);
   LOG_INFO("Ready after {:.2f} s", SteadyClock().Now() - start);

@@ -291,6 +291,7 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
   server.host = options.String("host");
   server.port = static_cast<int>(options.Int("port"));
   server.uds = options.String("uds");
+  server.early_health = options.On("early-health");
   server.served_model_names = options.Given("served-model-name")
                                   ? options.Strings("served-model-name")
                                   : std::vector<std::string>{config->model};

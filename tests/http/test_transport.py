@@ -113,6 +113,29 @@ def test_client_certificates(make_server, tmp_path):
 
 
 @needs_openssl
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_with_client_certificates_are_resumed(make_server, tmp_path, version):
+    make_certificate(tmp_path, "authority")
+    key, certificate = make_certificate(tmp_path, "one")
+    client_key, client_certificate = make_certificate(tmp_path, "client", authority="authority")
+    server = tls_server(make_server, key, certificate, "--ssl-ca-certs",
+                        str(tmp_path / "authority.crt"), "--ssl-cert-reqs", "2")
+    options = {"verify": str(certificate), "cert": (str(client_certificate), str(client_key))}
+    wait_for_health(server, **options)
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.load_cert_chain(client_certificate, client_key)
+    context.minimum_version = context.maximum_version = version
+    session = None
+    for i in range(3):
+        with socket.create_connection(("127.0.0.1", server.port)) as plain:
+            with context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
+                tls.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+                assert tls.recv(65536).startswith(b"HTTP/1.1 200 ")
+                assert tls.session_reused == (i > 0)
+                session = tls.session
+
+
+@needs_openssl
 def test_changed_certificates_are_used(make_server, tmp_path):
     key, certificate = make_certificate(tmp_path, "live")
     server = tls_server(make_server, key, certificate, "--enable-ssl-refresh")

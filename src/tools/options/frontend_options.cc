@@ -8,7 +8,10 @@ namespace {
 constexpr OptionSpec kFrontend[] = {
     {"--host", Kind::kString, "", Effect::kUsed, "Address to listen on. Default: all."},
     {"--port", Kind::kInt, "8000", Effect::kUsed,
-     "Port to listen on; it is taken before the model is loaded. 0: any free one."},
+     "Port to listen on; it is taken at once, and connections are accepted when the model is "
+     "loaded. 0: any free one."},
+    {"--early-health", Kind::kSwitch, "False", Effect::kUsed,
+     "Accept connections while the model is being loaded: /health is 503 until it is there."},
     {"--uds", Kind::kString, "", Effect::kUsed, "Path of a Unix socket to listen on instead."},
     {"--grpc-port", Kind::kInt, "", Effect::kNone, "There is no gRPC server."},
     {"--uvicorn-log-level", Kind::kString, "info", Effect::kUsed,
