@@ -19,6 +19,7 @@ namespace {
 using Json = nlohmann::json;
 using sampling::LogprobsMode;
 using sampling::SampledToken;
+using sampling::SamplingContext;
 using sampling::SamplingParams;
 using sampling::SequenceState;
 using sampling::TokenLogprob;
@@ -70,17 +71,18 @@ class SamplerGoldens : public testing::TestWithParam<NamedOps> {
   // The golden's request, of which the next token can be drawn with any seed.
   struct Request {
     Request(const Json& golden, std::optional<int> logprobs)
-        : params(std::make_shared<SamplingParams>(ParamsOf(golden["params"]))),
-          row(golden["logits"].get<std::vector<float>>()),
-          prompt(golden["prompt"].get<std::vector<int32_t>>()),
-          output(golden["output"].get<std::vector<int32_t>>()),
-          eos(golden["eos"].get<std::vector<int32_t>>()) {
+        : row(golden["logits"].get<std::vector<float>>()),
+          output(golden["output"].get<std::vector<int32_t>>()) {
+      auto params = std::make_shared<SamplingParams>(ParamsOf(golden["params"]));
       params->logprobs = logprobs;
       EXPECT_TRUE(params->Validate(static_cast<int64_t>(row.size()), -1).ok());
+      context = std::make_shared<SamplingContext>(params,
+                                                  golden["prompt"].get<std::vector<int32_t>>(),
+                                                  golden["eos"].get<std::vector<int32_t>>());
     }
 
     SampledToken Next(sampling::Sampler* sampler, uint64_t seed) const {
-      SequenceState state(params, prompt, seed, eos);
+      SequenceState state(context, seed);
       for (const int32_t token : output) state.Append(token);
       std::vector<float> logits = row;
       SampledToken out;
@@ -88,9 +90,9 @@ class SamplerGoldens : public testing::TestWithParam<NamedOps> {
       return out;
     }
 
-    std::shared_ptr<SamplingParams> params;
+    std::shared_ptr<const SamplingContext> context;
     std::vector<float> row;
-    std::vector<int32_t> prompt, output, eos;
+    std::vector<int32_t> output;
   };
 
   static void ExpectTop(const std::vector<TokenLogprob>& top, const Json& golden,

@@ -16,6 +16,7 @@ namespace {
 
 using sampling::LogprobsMode;
 using sampling::SampledToken;
+using sampling::SamplingContext;
 using sampling::SamplingParams;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -189,7 +190,10 @@ TEST_P(SamplerOddRows, GiveWhatIsDefined) {
       sampling::Sampler sampler(GetParam().ops, static_cast<int64_t>(n), mode);
       const auto sample = [&](std::vector<float> row, SamplingParams params, uint64_t seed) {
         params.logprobs = -1;
-        sampling::SequenceState state(std::make_shared<SamplingParams>(params), {}, seed, {});
+        sampling::SequenceState state(
+            std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(params),
+                                              std::vector<int32_t>{}, std::vector<int32_t>{}),
+            seed);
         SampledToken out;
         sampler.Sample(row.data(), &state, &out);
         return out;
@@ -230,8 +234,10 @@ TEST_P(SamplerOddRows, NothingIsLeftByTheProcessors) {
       params.allowed_token_ids = std::vector<int32_t>{45};
       params.min_tokens = 1;
       params.logprobs = 1;
-      sampling::SequenceState state(std::make_shared<SamplingParams>(params), {}, 1,
-                                    std::vector<int32_t>{45});
+      sampling::SequenceState state(
+          std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(params),
+                                            std::vector<int32_t>{}, std::vector<int32_t>{45}),
+          1);
       std::vector<float> row(100, 0.0f);
       SampledToken out;
       sampler.Sample(row.data(), &state, &out);
