@@ -174,8 +174,8 @@ class HttpServerImpl final : public HttpServer {
     if (IsBound(options_.uds)) {
       return FailedPrecondition("--uds {}: another server has taken it", options_.uds);
     }
-    error_code error;
-    if (std::filesystem::is_socket(options_.uds, error)) ::unlink(options_.uds.c_str());
+    std::error_code ignored;
+    if (std::filesystem::is_socket(options_.uds, ignored)) ::unlink(options_.uds.c_str());
     return Bind(asio::local::stream_protocol::endpoint(options_.uds), options_.uds);
   }
 
