@@ -78,9 +78,9 @@ std::optional<ApiError> CheckPrompt(const std::vector<int32_t>& ids, const Model
   return std::nullopt;
 }
 
+// What is asked, whatever room a prompt leaves: the engine ends each sample at the room's end.
 Result<int64_t> ResolveMaxTokens(const GenerationRequest& request, std::optional<int64_t> fallback,
-                                 int64_t prompt_tokens, const ModelInfo& model,
-                                 const ApiOptions& options) {
+                                 const ModelInfo& model, const ApiOptions& options) {
   if (request.max_tokens && *request.max_tokens > model.max_model_len) {
     return Fail(BadParameter(
         fmt::format("max_tokens={} cannot be greater than max_model_len={}. Please request fewer "
@@ -88,8 +88,7 @@ Result<int64_t> ResolveMaxTokens(const GenerationRequest& request, std::optional
                     *request.max_tokens, model.max_model_len),
         "max_tokens", std::to_string(*request.max_tokens)));
   }
-  // What is asked beyond the remaining room is cut to the room.
-  int64_t limit = model.max_model_len - prompt_tokens;
+  int64_t limit = model.max_model_len;
   if (options.sampling_defaults.max_new_tokens) {
     limit = std::min(limit, *options.sampling_defaults.max_new_tokens);
   }
@@ -114,18 +113,33 @@ Status FillBadWords(const ModelInfo& model, sampling::SamplingParams* params) {
   return OkStatus();
 }
 
-std::optional<ApiError> Validate(const GenerationRequest& request, const ModelInfo& model,
-                                 const ApiOptions& options, sampling::SamplingParams* params) {
-  const Status status = params->Validate(model.vocab_size, options.max_logprobs);
-  if (status.ok()) return std::nullopt;
+// With the value as it was given, where the field was.
+ApiError ParameterError(const GenerationRequest& request, const Status& status) {
   for (const auto& [name, value] : request.given) {
     if (name == status.param()) return BadParameter(status.message(), name, value.substr(0, 64));
   }
   return FromStatus(status);
 }
 
-ResponsePlan BasePlan(const GenerationRequest& request, std::string_view prefix,
-                      std::string_view request_id, const ModelInfo& model,
+// The parameters that every prompt and sample of the body share: settled, encoded and checked once,
+// before any prompt is tokenized.
+Result<std::shared_ptr<const sampling::SamplingParams>> SettleParams(
+    GenerationRequest* request, std::optional<int64_t> fallback_max_tokens, const ModelInfo& model,
+    const ApiOptions& options) {
+  auto params = std::make_shared<sampling::SamplingParams>(std::move(request->params));
+  API_ASSIGN_OR_RETURN(params->max_tokens,
+                       ResolveMaxTokens(*request, fallback_max_tokens, model, options));
+  if (const Status status = FillBadWords(model, params.get()); !status.ok()) {
+    return Fail(FromStatus(status));
+  }
+  if (Status status = params->Validate(model.vocab_size, options.max_logprobs); !status.ok()) {
+    return Fail(ParameterError(*request, status));
+  }
+  return params;
+}
+
+ResponsePlan BasePlan(const GenerationRequest& request, const sampling::SamplingParams& params,
+                      std::string_view prefix, std::string_view request_id, const ModelInfo& model,
                       const ApiOptions& options) {
   ResponsePlan plan;
   plan.stream = request.stream;
@@ -134,18 +148,19 @@ ResponsePlan BasePlan(const GenerationRequest& request, std::string_view prefix,
   plan.prompt_tokens_details = options.enable_prompt_tokens_details;
   plan.return_token_ids = request.return_token_ids;
   plan.tokens_as_token_ids = request.return_tokens_as_token_ids;
-  plan.include_stop_token_text = request.params.include_stop_str_in_output;
-  plan.logprobs = request.params.logprobs;
-  plan.n = request.params.n;
+  plan.include_stop_token_text = params.include_stop_str_in_output;
+  plan.logprobs = params.logprobs;
+  plan.prompt_logprobs = params.prompt_logprobs.has_value();
+  plan.n = params.n;
   plan.stream_interval = request.stream_interval;
   plan.created = UnixSeconds();
-  plan.model = request.model.empty() ? model.served_names.at(0) : request.model;
+  plan.model = model.served_names.at(0);  // whatever name the request uses
   plan.role = options.response_role;
   plan.tokenizer = model.tokenizer;
-  plan.detokenizer.skip_special_tokens = request.params.skip_special_tokens;
-  plan.detokenizer.stop = request.params.stop;
-  plan.detokenizer.include_stop_str_in_output = request.params.include_stop_str_in_output;
-  plan.detokenizer.min_tokens = request.params.min_tokens;
+  plan.detokenizer.skip_special_tokens = params.skip_special_tokens;
+  plan.detokenizer.stop = params.stop;
+  plan.detokenizer.include_stop_str_in_output = params.include_stop_str_in_output;
+  plan.detokenizer.min_tokens = params.min_tokens;
   std::string suffix(request_id);
   if (suffix.empty() && IsPlainId(request.request_id)) suffix = request.request_id;
   plan.id = std::string(prefix) + (suffix.empty() ? RandomId() : suffix);
@@ -153,30 +168,28 @@ ResponsePlan BasePlan(const GenerationRequest& request, std::string_view prefix,
 }
 
 // Adds one prompt to the engine's requests and to the plan.
-std::optional<ApiError> AddPrompt(const GenerationRequest& request, std::vector<int32_t> ids,
-                                  std::string echo_text, std::optional<int64_t> fallback_max_tokens,
-                                  const ModelInfo& model, const ApiOptions& options,
-                                  PreparedRequest* out) {
+std::optional<ApiError> AddPrompt(const GenerationRequest& request,
+                                  const std::shared_ptr<const sampling::SamplingParams>& params,
+                                  std::vector<int32_t> ids, std::string echo_text,
+                                  const ModelInfo& model, PreparedRequest* out) {
   if (auto error = Truncate(request, model, &ids)) return error;
   if (auto error = CheckPrompt(ids, model)) return error;
   const auto num_tokens = static_cast<int64_t>(ids.size());
-  Result<int64_t> max_tokens =
-      ResolveMaxTokens(request, fallback_max_tokens, num_tokens, model, options);
-  if (!max_tokens) return std::move(max_tokens).error();
+  if (const int64_t room = model.max_model_len - num_tokens; params->min_tokens > room) {
+    return BadParameter(
+        fmt::format("min_tokens must be less than or equal to max_tokens={}, got {}.", room,
+                    params->min_tokens),
+        "min_tokens", std::to_string(params->min_tokens));
+  }
   engine::Request engine_request;
   engine_request.id = fmt::format("{}-{}", out->plan.id, out->requests.size());
-  engine_request.params = request.params;
-  engine_request.params.max_tokens = *max_tokens;
+  engine_request.params = params;
   engine_request.priority = request.priority;
   engine_request.cache_salt = request.cache_salt;
-  if (const Status status = FillBadWords(model, &engine_request.params); !status.ok()) {
-    return FromStatus(status);
-  }
-  if (auto error = Validate(request, model, options, &engine_request.params)) return error;
   PromptPlan prompt;
   prompt.num_tokens = num_tokens;
   prompt.echo_text = std::move(echo_text);
-  if (request.return_token_ids || request.params.prompt_logprobs) prompt.token_ids = ids;
+  if (request.return_token_ids || params->prompt_logprobs) prompt.token_ids = ids;
   engine_request.prompt = std::move(ids);
   out->plan.prompts.push_back(std::move(prompt));
   out->requests.push_back(std::move(engine_request));
@@ -189,10 +202,10 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
                                     const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(body, options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
+  API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
   PreparedRequest out;
-  out.plan = BasePlan(request, "chatcmpl-", request_id, model, options);
+  out.plan = BasePlan(request, *params, "chatcmpl-", request_id, model, options);
   out.plan.is_chat = true;
-  out.plan.prompt_logprobs = request.params.prompt_logprobs.has_value();
   API_ASSIGN_OR_RETURN(const std::string text, RenderChat(request.chat, model));
   API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, Encode(text, request, model));
   std::string echo_text;
@@ -200,8 +213,8 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
   if (request.echo && *last_role->string() == options.response_role) {
     echo_text = FinalContent(request.chat);
   }
-  API_RETURN_IF_ERROR(AddPrompt(request, std::move(ids), std::move(echo_text), std::nullopt, model,
-                                options, &out));
+  API_RETURN_IF_ERROR(
+      AddPrompt(request, params, std::move(ids), std::move(echo_text), model, &out));
   return out;
 }
 
@@ -209,12 +222,13 @@ Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_vie
                                           const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(CompletionRequest request, ParseCompletionRequest(body, options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
-  PreparedRequest out;
-  out.plan = BasePlan(request, "cmpl-", request_id, model, options);
-  out.plan.prompt_only = request.prompt_only;
-  out.plan.echo_logprobs = request.echo && request.params.logprobs.has_value();
-  out.plan.prompt_logprobs = request.params.prompt_logprobs.has_value();
   constexpr int64_t kDefaultMaxTokens = 16;
+  API_ASSIGN_OR_RETURN(const auto params,
+                       SettleParams(&request, kDefaultMaxTokens, model, options));
+  PreparedRequest out;
+  out.plan = BasePlan(request, *params, "cmpl-", request_id, model, options);
+  out.plan.prompt_only = request.prompt_only;
+  out.plan.echo_logprobs = request.echo && params->logprobs.has_value();
   for (PromptInput& input : request.prompts) {
     std::vector<int32_t> ids;
     std::string echo_text;
@@ -226,8 +240,8 @@ Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_vie
       API_ASSIGN_OR_RETURN(ids, Encode(text, request, model));
       if (request.echo) echo_text = std::move(text);
     }
-    API_RETURN_IF_ERROR(AddPrompt(request, std::move(ids), std::move(echo_text), kDefaultMaxTokens,
-                                  model, options, &out));
+    API_RETURN_IF_ERROR(
+        AddPrompt(request, params, std::move(ids), std::move(echo_text), model, &out));
   }
   return out;
 }

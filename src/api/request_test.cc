@@ -180,7 +180,6 @@ TEST_F(Requests, ContextOverflow) {
                              model_, options_);
   };
   EXPECT_TRUE(at(127));
-  EXPECT_EQ(at(127)->requests[0].params.max_tokens, 1);  // clamped to the room
   EXPECT_NE(at(128).error().message.find("maximum context length is 128 tokens"),
             std::string::npos);
   EXPECT_EQ(at(200).error().message,
@@ -191,24 +190,46 @@ TEST_F(Requests, ContextOverflow) {
 }
 
 TEST_F(Requests, MaxTokens) {
-  EXPECT_EQ(Completion(R"({"prompt":"a"})").requests[0].params.max_tokens, 16);
-  EXPECT_EQ(Completion(R"({"prompt":"a","max_tokens":null})").requests[0].params.max_tokens, 16);
-  const auto chat = Chat("{" MESSAGES R"(,"max_tokens":null})");
-  EXPECT_EQ(chat.requests[0].params.max_tokens,
-            128 - static_cast<int64_t>(chat.requests[0].prompt.size()));
+  EXPECT_EQ(Completion(R"({"prompt":"a"})").requests[0].params->max_tokens, 16);
+  EXPECT_EQ(Completion(R"({"prompt":"a","max_tokens":null})").requests[0].params->max_tokens, 16);
+  // As much as there is room for: the engine cuts it.
+  EXPECT_EQ(Chat("{" MESSAGES R"(,"max_tokens":null})").requests[0].params->max_tokens, 128);
   EXPECT_EQ(Chat("{" MESSAGES R"(,"max_tokens":50,"max_completion_tokens":5})")
-                .requests[0].params.max_tokens, 5);
+                .requests[0].params->max_tokens, 5);
   options_.sampling_defaults.max_new_tokens = 3;
-  EXPECT_EQ(Chat("{" MESSAGES "}").requests[0].params.max_tokens, 3);
+  EXPECT_EQ(Chat("{" MESSAGES "}").requests[0].params->max_tokens, 3);
+}
+
+TEST_F(Requests, MinTokensMustFitBesideEachPrompt) {
+  EXPECT_EQ(Completion(R"({"prompt":[[97,97],[97]],"min_tokens":126,"max_tokens":126})")
+                .requests.size(), 2u);
+  ExpectErrors(false, {
+    {R"({"prompt":[[97],[97,97,97]],"min_tokens":126,"max_tokens":126})", 400,
+     "min_tokens must be less than or equal to max_tokens=125, got 126. (parameter=min_tokens,"
+     " value=126)", "min_tokens"},
+  });
+}
+
+TEST_F(Requests, PromptsShareOneSetOfParameters) {
+  const auto request = Completion(R"({"prompt":["a","bb","ccc"],"n":4,"stop":"x","bad_words":["w"]})");
+  ASSERT_EQ(request.requests.size(), 3u);
+  EXPECT_EQ(request.requests[0].params, request.requests[1].params);
+  EXPECT_EQ(request.requests[0].params, request.requests[2].params);
+  EXPECT_EQ(request.requests[0].params->bad_words_token_ids.size(), 1u);
+}
+
+TEST_F(Requests, AnswersNameTheFirstServedModel) {
+  EXPECT_EQ(Completion(R"({"prompt":"a","model":"alias"})").plan.model, "test");
+  EXPECT_EQ(Chat("{" MESSAGES R"(,"model":"alias"})").plan.model, "test");
 }
 
 TEST_F(Requests, SamplingDefaultsAreUnderTheRequest) {
   options_.sampling_defaults.temperature = 0.6f;
   options_.sampling_defaults.top_k = 20;
   const auto request = Completion(R"({"prompt":"a","top_k":-1,"seed":-1})");
-  EXPECT_FLOAT_EQ(request.requests[0].params.temperature, 0.6f);
-  EXPECT_EQ(request.requests[0].params.top_k, -1);
-  EXPECT_FALSE(request.requests[0].params.seed.has_value());
+  EXPECT_FLOAT_EQ(request.requests[0].params->temperature, 0.6f);
+  EXPECT_EQ(request.requests[0].params->top_k, -1);
+  EXPECT_FALSE(request.requests[0].params->seed.has_value());
 }
 
 TEST_F(Requests, BatchesAndTruncation) {

@@ -13,6 +13,7 @@ struct ActiveRequest {
   RequestState state;
   std::shared_ptr<StreamState> stream;  // shared with the reader's handle
   double arrival_time = 0;
+  int64_t max_tokens = 0;  // of the parameters, cut to the room that the prompt leaves
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;  // by prompt token, if asked for
   bool info_published = false;
   bool queued = true;  // counts against the queue limits

@@ -174,19 +174,17 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
                                                      std::function<void()> on_news) {
   RETURN_IF_ERROR(Check(request));
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
-  sampling::SamplingParams params = std::move(request.params);
-  RETURN_IF_ERROR(params.Validate(model_->vocab_size(), /*max_logprobs=*/-1));
-  // More is granted than fits: the length ends it, as in vLLM.
-  params.max_tokens = std::min(params.max_tokens, config_.max_length - prompt);
-  params.min_tokens = std::min(params.min_tokens, params.max_tokens);
+  const sampling::SamplingParams& params = *request.params;
+  const int64_t max_tokens = std::min(params.max_tokens, config_.max_length - prompt);
   ASSIGN_OR_RETURN(const int64_t logprob_entries,
-                   CountLogprobEntries(params, prompt, params.max_tokens, model_->vocab_size()));
+                   CountLogprobEntries(params, prompt, max_tokens, model_->vocab_size()));
 
   auto active = std::make_unique<ActiveRequest>();
+  active->max_tokens = max_tokens;
   RequestState& state = active->state;
   state.id = num_submitted_++;
   state.prompt = std::move(request.prompt);
-  state.params = std::make_shared<const sampling::SamplingParams>(std::move(params));
+  state.params = std::move(request.params);
   state.priority = request.priority;
   state.cache_salt = std::move(request.cache_salt);
   active->arrival_time = clock_->Now();

@@ -67,7 +67,9 @@ Status CheckOptions(EngineOptions options, int64_t max_position);
 struct Request {
   std::string id;
   std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens
-  sampling::SamplingParams params;
+  // Validated for the model's vocabulary. Shared by the prompts of one body and by their samples.
+  // More max_tokens than the prompt leaves room for are granted: the length ends it, as in vLLM.
+  std::shared_ptr<const sampling::SamplingParams> params;
   int priority = 0;  // lower runs first, under kPriority
   std::string cache_salt;
 };

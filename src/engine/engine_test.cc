@@ -23,15 +23,15 @@ class EngineTest : public testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Scheduling, EngineTest, testing::Bool(),
                          [](const auto& info) { return info.param ? "Async" : "Sync"; });
 
-Request MakeRequest(int64_t prompt_length, int32_t start, int64_t max_tokens) {
-  Request request;
+TestRequest MakeRequest(int64_t prompt_length, int32_t start, int64_t max_tokens) {
+  TestRequest request;
   request.prompt = MakePrompt(prompt_length, start);
   request.params.temperature = 0;
   request.params.max_tokens = max_tokens;
   return request;
 }
 
-std::vector<Outcome> Ask(Engine* engine, const Request& request) {
+std::vector<Outcome> Ask(Engine* engine, const TestRequest& request) {
   auto stream = engine->Submit(request, nullptr);
   EXPECT_TRUE(stream.has_value()) << (stream ? "" : stream.error().message());
   if (!stream) return {};
@@ -41,7 +41,7 @@ std::vector<Outcome> Ask(Engine* engine, const Request& request) {
 TEST_P(EngineTest, GreedyTokensAreThoseOfTheModel) {
   TestEngine test = MakeEngine(Options());
   for (const int64_t length : {1, 3, 4, 5, 31, 32, 33, 100, 255}) {
-    const Request request = MakeRequest(length, static_cast<int32_t>(length), 20);
+    const TestRequest request = MakeRequest(length, static_cast<int32_t>(length), 20);
     ExpectEqual(Ask(test.engine.get(), request)[0],
                 Reference(request, test.engine->options(), 101, 256));
   }
@@ -51,8 +51,8 @@ TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   EngineOptions options = Options();
   options.num_gpu_blocks_override = 11;  // 40 tokens
   TestEngine test = MakeEngine(options);
-  const auto refused = [&](Request request) {
-    auto stream = test.engine->Submit(std::move(request), nullptr);
+  const auto refused = [&](const TestRequest& request) {
+    auto stream = test.engine->Submit(request, nullptr);
     return stream ? std::string("accepted") : stream.error().message();
   };
   EXPECT_THAT(refused(MakeRequest(0, 0, 5)), testing::HasSubstr("cannot be empty"));
@@ -60,7 +60,7 @@ TEST_P(EngineTest, RefusesWhatCanNeverRun) {
               testing::StartsWith("This model's maximum context length is 256 tokens. However, "
                                   "your prompt contains 256 input tokens"));
   EXPECT_THAT(refused(MakeRequest(40, 0, 5)), testing::HasSubstr("KV cache holds 40 tokens"));
-  Request bad = MakeRequest(4, 0, 5);
+  TestRequest bad = MakeRequest(4, 0, 5);
   bad.prompt[2] = 101;
   EXPECT_EQ(refused(bad), "Token id 101 is out of vocabulary");
   bad.prompt[2] = -1;
@@ -68,9 +68,6 @@ TEST_P(EngineTest, RefusesWhatCanNeverRun) {
   bad = MakeRequest(4, 0, 5);
   bad.priority = 1;
   EXPECT_EQ(refused(bad), "Got priority 1 but Priority scheduling is not enabled.");
-  bad = MakeRequest(4, 0, 5);
-  bad.params.top_p = 0;
-  EXPECT_EQ(refused(bad), "top_p must be in (0, 1], got 0.0.");
   // What fits ends by length when the pool is full.
   const Outcome outcome = Ask(test.engine.get(), MakeRequest(39, 1, 100))[0];
   EXPECT_EQ(outcome.tokens.size(), 1u);
@@ -86,7 +83,7 @@ TEST_P(EngineTest, EndsAtEosStopTokensAndLengths) {
   };
   TestEngine test = MakeEngine(Options(), fake);
   const auto run = [&](int32_t first, auto set) {
-    Request request;
+    TestRequest request;
     request.prompt = {first};
     request.params.temperature = 0;
     request.params.max_tokens = 10;
@@ -120,7 +117,7 @@ TEST_P(EngineTest, ManySamplesShareThePromptAndDiffer) {
     EngineOptions options = Options();
     options.enable_prefix_caching = caching;
     TestEngine test = MakeEngine(options);
-    Request request = MakeRequest(101, 3, 6);
+    TestRequest request = MakeRequest(101, 3, 6);
     request.params.temperature = 1;
     request.params.seed = 5;
     request.params.n = 64;
@@ -139,9 +136,9 @@ TEST_P(EngineTest, ManySamplesShareThePromptAndDiffer) {
 
 TEST_P(EngineTest, PrefixCacheChangesNoTokenAndCacheSaltSeparates) {
   TestEngine test = MakeEngine(Options());
-  const Request request = MakeRequest(64, 9, 12);
+  const TestRequest request = MakeRequest(64, 9, 12);
   const auto run = [&](const std::string& salt) {
-    Request r = request;
+    TestRequest r = request;
     r.cache_salt = salt;
     auto stream = test.engine->Submit(r, nullptr);
     const Outcome outcome = Collect(stream->get())[0];
@@ -162,7 +159,7 @@ TEST_P(EngineTest, PrefixCacheChangesNoTokenAndCacheSaltSeparates) {
 
 TEST_P(EngineTest, PromptLogprobsAreCompleteWhateverIsCached) {
   TestEngine test = MakeEngine(Options());
-  Request request = MakeRequest(150, 2, 3);
+  TestRequest request = MakeRequest(150, 2, 3);
   Ask(test.engine.get(), request);
   request.params.prompt_logprobs = 2;
   for (int round = 0; round < 2; ++round) {
@@ -194,10 +191,10 @@ TEST_P(EngineTest, TinyCacheManyClientsSameTokensAsAlone) {
   options.max_model_len = 64;
   options.num_gpu_blocks_override = 1 + 3 * 16;  // three sequences' worth
   TestEngine test = MakeEngine(options);
-  std::vector<Request> requests;
+  std::vector<TestRequest> requests;
   std::vector<std::unique_ptr<Stream>> streams;
   for (int i = 0; i < 64; ++i) {
-    Request request = MakeRequest(5 + i % 11, i, 60);
+    TestRequest request = MakeRequest(5 + i % 11, i, 60);
     request.params.ignore_eos = true;
     request.params.temperature = i % 2 ? 0.9f : 0;
     request.params.seed = static_cast<uint64_t>(i);
@@ -222,7 +219,7 @@ TEST_P(EngineTest, DroppedAndStoppedStreamsFreeEverything) {
   TestEngine test = MakeEngine(options, fake);
   std::vector<std::unique_ptr<Stream>> streams;
   for (int i = 0; i < 20; ++i) {  // 8 run, 12 wait
-    Request request = MakeRequest(i % 4 == 0 ? 200 : 20, i, 50);
+    TestRequest request = MakeRequest(i % 4 == 0 ? 200 : 20, i, 50);
     request.params.ignore_eos = true;
     request.params.temperature = 1;
     request.params.n = i % 5 == 0 ? 3 : 1;
@@ -249,7 +246,7 @@ TEST_P(EngineTest, DroppedAndStoppedStreamsFreeEverything) {
   EXPECT_EQ(stats.request_params_n.count, 20u);
   EXPECT_EQ(stats.request_generation_tokens.sum, static_cast<double>(stats.generation_tokens));
   // And it still works.
-  const Request request = MakeRequest(10, 1, 5);
+  const TestRequest request = MakeRequest(10, 1, 5);
   ExpectEqual(Ask(test.engine.get(), request)[0],
               Reference(request, test.engine->options(), 101, 256));
 }
@@ -278,7 +275,7 @@ TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
   std::vector<std::unique_ptr<Stream>> streams;
   int rejected = 0;
   for (int i = 0; i < 10; ++i) {
-    Request request = MakeRequest(4, i, 200);
+    TestRequest request = MakeRequest(4, i, 200);
     request.params.ignore_eos = true;
     auto stream = test.engine->Submit(request, nullptr);
     if (stream) {
@@ -302,7 +299,7 @@ TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
 
 TEST_P(EngineTest, DrainLetsRunningRequestsEnd) {
   TestEngine test = MakeEngine(Options());
-  const Request request = MakeRequest(30, 1, 30);
+  const TestRequest request = MakeRequest(30, 1, 30);
   auto stream = test.engine->Submit(request, nullptr);
   test.engine->Drain(20);
   EXPECT_TRUE((*stream)->Wait(0));
@@ -326,7 +323,7 @@ TEST_P(EngineFailureTest, AFailingModelEndsEveryStreamWithAnError) {
   TestEngine test = MakeEngine(options, fake);
   std::vector<std::unique_ptr<Stream>> streams;
   for (int i = 0; i < 10; ++i) {
-    Request request = MakeRequest(20, i, 50);
+    TestRequest request = MakeRequest(20, i, 50);
     request.params.ignore_eos = true;
     auto stream = test.engine->Submit(request, nullptr);
     if (stream) streams.push_back(std::move(*stream));
@@ -417,7 +414,7 @@ TEST_P(EngineTest, NewsComeOncePerStepAndBeforeTheHook) {
     EXPECT_GT(news.load(), 0);
     ++hooks;
   });
-  Request request = MakeRequest(10, 1, 20);
+  TestRequest request = MakeRequest(10, 1, 20);
   request.params.ignore_eos = true;
   auto stream = test.engine->Submit(request, [&] { ++news; });
   std::vector<StreamEvent> events;
@@ -437,7 +434,7 @@ TEST_P(EngineTest, ANewRequestNeedNotWaitTwoSteps) {
   FakeLmOptions fake;
   fake.step_seconds = 0.02;
   TestEngine test = MakeEngine(Options(), fake);
-  Request request = MakeRequest(4, 1, 250);
+  TestRequest request = MakeRequest(4, 1, 250);
   request.params.ignore_eos = true;
   const auto running = test.engine->Submit(request, nullptr);
   ASSERT_TRUE(running.has_value());
@@ -463,7 +460,7 @@ TEST_P(EngineTest, StatisticsAreConsistent) {
   EXPECT_EQ(stats.e2e_request_latency.bounds.size(), 21u);
   EXPECT_EQ(stats.iteration_tokens.bounds.size(), 13u);
   for (int i = 0; i < 10; ++i) {
-    Request request = MakeRequest(10 + i, i, 10);
+    TestRequest request = MakeRequest(10 + i, i, 10);
     request.params.temperature = 1;
     request.params.n = 1 + i % 3;
     Ask(test.engine.get(), request);
@@ -496,10 +493,10 @@ TEST_P(EngineTest, RandomMixesGiveTheTokensOfEachSequenceAlone) {
     FakeLmOptions fake;
     fake.workers = 1 + round % 3;
     TestEngine test = MakeEngine(options, fake);
-    std::vector<Request> requests;
+    std::vector<TestRequest> requests;
     std::vector<std::unique_ptr<Stream>> streams;
     for (int i = 0; i < 40; ++i) {
-      Request request = MakeRequest(1 + static_cast<int64_t>(random() % 120),
+      TestRequest request = MakeRequest(1 + static_cast<int64_t>(random() % 120),
                                     static_cast<int32_t>(random() % 3),
                                     1 + static_cast<int64_t>(random() % 50));
       sampling::SamplingParams& p = request.params;

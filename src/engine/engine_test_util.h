@@ -79,8 +79,24 @@ inline std::vector<Outcome> Collect(Stream* stream, int n = 1) {
   return outcomes;
 }
 
+// A request whose parameters a test may still change; handed over as the engine takes it.
+struct TestRequest {
+  std::string id;
+  std::vector<int32_t> prompt;
+  sampling::SamplingParams params;
+  int priority = 0;
+  std::string cache_salt;
+
+  operator Request() const {  // NOLINT: what Submit takes
+    auto shared = std::make_shared<sampling::SamplingParams>(params);
+    const Status status = shared->Validate(FakeLmOptions().vocab_size, /*max_logprobs=*/-1);
+    EXPECT_TRUE(status.ok()) << status.message();
+    return {id, prompt, std::move(shared), priority, cache_salt};
+  }
+};
+
 // What a sample must be: token by token, without any engine.
-inline Outcome Reference(const Request& request, const EngineOptions& options, int64_t vocab_size,
+inline Outcome Reference(const TestRequest& request, const EngineOptions& options, int64_t vocab_size,
                         int64_t max_length, int index = 0) {
   Outcome outcome;
   sampling::SamplingParams params = request.params;

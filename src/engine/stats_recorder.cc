@@ -47,7 +47,7 @@ void StatsRecorder::Finished(const ActiveRequest& request, const Sequence& seque
   }
   s.request_prompt_tokens.Observe(static_cast<double>(sequence.num_prompt()));
   s.request_generation_tokens.Observe(static_cast<double>(sequence.output.size()));
-  s.request_params_max_tokens.Observe(static_cast<double>(request.state.params->max_tokens));
+  s.request_params_max_tokens.Observe(static_cast<double>(request.max_tokens));
   s.request_num_preemptions.Observe(static_cast<double>(sequence.num_preemptions));
   s.e2e_request_latency.Observe(now - request.arrival_time);
   if (sequence.output.empty()) return;

@@ -167,7 +167,7 @@ void Generation::WriteDue() {
 // The prompt itself only at DEBUG, as vLLM does.
 void Generation::LogRequest(const api::PreparedRequest& prepared) const {
   for (const engine::Request& request : prepared.requests) {
-    const auto& params = request.params;
+    const sampling::SamplingParams& params = *request.params;
     LOG_INFO("Received request {}: prompt tokens: {}, params: n={}, temperature={}, top_p={}, "
              "top_k={}, max_tokens={}, stop={}, stream={}",
              request.id, request.prompt.size(), params.n, params.temperature, params.top_p,

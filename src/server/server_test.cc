@@ -146,9 +146,11 @@ class EchoEngine final : public engine::Engine {
     } else {
       const auto& prompt = state.request.prompt;
       const auto at = static_cast<size_t>(state.produced++) % prompt.size();
-      event = api::Event({prompt[at]}, state.produced == state.request.params.max_tokens
-                                           ? FinishReason::kLength
-                                           : FinishReason::kNone);
+      const int64_t room = options_.max_model_len - static_cast<int64_t>(prompt.size());
+      event = api::Event({prompt[at]},
+                         state.produced == std::min(state.request.params->max_tokens, room)
+                             ? FinishReason::kLength
+                             : FinishReason::kNone);
     }
     state.done = event.finish != FinishReason::kNone;
     state.events.push_back(std::move(event));

@@ -61,7 +61,7 @@ class EngineAnswersTest : public testing::TestWithParam<bool> {
     return Make(options);
   }
 
-  static Answer Ask(Engine* engine, const Request& request) {
+  static Answer Ask(Engine* engine, const TestRequest& request) {
     auto stream = engine->Submit(request, nullptr);
     EXPECT_TRUE(stream.has_value()) << stream.error();
     return Read(stream->get(), request.params.n);
@@ -79,9 +79,9 @@ class EngineAnswersTest : public testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(Scheduling, EngineAnswersTest, testing::Bool(),
                          [](const auto& info) { return info.param ? "Async" : "Sync"; });
 
-Request RandomRequest(std::mt19937* random) {
+TestRequest RandomRequest(std::mt19937* random) {
   const auto one_in = [random](uint32_t n) { return (*random)() % n == 0; };
-  Request request;
+  TestRequest request;
   const int32_t family = static_cast<int32_t>((*random)() % 3);  // prompts of one begin alike
   const int64_t length = 1 + static_cast<int64_t>((*random)() % 260);
   for (int64_t i = 0; i < length; ++i) {
@@ -126,7 +126,7 @@ TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
     if (round == 3) options.long_prefill_token_threshold = 40;
     std::unique_ptr<Engine> engine = Make(options);
     struct Running {
-      Request request;
+      TestRequest request;
       std::unique_ptr<Stream> stream;
       Answer answer;
     };
@@ -134,7 +134,7 @@ TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
     std::vector<std::unique_ptr<Stream>> leaving;
     std::vector<StreamEvent> events;
     for (int i = 0; i < 40; ++i) {
-      const Request request = RandomRequest(&random);
+      const TestRequest request = RandomRequest(&random);
       auto stream = engine->Submit(request, nullptr);
       ASSERT_TRUE(stream.has_value()) << stream.error();
       switch (random() % 4) {
@@ -189,7 +189,7 @@ TEST_P(EngineAnswersTest, SamplesWaitForTheirPromptsLogProbabilities) {
   options.max_num_batched_tokens = 64;
   options.max_num_seqs = 16;
   std::unique_ptr<Engine> engine = Make(options);
-  std::vector<Request> requests(2);
+  std::vector<TestRequest> requests(2);
   std::vector<std::unique_ptr<Stream>> streams;
   for (size_t i = 0; i < 2; ++i) {
     for (int32_t t = 0; t < 120; ++t) {

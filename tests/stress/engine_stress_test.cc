@@ -16,8 +16,8 @@ struct Totals {
   std::atomic<int> submitted{0}, read{0}, dropped{0}, stopped{0};
 };
 
-Request RandomRequest(std::mt19937* random) {
-  Request request;
+TestRequest RandomRequest(std::mt19937* random) {
+  TestRequest request;
   request.prompt = MakePrompt(1 + static_cast<int64_t>((*random)() % 60),
                               static_cast<int32_t>((*random)() % 4));
   sampling::SamplingParams& p = request.params;
@@ -35,7 +35,7 @@ void Client(Engine* engine, int64_t max_length, uint32_t seed, int count, Totals
   std::mt19937 random(seed);
   std::vector<StreamEvent> events;
   for (int i = 0; i < count; ++i) {
-    const Request request = RandomRequest(&random);
+    const TestRequest request = RandomRequest(&random);
     std::atomic<bool> alive{true};
     auto stream = engine->Submit(request, [&alive] { EXPECT_TRUE(alive); });
     ASSERT_TRUE(stream.has_value()) << stream.error().message();
