@@ -50,12 +50,18 @@ std::optional<ApiError> AppendPart(const Json& part, bool is_first, std::string*
   return std::nullopt;
 }
 
-Result<std::string> ContentText(const Json* content, const std::string& path,
-                                SchemaErrors* errors) {
+Result<std::string> ContentText(Json* content, const std::string& path, SchemaErrors* errors) {
   std::string text;
   if (content == nullptr || content->is_null()) return text;
-  if (const std::string* v = content->string()) return *v;
+  if (std::string* v = content->string()) return std::move(*v);
   if (const Json::Array* parts = content->array()) {
+    if (parts->size() > kMaxContentParts) {
+      errors->Add("too_long", path + ".content",
+                  fmt::format("List should have at most {} items after validation, not {}",
+                              kMaxContentParts, parts->size()),
+                  nullptr);
+      return text;
+    }
     bool is_first = true;
     for (const Json& part : *parts) {
       API_RETURN_IF_ERROR(AppendPart(part, is_first, &text));
@@ -68,12 +74,15 @@ Result<std::string> ContentText(const Json* content, const std::string& path,
 }
 
 // "{\"a\":1}" becomes {"a":1}; absent and empty become {}.
-Result<Json> ParsedArguments(const Json* arguments) {
+// `values_left`: what all arguments of the body may still have together.
+Result<Json> ParsedArguments(Json* arguments, int64_t* values_left) {
   if (arguments == nullptr || arguments->is_null()) return Json(Json::Object{});
   const std::string* text = arguments->string();
-  if (text == nullptr) return *arguments;
+  if (text == nullptr) return std::move(*arguments);
   if (text->empty()) return Json(Json::Object{});
-  Expected<Json> parsed = ParseJson(*text);
+  int64_t num_values = 0;
+  Expected<Json> parsed = ParseJson(*text, {.max_values = *values_left}, &num_values);
+  *values_left -= num_values;
   if (!parsed) {
     return Fail(BadRequest(
         fmt::format("Invalid JSON in tool_calls arguments: {}", parsed.error().message()),
@@ -82,31 +91,28 @@ Result<Json> ParsedArguments(const Json* arguments) {
   return std::move(*parsed);
 }
 
-Result<Json> ToolCalls(const Json& calls) {
-  Json::Array out;
-  for (const Json& call : *calls.array()) {
-    Json copy = call;
-    const Json* function = call.Find("function");
+std::optional<ApiError> ParseToolCalls(Json* calls, int64_t* values_left) {
+  for (Json& call : *calls->array()) {
+    Json* function = call.Find("function");
     if (function == nullptr || function->object() == nullptr) {
-      return Fail(BadRequest("Each of tool_calls must have a 'function' object.", "messages"));
+      return BadRequest("Each of tool_calls must have a 'function' object.", "messages");
     }
-    API_ASSIGN_OR_RETURN(Json arguments, ParsedArguments(function->Find("arguments")));
-    Json function_copy = *function;
-    function_copy.Set("arguments", std::move(arguments));
-    copy.Set("function", std::move(function_copy));
-    out.push_back(std::move(copy));
+    Result<Json> arguments = ParsedArguments(function->Find("arguments"), values_left);
+    if (!arguments) return std::move(arguments).error();
+    function->Set("arguments", std::move(*arguments));
   }
-  return Json(std::move(out));
+  return std::nullopt;
 }
 
-Result<Json> TemplateMessage(const Json& message, size_t index, SchemaErrors* errors) {
+Result<Json> TemplateMessage(Json& message, size_t index, int64_t* values_left,
+                             SchemaErrors* errors) {
   const std::string path = fmt::format("messages.{}", index);
   if (message.object() == nullptr) {
     errors->Add("dict_type", path, "Input should be a valid dictionary", &message);
     return Json(Json::Object{});
   }
   Fields fields(message, errors, path);
-  std::optional<std::string> role = fields.String("role");
+  std::optional<std::string> role = fields.String("role", kMaxRoleBytes);
   if (!role) {
     if (message.Find("role") == nullptr) fields.Report("missing", "role", "Field required");
     return Json(Json::Object{});
@@ -116,26 +122,31 @@ Result<Json> TemplateMessage(const Json& message, size_t index, SchemaErrors* er
   Json::Object out;
   out.push_back({"role", Json(*role)});
   out.push_back({"content", Json(std::move(content))});
-  if (const auto name = fields.String("name")) out.push_back({"name", Json(*name)});
+  if (auto name = fields.String("name", kMaxRoleBytes)) {
+    out.push_back({"name", Json(std::move(*name))});
+  }
   if (*role == "assistant") {
-    if (const Json* calls = fields.Array("tool_calls"); calls != nullptr && !calls->array()->empty()) {
-      API_ASSIGN_OR_RETURN(Json parsed, ToolCalls(*calls));
-      out.push_back({"tool_calls", std::move(parsed)});
+    Json* calls = fields.Array("tool_calls", kMaxTools);
+    if (calls != nullptr && !calls->array()->empty()) {
+      API_RETURN_IF_ERROR(ParseToolCalls(calls, values_left));
+      out.push_back({"tool_calls", std::move(*calls)});
     }
     std::optional<std::string> reasoning = fields.String("reasoning");
     if (!reasoning) reasoning = fields.String("reasoning_content");
     if (reasoning) {
       out.push_back({"reasoning", Json(*reasoning)});
-      out.push_back({"reasoning_content", Json(*reasoning)});
+      out.push_back({"reasoning_content", Json(std::move(*reasoning))});
     }
   } else if (*role == "tool") {
-    if (const auto id = fields.String("tool_call_id")) out.push_back({"tool_call_id", Json(*id)});
+    if (auto id = fields.String("tool_call_id", kMaxRoleBytes)) {
+      out.push_back({"tool_call_id", Json(std::move(*id))});
+    }
   }
   return Json(std::move(out));
 }
 
 std::optional<ApiError> ReadMessages(Fields& fields, Json::Array* out) {
-  const Json* messages = fields.Array("messages");
+  Json* messages = fields.Array("messages", kMaxMessages);
   if (messages == nullptr) {
     if (fields.Any("messages") == nullptr) fields.Report("missing", "messages", "Field required");
     return std::nullopt;
@@ -144,8 +155,10 @@ std::optional<ApiError> ReadMessages(Fields& fields, Json::Array* out) {
     return BadParameter("`messages` must not be an empty array.", "messages", "[]");
   }
   SchemaErrors errors;
-  for (size_t i = 0; i < messages->array()->size(); ++i) {
-    Result<Json> message = TemplateMessage((*messages->array())[i], i, &errors);
+  int64_t values_left = kMaxJsonValues;
+  out->reserve(messages->array()->size());
+  for (size_t i = 0; i < messages->array()->size() && !errors.full(); ++i) {
+    Result<Json> message = TemplateMessage((*messages->array())[i], i, &values_left, &errors);
     if (!message) return std::move(message).error();
     out->push_back(std::move(*message));
   }
@@ -163,7 +176,7 @@ std::optional<ApiError> ReadTemplateKwargs(Fields& fields, const ApiOptions& opt
       merged = std::move(*parsed);
     }
   }
-  const Json* given = fields.Object("chat_template_kwargs");
+  Json* given = fields.Object("chat_template_kwargs", kMaxTemplateKwargs);
   if (const auto effort = fields.String("reasoning_effort")) {
     constexpr std::string_view kEfforts[] = {"none", "minimal", "low",
                                              "medium", "high", "xhigh", "max"};
@@ -178,7 +191,7 @@ std::optional<ApiError> ReadTemplateKwargs(Fields& fields, const ApiOptions& opt
     }
   }
   if (given != nullptr) {
-    for (const Json::Member& member : *given->object()) merged.Set(member.key, member.value);
+    for (Json::Member& member : *given->object()) merged.Set(member.key, std::move(member.value));
   }
   // These have fields of their own; a second spelling would contradict them.
   for (const char* name : {"messages", "tools", "documents", "chat_template", "tokenize",
@@ -194,23 +207,25 @@ std::optional<ApiError> ReadTemplateKwargs(Fields& fields, const ApiOptions& opt
 
 std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat) {
   if (auto error = ReadMessages(fields, &chat->messages)) return error;
-  if (const Json* tools = fields.Array("tools")) {
+  if (Json* tools = fields.Array("tools", kMaxTools)) {
     if (tools->array()->empty()) {
       return BadParameter(
           "`tools` must not be an empty array. Either provide at least one tool or omit the field "
           "entirely.",
           "tools", "[]");
     }
-    for (size_t i = 0; i < tools->array()->size(); ++i) {
+    for (size_t i = 0; i < tools->array()->size() && !fields.full(); ++i) {
       const Json* function = (*tools->array())[i].Find("function");
       const Json* name = function != nullptr ? function->Find("name") : nullptr;
       if (name == nullptr || name->string() == nullptr) {
         fields.Report("missing", fmt::format("tools.{}.function.name", i), "Field required");
       }
     }
-    chat->tools = *tools;
+    chat->tools = std::move(*tools);
   }
-  if (const Json* documents = fields.Array("documents")) chat->documents = *documents;
+  if (Json* documents = fields.Array("documents", kMaxTools)) {
+    chat->documents = std::move(*documents);
+  }
   if (auto error = ReadTemplateKwargs(fields, options, &chat->template_kwargs)) return error;
   chat->add_generation_prompt = fields.Bool("add_generation_prompt").value_or(true);
   chat->continue_final_message = fields.Bool("continue_final_message").value_or(false);
@@ -223,14 +238,14 @@ std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options,
     }
     chat->add_generation_prompt = false;
   }
-  if (const auto source = fields.String("chat_template")) {
+  if (auto source = fields.String("chat_template", kMaxTemplateBytes)) {
     if (!options.trust_request_chat_template) {
       return BadRequest(
           "Chat template is passed with request, but --trust-request-chat-template is not set. "
           "Refused request with untrusted chat template.",
           "chat_template");
     }
-    chat->chat_template = *source;
+    chat->chat_template = std::move(*source);
   }
   for (const char* name : {"mm_processor_kwargs", "media_io_kwargs"}) {
     if (fields.Any(name) != nullptr) {
@@ -266,7 +281,7 @@ std::optional<ApiError> CheckToolChoice(Fields& fields, const ApiOptions& option
   const Json* name = function != nullptr ? function->Find("name") : nullptr;
   if (name == nullptr || name->string() == nullptr) {
     return BadParameter("Invalid value for `tool_choice`.", "tool_choice",
-                        choice->Dump().substr(0, 64));
+                        choice->DumpStart(64));
   }
   const Json::Array& tools = *chat->tools.array();
   const bool found = std::any_of(tools.begin(), tools.end(), [&](const Json& tool) {

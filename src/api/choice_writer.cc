@@ -24,7 +24,7 @@ std::string_view FinishName(FinishReason reason) {
 ChoiceWriter::ChoiceWriter(const ResponsePlan& plan, int index)
     : plan_(plan),
       index_(index),
-      detokenizer_(plan.tokenizer, plan.detokenizer),
+      detokenizer_(*plan.tokenizer, plan.detokenizer),
       logprobs_(plan) {}
 
 void ChoiceWriter::Echo(const std::string& text, const std::vector<int32_t>& token_ids,
@@ -32,10 +32,11 @@ void ChoiceWriter::Echo(const std::string& text, const std::vector<int32_t>& tok
   pending_text_ += text;
   if (!plan_.echo_logprobs) return;
   for (size_t i = 0; i < token_ids.size(); ++i) {
+    const bool is_last = i + 1 == token_ids.size();
     if (i < logprobs.size()) {
-      logprobs_.AddPrompt(token_ids[i], logprobs[i]);
+      logprobs_.AddPrompt(token_ids[i], logprobs[i], is_last);
     } else {
-      logprobs_.AddPrompt(token_ids[i], {});
+      logprobs_.AddPrompt(token_ids[i], {}, is_last);
     }
   }
 }

@@ -1,6 +1,10 @@
 #include "api/errors.h"
 
+#include <exception>
+#include <new>
+
 #include "api/json_writer.h"
+#include "base/log.h"
 
 namespace tiercel::api {
 
@@ -17,7 +21,6 @@ ApiError FromStatus(const Status& status) {
       error.type = "NotFoundError";
       break;
     case StatusCode::kUnimplemented:
-      error.http_status = 501;
       error.type = "NotImplementedError";
       break;
     case StatusCode::kResourceExhausted:
@@ -37,6 +40,21 @@ ApiError FromStatus(const Status& status) {
   return error;
 }
 
+ApiError FromException() {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return {503, "ServiceUnavailableError",
+            "The server is out of memory for this request. Try again later, or with less.",
+            std::nullopt};
+  } catch (const std::exception& exception) {
+    LOG_ERROR("a request failed: {}", exception.what());
+  } catch (...) {
+    LOG_ERROR("a request failed: unknown exception");
+  }
+  return FromStatus(Internal("an exception"));
+}
+
 ApiError BadParameter(std::string message, std::string param, std::string_view value) {
   message += fmt::format(" (parameter={}, value={})", param, value);
   return {400, "BadRequestError", std::move(message), std::move(param)};
@@ -47,7 +65,7 @@ ApiError BadRequest(std::string message, std::optional<std::string> param) {
 }
 
 ApiError NotOffered(std::string message, std::optional<std::string> param) {
-  return {501, "NotImplementedError", std::move(message), std::move(param)};
+  return {400, "NotImplementedError", std::move(message), std::move(param)};
 }
 
 std::string ErrorBody(const ApiError& error) {

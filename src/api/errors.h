@@ -20,9 +20,14 @@ struct ApiError {
 template <typename T>
 using Result = tl::expected<T, ApiError>;
 
-// The status and type of each code: user faults 400, unknown names 404, not offered 501, full or
-// stopping 503. kInternal tells the client nothing of its text; the caller logs it.
+// The status and type of each code: user faults and what is not offered 400 (clients retry a 5xx),
+// unknown names 404, full or stopping 503. kInternal tells the client nothing of its text; the
+// caller logs it.
 ApiError FromStatus(const Status& status);
+
+// What a client is told of the exception that is being handled: 503 for want of memory, which is
+// free again with the request that wanted it, else 500 without its text, which goes to the log.
+ApiError FromException();
 
 // A 400 that names its parameter: "…text… (parameter=p, value=v)".
 ApiError BadParameter(std::string message, std::string param, std::string_view value);
@@ -33,6 +38,16 @@ std::string ErrorBody(const ApiError& error);
 
 inline tl::unexpected<ApiError> Fail(ApiError error) {
   return tl::unexpected<ApiError>(std::move(error));
+}
+
+// What `work` returns, or the error of what it throws. Nothing of a request outlives it.
+template <typename Work>
+auto Guarded(Work&& work) -> decltype(work()) {
+  try {
+    return work();
+  } catch (...) {
+    return Fail(FromException());
+  }
 }
 
 }  // namespace tiercel::api

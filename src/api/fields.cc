@@ -8,7 +8,6 @@ namespace tiercel::api {
 namespace {
 
 constexpr size_t kMaxShownInput = 200;
-constexpr size_t kMaxShownErrors = 20;
 
 std::optional<double> LaxNumber(const Json& value) {
   if (const int64_t* v = value.integer()) return static_cast<double>(*v);
@@ -21,18 +20,6 @@ std::optional<double> LaxNumber(const Json& value) {
     return std::nullopt;
   }
   return parsed;
-}
-
-std::string Shown(const Json& value) {
-  // Large inputs are not written out only to be cut.
-  if (value.array() != nullptr && value.array()->size() > 64) return "[…]";
-  if (value.object() != nullptr && value.object()->size() > 64) return "{…}";
-  std::string text = value.Dump();
-  if (text.size() > kMaxShownInput) {
-    text.resize(kMaxShownInput);
-    text += "…";
-  }
-  return text;
 }
 
 }  // namespace
@@ -49,6 +36,7 @@ std::optional<int64_t> LaxInt(const Json& value) {
 
 void SchemaErrors::Add(std::string_view kind, std::string_view path, std::string_view message,
                        const Json* input) {
+  if (full()) return;
   if (items_.empty()) first_path_ = path;
   std::string loc = "'body'";
   for (size_t begin = 0; begin < path.size();) {
@@ -59,20 +47,20 @@ void SchemaErrors::Add(std::string_view kind, std::string_view path, std::string
     begin = end + 1;
   }
   std::string item = fmt::format("{{'type': '{}', 'loc': ({}), 'msg': '{}'", kind, loc, message);
-  if (input != nullptr) item += ", 'input': " + Shown(*input);
+  if (input != nullptr) item += ", 'input': " + input->DumpStart(kMaxShownInput);
   items_.push_back(item + "}");
 }
 
 ApiError SchemaErrors::ToError() const {
-  std::string message =
-      fmt::format("{} validation error{}:", items_.size(), items_.size() == 1 ? "" : "s");
-  for (size_t i = 0; i < std::min(items_.size(), kMaxShownErrors); ++i) message += "\n  " + items_[i];
+  std::string message = fmt::format("{}{} validation error{}:", full() ? "At least " : "",
+                                    items_.size(), items_.size() == 1 ? "" : "s");
+  for (const std::string& item : items_) message += "\n  " + item;
   ApiError error{400, "Bad Request", std::move(message), std::nullopt};
   if (!first_path_.empty()) error.param = first_path_;
   return error;
 }
 
-Fields::Fields(const Json& object, SchemaErrors* errors, std::string path)
+Fields::Fields(Json& object, SchemaErrors* errors, std::string path)
     : object_(object), errors_(errors), path_(std::move(path)) {}
 
 std::string Fields::PathOf(std::string_view name) const {
@@ -84,9 +72,9 @@ void Fields::Report(std::string_view kind, std::string_view name, std::string_vi
   errors_->Add(kind, PathOf(name), message, input);
 }
 
-const Json* Fields::Any(std::string_view name) {
+Json* Fields::Any(std::string_view name) {
   read_.emplace(name);
-  const Json* value = object_.Find(name);
+  Json* value = object_.Find(name);
   return value != nullptr && value->is_null() ? nullptr : value;
 }
 
@@ -119,16 +107,26 @@ std::optional<double> Fields::Number(std::string_view name) {
   return parsed;
 }
 
-std::optional<std::string> Fields::String(std::string_view name) {
-  const Json* value = Any(name);
+bool Fields::CheckLength(const std::string& text, std::string_view name, size_t max_bytes) {
+  if (text.size() <= max_bytes) return true;
+  Report("string_too_long", name,
+         fmt::format("String should have at most {} bytes, not {}", max_bytes, text.size()));
+  return false;
+}
+
+std::optional<std::string> Fields::String(std::string_view name, size_t max_bytes) {
+  Json* value = Any(name);
   if (value == nullptr) return std::nullopt;
-  if (const std::string* v = value->string()) return *v;
+  if (std::string* v = value->string()) {
+    if (!CheckLength(*v, name, max_bytes)) return std::nullopt;
+    return std::move(*v);
+  }
   Report("string_type", name, "Input should be a valid string", value);
   return std::nullopt;
 }
 
-std::optional<std::vector<int32_t>> Fields::Int32List(std::string_view name) {
-  const Json* value = Array(name);
+std::optional<std::vector<int32_t>> Fields::Int32List(std::string_view name, size_t max_items) {
+  const Json* value = Array(name, max_items);
   if (value == nullptr) return std::nullopt;
   std::vector<int32_t> items;
   items.reserve(value->array()->size());
@@ -144,38 +142,60 @@ std::optional<std::vector<int32_t>> Fields::Int32List(std::string_view name) {
   return items;
 }
 
-std::optional<std::vector<std::string>> Fields::StringList(std::string_view name) {
-  const Json* value = Array(name);
+std::optional<std::vector<std::string>> Fields::StringList(std::string_view name, size_t max_items,
+                                                           size_t max_bytes) {
+  Json* value = Array(name, max_items);
   if (value == nullptr) return std::nullopt;
   std::vector<std::string> items;
   for (size_t i = 0; i < value->array()->size(); ++i) {
-    const Json& item = (*value->array())[i];
+    Json& item = (*value->array())[i];
+    const std::string place = fmt::format("{}.{}", name, i);
     if (item.string() == nullptr) {
-      Report("string_type", fmt::format("{}.{}", name, i), "Input should be a valid string", &item);
+      Report("string_type", place, "Input should be a valid string", &item);
       return std::nullopt;
     }
-    items.push_back(*item.string());
+    if (!CheckLength(*item.string(), place, max_bytes)) return std::nullopt;
+    items.push_back(std::move(*item.string()));
   }
   return items;
 }
 
-const Json* Fields::Object(std::string_view name) {
-  const Json* value = Any(name);
-  if (value == nullptr || value->object() != nullptr) return value;
-  Report("dict_type", name, "Input should be a valid dictionary", value);
-  return nullptr;
+Json* Fields::Object(std::string_view name, size_t max_members) {
+  Json* value = Any(name);
+  if (value == nullptr) return nullptr;
+  if (value->object() == nullptr) {
+    Report("dict_type", name, "Input should be a valid dictionary", value);
+    return nullptr;
+  }
+  if (const size_t size = value->object()->size(); size > max_members) {
+    Report("too_long", name,
+           fmt::format("Dictionary should have at most {} items after validation, not {}",
+                       max_members, size));
+    return nullptr;
+  }
+  return value;
 }
 
-const Json* Fields::Array(std::string_view name) {
-  const Json* value = Any(name);
-  if (value == nullptr || value->array() != nullptr) return value;
-  Report("list_type", name, "Input should be a valid list", value);
-  return nullptr;
+Json* Fields::Array(std::string_view name, size_t max_items) {
+  Json* value = Any(name);
+  if (value == nullptr) return nullptr;
+  if (value->array() == nullptr) {
+    Report("list_type", name, "Input should be a valid list", value);
+    return nullptr;
+  }
+  if (const size_t size = value->array()->size(); size > max_items) {
+    Report("too_long", name,
+           fmt::format("List should have at most {} items after validation, not {}", max_items,
+                       size));
+    return nullptr;
+  }
+  return value;
 }
 
-std::vector<std::string> Fields::Unread() const {
-  std::vector<std::string> names;
+std::vector<std::string_view> Fields::Unread(size_t most) const {
+  std::vector<std::string_view> names;
   for (const Json::Member& member : *object_.object()) {
+    if (names.size() >= most) break;
     if (!read_.contains(member.key)) names.push_back(member.key);
   }
   return names;

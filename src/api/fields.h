@@ -9,18 +9,21 @@
 #include <unordered_set>
 #include <vector>
 
+#include "api/bounds.h"
 #include "api/errors.h"
 #include "api/json.h"
 
 namespace tiercel::api {
 
-// The faults of one body. One error response tells them all.
+// The faults of one body, up to kMaxFaults. One error response tells them all.
 class SchemaErrors {
  public:
   // `path` is dotted: "messages.0.role".
   void Add(std::string_view kind, std::string_view path, std::string_view message,
            const Json* input);
   bool empty() const { return items_.empty(); }
+  // Nothing more is taken: loops over what the client sent end.
+  bool full() const { return items_.size() >= kMaxFaults; }
   // 400 "Bad Request", "N validation error(s):\n  {…}"; param is the first fault's place.
   ApiError ToError() const;
 
@@ -31,33 +34,38 @@ class SchemaErrors {
 
 class Fields {
  public:
-  // `object` must be an object and outlive this; `path` is the prefix of error places.
-  Fields(const Json& object, SchemaErrors* errors, std::string path = {});
+  // `object` must be an object and outlive this; `path` is the prefix of error places. Strings and
+  // the contents of lists are moved out of it.
+  Fields(Json& object, SchemaErrors* errors, std::string path = {});
 
-  // Absent, null and ill-typed (then reported) give nullopt.
+  // Absent, null, ill-typed and too long (then reported) give nullopt.
   std::optional<bool> Bool(std::string_view name);
   std::optional<int64_t> Int(std::string_view name);
   std::optional<double> Number(std::string_view name);
-  std::optional<std::string> String(std::string_view name);
-  std::optional<std::vector<int32_t>> Int32List(std::string_view name);
-  std::optional<std::vector<std::string>> StringList(std::string_view name);
-  const Json* Object(std::string_view name);
-  const Json* Array(std::string_view name);
+  std::optional<std::string> String(std::string_view name, size_t max_bytes = kMaxJsonBytes);
+  std::optional<std::vector<int32_t>> Int32List(std::string_view name,
+                                                size_t max_items = kMaxJsonValues);
+  std::optional<std::vector<std::string>> StringList(std::string_view name, size_t max_items,
+                                                     size_t max_bytes);
+  Json* Object(std::string_view name, size_t max_members = kMaxObjectKeys);
+  Json* Array(std::string_view name, size_t max_items = kMaxJsonValues);
   // Of any kind; null if absent or null.
-  const Json* Any(std::string_view name);
+  Json* Any(std::string_view name);
 
   void Report(std::string_view kind, std::string_view name, std::string_view message,
               const Json* input = nullptr);
-  // The names that nobody asked for.
-  std::vector<std::string> Unread() const;
+  // The names that nobody asked for; at most `most` of them.
+  std::vector<std::string_view> Unread(size_t most) const;
+  bool full() const { return errors_->full(); }
 
  private:
   std::string PathOf(std::string_view name) const;
+  bool CheckLength(const std::string& text, std::string_view name, size_t max_bytes);
 
-  const Json& object_;
+  Json& object_;
   SchemaErrors* errors_;
   std::string path_;
-  std::unordered_set<std::string> read_;
+  std::unordered_set<std::string_view> read_;  // literals of the readers
 };
 
 // An integer of a JSON value in the lax manner: 5, 5.0 and "5"; nullopt for all else.

@@ -1,7 +1,9 @@
 #include "api/json.h"
 
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "api/json_writer.h"
 
@@ -14,6 +16,10 @@ const Json* Json::Find(std::string_view key) const {
     if (member.key == key) return &member.value;
   }
   return nullptr;
+}
+
+Json* Json::Find(std::string_view key) {
+  return const_cast<Json*>(std::as_const(*this).Find(key));  // NOLINT: this is not const
 }
 
 void Json::Set(std::string_view key, Json value) {
@@ -33,7 +39,8 @@ bool Json::Erase(std::string_view key) {
          std::erase_if(*members, [&](const Member& member) { return member.key == key; }) > 0;
 }
 
-void Json::AppendTo(std::string* out) const {
+// Stops once `most` bytes are there, at the next end of a value.
+void Json::AppendUpTo(size_t most, std::string* out) const {
   if (const bool* v = boolean()) {
     AppendJsonBool(out, *v);
   } else if (const int64_t* v = integer()) {
@@ -41,21 +48,21 @@ void Json::AppendTo(std::string* out) const {
   } else if (const double* v = real()) {
     AppendJsonDouble(out, *v);
   } else if (const std::string* v = string()) {
-    AppendJsonString(out, *v);
+    AppendJsonString(out, std::string_view(*v).substr(0, most));
   } else if (const Array* items = array()) {
     out->push_back('[');
-    for (size_t i = 0; i < items->size(); ++i) {
+    for (size_t i = 0; i < items->size() && out->size() <= most; ++i) {
       if (i > 0) out->push_back(',');
-      (*items)[i].AppendTo(out);
+      (*items)[i].AppendUpTo(most, out);
     }
     out->push_back(']');
   } else if (const Object* members = object()) {
     out->push_back('{');
-    for (size_t i = 0; i < members->size(); ++i) {
+    for (size_t i = 0; i < members->size() && out->size() <= most; ++i) {
       if (i > 0) out->push_back(',');
-      AppendJsonString(out, (*members)[i].key);
+      AppendJsonString(out, std::string_view((*members)[i].key).substr(0, most));
       out->push_back(':');
-      (*members)[i].value.AppendTo(out);
+      (*members)[i].value.AppendUpTo(most, out);
     }
     out->push_back('}');
   } else {
@@ -63,13 +70,51 @@ void Json::AppendTo(std::string* out) const {
   }
 }
 
+void Json::AppendTo(std::string* out) const { AppendUpTo(std::string::npos, out); }
+
 std::string Json::Dump() const {
   std::string out;
   AppendTo(&out);
   return out;
 }
 
+std::string Json::DumpStart(size_t most) const {
+  std::string out;
+  AppendUpTo(most, &out);
+  if (out.size() > most) {
+    out.resize(most);
+    out += "…";
+  }
+  return out;
+}
+
 namespace {
+
+constexpr size_t kMaxShownError = 256;
+
+// Of duplicate keys the last value stays, at the first one's place.
+void MergeDuplicates(Json::Object* members) {
+  std::unordered_map<std::string_view, size_t> places;
+  places.reserve(members->size());
+  std::vector<size_t> doubles;
+  for (size_t i = 0; i < members->size(); ++i) {
+    const auto [it, is_new] = places.try_emplace((*members)[i].key, i);
+    if (is_new) continue;
+    (*members)[it->second].value = std::move((*members)[i].value);
+    doubles.push_back(i);
+  }
+  if (doubles.empty()) return;
+  size_t kept = 0;
+  for (size_t i = 0, next = 0; i < members->size(); ++i) {
+    if (next < doubles.size() && doubles[next] == i) {
+      ++next;
+      continue;
+    }
+    if (kept != i) (*members)[kept] = std::move((*members)[i]);
+    ++kept;
+  }
+  members->resize(kept);
+}
 
 // Receives the library's events (it parses without recursion) and builds the document. The open
 // containers are owned by the stack until they close, so that growing an array moves no parent.
@@ -93,14 +138,12 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return Close(); }
 
   bool key(std::string& name) override {
-    Frame& frame = stack_.back();
-    Json::Object& members = *frame.value.object();
+    Json::Object& members = *stack_.back().object();
     if (static_cast<int64_t>(members.size()) >= limits_.max_object_keys) {
       return Refuse("an object has more than {} keys", limits_.max_object_keys);
     }
-    const auto [it, is_new] = frame.index.try_emplace(name, members.size());
-    frame.slot = it->second;
-    if (is_new) members.push_back({std::move(name), Json()});
+    if (!Count()) return false;
+    members.push_back({std::move(name), Json()});
     return true;
   }
 
@@ -109,9 +152,14 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     // The library's text: "[json.exception.…] parse error at line 1, column 2: …; last read: '…'".
     std::string_view text = error.what();
     if (const size_t at = text.find("] "); at != std::string_view::npos) text.remove_prefix(at + 2);
-    error_ = fmt::format("JSON decode error at byte {}: {}", position, text);
+    // The token that was read last may be most of the text.
+    const bool is_long = text.size() > kMaxShownError;
+    error_ = fmt::format("JSON decode error at byte {}: {}{}", position,
+                         text.substr(0, kMaxShownError), is_long ? "…" : "");
     return false;
   }
+
+  int64_t num_values() const { return num_values_; }
 
   Expected<Json> Take(bool parsed) && {
     if (!parsed) return Unexpected(InvalidArgument("{}", error_));
@@ -119,12 +167,6 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  struct Frame {
-    Json value;
-    size_t slot = 0;                                // of an object: the member that comes next
-    std::unordered_map<std::string, size_t> index;  // of an object: where a key stands
-  };
-
   template <typename... Args>
   bool Refuse(fmt::format_string<Args...> format, Args&&... args) {
     error_ = "JSON is too large: " + fmt::format(format, std::forward<Args>(args)...);
@@ -139,10 +181,10 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   void Place(Json value) {
     if (stack_.empty()) {
       root_ = std::move(value);
-    } else if (Json::Array* items = stack_.back().value.array()) {
+    } else if (Json::Array* items = stack_.back().array()) {
       items->push_back(std::move(value));
     } else {
-      (*stack_.back().value.object())[stack_.back().slot].value = std::move(value);
+      stack_.back().object()->back().value = std::move(value);
     }
   }
 
@@ -157,19 +199,22 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
       return Refuse("it is nested deeper than {} levels", limits_.max_depth);
     }
     if (!Count()) return false;
-    stack_.push_back({std::move(container), 0, {}});
+    stack_.push_back(std::move(container));
     return true;
   }
 
   bool Close() {
-    Json value = std::move(stack_.back().value);
+    Json value = std::move(stack_.back());
     stack_.pop_back();
+    if (Json::Object* members = value.object(); members != nullptr && members->size() > 1) {
+      MergeDuplicates(members);
+    }
     Place(std::move(value));
     return true;
   }
 
   const JsonLimits& limits_;
-  std::vector<Frame> stack_;
+  std::vector<Json> stack_;
   Json root_;
   int64_t num_values_ = 0;
   std::string error_ = "JSON decode error";
@@ -177,9 +222,14 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
 }  // namespace
 
-Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits) {
+Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits, int64_t* num_values) {
+  if (text.size() > kMaxJsonBytes) {
+    return Unexpected(InvalidArgument("JSON is too large: it has {} bytes, at most {} are taken",
+                                      text.size(), kMaxJsonBytes));
+  }
   Builder builder(limits);
   const bool parsed = nlohmann::json::sax_parse(text, &builder);
+  if (num_values != nullptr) *num_values = builder.num_values();
   return std::move(builder).Take(parsed);
 }
 

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "api/bounds.h"
 #include "base/status.h"
 
 namespace tiercel::api {
@@ -39,11 +40,13 @@ class Json {
   const std::string* string() const { return std::get_if<std::string>(&value_); }
   const Array* array() const { return std::get_if<Array>(&value_); }
   const Object* object() const { return std::get_if<Object>(&value_); }
+  std::string* string() { return std::get_if<std::string>(&value_); }
   Array* array() { return std::get_if<Array>(&value_); }
   Object* object() { return std::get_if<Object>(&value_); }
 
   // The member `key` of an object; null if there is none or this is no object.
   const Json* Find(std::string_view key) const;
+  Json* Find(std::string_view key);
   // Sets or replaces a member; this must be an object.
   void Set(std::string_view key, Json value);
   bool Erase(std::string_view key);
@@ -51,8 +54,12 @@ class Json {
   // Compact JSON text, always valid UTF-8.
   void AppendTo(std::string* out) const;
   std::string Dump() const;
+  // Its first `most` bytes, with "…" if there are more; as cheap for a large value as for a small one.
+  std::string DumpStart(size_t most) const;
 
  private:
+  void AppendUpTo(size_t most, std::string* out) const;
+
   std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
 };
 
@@ -72,14 +79,15 @@ inline Json::Json(Array v) : value_(std::move(v)) {}
 inline Json::Json(Object v) : value_(std::move(v)) {}
 
 struct JsonLimits {
-  int max_depth = 64;
-  // A value takes some 50 bytes: this bounds what a small body of "[0,0,0,…" can allocate.
-  int64_t max_values = 4'000'000;
-  int64_t max_object_keys = 65'536;
+  int max_depth = kMaxJsonDepth;
+  int64_t max_values = kMaxJsonValues;  // keys count as well
+  int64_t max_object_keys = kMaxObjectKeys;
 };
 
 // Refuses what is not exactly one JSON value of valid UTF-8 within the limits; the message names
-// the place. NaN, Infinity and numbers beyond double are no JSON.
-Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits = {});
+// the place. NaN, Infinity and numbers beyond double are no JSON. `num_values`, if given, becomes
+// what the text has of max_values.
+Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits = {},
+                         int64_t* num_values = nullptr);
 
 }  // namespace tiercel::api

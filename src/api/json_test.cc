@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "api/json_writer.h"
+#include "text/utf8_cases.h"
 
 namespace tiercel::api {
 namespace {
@@ -39,8 +40,37 @@ TEST(Json, BoundsDepthValuesAndKeys) {
             std::string::npos);
   EXPECT_TRUE(ParseJson("[1,2,3,4,5]", limits));
   EXPECT_FALSE(ParseJson("[1,2,3,4,5,6]", limits));
+  EXPECT_TRUE(ParseJson(R"({"a":1,"b":[]})", limits));  // keys are values
+  EXPECT_FALSE(ParseJson(R"({"a":1,"b":[1,2]})", limits));
   EXPECT_FALSE(ParseJson(R"({"a":1,"b":2,"c":3})", limits));
   EXPECT_FALSE(ParseJson(std::string(1 << 20, '[')));
+}
+
+// The largest texts of every shape end early, with a short word about it.
+TEST(Json, LargeTextsAreRefused) {
+  const auto repeated = [](std::string_view item, size_t bytes) {
+    std::string text;
+    text.reserve(bytes + item.size());
+    while (text.size() < bytes) text += item;
+    return text;
+  };
+  constexpr size_t kBytes = 8 << 20;
+  for (const std::string& text :
+       {"[" + repeated("0,", kBytes), "[" + repeated("[],", kBytes), "[" + repeated("{},", kBytes),
+        "[" + repeated(R"({"a":0},)", kBytes), repeated("[", kBytes), repeated(R"({"a":)", kBytes),
+        '"' + repeated("x", kBytes), repeated("1", kBytes), "-" + repeated("x", kBytes),
+        repeated(" ", kMaxJsonBytes + 1)}) {
+    const auto json = ParseJson(text);
+    ASSERT_FALSE(json) << text.substr(0, 20);
+    EXPECT_LT(json.error().message().size(), 500u);
+  }
+}
+
+TEST(Json, DumpStartIsShort) {
+  const auto json = ParseJson(R"({"a":[1,2,{"b":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}],"c":[[[[4]]]]})");
+  ASSERT_TRUE(json);
+  EXPECT_EQ(json->DumpStart(1000), json->Dump());
+  EXPECT_EQ(json->DumpStart(12), R"({"a":[1,2,{")" "…");
 }
 
 TEST(JsonWriter, OutputIsAlwaysValidUtf8) {
@@ -50,6 +80,14 @@ TEST(JsonWriter, OutputIsAlwaysValidUtf8) {
             "\"a\\\"\\\\\\n\\u0001\\u007f é 🌶 \xEF\xBF\xBD\xEF\xBF\xBD("
             "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
   EXPECT_TRUE(ParseJson(out));
+}
+
+TEST(JsonWriter, BrokenBytesAreReplacedAsPythonDoes) {
+  for (const text::Utf8Case& c : text::kUtf8Cases) {
+    std::string out;
+    AppendJsonString(&out, c.bytes());
+    EXPECT_EQ(out, '"' + text::WithReplacements(c.whole) + '"') << c.hex;
+  }
 }
 
 TEST(JsonWriter, ClampsMaskedLogprobs) {

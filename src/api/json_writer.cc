@@ -3,11 +3,11 @@
 #include <charconv>
 #include <cmath>
 
+#include "text/utf8.h"
+
 namespace tiercel::api {
 
 namespace {
-
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 void AppendEscaped(std::string* out, unsigned char c) {
   switch (c) {
@@ -30,71 +30,28 @@ bool IsPlain(unsigned char c) { return c >= 0x20 && c != '"' && c != '\\' && c <
 
 }  // namespace
 
-// The table of well-formed sequences, Unicode 15 section 3.9 (table 3-7).
-size_t Utf8CharLength(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto within = [&](size_t i, unsigned low, unsigned high) {
-    return i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF) return within(1, 0x80, 0xBF) ? 2 : 0;
-  if (lead >= 0xE0 && lead <= 0xEF) {
-    const unsigned low = lead == 0xE0 ? 0xA0 : 0x80;
-    const unsigned high = lead == 0xED ? 0x9F : 0xBF;
-    return within(1, low, high) && within(2, 0x80, 0xBF) ? 3 : 0;
-  }
-  if (lead >= 0xF0 && lead <= 0xF4) {
-    const unsigned low = lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned high = lead == 0xF4 ? 0x8F : 0xBF;
-    return within(1, low, high) && within(2, 0x80, 0xBF) && within(3, 0x80, 0xBF) ? 4 : 0;
-  }
-  return 0;
-}
-
-void AppendJsonString(std::string* out, std::string_view text) {
+void AppendJsonString(std::string* out, std::string_view value) {
   out->push_back('"');
   size_t begin = 0;
   size_t i = 0;
-  while (i < text.size()) {
-    const auto c = static_cast<unsigned char>(text[i]);
+  while (i < value.size()) {
+    const auto c = static_cast<unsigned char>(value[i]);
     if (IsPlain(c)) {
       ++i;
       continue;
     }
-    out->append(text, begin, i - begin);
-    const size_t length = Utf8CharLength(text.substr(i));
-    if (length > 1) {
-      out->append(text, i, length);
-      i += length;
-    } else {
-      if (length == 0) {
-        out->append(kReplacement);
-      } else {
-        AppendEscaped(out, c);
-      }
-      ++i;
+    out->append(value, begin, i - begin);
+    if (c < 0x80) {
+      AppendEscaped(out, c);
+      begin = ++i;
+      continue;
     }
-    begin = i;
+    const text::Utf8Part part = text::NextUtf8(value.substr(i));
+    out->append(part.valid ? value.substr(i, part.length) : text::kReplacementCharacter);
+    begin = i += part.length;
   }
-  out->append(text, begin, text.size() - begin);
+  out->append(value, begin, value.size() - begin);
   out->push_back('"');
-}
-
-std::string ValidUtf8(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size();) {
-    const size_t length = Utf8CharLength(text.substr(i));
-    if (length == 0) {
-      out.append(kReplacement);
-      ++i;
-    } else {
-      out.append(text, i, length);
-      i += length;
-    }
-  }
-  return out;
 }
 
 void AppendJsonInt(std::string* out, int64_t value) {

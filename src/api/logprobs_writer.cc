@@ -2,19 +2,12 @@
 
 #include <algorithm>
 #include <unordered_set>
+#include <utility>
 
 #include "api/json_writer.h"
+#include "text/utf8.h"
 
 namespace tiercel::api {
-
-namespace {
-
-std::string TokenLabel(int32_t token, const ResponsePlan& plan) {
-  if (plan.tokens_as_token_ids) return fmt::format("token_id:{}", token);
-  return ValidUtf8(plan.tokenizer->TokenBytes(token));
-}
-
-}  // namespace
 
 int64_t CountCharacters(std::string_view bytes) {
   return std::count_if(bytes.begin(), bytes.end(), [](char c) {
@@ -22,30 +15,64 @@ int64_t CountCharacters(std::string_view bytes) {
   });
 }
 
+bool LogprobsWriter::IsSkipped(int32_t token) const {
+  return plan_.detokenizer.skip_special_tokens && plan_.tokenizer->IsSpecial(token);
+}
+
+std::string LogprobsWriter::AddedText(int32_t token) const {
+  std::string bytes = unfinished_;
+  bytes += plan_.tokenizer->TokenBytes(token);
+  return text::ValidUtf8(std::string_view(bytes).substr(0, text::CompleteUtf8Prefix(bytes)));
+}
+
+std::string LogprobsWriter::Label(int32_t token) const {
+  if (plan_.tokens_as_token_ids) return fmt::format("token_id:{}", token);
+  // What is left out of the text is still shown here.
+  if (IsSkipped(token)) return text::ValidUtf8(plan_.tokenizer->TokenBytes(token));
+  return AddedText(token);
+}
+
+void LogprobsWriter::TakeBytes(int32_t token) {
+  unfinished_ += plan_.tokenizer->TokenBytes(token);
+  unfinished_.erase(0, text::CompleteUtf8Prefix(unfinished_));
+}
+
 void LogprobsWriter::Add(const engine::OutputToken& token) {
+  const bool skipped = IsSkipped(token.token);
   if (plan_.is_chat) {
     AddChatEntry(token.token, token.top);
   } else {
-    const bool skipped =
-        plan_.detokenizer.skip_special_tokens && plan_.tokenizer->IsSpecial(token.token);
-    AddCompletionEntry(token.token, token.top, skipped);
+    const std::string added = skipped ? std::string() : AddedText(token.token);
+    AddCompletionEntry(token.token, token.top, Label(token.token), CountCharacters(added));
   }
+  // What is no part of the text does not stand between the bytes of a character.
+  if (!skipped) TakeBytes(token.token);
 }
 
-void LogprobsWriter::AddPrompt(int32_t token, std::span<const engine::TokenLogprob> top) {
-  AddCompletionEntry(token, top, false);
+void LogprobsWriter::AddPrompt(int32_t token, std::span<const engine::TokenLogprob> top,
+                               bool is_last) {
+  // Special tokens of the prompt are part of its text.
+  std::string added = AddedText(token);
+  if (is_last) {
+    TakeBytes(token);
+    text::AppendValidUtf8(std::exchange(unfinished_, {}), &added);
+  }
+  const int64_t characters = CountCharacters(added);
+  AddCompletionEntry(token, top, plan_.tokens_as_token_ids ? Label(token) : std::move(added),
+                     characters);
+  if (!is_last) TakeBytes(token);
 }
 
 void LogprobsWriter::AddCompletionEntry(int32_t token, std::span<const engine::TokenLogprob> top,
-                                        bool skipped) {
+                                        const std::string& label, int64_t characters) {
   if (num_entries_++ > 0) {
     for (std::string* array : {&entries_, &offsets_, &token_logprobs_, &tokens_}) {
       array->push_back(',');
     }
   }
   AppendJsonInt(&offsets_, text_offset_);
-  if (!skipped) text_offset_ += CountCharacters(plan_.tokenizer->TokenBytes(token));
-  AppendJsonString(&tokens_, TokenLabel(token, plan_));
+  text_offset_ += characters;
+  AppendJsonString(&tokens_, label);
   if (top.empty()) {
     token_logprobs_ += "null";
     entries_ += "null";
@@ -57,10 +84,11 @@ void LogprobsWriter::AddCompletionEntry(int32_t token, std::span<const engine::T
   std::unordered_set<std::string> seen;
   entries_.push_back('{');
   for (const engine::TokenLogprob& candidate : top) {
-    std::string label = TokenLabel(candidate.token, plan_);
-    if (!seen.insert(label).second) continue;
+    std::string shown = candidate.token == token ? label : Label(candidate.token);
+    const auto [place, is_new] = seen.insert(std::move(shown));
+    if (!is_new) continue;
     if (seen.size() > 1) entries_.push_back(',');
-    AppendJsonString(&entries_, label);
+    AppendJsonString(&entries_, *place);
     entries_.push_back(':');
     AppendJsonLogprob(&entries_, candidate.logprob);
   }
@@ -69,7 +97,7 @@ void LogprobsWriter::AddCompletionEntry(int32_t token, std::span<const engine::T
 
 void LogprobsWriter::AppendChatToken(int32_t token, float logprob) {
   entries_ += R"({"token":)";
-  AppendJsonString(&entries_, TokenLabel(token, plan_));
+  AppendJsonString(&entries_, Label(token));
   entries_ += R"(,"logprob":)";
   AppendJsonLogprob(&entries_, logprob);
   entries_ += R"(,"bytes":[)";

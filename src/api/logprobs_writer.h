@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/response_plan.h"
@@ -10,15 +11,18 @@
 
 namespace tiercel::api {
 
-// Gathers entries until they are taken by a chunk or by the whole body. For completions the text
-// offsets count characters and go on over the chunks of one choice.
+// Gathers entries until they are taken by a chunk or by the whole body. A token is shown as the text
+// that it adds: of the tokens that make up one character the last one shows it and the others show
+// nothing, so the tokens joined are the text. For completions the text offsets count characters and
+// go on over the chunks of one choice.
 class LogprobsWriter {
  public:
   explicit LogprobsWriter(const ResponsePlan& plan) : plan_(plan) {}
 
   void Add(const engine::OutputToken& token);
-  // A token of the prompt that is echoed; the first one has no probability (`top` empty).
-  void AddPrompt(int32_t token, std::span<const engine::TokenLogprob> top);
+  // A token of the prompt that is echoed; the first one has no probability (`top` empty). The text
+  // of the prompt ends with its last token, even within a character.
+  void AddPrompt(int32_t token, std::span<const engine::TokenLogprob> top, bool is_last);
 
   bool empty() const { return num_entries_ == 0; }
   int64_t pending_bytes() const {
@@ -29,11 +33,18 @@ class LogprobsWriter {
   void TakeTo(std::string* out);
 
  private:
-  void AddCompletionEntry(int32_t token, std::span<const engine::TokenLogprob> top, bool skipped);
+  bool IsSkipped(int32_t token) const;  // of an output
+  std::string AddedText(int32_t token) const;
+  std::string Label(int32_t token) const;
+  void TakeBytes(int32_t token);
+  // `characters`: that the token adds to the text.
+  void AddCompletionEntry(int32_t token, std::span<const engine::TokenLogprob> top,
+                          const std::string& label, int64_t characters);
   void AddChatEntry(int32_t token, std::span<const engine::TokenLogprob> top);
   void AppendChatToken(int32_t token, float logprob);
 
   const ResponsePlan& plan_;
+  std::string unfinished_;  // bytes of a character that the last tokens began
   int64_t text_offset_ = 0;
   int64_t num_entries_ = 0;
   // The arrays' insides. Chat uses entries_ alone.

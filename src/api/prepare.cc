@@ -3,16 +3,14 @@
 #include <algorithm>
 #include <chrono>
 
+#include "api/bounds.h"
 #include "api/names.h"
+#include "api/prompt_text.h"
 #include "api/render_chat.h"
 
 namespace tiercel::api {
 
 namespace {
-
-// No token of a real vocabulary is longer, so a text of more than max_model_len times this many
-// bytes cannot fit: it is refused without tokenizing megabytes.
-constexpr int64_t kMaxBytesPerToken = 512;
 
 int64_t UnixSeconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(
@@ -20,48 +18,36 @@ int64_t UnixSeconds() {
       .count();
 }
 
-ApiError ContextOverflow(int64_t num_tokens, bool at_least, const ModelInfo& model) {
-  const char* excess = num_tokens > model.max_model_len
-                           ? "which exceeds this limit even without any output tokens"
-                           : "which leaves no room for any output tokens";
-  return BadParameter(
-      fmt::format("This model's maximum context length is {} tokens. However, your prompt contains "
-                  "{}{} input tokens, {}. Please reduce the length of the input prompt.",
-                  model.max_model_len, at_least ? "at least " : "", num_tokens, excess),
-      "input_tokens", std::to_string(num_tokens));
-}
-
-Result<std::vector<int32_t>> Encode(const std::string& text, const GenerationRequest& request,
-                                    const ModelInfo& model) {
-  if (!request.truncate_prompt_tokens &&
-      static_cast<int64_t>(text.size()) > model.max_model_len * kMaxBytesPerToken) {
-    return Fail(ContextOverflow(static_cast<int64_t>(text.size()) / kMaxBytesPerToken, true, model));
-  }
-  Expected<std::vector<int32_t>> ids = model.tokenizer->Encode(text, request.add_special_tokens);
-  if (!ids) return Fail(FromStatus(ids.error()));
-  return std::move(*ids);
-}
-
-std::optional<ApiError> Truncate(const GenerationRequest& request, const ModelInfo& model,
-                                 std::vector<int32_t>* ids) {
-  if (!request.truncate_prompt_tokens) return std::nullopt;
-  int64_t keep = *request.truncate_prompt_tokens;
-  if (keep > model.max_model_len) {
-    return BadParameter(
+// How many tokens of a prompt are kept; nullopt: all.
+Result<std::optional<int64_t>> TokensToKeep(const GenerationRequest& request,
+                                            const ModelInfo& model) {
+  std::optional<int64_t> keep = request.truncate_prompt_tokens;
+  if (keep && *keep > model.max_model_len) {
+    return Fail(BadParameter(
         fmt::format("truncate_prompt_tokens value is greater than max_model_len ({}). Please "
                     "request a smaller truncation size.",
                     model.max_model_len),
-        "truncate_prompt_tokens", std::to_string(keep));
+        "truncate_prompt_tokens", std::to_string(*keep)));
   }
   if (keep == -1) keep = model.max_model_len - 1;
+  return keep;
+}
+
+void Truncate(int64_t keep, bool from_right, std::vector<int32_t>* ids) {
   const auto size = static_cast<int64_t>(ids->size());
-  if (size <= keep) return std::nullopt;
-  if (request.truncate_right) {
+  if (size <= keep) return;
+  if (from_right) {
     ids->resize(static_cast<size_t>(keep));
   } else {
     ids->erase(ids->begin(), ids->begin() + (size - keep));
   }
-  return std::nullopt;
+}
+
+// The end of `text` that is kept by a truncation, or more: what is cut off cannot fit.
+std::string_view Reachable(std::string_view text, bool from_right, const ModelInfo& model) {
+  const auto most = static_cast<size_t>(MaxTextBytes(model));
+  if (text.size() <= most) return text;
+  return from_right ? text.substr(0, most) : text.substr(text.size() - most);
 }
 
 std::optional<ApiError> CheckPrompt(const std::vector<int32_t>& ids, const ModelInfo& model) {
@@ -116,7 +102,7 @@ Status FillBadWords(const ModelInfo& model, sampling::SamplingParams* params) {
 // With the value as it was given, where the field was.
 ApiError ParameterError(const GenerationRequest& request, const Status& status) {
   for (const auto& [name, value] : request.given) {
-    if (name == status.param()) return BadParameter(status.message(), name, value.substr(0, 64));
+    if (name == status.param()) return BadParameter(status.message(), name, value);
   }
   return FromStatus(status);
 }
@@ -158,7 +144,7 @@ ResponsePlan BasePlan(const GenerationRequest& request, const sampling::Sampling
   plan.role = options.response_role;
   plan.tokenizer = model.tokenizer;
   plan.detokenizer.skip_special_tokens = params.skip_special_tokens;
-  plan.detokenizer.stop = params.stop;
+  plan.detokenizer.stop = text::StopStrings(params.stop);
   plan.detokenizer.include_stop_str_in_output = params.include_stop_str_in_output;
   plan.detokenizer.min_tokens = params.min_tokens;
   std::string suffix(request_id);
@@ -167,13 +153,28 @@ ResponsePlan BasePlan(const GenerationRequest& request, const sampling::Sampling
   return plan;
 }
 
+// The ids of one prompt as the engine computes it.
+Result<std::vector<int32_t>> PromptIds(PromptInput input, const GenerationRequest& request,
+                                       const ModelInfo& model) {
+  API_ASSIGN_OR_RETURN(const std::optional<int64_t> keep, TokensToKeep(request, model));
+  std::vector<int32_t> ids;
+  if (auto* given = std::get_if<std::vector<int32_t>>(&input)) {
+    ids = std::move(*given);
+  } else {
+    std::string_view text = std::get<std::string>(input);
+    if (keep) text = Reachable(text, request.truncate_right, model);
+    API_ASSIGN_OR_RETURN(ids, EncodeText(text, request.add_special_tokens, model));
+  }
+  if (keep) Truncate(*keep, request.truncate_right, &ids);
+  API_RETURN_IF_ERROR(CheckPrompt(ids, model));
+  return ids;
+}
+
 // Adds one prompt to the engine's requests and to the plan.
 std::optional<ApiError> AddPrompt(const GenerationRequest& request,
                                   const std::shared_ptr<const sampling::SamplingParams>& params,
                                   std::vector<int32_t> ids, std::string echo_text,
                                   const ModelInfo& model, PreparedRequest* out) {
-  if (auto error = Truncate(request, model, &ids)) return error;
-  if (auto error = CheckPrompt(ids, model)) return error;
   const auto num_tokens = static_cast<int64_t>(ids.size());
   if (const int64_t room = model.max_model_len - num_tokens; params->min_tokens > room) {
     return BadParameter(
@@ -196,18 +197,28 @@ std::optional<ApiError> AddPrompt(const GenerationRequest& request,
   return std::nullopt;
 }
 
-}  // namespace
+// What of a prompt the answer repeats in each of its n samples, in bytes of JSON.
+int64_t RepeatedBytes(const PromptPlan& prompt, const ResponsePlan& plan) {
+  constexpr int64_t kBytesPerId = 7;
+  constexpr int64_t kBytesPerEntry = 32;  // of a token's log-probabilities
+  auto bytes = static_cast<int64_t>(prompt.echo_text.size());
+  if (plan.return_token_ids) bytes += prompt.num_tokens * kBytesPerId;
+  if (plan.echo_logprobs) {
+    bytes += prompt.num_tokens * (plan.logprobs.value_or(0) + 1) * kBytesPerEntry;
+  }
+  return bytes * plan.n;
+}
 
-Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
-                                    const ModelInfo& model, const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(body, options));
+Result<PreparedRequest> PrepareChatBody(Json body, std::string_view request_id,
+                                        const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(ChatRequest request, ReadChatRequest(std::move(body), options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
   API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
   PreparedRequest out;
   out.plan = BasePlan(request, *params, "chatcmpl-", request_id, model, options);
   out.plan.is_chat = true;
-  API_ASSIGN_OR_RETURN(const std::string text, RenderChat(request.chat, model));
-  API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, Encode(text, request, model));
+  API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
+  API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, model));
   std::string echo_text;
   const Json* last_role = request.chat.messages.back().Find("role");
   if (request.echo && *last_role->string() == options.response_role) {
@@ -218,9 +229,9 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
   return out;
 }
 
-Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,
-                                          const ModelInfo& model, const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(CompletionRequest request, ParseCompletionRequest(body, options));
+Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view request_id,
+                                              const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(CompletionRequest request, ReadCompletionRequest(std::move(body), options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
   constexpr int64_t kDefaultMaxTokens = 16;
   API_ASSIGN_OR_RETURN(const auto params,
@@ -229,32 +240,51 @@ Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_vie
   out.plan = BasePlan(request, *params, "cmpl-", request_id, model, options);
   out.plan.prompt_only = request.prompt_only;
   out.plan.echo_logprobs = request.echo && params->logprobs.has_value();
+  int64_t repeated_bytes = 0;
   for (PromptInput& input : request.prompts) {
-    std::vector<int32_t> ids;
     std::string echo_text;
-    if (auto* given = std::get_if<std::vector<int32_t>>(&input)) {
-      ids = std::move(*given);
-      if (request.echo) echo_text = model.tokenizer->Decode(ids, false);
-    } else {
-      auto& text = std::get<std::string>(input);
-      API_ASSIGN_OR_RETURN(ids, Encode(text, request, model));
-      if (request.echo) echo_text = std::move(text);
+    const bool is_text = std::holds_alternative<std::string>(input);
+    if (request.echo && is_text && !request.truncate_prompt_tokens) {
+      echo_text = std::get<std::string>(input);
     }
+    API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(input), request, model));
+    if (request.echo && echo_text.empty()) echo_text = model.tokenizer->Decode(ids, false);
     API_RETURN_IF_ERROR(
         AddPrompt(request, params, std::move(ids), std::move(echo_text), model, &out));
+    repeated_bytes += RepeatedBytes(out.plan.prompts.back(), out.plan);
+    if (repeated_bytes > kMaxRepeatedPromptBytes) {
+      return Fail(BadParameter(
+          fmt::format("The answer would repeat its prompts in about {} bytes, at most {} are given. "
+                      "Ask for fewer samples or prompts, or without `echo`.",
+                      repeated_bytes, kMaxRepeatedPromptBytes),
+          "n", std::to_string(out.plan.n)));
+    }
   }
   return out;
 }
 
+}  // namespace
+
+Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
+                                    const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
+  return PrepareChatBody(std::move(json), request_id, model, options);
+}
+
+Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,
+                                          const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
+  return PrepareCompletionBody(std::move(json), request_id, model, options);
+}
+
 Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options) {
-  const Expected<Json> parsed = ParseJson(body);
-  // What is no JSON object gets the usual errors.
-  if (parsed && parsed->Find("messages") != nullptr) {
-    return PrepareChat(body, request_id, model, options);
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
+  if (json.Find("messages") != nullptr) {
+    return PrepareChatBody(std::move(json), request_id, model, options);
   }
-  if (!parsed || parsed->object() == nullptr || parsed->Find("prompt") != nullptr) {
-    return PrepareCompletion(body, request_id, model, options);
+  if (json.Find("prompt") != nullptr) {
+    return PrepareCompletionBody(std::move(json), request_id, model, options);
   }
   return Fail(BadRequest(
       "Cannot find suitable handler for request. Expected one of: ['ChatCompletionRequest', "

@@ -1,5 +1,6 @@
 #include "api/render_chat.h"
 
+#include "api/bounds.h"
 #include "api/json_writer.h"
 
 namespace tiercel::api {
@@ -83,7 +84,14 @@ Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
         "--chat-template.",
         "chat_template"));
   }
-  Expected<std::string> rendered = chat_template->Render(TemplateValues(chat, model));
+  const std::string values = TemplateValues(chat, model);
+  if (values.size() > kMaxChatInputBytes) {
+    return Fail(BadParameter(
+        fmt::format("The messages, tools and documents must have at most {} bytes as JSON.",
+                    kMaxChatInputBytes),
+        "messages", std::to_string(values.size())));
+  }
+  Expected<std::string> rendered = chat_template->Render(values);
   if (!rendered) {
     if (rendered.error().code() == StatusCode::kInvalidArgument) {
       return Fail(BadRequest(rendered.error().message(), "messages"));

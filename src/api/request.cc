@@ -13,18 +13,7 @@ namespace {
 constexpr std::string_view kNoPrompt =
     "Either prompt or prompt_embeds must be provided and non-empty.";
 
-Result<Json> ParseBody(std::string_view body) {
-  Expected<Json> parsed = ParseJson(body);
-  if (!parsed) return Fail({400, "Bad Request", parsed.error().message(), std::nullopt});
-  if (parsed->object() == nullptr) {
-    SchemaErrors errors;
-    errors.Add("model_attributes_type", "", "Input should be a valid dictionary", &*parsed);
-    return Fail(errors.ToError());
-  }
-  return std::move(*parsed);
-}
-
-std::optional<std::vector<int32_t>> TokenList(const Json::Array& items, const std::string& path,
+std::optional<std::vector<int32_t>> TokenList(const Json::Array& items, std::string_view path,
                                               Fields& fields) {
   std::vector<int32_t> ids;
   ids.reserve(items.size());
@@ -43,11 +32,11 @@ std::optional<std::vector<int32_t>> TokenList(const Json::Array& items, const st
 
 std::optional<ApiError> ReadPrompts(Fields& fields, const ApiOptions& options,
                                     std::vector<PromptInput>* prompts) {
-  const Json* prompt = fields.Any("prompt");
+  Json* prompt = fields.Any("prompt");
   if (prompt == nullptr) return BadRequest(std::string(kNoPrompt), "prompt");
-  if (const std::string* text = prompt->string()) {
-    prompts->push_back(*text);
-  } else if (const Json::Array* items = prompt->array()) {
+  if (std::string* text = prompt->string()) {
+    prompts->push_back(std::move(*text));
+  } else if (Json::Array* items = prompt->array()) {
     if (items->empty()) return BadRequest(std::string(kNoPrompt), "prompt");
     if (items->front().integer() != nullptr) {
       if (auto ids = TokenList(*items, "prompt", fields)) prompts->push_back(std::move(*ids));
@@ -58,10 +47,11 @@ std::optional<ApiError> ReadPrompts(Fields& fields, const ApiOptions& options,
                                       options.max_completion_prompts),
                           "prompt", std::to_string(items->size()));
     }
+    prompts->reserve(items->size());
     for (size_t i = 0; i < items->size(); ++i) {
-      const Json& item = (*items)[i];
-      if (const std::string* text = item.string()) {
-        prompts->push_back(*text);
+      Json& item = (*items)[i];
+      if (std::string* text = item.string()) {
+        prompts->push_back(std::move(*text));
       } else if (const Json::Array* ids = item.array()) {
         auto list = TokenList(*ids, fmt::format("prompt.{}", i), fields);
         if (!list) return std::nullopt;
@@ -115,9 +105,18 @@ std::optional<ApiError> ReadChatLogprobs(Fields& fields, ChatRequest* request) {
 
 }  // namespace
 
-Result<CompletionRequest> ParseCompletionRequest(std::string_view body,
-                                                 const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+Result<Json> ParseBody(std::string_view body) {
+  Expected<Json> parsed = ParseJson(body);
+  if (!parsed) return Fail({400, "Bad Request", parsed.error().message(), std::nullopt});
+  if (parsed->object() == nullptr) {
+    SchemaErrors errors;
+    errors.Add("model_attributes_type", "", "Input should be a valid dictionary", &*parsed);
+    return Fail(errors.ToError());
+  }
+  return std::move(*parsed);
+}
+
+Result<CompletionRequest> ReadCompletionRequest(Json json, const ApiOptions& options) {
   SchemaErrors errors;
   Fields fields(json, &errors);
   CompletionRequest request;
@@ -154,8 +153,7 @@ Result<CompletionRequest> ParseCompletionRequest(std::string_view body,
   return request;
 }
 
-Result<ChatRequest> ParseChatRequest(std::string_view body, const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+Result<ChatRequest> ReadChatRequest(Json json, const ApiOptions& options) {
   SchemaErrors errors;
   Fields fields(json, &errors);
   ChatRequest request;
@@ -178,7 +176,7 @@ Result<ChatRequest> ParseChatRequest(std::string_view body, const ApiOptions& op
 }
 
 Result<TokenizeRequest> ParseTokenizeRequest(std::string_view body, const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   SchemaErrors errors;
   Fields fields(json, &errors);
   TokenizeRequest request;
@@ -198,7 +196,7 @@ Result<TokenizeRequest> ParseTokenizeRequest(std::string_view body, const ApiOpt
 }
 
 Result<DetokenizeRequest> ParseDetokenizeRequest(std::string_view body) {
-  API_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   SchemaErrors errors;
   Fields fields(json, &errors);
   DetokenizeRequest request;

@@ -78,8 +78,11 @@ struct DetokenizeRequest {
   std::vector<int32_t> tokens;
 };
 
-Result<CompletionRequest> ParseCompletionRequest(std::string_view body, const ApiOptions& options);
-Result<ChatRequest> ParseChatRequest(std::string_view body, const ApiOptions& options);
+// The body as an object, or a 400 that says why it is none.
+Result<Json> ParseBody(std::string_view body);
+// Large contents are moved out of `body`, not copied.
+Result<CompletionRequest> ReadCompletionRequest(Json body, const ApiOptions& options);
+Result<ChatRequest> ReadChatRequest(Json body, const ApiOptions& options);
 Result<TokenizeRequest> ParseTokenizeRequest(std::string_view body, const ApiOptions& options);
 Result<DetokenizeRequest> ParseDetokenizeRequest(std::string_view body);
 

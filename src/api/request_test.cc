@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "api/names.h"
 #include "api/prepare.h"
 #include "api/test_support.h"
@@ -92,11 +94,11 @@ TEST_F(Requests, CompletionErrors) {
      "Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt"},
     {R"({"prompt":"a","prompt_embeds":"AAAA"})", 400,
      "You must set `--enable-prompt-embeds` to input `prompt_embeds`.", "prompt_embeds"},
-    {R"({"prompt":"a","use_beam_search":true})", 501,
+    {R"({"prompt":"a","use_beam_search":true})", 400,
      "Beam search is not supported by this server.", "use_beam_search"},
-    {R"({"prompt":"a","response_format":{"type":"json_object"}})", 501,
+    {R"({"prompt":"a","response_format":{"type":"json_object"}})", 400,
      "response_format of type 'json_object' is not supported by this server.", "response_format"},
-    {R"({"prompt":"a","structured_outputs":{"regex":"a"}})", 501,
+    {R"({"prompt":"a","structured_outputs":{"regex":"a"}})", 400,
      "`structured_outputs` is not supported by this server.", "structured_outputs"},
     {R"({"prompt":"a","max_tokens":"many","top_p":[]})", 400,
      "2 validation errors:\n"
@@ -143,6 +145,125 @@ TEST_F(Requests, ChatErrors) {
   });
 }
 
+// Every list and string has its bound, and what is just within it is taken.
+TEST_F(Requests, ListsAndStringsAreBounded) {
+  const auto repeated = [](std::string_view item, size_t count, std::string_view separator = ",") {
+    std::string text;
+    for (size_t i = 0; i < count; ++i) {
+      if (i > 0) text += separator;
+      text += item;
+    }
+    return text;
+  };
+  const auto list = [&](std::string_view item, size_t count) {
+    return '[' + repeated(item, count) + ']';
+  };
+  const auto quoted = [](size_t size) { return '"' + std::string(size, 'x') + '"'; };
+  const auto object = [](size_t size, int first) {
+    std::string text = "{";
+    for (size_t i = 0; i < size; ++i) {
+      text += fmt::format("{}\"{}\":1", i > 0 ? "," : "", first + static_cast<int>(i % 200));
+    }
+    return text + "}";
+  };
+  const auto distinct = [](size_t size) {
+    std::string text = "{";
+    for (size_t i = 0; i < size; ++i) text += fmt::format("{}\"k{}\":1", i > 0 ? "," : "", i);
+    return text + "}";
+  };
+  struct Bound {
+    bool chat;
+    std::string field, within, beyond;
+  };
+  const Bound bounds[] = {
+      {false, "stop", quoted(4096), quoted(4097)},
+      {false, "stop", '[' + quoted(4096) + ']', '[' + quoted(4097) + ']'},
+      {false, "stop", list(R"("x")", 64), list(R"("x")", 65)},
+      {false, "stop_token_ids", list("1", 1024), list("1", 1025)},
+      {false, "bad_words", list(R"("x")", 1024), list(R"("x")", 1025)},
+      {false, "bad_words", list(quoted(1024), 32), list(quoted(1024), 33)},
+      {false, "allowed_token_ids", list("1", 262'144), list("1", 262'145)},
+      {false, "logit_bias", object(200, 1), distinct(16'385)},
+      {false, "cache_salt", quoted(128), quoted(129)},
+      {true, "tools", "", list(R"({"function":{"name":"f"}})", 4097)},
+      {true, "documents", list("{}", 4096), list("{}", 4097)},
+      {true, "chat_template_kwargs", distinct(256), distinct(257)},
+  };
+  for (const Bound& bound : bounds) {
+    for (const bool is_within : {true, false}) {
+      const std::string& value = is_within ? bound.within : bound.beyond;
+      if (value.empty()) continue;
+      const std::string body = fmt::format(R"({{"prompt":"a",{},"{}":{}}})", MESSAGES, bound.field, value);
+      const auto result = bound.chat ? PrepareChat(body, "", model_, options_)
+                                     : PrepareCompletion(body, "", model_, options_);
+      EXPECT_EQ(result.has_value(), is_within)
+          << bound.field << (result ? "" : ": " + result.error().message);
+      if (result) continue;
+      EXPECT_EQ(result.error().http_status, 400) << bound.field;
+      EXPECT_LT(result.error().message.size(), 1000u) << bound.field;
+      EXPECT_NE(result.error().message.find(bound.field), std::string::npos)
+          << result.error().message;
+    }
+  }
+  const auto chat = [&](const std::string& messages) {
+    return PrepareChat(R"({"messages":)" + messages + "}", "", model_, options_);
+  };
+  for (const std::string& messages :
+       {list(R"({"role":"user"})", 32'769),
+        R"([{"role":"user","content":)" + list(R"("x")", 16'385) + "}]",
+        R"([{"role":)" + quoted(257) + R"(,"content":"x"}])",
+        R"([{"role":"user","content":"x","name":)" + quoted(257) + "}]",
+        R"([{"role":"assistant","tool_calls":)" + list(R"({"function":{}})", 4097) + "}]"}) {
+    const auto result = chat(messages);
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().http_status, 400);
+    EXPECT_NE(result.error().message.find("messages"), std::string::npos) << result.error().message;
+    EXPECT_LT(result.error().message.size(), 1000u);
+  }
+  // Arguments are JSON within JSON: their values count together.
+  std::string calls;
+  for (int i = 0; i < 3; ++i) {
+    calls += fmt::format(R"({}{{"function":{{"name":"f","arguments":"[{}]"}}}})", i > 0 ? "," : "",
+                         repeated("0", 400'000));
+  }
+  const auto result = chat(R"([{"role":"assistant","tool_calls":[)" + calls + "]}]");
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().message.find("more than"), std::string::npos) << result.error().message;
+}
+
+// However many faults a body has, the first 20 are told.
+TEST_F(Requests, FaultsAreCountedUpToTwenty) {
+  std::string faults = "0";
+  for (int i = 1; i < 4000; ++i) faults += ",0";
+  const std::string bodies[] = {
+      fmt::format(R"({{{},"tools":[{}]}})", MESSAGES, faults),
+      fmt::format(R"({{"messages":[{}]}})", faults),
+  };
+  for (const std::string& body : bodies) {
+    const auto result = PrepareChat(body, "", model_, options_);
+    ASSERT_FALSE(result);
+    const std::string& message = result.error().message;
+    EXPECT_TRUE(message.starts_with("At least 20 validation errors:\n")) << message;
+    EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 20);
+  }
+}
+
+// What a fault shows of the value is short, however large and however shaped the value is.
+TEST_F(Requests, ShownValuesAreShort) {
+  std::string wide = "[0", deep = "0";
+  for (int i = 0; i < 100'000; ++i) wide += ",0";
+  for (int i = 0; i < 50; ++i) deep = "[" + deep + ",\"" + std::string(10'000, 'x') + "\"]";
+  for (const std::string& value : {wide + "]", deep, '"' + std::string(1 << 20, 'x') + '"'}) {
+    for (const char* field : {"top_p", "n", "stream", "logit_bias", "prompt", "model", "suffix",
+                              "truncation_side", "response_format"}) {
+      const auto result = PrepareCompletion(
+          fmt::format(R"({{"prompt":{{}},"{}":{}}})", field, value), "", model_, options_);
+      ASSERT_FALSE(result);
+      EXPECT_LT(result.error().message.size(), 2000u) << field;
+    }
+  }
+}
+
 TEST_F(Requests, BrokenBodies) {
   for (const char* body : {"", "{", "[]", "5", "null", R"({"messages":5})", R"({"messages":[5]})",
                            R"({"messages":[{"role":5}]})", R"({"prompt":{}})", R"({"prompt":5})"}) {
@@ -187,6 +308,54 @@ TEST_F(Requests, ContextOverflow) {
             "input tokens, which exceeds this limit even without any output tokens. Please reduce "
             "the length of the input prompt. (parameter=input_tokens, value=200)");
   EXPECT_NE(at(1 << 20).error().message.find("at least"), std::string::npos);
+}
+
+// Texts that cannot fit are refused by their length, wherever they come; a truncated one is cut first.
+TEST_F(Requests, TextsAreBoundedBeforeTheyAreTokenized) {
+  // The longest token, <|im_start|>, has 12 bytes: 128 tokens stand for at most 1536.
+  ASSERT_EQ(model_.tokenizer->longest_token_bytes(), 12);
+  const std::string long_text(1537, 'a');
+  const std::string overflow =
+      "This model's maximum context length is 128 tokens. However, your prompt contains at least 129 "
+      "input tokens, which exceeds this limit even without any output tokens. Please reduce the "
+      "length of the input prompt. (parameter=input_tokens, value=129)";
+  const std::string prompt = fmt::format(R"({{"prompt":"{}"}})", long_text);
+  EXPECT_EQ(PrepareCompletion(prompt, "", model_, options_).error().message, overflow);
+  EXPECT_EQ(TokenizeBody(prompt, model_, options_).error().message, overflow);
+  const std::string chat =
+      fmt::format(R"({{"messages":[{{"role":"user","content":"{}"}}]}})", std::string(1600, 'a'));
+  EXPECT_NE(PrepareChat(chat, "", model_, options_).error().message.find("at least 138 input"),
+            std::string::npos);
+  EXPECT_NE(TokenizeBody(chat, model_, options_).error().message.find("at least 138 input"),
+            std::string::npos);
+  EXPECT_TRUE(TokenizeBody(fmt::format(R"({{"prompt":"{}"}})", std::string(1536, 'a')), model_,
+                           options_));
+  std::string ids = "1";
+  for (int i = 1; i < 129; ++i) ids += ",1";
+  EXPECT_NE(DetokenizeBody(fmt::format(R"({{"tokens":[{}]}})", ids), model_)
+                .error().message.find("129 input tokens"), std::string::npos);
+  for (const char* side : {"left", "right"}) {
+    const auto cut = Completion(fmt::format(
+        R"({{"prompt":"b{}c","truncate_prompt_tokens":3,"truncation_side":"{}","echo":true}})",
+        std::string(5000, 'a'), side));
+    EXPECT_EQ(Prompt(cut), std::string(side) == "left" ? "aac" : "baa");
+    EXPECT_EQ(cut.plan.prompts[0].echo_text, Prompt(cut));
+  }
+}
+
+// An answer that would repeat its prompts without end is refused before it is begun.
+TEST_F(Requests, RepeatedPromptsAreBounded) {
+  model_.max_model_len = 100'000;
+  const std::string text(90'000, 'a');
+  EXPECT_TRUE(Completion(fmt::format(R"({{"prompt":"{}","echo":true,"n":700}})", text)).plan.n);
+  for (const char* fields : {R"("echo":true,"n":800)", R"("return_token_ids":true,"n":120)",
+                             R"("echo":true,"logprobs":5,"n":10)"}) {
+    const auto refused = PrepareCompletion(
+        fmt::format(R"({{"prompt":"{}",{}}})", text, fields), "", model_, options_);
+    ASSERT_FALSE(refused) << fields;
+    EXPECT_EQ(refused.error().http_status, 400);
+    EXPECT_TRUE(refused.error().message.starts_with("The answer would repeat its prompts"));
+  }
 }
 
 TEST_F(Requests, MaxTokens) {

@@ -7,6 +7,7 @@
 
 #include "api/json.h"
 #include "api/test_support.h"
+#include "text/utf8_cases.h"
 
 namespace tiercel::api {
 namespace {
@@ -125,7 +126,7 @@ TEST(Responder, StreamingEqualsNotStreaming) {
         ResponsePlan streamed = Plan(chat, true);
         streamed.logprobs = 1;
         streamed.return_token_ids = round % 2 == 0;
-        if (*stop != '\0') streamed.detokenizer.stop = {stop};
+        if (*stop != '\0') streamed.detokenizer.stop = text::StopStrings({stop});
         ResponsePlan whole = streamed;
         whole.stream = false;
         Responder a(std::move(streamed));
@@ -181,7 +182,7 @@ TEST(Responder, StreamingEqualsNotStreaming) {
 
 TEST(Responder, StopStringStopsTheSample) {
   ResponsePlan plan = Plan(true, false);
-  plan.detokenizer.stop = {"b"};
+  plan.detokenizer.stop = text::StopStrings({"b"});
   Responder responder(std::move(plan));
   ScriptedStream stream;
   stream.Put(Event(Bytes("abc")));
@@ -196,7 +197,7 @@ TEST(Responder, StopStringStopsTheSample) {
 
 TEST(Responder, NoEmptyChunksWhileTextIsHeldBack) {
   ResponsePlan plan = Plan(false, true);
-  plan.detokenizer.stop = {"aaaaaaaab"};
+  plan.detokenizer.stop = text::StopStrings({"aaaaaaaab"});
   Responder responder(std::move(plan));
   ScriptedStream stream;
   std::string out;
@@ -231,7 +232,8 @@ TEST(Responder, EchoedLogprobsBeginWithNull) {
   const Json& choice = At(*body, {"choices", "0"});
   EXPECT_EQ(*At(choice, {"text"}).string(), "é!x");
   EXPECT_EQ(At(choice, {"logprobs", "token_logprobs"}).Dump(), "[null,-1.0,-9999.0,-0.5]");
-  EXPECT_EQ(At(choice, {"logprobs", "text_offset"}).Dump(), "[0,1,1,2]");
+  EXPECT_EQ(At(choice, {"logprobs", "tokens"}).Dump(), R"(["","é","!","x"])");
+  EXPECT_EQ(At(choice, {"logprobs", "text_offset"}).Dump(), "[0,0,1,2]");
   EXPECT_TRUE(At(choice, {"logprobs", "top_logprobs", "0"}).is_null());
 }
 
@@ -262,6 +264,80 @@ TEST(Responder, PromptEntriesAreOneForEachTokenWithItsPlace) {
   EXPECT_EQ(rank("2", 'a'), 1);
   EXPECT_EQ(rank("2", 'b'), 2);
   EXPECT_EQ(rank("3", 'z'), 7);
+}
+
+// The characters of valid UTF-8, as Python counts them.
+std::vector<std::string> Characters(const std::string& text) {
+  std::vector<std::string> characters;
+  for (const char c : text) {
+    if ((static_cast<unsigned char>(c) & 0xC0) != 0x80) characters.emplace_back();
+    characters.back() += c;
+  }
+  return characters;
+}
+
+// Whatever bytes prompt and output are made of and wherever the output ends, the tokens of a
+// completion's log-probabilities joined are its text, and each begins at its offset.
+TEST(Responder, TokensJoinedAreTheText) {
+  for (const text::Utf8Case& prompt : text::kUtf8Cases) {
+    for (const text::Utf8Case& output : text::kUtf8Cases) {
+      if (prompt.bytes().empty() || output.bytes().empty()) continue;
+      ResponsePlan plan = Plan(false, false);
+      plan.logprobs = 1;
+      plan.echo_logprobs = true;
+      plan.prompts[0] = {1, text::WithReplacements(prompt.whole), Bytes(prompt.bytes())};
+      Responder responder(std::move(plan));
+      ScriptedStream stream;
+      stream.Put(Event(Bytes(output.bytes()), FinishReason::kLength));
+      responder.Consume(0, &stream);
+      const auto body = ParseJson(responder.TakeBody());
+      ASSERT_TRUE(body);
+      const std::string text = *At(*body, {"choices", "0", "text"}).string();
+      EXPECT_EQ(text, text::WithReplacements(prompt.whole) + text::WithReplacements(output.piece));
+      const Json& logprobs = At(*body, {"choices", "0", "logprobs"});
+      const Json::Array& tokens = *At(logprobs, {"tokens"}).array();
+      const Json::Array& offsets = *At(logprobs, {"text_offset"}).array();
+      std::string joined;
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        EXPECT_EQ(*offsets[i].integer(), static_cast<int64_t>(Characters(joined).size()));
+        joined += *tokens[i].string();
+      }
+      EXPECT_EQ(joined, text) << prompt.hex << " + " << output.hex;
+    }
+  }
+}
+
+// However an answer ends, bytes of an unfinished character are no text; log-probabilities keep them.
+TEST(Responder, AnUnfinishedCharacterIsLeftOut) {
+  for (const FinishReason reason : {FinishReason::kLength, FinishReason::kAbort, FinishReason::kStop}) {
+    for (const bool chat : {true, false}) {
+      for (const bool streamed : {true, false}) {
+        ResponsePlan plan = Plan(chat, streamed);
+        plan.logprobs = 0;
+        Responder responder(std::move(plan));
+        ScriptedStream stream;
+        std::vector<int32_t> ids = Bytes("ab\xF0\x9F\x8C");
+        if (reason == FinishReason::kStop) ids.push_back(kImEnd);
+        stream.Put(Event(ids, reason));
+        responder.Consume(0, &stream);
+        std::string out, content;
+        if (streamed) {
+          responder.TakeEvents(&out);
+          content = StreamedContent(Events(out));
+        } else {
+          out = responder.TakeBody();
+          const Json body = *ParseJson(out);
+          const Json& choice = At(body, {"choices", "0"});
+          content = chat ? *At(choice, {"message", "content"}).string() : *At(choice, {"text"}).string();
+        }
+        EXPECT_EQ(content, "ab");
+        if (chat) {
+          EXPECT_NE(out.find(R"("bytes":[240])"), std::string::npos);
+          EXPECT_NE(out.find(R"("bytes":[140])"), std::string::npos);
+        }
+      }
+    }
+  }
 }
 
 TEST(Responder, SeveralPromptsAndSamplesKeepTheirIndex) {

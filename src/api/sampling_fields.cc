@@ -55,19 +55,26 @@ void ReadDistribution(Fields& fields, const SamplingDefaults& defaults, Sampling
 
 std::optional<ApiError> ReadStops(Fields& fields, const ApiOptions& options,
                                   SamplingParams* params) {
-  if (const Json* stop = fields.Any("stop")) {
-    if (const std::string* text = stop->string()) {
-      // An empty string alone means no stop string.
-      if (!text->empty()) params->stop = {*text};
-    } else if (auto list = fields.StringList("stop")) {
+  const Json* stop = fields.Any("stop");
+  if (stop != nullptr && stop->string() != nullptr) {
+    // An empty string alone means no stop string.
+    if (auto text = fields.String("stop", kMaxStopBytes); text && !text->empty()) {
+      params->stop.push_back(std::move(*text));
+    }
+  } else if (stop != nullptr) {
+    const size_t count = stop->array() != nullptr ? stop->array()->size() : 0;
+    if (count > static_cast<size_t>(options.max_stop_strings)) {
+      return BadParameter(
+          fmt::format("stop must have at most {} strings.", options.max_stop_strings), "stop",
+          std::to_string(count));
+    }
+    if (auto list = fields.StringList("stop", count, kMaxStopBytes)) {
       params->stop = std::move(*list);
     }
   }
-  if (static_cast<int>(params->stop.size()) > options.max_stop_strings) {
-    return BadParameter(fmt::format("stop must have at most {} strings.", options.max_stop_strings),
-                        "stop", std::to_string(params->stop.size()));
+  if (auto ids = fields.Int32List("stop_token_ids", kMaxStopTokens)) {
+    params->stop_token_ids = std::move(*ids);
   }
-  if (auto ids = fields.Int32List("stop_token_ids")) params->stop_token_ids = std::move(*ids);
   params->include_stop_str_in_output = fields.Bool("include_stop_str_in_output").value_or(false);
   params->skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
   params->ignore_eos = fields.Bool("ignore_eos").value_or(false);
@@ -76,8 +83,10 @@ std::optional<ApiError> ReadStops(Fields& fields, const ApiOptions& options,
 }
 
 std::optional<ApiError> ReadTokenRules(Fields& fields, SamplingParams* params) {
-  if (const Json* bias = fields.Object("logit_bias")) {
+  if (const Json* bias = fields.Object("logit_bias", kMaxLogitBias)) {
+    params->logit_bias.reserve(bias->object()->size());
     for (const Json::Member& member : *bias->object()) {
+      if (fields.full()) break;
       int32_t token = 0;
       const char* end = member.key.data() + member.key.size();
       const auto parsed = std::from_chars(member.key.data(), end, token);
@@ -85,13 +94,13 @@ std::optional<ApiError> ReadTokenRules(Fields& fields, SamplingParams* params) {
         return BadRequest(
             fmt::format("Found token_id `{}` in logit_bias but token_id must be an integer or "
                         "string representing an integer",
-                        member.key),
+                        member.key.substr(0, 64)),
             "logit_bias");
       }
       const double* real = member.value.real();
       const int64_t* integer = member.value.integer();
       if (real == nullptr && integer == nullptr) {
-        fields.Report("float_type", "logit_bias." + member.key, "Input should be a valid number",
+        fields.Report("float_type", "logit_bias." + member.key.substr(0, 64), "Input should be a valid number",
                       &member.value);
         continue;
       }
@@ -99,15 +108,19 @@ std::optional<ApiError> ReadTokenRules(Fields& fields, SamplingParams* params) {
       params->logit_bias.emplace_back(token, static_cast<float>(std::clamp(value, -100.0, 100.0)));
     }
   }
-  params->allowed_token_ids = fields.Int32List("allowed_token_ids");
-  if (auto words = fields.StringList("bad_words")) {
-    constexpr size_t kMaxBadWords = 1024;
-    if (words->size() > kMaxBadWords) {
-      return BadParameter(fmt::format("bad_words must have at most {} entries.", kMaxBadWords),
-                          "bad_words", std::to_string(words->size()));
+  params->allowed_token_ids = fields.Int32List("allowed_token_ids", kMaxAllowedTokens);
+  if (auto words = fields.StringList("bad_words", kMaxBadWords, kMaxBadWordsBytes)) {
+    size_t bytes = 0;
+    for (const std::string& word : *words) {
+      if (word.empty()) {
+        return BadRequest("bad_words cannot contain an empty string.", "bad_words");
+      }
+      bytes += word.size();
     }
-    if (std::any_of(words->begin(), words->end(), [](const auto& w) { return w.empty(); })) {
-      return BadRequest("bad_words cannot contain an empty string.", "bad_words");
+    if (bytes > kMaxBadWordsBytes) {
+      return BadParameter(
+          fmt::format("bad_words must have at most {} bytes together.", kMaxBadWordsBytes),
+          "bad_words", std::to_string(bytes));
     }
     params->bad_words = std::move(*words);
   }
@@ -168,7 +181,7 @@ std::optional<ApiError> ReadScheduling(Fields& fields, const ApiOptions& options
                                   request->priority),
                       "priority");
   }
-  if (const auto salt = fields.String("cache_salt")) {
+  if (auto salt = fields.String("cache_salt")) {
     if (salt->empty()) {
       return BadRequest("Parameter 'cache_salt' must be a non-empty string if provided.",
                         "cache_salt");
@@ -180,9 +193,9 @@ std::optional<ApiError> ReadScheduling(Fields& fields, const ApiOptions& options
       return BadRequest("Parameter 'cache_salt' must not contain '@', '/', '\\' or NUL.",
                         "cache_salt");
     }
-    request->cache_salt = *salt;
+    request->cache_salt = std::move(*salt);
   }
-  if (const auto id = fields.String("request_id")) request->request_id = *id;
+  request->request_id = fields.String("request_id").value_or("");
   return std::nullopt;
 }
 
@@ -195,7 +208,7 @@ std::optional<ApiError> ReadTruncation(Fields& fields, GenerationRequest* reques
   }
   if (const auto side = fields.String("truncation_side")) {
     if (*side != "left" && *side != "right") {
-      return BadParameter("truncation_side must be 'left' or 'right'.", "truncation_side", *side);
+      return BadParameter("truncation_side must be 'left' or 'right'.", "truncation_side", side->substr(0, 64));
     }
     request->truncate_right = *side == "right";
   }
@@ -225,7 +238,7 @@ std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& o
   for (const char* name : {"n", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
                            "presence_penalty", "frequency_penalty", "max_tokens", "min_tokens",
                            "logprobs", "top_logprobs", "prompt_logprobs"}) {
-    if (const Json* value = fields.Any(name)) request->given.emplace_back(name, value->Dump());
+    if (const Json* value = fields.Any(name)) request->given.emplace_back(name, value->DumpStart(64));
   }
   return std::nullopt;
 }
@@ -274,7 +287,8 @@ std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
 }
 
 void NoteUnreadFields(const Fields& fields) {
-  for (const std::string& name : fields.Unread()) {
+  if (!spdlog::should_log(spdlog::level::debug)) return;
+  for (const std::string_view name : fields.Unread(kMaxFaults)) {
     LOG_DEBUG("request field `{}` is not known and ignored", name.substr(0, 64));
   }
 }

@@ -2,23 +2,23 @@
 
 #include "api/json_writer.h"
 #include "api/names.h"
+#include "api/prompt_text.h"
 #include "api/render_chat.h"
 
 namespace tiercel::api {
 
 Result<std::string> TokenizeBody(std::string_view body, const ModelInfo& model,
                                  const ApiOptions& options) {
-  API_ASSIGN_OR_RETURN(const TokenizeRequest request, ParseTokenizeRequest(body, options));
+  API_ASSIGN_OR_RETURN(TokenizeRequest request, ParseTokenizeRequest(body, options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
   std::string text;
   if (request.chat) {
     API_ASSIGN_OR_RETURN(text, RenderChat(*request.chat, model));
   } else {
-    text = *request.prompt;
+    text = std::move(*request.prompt);
   }
-  const auto encoded = model.tokenizer->Encode(text, request.add_special_tokens);
-  if (!encoded) return Fail(FromStatus(encoded.error()));
-  const std::vector<int32_t>& ids = *encoded;
+  API_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                       EncodeText(text, request.add_special_tokens, model));
   std::string out = R"({"count":)";
   AppendJsonInt(&out, static_cast<int64_t>(ids.size()));
   out += R"(,"max_model_len":)";
@@ -42,6 +42,8 @@ Result<std::string> TokenizeBody(std::string_view body, const ModelInfo& model,
 Result<std::string> DetokenizeBody(std::string_view body, const ModelInfo& model) {
   API_ASSIGN_OR_RETURN(const DetokenizeRequest request, ParseDetokenizeRequest(body));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
+  const auto num_tokens = static_cast<int64_t>(request.tokens.size());
+  if (num_tokens > model.max_model_len) return Fail(ContextOverflow(num_tokens, false, model));
   for (const int32_t id : request.tokens) {
     if (id < 0) {
       return Fail(BadParameter("tokens must not be negative.", "tokens", std::to_string(id)));

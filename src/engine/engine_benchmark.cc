@@ -95,9 +95,11 @@ void EngineStep(benchmark::State& state) {
     for (int64_t i = 0; i < streams + waiting; ++i) {
       Request request;
       request.prompt.assign(512, static_cast<int32_t>(i % 8));
-      request.params.temperature = 0;
-      request.params.ignore_eos = true;
-      request.params.max_tokens = 40000;
+      auto params = std::make_shared<sampling::SamplingParams>();
+      params->temperature = 0;
+      params->ignore_eos = true;
+      params->max_tokens = 40000;
+      request.params = std::move(params);
       auto stream = (*engine)->Submit(std::move(request), nullptr);
       CHECK(stream.has_value());
       lm->AddReader(std::move(*stream));

@@ -35,10 +35,10 @@ void operator delete(void* p, size_t) noexcept { std::free(p); }
 namespace tiercel::engine {
 namespace {
 
-std::vector<Request> Requests() {
-  std::vector<Request> requests(4);
+std::vector<TestRequest> Requests() {
+  std::vector<TestRequest> requests(4);
   for (size_t i = 0; i < requests.size(); ++i) {
-    Request& request = requests[i];
+    TestRequest& request = requests[i];
     request.prompt = MakePrompt(9 + 10 * static_cast<int64_t>(i), static_cast<int32_t>(i));
     request.params.max_tokens = 12;
     request.params.seed = i;
@@ -57,8 +57,8 @@ std::vector<Request> Requests() {
 
 // Submits all with failing allocations, and reads what was let in.
 void RunWithFailures(Engine* engine) {
-  std::vector<std::pair<Request, std::unique_ptr<Stream>>> streams;
-  for (const Request& request : Requests()) {
+  std::vector<std::pair<TestRequest, std::unique_ptr<Stream>>> streams;
+  for (const TestRequest& request : Requests()) {
     Request copy = request;
     exempt = false;
     Expected<std::unique_ptr<Stream>> stream = Unexpected(Status());
@@ -95,7 +95,7 @@ class EngineMemoryTest : public testing::TestWithParam<bool> {
     RunWithFailures(test.engine.get());
     until_failure = -1;
     ASSERT_TRUE(test.engine->healthy());
-    const Request after = Requests()[1];
+    const TestRequest after = Requests()[1];
     const auto stream = test.engine->Submit(after, nullptr);
     ASSERT_TRUE(stream.has_value());
     ExpectEqual(Collect(stream->get())[0], Reference(after, test.engine->options(), 101, 256));

@@ -390,7 +390,7 @@ TEST_P(EngineTest, LogProbabilitiesOfAllRequestsAreBounded) {
   options.num_gpu_blocks_override = 5000;
   options.max_num_seqs = 1;
   TestEngine test = MakeEngine(options, fake);
-  Request request = MakeRequest(8, 1, 3900);
+  TestRequest request = MakeRequest(8, 1, 3900);
   request.params.ignore_eos = true;
   request.params.logprobs = -1;  // 3900 · (2^14 + 1): just under what one request may have
   std::vector<std::unique_ptr<Stream>> streams;

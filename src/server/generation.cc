@@ -43,13 +43,14 @@ Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedMo
 Generation::~Generation() { context_.load.fetch_sub(1); }
 
 void Generation::Start() {
-  exchange_->SetCallbacks([self = shared_from_this()] { self->WriteDue(); },
+  exchange_->SetCallbacks([self = shared_from_this()] { self->Answer([&] { self->WriteDue(); }); },
                           [self = shared_from_this()] {
                             self->client_gone_.store(true);
                             self->streams_.clear();
                           });
   body_ = exchange_->TakeBody();
-  context_.pool.Post([self = shared_from_this()] { self->PrepareAndSubmit(); });
+  const auto cost = static_cast<WorkCost>(body_.text().size());
+  context_.pool.Post(cost, [self = shared_from_this()] { self->PrepareAndSubmit(); });
 }
 
 void Generation::PrepareAndSubmit() {
@@ -57,7 +58,8 @@ void Generation::PrepareAndSubmit() {
   const auto prepare = kind_ == GenerationKind::kChat         ? api::PrepareChat
                        : kind_ == GenerationKind::kCompletion ? api::PrepareCompletion
                                                               : api::PrepareInvocation;
-  api::Result<api::PreparedRequest> prepared = prepare(body_.text(), request_id_, model_->info, model_->api);
+  api::Result<api::PreparedRequest> prepared = api::Guarded(
+      [&] { return prepare(body_.text(), request_id_, model_->info, model_->api); });
   body_.Clear();
   if (!prepared) {
     exchange_->Post([self = shared_from_this(), error = prepared.error()] { self->Fail(error); });
@@ -66,7 +68,7 @@ void Generation::PrepareAndSubmit() {
   prepared->plan.fingerprint = context_.options.fingerprint;
   if (context_.options.log_requests) LogRequest(*prepared);
   if (client_gone_.load()) return;
-  api::Result<Streams> streams = Submit(&*prepared);
+  api::Result<Streams> streams = api::Guarded([&] { return Submit(&*prepared); });
   if (!streams) {
     exchange_->Post([self = shared_from_this(), error = streams.error()] { self->Fail(error); });
     return;
@@ -74,7 +76,7 @@ void Generation::PrepareAndSubmit() {
   // Shared, as std::function copies.
   auto taken = std::make_shared<Streams>(std::move(*streams));
   exchange_->Post([self = shared_from_this(), plan = std::move(prepared->plan), taken]() mutable {
-    self->Begin(std::move(plan), std::move(*taken));
+    self->Answer([&] { self->Begin(std::move(plan), std::move(*taken)); });
   });
 }
 
@@ -109,27 +111,44 @@ void Generation::Begin(api::ResponsePlan plan, Streams streams) {
     head.headers.emplace_back("Cache-Control", "no-cache");
     head.headers.emplace_back("X-Accel-Buffering", "no");
     exchange_->BeginStream(std::move(head));
+    head_sent_ = true;
   }
-  OnNews();
+  ReadNews();
+}
+
+template <typename Step>
+void Generation::Answer(Step&& step) {
+  try {
+    step();
+  } catch (...) {
+    // Of this request alone: the others have their news to read.
+    streams_.clear();
+    responder_.reset();
+    try {
+      Fail(api::FromException());
+    } catch (...) {
+      exchange_->Abort();  // no memory to say so
+    }
+  }
 }
 
 void Generation::Fail(const api::ApiError& error) {
-  if (!client_gone_.load()) exchange_->Respond(ErrorReply(error, headers_));
+  if (client_gone_.load()) return;
+  if (!head_sent_) {
+    exchange_->Respond(ErrorReply(error, headers_));
+    return;
+  }
+  exchange_->Write(api::ErrorEvents(error));
+  exchange_->EndStream();
 }
 
 void Generation::OnNews() {
   pinned_.store(false);
-  if (streams_.empty() || client_gone_.load()) return;
-  try {
-    TakeNews();
-  } catch (const std::bad_alloc&) {
-    // Of this request alone: the others have their news to read.
-    LOG_ERROR("request {}: aborted, there is no memory for its answer", responder_->plan().id);
-    exchange_->Abort();
-  }
+  Answer([this] { ReadNews(); });
 }
 
-void Generation::TakeNews() {
+void Generation::ReadNews() {
+  if (streams_.empty() || client_gone_.load()) return;
   for (size_t i = 0; i < streams_.size(); ++i) {
     responder_->Consume(static_cast<int>(i), streams_[i].get());
   }

@@ -50,10 +50,13 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
 
   void PrepareAndSubmit();                                // work pool
   api::Result<Streams> Submit(api::PreparedRequest* prepared);
+  // I/O thread. What they throw, for want of memory, ends the answer with an error.
   void Begin(api::ResponsePlan plan, Streams streams);
-  void Fail(const api::ApiError& error);
-  void TakeNews();
+  void ReadNews();
   void WriteDue();
+  template <typename Step>
+  void Answer(Step&& step);
+  void Fail(const api::ApiError& error);
   void LogRequest(const api::PreparedRequest& prepared) const;
 
   const GenerationContext context_;
@@ -66,6 +69,7 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   std::atomic<bool> client_gone_{false};
   std::atomic<bool> pinned_{false};
   // I/O thread only.
+  bool head_sent_ = false;  // of a streamed answer
   std::unique_ptr<api::Responder> responder_;
   Streams streams_;  // after model_, so that they go first
 };

@@ -189,8 +189,10 @@ class ServerImpl final : public Server {
     if (model == nullptr || !CheckJsonType(call)) return;
     // Shared, as std::function copies.
     auto taken = std::make_shared<BudgetedText>(call.exchange->TakeBody());
-    pool_.Post([call, model = std::move(model), work = std::move(work), taken = std::move(taken)] {
-      api::Result<std::string> body = work(taken->text(), *model);
+    const auto cost = static_cast<WorkCost>(taken->text().size());
+    pool_.Post(cost, [call, model = std::move(model), work = std::move(work),
+                      taken = std::move(taken)] {
+      api::Result<std::string> body = api::Guarded([&] { return work(taken->text(), *model); });
       taken->Clear();
       call.exchange->Post([call, body = std::move(body)] {
         if (body) {
@@ -257,7 +259,8 @@ class ServerImpl final : public Server {
   void ResetPrefixCache(const Call& call) {
     auto model = NeedModel(call);
     if (model == nullptr) return;
-    pool_.Post([call, model = std::move(model)] {
+    // It waits for the engine: nothing for the thread that is kept for short work.
+    pool_.Post(kMaxShortCost + 1, [call, model = std::move(model)] {
       const bool done = model->engine->ResetPrefixCache();
       call.exchange->Post([call, done] { Reply(call, fmt::format(R"({{"success":{}}})", done)); });
     });

@@ -1,11 +1,44 @@
 #include "server/work_pool.h"
 
+#include <sys/resource.h>
+
+#include <chrono>
+#include <exception>
+#include <optional>
 #include <utility>
+
+#include "base/log.h"
 
 namespace tiercel::server {
 
+namespace {
+
+int64_t NowMicroseconds() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+void RunTask(std::function<void()> task) {
+  try {
+    task();
+  } catch (const std::exception& exception) {
+    LOG_ERROR("a request could not be prepared: {}", exception.what());
+  }
+}
+
+}  // namespace
+
 WorkPool::WorkPool(int num_threads) {
-  for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Run(); });
+  threads_.emplace_back([this] { Run(/*only_short=*/true); });
+  for (int i = 0; i < num_threads; ++i) {
+    threads_.emplace_back([this] {
+      // Of this thread alone, in Linux. It stays at the usual priority if that is refused.
+      constexpr int kNice = 5;
+      (void)setpriority(PRIO_PROCESS, 0, kNice);
+      Run(/*only_short=*/false);
+    });
+  }
 }
 
 WorkPool::~WorkPool() {
@@ -17,24 +50,23 @@ WorkPool::~WorkPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void WorkPool::Post(std::function<void()> task) {
+void WorkPool::Post(WorkCost cost, std::function<void()> task) {
   {
     std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
+    turns_.Add(NowMicroseconds(), cost, std::move(task));
   }
-  changed_.notify_one();
+  // All: the one that wakes may be kept for another kind of work.
+  changed_.notify_all();
 }
 
-void WorkPool::Run() {
+void WorkPool::Run(bool only_short) {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+    changed_.wait(lock, [&] { return stopping_ || !turns_.empty(only_short); });
     if (stopping_) return;
-    std::function<void()> task = std::move(tasks_.front());
-    tasks_.pop_front();
+    std::optional<std::function<void()>> task = turns_.Next(only_short);
     lock.unlock();
-    task();
-    task = nullptr;  // what it holds is released outside the lock as well
+    RunTask(std::move(*task));  // what it holds is released outside the lock as well
     lock.lock();
   }
 }

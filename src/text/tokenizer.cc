@@ -22,6 +22,7 @@ struct Tokenizer::Impl {
   TiercelTokenizer* handle = nullptr;
   std::vector<Token> tokens;
   size_t leading_spaces = 0;  // that Decode takes off
+  size_t longest = 0;         // bytes of a token
   std::optional<int32_t> bos, eos;
 };
 
@@ -46,6 +47,7 @@ Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
     impl_->tokens.push_back({.spelling = View(token.spelling, token.spelling_size),
                              .bytes = View(token.bytes, token.bytes_size),
                              .special = (token.flags & kTiercelTokenSpecial) != 0});
+    impl_->longest = std::max(impl_->longest, token.bytes_size);
   }
 }
 
@@ -95,16 +97,17 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& 
 }
 
 Expected<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, bool add_special) const {
-  TiercelIds ids{};
+  struct Ids : TiercelIds {
+    ~Ids() { tiercel_ids_free(*this); }
+  };
+  Ids ids{};
   FfiBytes error;
   if (!tiercel_tokenizer_encode(impl_->handle, FfiData(text), text.size(), add_special, &ids,
                                 error.out())) {
     return Unexpected(
         InvalidArgument("The model's tokenizer cannot encode this text: {}", error.text()));
   }
-  std::vector<int32_t> result(ids.data, ids.data + ids.size);
-  tiercel_ids_free(ids);
-  return result;
+  return std::vector<int32_t>(ids.data, ids.data + ids.size);
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) const {
@@ -141,6 +144,7 @@ std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
 }
 
 int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(impl_->tokens.size()); }
+int64_t Tokenizer::longest_token_bytes() const { return static_cast<int64_t>(impl_->longest); }
 std::optional<int32_t> Tokenizer::bos() const { return impl_->bos; }
 std::optional<int32_t> Tokenizer::eos() const { return impl_->eos; }
 

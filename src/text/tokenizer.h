@@ -54,6 +54,8 @@ class Tokenizer {
   std::optional<int32_t> TokenToId(std::string_view token) const;
 
   int64_t vocab_size() const;  // 1 + the largest id
+  // Of any token's bytes: n tokens stand for at most n times so many.
+  int64_t longest_token_bytes() const;
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;  // tokenizer_config's
 

@@ -3,16 +3,9 @@
 #include <cstdint>
 
 namespace tiercel::text {
-namespace {
 
-struct Step {
-  size_t length = 1;      // bytes that belong together
-  bool valid = false;     // a whole character
-  bool unfinished = false;  // the bytes ended within a so far valid character
-};
-
-// One character at the front of `s` (not empty), by Unicode 15, table 3-7.
-Step Next(std::string_view s) {
+// The well-formed sequences are those of Unicode 15, section 3.9, table 3-7.
+Utf8Part NextUtf8(std::string_view s) {
   const auto at = [&](size_t i) { return static_cast<uint8_t>(s[i]); };
   const uint8_t lead = at(0);
   if (lead < 0x80) return {1, true, false};
@@ -40,16 +33,14 @@ Step Next(std::string_view s) {
   return {length, true, false};
 }
 
-}  // namespace
-
 size_t CompleteUtf8Prefix(std::string_view bytes) {
   // A character has at most 4 bytes: an unfinished one begins within the last 3.
   const size_t first = bytes.size() > 3 ? bytes.size() - 3 : 0;
   for (size_t i = first; i < bytes.size(); ++i) {
     const uint8_t b = static_cast<uint8_t>(bytes[i]);
     if ((b & 0xc0) == 0x80) continue;  // a continuation: belongs to what began before
-    const Step step = Next(bytes.substr(i));
-    if (step.unfinished && i + step.length == bytes.size()) return i;
+    const Utf8Part part = NextUtf8(bytes.substr(i));
+    if (part.unfinished && i + part.length == bytes.size()) return i;
   }
   return bytes.size();
 }
@@ -57,15 +48,22 @@ size_t CompleteUtf8Prefix(std::string_view bytes) {
 void AppendValidUtf8(std::string_view bytes, std::string* out) {
   size_t valid_begin = 0, i = 0;
   while (i < bytes.size()) {
-    const Step step = Next(bytes.substr(i));
-    if (!step.valid) {
+    const Utf8Part part = NextUtf8(bytes.substr(i));
+    if (!part.valid) {
       out->append(bytes, valid_begin, i - valid_begin);
-      out->append("\xef\xbf\xbd");
-      valid_begin = i + step.length;
+      out->append(kReplacementCharacter);
+      valid_begin = i + part.length;
     }
-    i += step.length;
+    i += part.length;
   }
   out->append(bytes, valid_begin, bytes.size() - valid_begin);
+}
+
+std::string ValidUtf8(std::string_view bytes) {
+  std::string out;
+  out.reserve(bytes.size());
+  AppendValidUtf8(bytes, &out);
+  return out;
 }
 
 }  // namespace tiercel::text

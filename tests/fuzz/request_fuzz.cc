@@ -1,17 +1,64 @@
-// Any bytes as the body of each endpoint: parsed and validated, never a crash.
+// Any bytes as the body of each endpoint: parsed, rendered and tokenized; never a crash, and what is
+// refused is the client's fault, told in few words.
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <string_view>
 
-#include "api/request.h"
+#include "api/prepare.h"
+#include "api/text_bodies.h"
+#include "base/check.h"
+
+namespace tiercel {
+namespace {
+
+api::ModelInfo TinyModel() {
+  auto tokenizer = text::Tokenizer::Load(TIERCEL_TEST_DATA "/tiny-qwen3");
+  CHECK_MSG(tokenizer.has_value(), "{}", tokenizer.error().message());
+  auto source = text::ChatTemplate::FindSource(TIERCEL_TEST_DATA "/tiny-qwen3");
+  CHECK_MSG(source.has_value(), "{}", source.error().message());
+  auto chat_template = text::ChatTemplate::Compile(*source);
+  CHECK_MSG(chat_template.has_value(), "{}", chat_template.error().message());
+  api::ModelInfo model;
+  model.served_names = {"tiny"};
+  model.max_model_len = 512;
+  model.vocab_size = (*tokenizer)->vocab_size();
+  model.tokenizer = *tokenizer;
+  model.chat_template = *chat_template;
+  return model;
+}
+
+void Check(const api::ApiError& error) {
+  CHECK_MSG(error.http_status == 400 || error.http_status == 404, "{}: {}", error.http_status,
+            error.message);
+  CHECK_LT(error.message.size(), size_t{20'000});
+}
+
+void Check(const api::Result<api::PreparedRequest>& prepared, const api::ModelInfo& model) {
+  if (!prepared) {
+    Check(prepared.error());
+    return;
+  }
+  for (const engine::Request& request : prepared->requests) {
+    CHECK(!request.prompt.empty());
+    CHECK_LT(static_cast<int64_t>(request.prompt.size()), model.max_model_len);
+    CHECK(request.params == prepared->requests.front().params);
+  }
+}
+
+}  // namespace
+}  // namespace tiercel
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace tiercel;
+  static const api::ModelInfo model = TinyModel();
   const std::string_view body(reinterpret_cast<const char*>(data), size);
-  tiercel::api::ApiOptions options;
-  options.trust_request_chat_template = true;
-  (void)tiercel::api::ParseChatRequest(body, options);
-  (void)tiercel::api::ParseCompletionRequest(body, options);
-  (void)tiercel::api::ParseTokenizeRequest(body, options);
-  (void)tiercel::api::ParseDetokenizeRequest(body);
+  api::ApiOptions options;
+  // One template for all: compiling the request's own is the template fuzzer's part.
+  for (const auto prepare : {api::PrepareChat, api::PrepareCompletion, api::PrepareInvocation}) {
+    Check(prepare(body, "", model, options), model);
+  }
+  if (const auto tokens = api::TokenizeBody(body, model, options); !tokens) Check(tokens.error());
+  if (const auto text = api::DetokenizeBody(body, model); !text) Check(text.error());
   return 0;
 }
