@@ -28,8 +28,11 @@ constexpr int64_t kOtherDescriptors = 64;
 // Connections beyond the greatest number: requests without a body (probes, metrics) are answered
 // there too, so that a server with all its connections in use still tells that it lives.
 constexpr int64_t kSurplusConnections = 64;
-// Of those that wait when all others are busy: they are probes whose request is on its way.
-constexpr size_t kSparedConnections = kSurplusConnections / 2;
+
+// So few that wait when all others are busy stay: they are probes whose request is on its way.
+size_t SparedConnections(int64_t max_connections) {
+  return static_cast<size_t>(std::min(kSurplusConnections / 2, max_connections / 4));
+}
 
 int64_t MaxConnections(const ServerOptions& options) {
   if (options.max_connections > 0) return options.max_connections;
@@ -255,7 +258,7 @@ class HttpServerImpl final : public HttpServer {
         return;
       }
       if (shared_.num_connections.load() >= shared_.max_connections) {
-        shared_.waiting.EvictOldest(kSparedConnections);
+        shared_.waiting.EvictOldest(SparedConnections(shared_.max_connections));
       }
       Accept();
       StartSession(thread, std::move(socket));

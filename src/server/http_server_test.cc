@@ -668,16 +668,23 @@ TEST(HttpServerTest, IdleConnectionsMakeRoom) {
   busy.Send("GET /never HTTP/1.1\r\n\r\n");
   while (server.num_handled() < 1) std::this_thread::yield();
   std::vector<std::unique_ptr<Client>> idle;
-  for (int i = 0; i < 60; ++i) {
+  bool stays = false;
+  for (int i = 0; i < 60 || (i < 1000 && !stays); ++i) {
     idle.push_back(std::make_unique<Client>(server->port()));
     idle.back()->Send("GET /now HTTP/1.1\r\n\r\n");
     const auto answer = idle.back()->TakeAnswer();
     ASSERT_TRUE(answer.has_value()) << i;
     EXPECT_EQ(answer->status, 200);
+    // One that comes before the oldest has quite gone is answered, and asked to come again.
+    stays = answer->head.find("onnection: close") == std::string::npos;
+    if (!stays) idle.pop_back();
   }
   EXPECT_EQ(idle[0]->TakeAll(), "");  // closed
+  ASSERT_TRUE(stays);
   idle.back()->Send("GET /now HTTP/1.1\r\n\r\n");
-  EXPECT_EQ(idle.back()->TakeAnswer()->status, 200);
+  const auto answer = idle.back()->TakeAnswer();
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->status, 200);
   EXPECT_EQ(server.num_closed(), 0);
 }
 

@@ -37,22 +37,22 @@ SteadyTime After(double seconds) {
 
 WaitingList::Entry WaitingList::Add(std::weak_ptr<SessionBase> session) {
   const std::lock_guard lock(mutex_);
-  return sessions_.insert(sessions_.end(), std::move(session));
+  return staying_.insert(staying_.end(), {std::move(session)});
 }
 
 void WaitingList::Remove(Entry entry) {
   const std::lock_guard lock(mutex_);
-  sessions_.erase(entry);
+  (entry->leaving ? leaving_ : staying_).erase(entry);
 }
 
 void WaitingList::EvictOldest(size_t spared) {
   std::shared_ptr<SessionBase> oldest;
   {
     const std::lock_guard lock(mutex_);
-    if (sessions_.size() <= spared) return;
-    oldest = sessions_.front().lock();
-    // Until it has gone, the next one is another.
-    sessions_.splice(sessions_.end(), sessions_, sessions_.begin());
+    if (staying_.size() <= spared) return;
+    staying_.front().leaving = true;
+    oldest = staying_.front().session.lock();
+    leaving_.splice(leaving_.end(), staying_, staying_.begin());
   }
   if (oldest != nullptr) oldest->Evict();
 }

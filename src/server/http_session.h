@@ -53,7 +53,11 @@ struct IoThread {
 // they go when there is no room for others. Thread-safe.
 class WaitingList {
  public:
-  using Entry = std::list<std::weak_ptr<SessionBase>>::iterator;
+  struct Place {
+    std::weak_ptr<SessionBase> session;
+    bool leaving = false;  // it was told to go
+  };
+  using Entry = std::list<Place>::iterator;
   Entry Add(std::weak_ptr<SessionBase> session);
   void Remove(Entry entry);
   // Unless no more than `spared` wait.
@@ -61,7 +65,7 @@ class WaitingList {
 
  private:
   std::mutex mutex_;
-  std::list<std::weak_ptr<SessionBase>> sessions_;
+  std::list<Place> staying_, leaving_;
 };
 
 // What all sessions of a server share; outlives them.
