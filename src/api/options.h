@@ -49,6 +49,7 @@ struct ModelInfo {
   int64_t created = 0;     // Unix seconds
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: chat requests get 400
+  std::shared_ptr<text::TemplatePool> template_pool;        // for the templates of requests
 };
 
 }  // namespace tiercel::api

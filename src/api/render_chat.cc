@@ -62,6 +62,13 @@ Result<std::string> CutAfterFinalMessage(std::string rendered, std::string_view 
   return rendered;
 }
 
+// A template that fails, or does not fit into its bounds, is the request's fault.
+ApiError TemplateError(const Status& status, std::string param) {
+  ApiError error = FromStatus(status);
+  error.param = std::move(param);
+  return error;
+}
+
 }  // namespace
 
 std::string_view FinalContent(const ChatInput& chat) {
@@ -74,8 +81,8 @@ Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
   std::shared_ptr<const text::ChatTemplate> chat_template = model.chat_template;
   if (!chat.chat_template.empty()) {
     Expected<std::shared_ptr<const text::ChatTemplate>> own =
-        text::ChatTemplate::Compile(chat.chat_template);
-    if (!own) return Fail(BadRequest(own.error().message(), "chat_template"));
+        text::ChatTemplate::Compile(model.template_pool, chat.chat_template);
+    if (!own) return Fail(TemplateError(own.error(), "chat_template"));
     chat_template = *own;
   }
   if (chat_template == nullptr) {
@@ -92,12 +99,7 @@ Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
         "messages", std::to_string(values.size())));
   }
   Expected<std::string> rendered = chat_template->Render(values);
-  if (!rendered) {
-    if (rendered.error().code() == StatusCode::kInvalidArgument) {
-      return Fail(BadRequest(rendered.error().message(), "messages"));
-    }
-    return Fail(FromStatus(rendered.error()));
-  }
+  if (!rendered) return Fail(TemplateError(rendered.error(), "messages"));
   if (!chat.continue_final_message) return std::move(*rendered);
   return CutAfterFinalMessage(std::move(*rendered), FinalContent(chat));
 }

@@ -102,7 +102,10 @@ inline ModelInfo TestModel(int64_t max_model_len = 128) {
   model.max_model_len = max_model_len;
   model.vocab_size = kTestVocab;
   model.tokenizer = ByteTokenizer();
+  model.template_pool = std::make_shared<text::TemplatePool>(
+      text::TemplatePool::Options{.executable = TIERCEL_TEMPLATE_WORKER});
   auto chat_template = text::ChatTemplate::Compile(
+      model.template_pool,
       "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
       "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
   EXPECT_TRUE(chat_template.has_value());

@@ -69,6 +69,7 @@ class ServerImpl final : public Server {
                                .count();
     loaded->info.tokenizer = std::move(model.tokenizer);
     loaded->info.chat_template = std::move(model.chat_template);
+    loaded->info.template_pool = std::move(model.template_pool);
     loaded->api = options_.api;
     loaded->api.sampling_defaults = std::move(model.sampling_defaults);
     loaded->engine->SetStepHook([board = board_.get()] { board->Deliver(); });

@@ -84,6 +84,7 @@ struct ServingModel {
   std::string root;        // path or id, as given on the command line
   int64_t vocab_size = 0;  // rows of the logits
   api::SamplingDefaults sampling_defaults;  // take the place of ServerOptions::api's
+  std::shared_ptr<text::TemplatePool> template_pool;  // for the templates of requests
 };
 
 // Lets the process open as many files, connections among them, as its hard limit allows. For the

@@ -2,16 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "text/ffi.h"
-#include "text/ffi_bytes.h"
 #include "text/files.h"
 
 namespace tiercel::text {
-
-struct ChatTemplate::Impl {
-  ~Impl() { tiercel_template_free(handle); }
-  TiercelTemplate* handle = nullptr;
-};
 
 namespace {
 
@@ -35,15 +28,11 @@ std::optional<std::string> TemplateField(const std::string& json) {
 
 }  // namespace
 
-ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-ChatTemplate::~ChatTemplate() = default;
-
-Expected<std::shared_ptr<const ChatTemplate>> ChatTemplate::Compile(std::string_view source) {
-  auto impl = std::make_unique<Impl>();
-  FfiBytes error;
-  impl->handle = tiercel_template_compile(FfiData(source), source.size(), error.out());
-  if (impl->handle == nullptr) return Unexpected(InvalidArgument("{}", error.text()));
-  return std::shared_ptr<const ChatTemplate>(new ChatTemplate(std::move(impl)));
+Expected<std::shared_ptr<const ChatTemplate>> ChatTemplate::Compile(
+    std::shared_ptr<TemplatePool> pool, std::string source) {
+  ASSIGN_OR_RETURN(const std::string nothing,
+                   pool->Run({.kind = TemplateJob::Kind::kCompile, .source = source, .values = {}}));
+  return std::shared_ptr<const ChatTemplate>(new ChatTemplate(std::move(pool), std::move(source)));
 }
 
 Expected<std::string> ChatTemplate::FindSource(const std::string& dir) {
@@ -65,12 +54,8 @@ Expected<std::string> ChatTemplate::FindSource(const std::string& dir) {
 }
 
 Expected<std::string> ChatTemplate::Render(std::string_view values_json) const {
-  FfiBytes text, error;
-  if (!tiercel_template_render(impl_->handle, FfiData(values_json), values_json.size(), text.out(),
-                               error.out())) {
-    return Unexpected(InvalidArgument("{}", error.text()));
-  }
-  return text.text();
+  return pool_->Run(
+      {.kind = TemplateJob::Kind::kRender, .source = source_, .values = values_json});
 }
 
 }  // namespace tiercel::text

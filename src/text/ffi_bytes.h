@@ -16,9 +16,10 @@ class FfiBytes {
   ~FfiBytes() { tiercel_bytes_free(bytes_); }
 
   TiercelBytes* out() { return &bytes_; }
-  std::string text() const {
+  std::string_view view() const {
     return {reinterpret_cast<const char*>(bytes_.data), bytes_.data != nullptr ? bytes_.size : 0};
   }
+  std::string text() const { return std::string(view()); }
 
  private:
   TiercelBytes bytes_{};

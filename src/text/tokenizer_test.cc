@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "text/ffi_bytes.h"
+
 namespace tiercel::text {
 namespace {
 
@@ -159,6 +161,21 @@ TEST_F(StrangeTokenizer, TheConfigurationIsASupplement) {
   ASSERT_TRUE(tokenizer) << tokenizer.error();
   EXPECT_EQ((*tokenizer)->eos(), (*tokenizer)->TokenToId("<|im_end|>"));
   EXPECT_TRUE((*tokenizer)->eos().has_value());
+}
+
+// A panic of the Rust library ends at its border.
+TEST(Tokenizer, APanicBecomesAnEmptyAnswer) {
+  std::ifstream in(kSmall + "/tokenizer.json", std::ios::binary);
+  const std::string json((std::istreambuf_iterator<char>(in)), {});
+  FfiBytes error;
+  TiercelTokenizer* tokenizer =
+      tiercel_tokenizer_from_json(FfiData(json), json.size(), nullptr, 0, error.out());
+  ASSERT_NE(tokenizer, nullptr) << error.text();
+  const TiercelTokenView view =
+      tiercel_tokenizer_token(tokenizer, tiercel_tokenizer_size(tokenizer) + 1);
+  EXPECT_EQ(view.spelling_size, 0u);
+  EXPECT_EQ(view.bytes, nullptr);
+  tiercel_tokenizer_free(tokenizer);
 }
 
 }  // namespace

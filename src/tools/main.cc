@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "platform/bus_error.h"
+#include "text/template_worker.h"
 #include "tools/command.h"
 #include "tools/version.h"
 
@@ -49,6 +50,7 @@ int Main(const std::vector<std::string>& words) {
     std::puts(TIERCEL_VERSION);
     return kExitOk;
   }
+  if (words[0] == text::kTemplateWorkerCommand) return text::RunTemplateWorker();  // not for users
   for (const Subcommand& command : kSubcommands) {
     if (command.name == words[0]) return command.run({words.begin() + 1, words.end()});
   }

@@ -76,13 +76,14 @@ Expected<std::string> TemplateOfFlag(const std::string& value) {
 }
 
 Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
-    const ServeConfig& config, const std::string& dir, const model::GgufTokenizerData* gguf) {
+    const ServeConfig& config, const std::string& dir, const model::GgufTokenizerData* gguf,
+    const std::shared_ptr<text::TemplatePool>& pool) {
   if (!config.chat_template.empty()) {
     ASSIGN_OR_RETURN(const std::string source, TemplateOfFlag(config.chat_template));
-    return text::ChatTemplate::Compile(source);
+    return text::ChatTemplate::Compile(pool, source);
   }
   if (gguf != nullptr && !gguf->chat_template.empty()) {
-    return text::ChatTemplate::Compile(gguf->chat_template);
+    return text::ChatTemplate::Compile(pool, gguf->chat_template);
   }
   const auto source = text::ChatTemplate::FindSource(dir);
   if (!source && source.error().code() != StatusCode::kNotFound) {
@@ -93,7 +94,7 @@ Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
                 source.error().message());
     return std::shared_ptr<const text::ChatTemplate>();
   }
-  return text::ChatTemplate::Compile(*source);
+  return text::ChatTemplate::Compile(pool, *source);
 }
 
 // Bytes that weights may take in memory: what is left by a cache for one sequence of max_model_len or
@@ -169,7 +170,8 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
     return LoadWeights(*checkpoint, config, path, environ, cancelled, environment);
   });
   auto tokenizer = LoadTokenizer(text_dir, gguf);
-  auto chat_template = LoadTemplate(config, text_dir, gguf);
+  loaded.template_pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
+  auto chat_template = LoadTemplate(config, text_dir, gguf, loaded.template_pool);
   cancelled = !tokenizer || !chat_template;  // then nobody waits for the weights
   auto model = weights.get();
   if (!tokenizer) return Unexpected(std::move(tokenizer).error());

@@ -19,6 +19,7 @@ namespace tiercel::tools {
 struct LoadedModel {
   std::unique_ptr<model::CausalLm> model;
   std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<text::TemplatePool> template_pool;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: the model has none
   ResolvedGeneration generation;
   std::vector<int32_t> eos_token_ids;  // [0] is the primary one

@@ -91,6 +91,7 @@ Expected<server::ServingModel> BuildServingModel(ServeConfig* config, const Envi
   serving.vocab_size = loaded.model->vocab_size();
   serving.tokenizer = loaded.tokenizer;
   serving.chat_template = loaded.chat_template;
+  serving.template_pool = loaded.template_pool;
   serving.sampling_defaults = loaded.generation.defaults;
   config->engine.eos_token_ids = loaded.eos_token_ids;
   ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,

@@ -39,10 +39,10 @@ def run(*words, env=None, timeout=60, input=None):
 class Server:
     """A running `tiercel serve`; its log is read as it comes."""
 
-    def __init__(self, *words, env=None, port=None):
+    def __init__(self, *words, env=None, port=None, under=()):
         self.port = port or free_port()
         self.process = subprocess.Popen(
-            [BINARY, "serve", *map(str, words), "--port", str(self.port)],
+            [*under, BINARY, "serve", *map(str, words), "--port", str(self.port)],
             env=clean_env(env), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.log = ""
 

@@ -17,9 +17,11 @@ api::ModelInfo TinyModel() {
   CHECK_MSG(tokenizer.has_value(), "{}", tokenizer.error().message());
   auto source = text::ChatTemplate::FindSource(TIERCEL_TEST_DATA "/tiny-qwen3");
   CHECK_MSG(source.has_value(), "{}", source.error().message());
-  auto chat_template = text::ChatTemplate::Compile(*source);
-  CHECK_MSG(chat_template.has_value(), "{}", chat_template.error().message());
   api::ModelInfo model;
+  model.template_pool = std::make_shared<text::TemplatePool>(
+      text::TemplatePool::Options{.executable = TIERCEL_TEMPLATE_WORKER});
+  auto chat_template = text::ChatTemplate::Compile(model.template_pool, *source);
+  CHECK_MSG(chat_template.has_value(), "{}", chat_template.error().message());
   model.served_names = {"tiny"};
   model.max_model_len = 512;
   model.vocab_size = (*tokenizer)->vocab_size();

@@ -21,9 +21,11 @@ impl Bytes {
 /// `bytes` came from this library and is freed once.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_bytes_free(bytes: Bytes) {
-    if !bytes.data.is_null() {
-        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes.data, bytes.size)));
-    }
+    shielded((), || {
+        if !bytes.data.is_null() {
+            drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(bytes.data, bytes.size)));
+        }
+    })
 }
 
 /// Token ids owned by Rust until `tiercel_ids_free`.
@@ -45,9 +47,11 @@ impl Ids {
 /// `ids` came from this library and is freed once.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_ids_free(ids: Ids) {
-    if !ids.data.is_null() {
-        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(ids.data, ids.size)));
-    }
+    shielded((), || {
+        if !ids.data.is_null() {
+            drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(ids.data, ids.size)));
+        }
+    })
 }
 
 /// A borrowed C string with a length; null counts as empty.
@@ -72,6 +76,11 @@ pub fn catch_panics<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, St
             .unwrap_or_else(|| "unknown".to_string());
         Err(format!("internal error of the text library: {text}"))
     })
+}
+
+/// For functions that cannot fail: after a panic the answer is `otherwise`.
+pub fn shielded<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
 }
 
 /// Runs `work`; an error or a panic goes to `*error`, and the result is None.

@@ -2,30 +2,20 @@
 //! `tojson`, Python's spelling of values).
 //!
 //! Templates are untrusted. They reach nothing but the given values; steps and recursion are bounded
-//! by the engine, memory and all that is allocated on the way by a sandbox, whatever the template
-//! computes. (What is left is a template that compares or searches its longest strings in each of
-//! its steps: that takes its time.)
+//! here. What a step may cost in memory and time is not: rendering belongs into a process that may
+//! be ended (src/text/template_worker.h).
 
 use std::fmt::Write as _;
-use std::sync::Once;
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{context, AutoEscape, Environment, Error, ErrorKind, Output, State};
 
-use crate::bytes::{guard, slice, Bytes};
-use crate::sandbox;
+use crate::bytes::{guard, shielded, slice, Bytes};
 
 /// Instructions of one rendering. A conversation of 10,000 messages takes about a million.
 const FUEL: u64 = 20_000_000;
 /// Nested macros and includes.
 const RECURSION: usize = 128;
-/// Memory of one rendering: so much, and so much for each byte of its input (the largest request
-/// body that a server takes is 64 MiB).
-const HEAP: usize = 64 << 20;
-const HEAP_PER_BYTE: usize = 48;
-/// Address space of the stack. What a template can nest within its steps must fit: dropping a list
-/// of lists of lists … takes a few hundred bytes a level.
-const STACK: usize = 4 << 30;
 /// Template source.
 const MAX_SOURCE: usize = 4 << 20;
 
@@ -33,10 +23,8 @@ const NAME: &str = "chat_template";
 /// Marks an error that the template itself raised.
 const RAISED: &str = "\u{1}raised:";
 
-/// Compiled anew for each rendering, a fraction of a millisecond: so a rendering shares nothing with
-/// what is outside of its sandbox, and nothing stays if it ends early.
 pub struct TiercelTemplate {
-    source: Vec<u8>,
+    environment: Environment<'static>,
 }
 
 /// Python's repr of a string.
@@ -377,7 +365,7 @@ fn describe(error: &Error) -> String {
     }
 }
 
-fn compile_here(source: &[u8]) -> Result<Environment<'static>, String> {
+fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!(
             "chat template: found {} bytes, expected at most {MAX_SOURCE}",
@@ -405,55 +393,18 @@ fn compile_here(source: &[u8]) -> Result<Environment<'static>, String> {
     environment
         .add_template_owned(NAME, without_generation_blocks(source))
         .map_err(|e| describe(&e))?;
-    Ok(environment)
+    Ok(TiercelTemplate { environment })
 }
 
-fn render_here(source: &[u8], values: &[u8]) -> Result<Vec<u8>, String> {
-    let environment = compile_here(source)?;
-    let values: serde_json::Value =
+fn render(template: &TiercelTemplate, values: &[u8]) -> Result<Vec<u8>, String> {
+    let values: Value =
         serde_json::from_slice(values).map_err(|e| format!("chat template values: {e}"))?;
-    let values = Value::from_serialize(&values);
-    environment
+    template
+        .environment
         .get_template(NAME)
         .and_then(|t| t.render(context! { ..values }))
         .map(String::into_bytes)
         .map_err(|e| describe(&e))
-}
-
-/// Runs `work` on `size` bytes of input with bounded memory.
-fn bounded(
-    size: usize,
-    work: &mut (dyn FnMut() -> Result<Vec<u8>, String> + Send),
-) -> Result<Vec<u8>, String> {
-    let heap = HEAP + size.saturating_mul(HEAP_PER_BYTE);
-    match sandbox::run(heap, STACK, work) {
-        Ok(result) => result,
-        Err(sandbox::Failure::HeapUsedUp) => Err(format!(
-            "chat template: used more than the {} MiB of memory that it may",
-            heap >> 20
-        )),
-        Err(sandbox::Failure::NoRoom(error)) => Err(format!("chat template: cannot start: {error}")),
-    }
-}
-
-/// Fills the crate's global caches, which must not come to lie in a sandbox.
-fn warm_up() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let source = b"{% for i in [1, 2] %}{{ i ~ loop.index | string }}{{ {i: i} | tojson }}{% endfor %}";
-        render_here(source, b"{}").expect("a valid template");
-    });
-}
-
-fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
-    warm_up();
-    bounded(source.len(), &mut || compile_here(source).map(|_| Vec::new()))?;
-    Ok(TiercelTemplate { source: source.to_vec() })
-}
-
-fn render(template: &TiercelTemplate, values: &[u8]) -> Result<Vec<u8>, String> {
-    let source = &template.source;
-    bounded(source.len() + values.len(), &mut || render_here(source, values))
 }
 
 /// # Safety
@@ -464,17 +415,19 @@ pub unsafe extern "C" fn tiercel_template_compile(
     size: usize,
     error: *mut Bytes,
 ) -> *mut TiercelTemplate {
-    guard(error, || compile(slice(source, size)))
-        .map_or(std::ptr::null_mut(), |t| Box::into_raw(Box::new(t)))
+    guard(error, || compile(slice(source, size)).map(Box::new))
+        .map_or(std::ptr::null_mut(), Box::into_raw)
 }
 
 /// # Safety
 /// `template` came from this library and is freed once.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_template_free(template: *mut TiercelTemplate) {
-    if !template.is_null() {
-        drop(Box::from_raw(template));
-    }
+    shielded((), || {
+        if !template.is_null() {
+            drop(Box::from_raw(template));
+        }
+    })
 }
 
 /// # Safety
@@ -487,10 +440,7 @@ pub unsafe extern "C" fn tiercel_template_render(
     text: *mut Bytes,
     error: *mut Bytes,
 ) -> bool {
-    let rendered = guard(error, || render(&*template, slice(values, size)));
-    let done = rendered.is_some();
-    if let Some(content) = rendered {
-        *text = Bytes::new(content);
-    }
-    done
+    guard(error, || render(&*template, slice(values, size)).map(Bytes::new))
+        .map(|content| *text = content)
+        .is_some()
 }

@@ -6,5 +6,4 @@
 mod bytes;
 mod chat_template;
 mod gguf_vocab;
-mod sandbox;
 mod tokenizer;

@@ -10,7 +10,7 @@ use tokenizers::{
     Tokenizer, TokenizerImpl,
 };
 
-use crate::bytes::{guard, slice, Bytes, Ids};
+use crate::bytes::{guard, shielded, slice, Bytes, Ids};
 use crate::gguf_vocab;
 
 const ADDED: u32 = 1;
@@ -227,10 +227,6 @@ fn from_gguf(description: &[u8]) -> Result<TiercelTokenizer, String> {
     build(parse_tokenizer("tokenizer.ggml", json.to_string().as_bytes())?)
 }
 
-fn boxed(tokenizer: Option<TiercelTokenizer>) -> *mut TiercelTokenizer {
-    tokenizer.map_or(std::ptr::null_mut(), |t| Box::into_raw(Box::new(t)))
-}
-
 /// # Safety
 /// The slices are readable, `error` is writable.
 #[no_mangle]
@@ -241,7 +237,8 @@ pub unsafe extern "C" fn tiercel_tokenizer_from_json(
     config_size: usize,
     error: *mut Bytes,
 ) -> *mut TiercelTokenizer {
-    boxed(guard(error, || from_json(slice(json, json_size), slice(config, config_size))))
+    guard(error, || from_json(slice(json, json_size), slice(config, config_size)).map(Box::new))
+        .map_or(std::ptr::null_mut(), Box::into_raw)
 }
 
 /// # Safety
@@ -252,16 +249,19 @@ pub unsafe extern "C" fn tiercel_tokenizer_from_gguf(
     size: usize,
     error: *mut Bytes,
 ) -> *mut TiercelTokenizer {
-    boxed(guard(error, || from_gguf(slice(description, size))))
+    guard(error, || from_gguf(slice(description, size)).map(Box::new))
+        .map_or(std::ptr::null_mut(), Box::into_raw)
 }
 
 /// # Safety
 /// `tokenizer` came from this library and is freed once.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_tokenizer_free(tokenizer: *mut TiercelTokenizer) {
-    if !tokenizer.is_null() {
-        drop(Box::from_raw(tokenizer));
-    }
+    shielded((), || {
+        if !tokenizer.is_null() {
+            drop(Box::from_raw(tokenizer));
+        }
+    })
 }
 
 /// # Safety
@@ -275,26 +275,23 @@ pub unsafe extern "C" fn tiercel_tokenizer_encode(
     ids: *mut Ids,
     error: *mut Bytes,
 ) -> bool {
-    let encoded = guard(error, || {
+    guard(error, || {
         let text = String::from_utf8_lossy(slice(text, size));
         let encoding = (*tokenizer)
             .tokenizer
             .encode_fast(text.as_ref(), add_special)
             .map_err(|e| e.to_string())?;
-        Ok(encoding.get_ids().iter().map(|&id| id as i32).collect::<Vec<i32>>())
-    });
-    let done = encoded.is_some();
-    if let Some(list) = encoded {
-        *ids = Ids::new(list);
-    }
-    done
+        Ok(Ids::new(encoding.get_ids().iter().map(|&id| id as i32).collect()))
+    })
+    .map(|list| *ids = list)
+    .is_some()
 }
 
 /// # Safety
 /// `tokenizer` is valid.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_tokenizer_size(tokenizer: *const TiercelTokenizer) -> usize {
-    (*tokenizer).tokens.len()
+    shielded(0, || (*tokenizer).tokens.len())
 }
 
 /// How many spaces decoding takes off the front of a text.
@@ -305,10 +302,10 @@ pub unsafe extern "C" fn tiercel_tokenizer_size(tokenizer: *const TiercelTokeniz
 pub unsafe extern "C" fn tiercel_tokenizer_leading_spaces(
     tokenizer: *const TiercelTokenizer,
 ) -> usize {
-    (*tokenizer).leading_spaces
+    shielded(0, || (*tokenizer).leading_spaces)
 }
 
-/// A token's spelling and bytes, borrowed from the tokenizer.
+/// A token's spelling and bytes, borrowed from the tokenizer; null and 0 where there is no token.
 #[repr(C)]
 pub struct TokenView {
     spelling: *const u8,
@@ -319,20 +316,29 @@ pub struct TokenView {
 }
 
 /// # Safety
-/// `tokenizer` is valid and `id` below its size.
+/// `tokenizer` is valid.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_tokenizer_token(
     tokenizer: *const TiercelTokenizer,
     id: usize,
 ) -> TokenView {
-    let token = &(&(*tokenizer).tokens)[id];
-    TokenView {
-        spelling: token.spelling.as_ptr(),
-        spelling_size: token.spelling.len(),
-        bytes: token.bytes.as_ptr(),
-        bytes_size: token.bytes.len(),
-        flags: token.flags,
-    }
+    let nothing = TokenView {
+        spelling: std::ptr::null(),
+        spelling_size: 0,
+        bytes: std::ptr::null(),
+        bytes_size: 0,
+        flags: 0,
+    };
+    shielded(nothing, || {
+        let token = &(&(*tokenizer).tokens)[id];
+        TokenView {
+            spelling: token.spelling.as_ptr(),
+            spelling_size: token.spelling.len(),
+            bytes: token.bytes.as_ptr(),
+            bytes_size: token.bytes.len(),
+            flags: token.flags,
+        }
+    })
 }
 
 /// The id of a spelling, or −1.
@@ -345,8 +351,10 @@ pub unsafe extern "C" fn tiercel_tokenizer_token_to_id(
     token: *const u8,
     size: usize,
 ) -> i32 {
-    std::str::from_utf8(slice(token, size))
-        .ok()
-        .and_then(|t| (*tokenizer).tokenizer.token_to_id(t))
-        .map_or(-1, |id| id as i32)
+    shielded(-1, || {
+        std::str::from_utf8(slice(token, size))
+            .ok()
+            .and_then(|t| (*tokenizer).tokenizer.token_to_id(t))
+            .map_or(-1, |id| id as i32)
+    })
 }
