@@ -271,7 +271,8 @@ std::optional<ApiError> CheckToolChoice(Fields& fields, const ApiOptions& option
   }
   if (choice == nullptr || (word != nullptr && *word == "auto")) {
     return BadRequest(
-        "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+        "Tool calls are not supported by this server. Leave `tools` out, or set `tool_choice` to "
+        "\"none\" to show them to the model.",
         "tool_choice");
   }
   if (word != nullptr && *word == "required") {

@@ -121,7 +121,7 @@ Result<CompletionRequest> ReadCompletionRequest(Json json, const ApiOptions& opt
   Fields fields(json, &errors);
   CompletionRequest request;
   if (fields.Any("prompt_embeds") != nullptr) {
-    return Fail(BadRequest("You must set `--enable-prompt-embeds` to input `prompt_embeds`.",
+    return Fail(BadRequest("`prompt_embeds` are not supported: send text or token ids.",
                            "prompt_embeds"));
   }
   API_RETURN_IF_ERROR(ReadGenerationFields(fields, options, &request));

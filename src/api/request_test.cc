@@ -93,7 +93,7 @@ TEST_F(Requests, CompletionErrors) {
     {R"({"prompt":"a","cache_salt":""})", 400,
      "Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt"},
     {R"({"prompt":"a","prompt_embeds":"AAAA"})", 400,
-     "You must set `--enable-prompt-embeds` to input `prompt_embeds`.", "prompt_embeds"},
+     "`prompt_embeds` are not supported: send text or token ids.", "prompt_embeds"},
     {R"({"prompt":"a","use_beam_search":true})", 400,
      "Beam search is not supported by this server.", "use_beam_search"},
     {R"({"prompt":"a","response_format":{"type":"json_object"}})", 400,
@@ -129,7 +129,8 @@ TEST_F(Requests, ChatErrors) {
     {"{" MESSAGES R"(,"tool_choice":"required"})", 400,
      "When using `tool_choice`, `tools` must be set.", "tool_choice"},
     {"{" MESSAGES R"(,"tools":[{"type":"function","function":{"name":"f"}}]})", 400,
-     "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+     "Tool calls are not supported by this server. Leave `tools` out, or set `tool_choice` to "
+     "\"none\" to show them to the model.",
      "tool_choice"},
     {"{" MESSAGES R"(,"continue_final_message":true,"add_generation_prompt":true})", 400,
      "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 
 namespace tiercel {
@@ -23,10 +24,24 @@ std::string EnvValue(const Environ& environ, std::string_view name) {
   return it == environ.end() ? "" : it->second;
 }
 
+std::string PlainValue(std::string_view value) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t begin = std::min(value.find_first_not_of(kBlanks), value.size());
+  std::string plain(value.substr(begin, value.find_last_not_of(kBlanks) + 1 - begin));
+  for (char& c : plain) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return plain;
+}
+
+std::optional<bool> ParseSwitch(std::string_view value) {
+  const std::string plain = PlainValue(value);
+  if (plain == "true" || plain == "yes" || plain == "on") return true;
+  if (plain == "false" || plain == "no" || plain == "off") return false;
+  if (plain.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  return plain.find_first_not_of('0') != std::string::npos;
+}
+
 bool EnvIsOn(const Environ& environ, std::string_view name) {
-  std::string value = EnvValue(environ, name);
-  for (char& c : value) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return !value.empty() && value != "0" && value != "false";
+  return ParseSwitch(EnvValue(environ, name)).value_or(false);
 }
 
 }  // namespace tiercel

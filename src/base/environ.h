@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,7 +14,12 @@ Environ ReadEnviron();
 
 // The variable's value, or "" if it is not set.
 std::string EnvValue(const Environ& environ, std::string_view name);
-// Set to anything but "", 0 and false.
+// A value in small letters, without blanks around it.
+std::string PlainValue(std::string_view value);
+// An integer (on unless it is 0), or true, yes, on, false, no, off in any case; "" is off. Nothing if
+// it is none of these.
+std::optional<bool> ParseSwitch(std::string_view value);
+// Whether the variable's value is on; one that is no switch is off.
 bool EnvIsOn(const Environ& environ, std::string_view name);
 
 }  // namespace tiercel

@@ -2,21 +2,18 @@
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 
-#include <cctype>
-#include <cstdlib>
-#include <string>
-
 namespace tiercel {
 
-void InitLogging() {
+void InitLogging(LogLevel level) {
   auto logger = spdlog::stderr_color_mt("tiercel");
   logger->set_pattern("%^%l%$ %m-%d %H:%M:%S %v");
-  const char* env = std::getenv("VLLM_LOGGING_LEVEL");
-  std::string level = env != nullptr ? env : "info";
-  for (char& c : level) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (level == "warn") level = "warning";
-  logger->set_level(spdlog::level::from_str(level));
+  logger->set_level(level);
   spdlog::set_default_logger(std::move(logger));
+}
+
+void LogErrorAlways(const std::string& message) {
+  if (!spdlog::should_log(LogLevel::err)) spdlog::set_level(LogLevel::err);
+  LOG_ERROR("{}", message);
 }
 
 }  // namespace tiercel

@@ -1,8 +1,9 @@
 // Logging: one line per event to stderr through spdlog. LOG_INFO("loaded {} tensors", n).
-// The level is VLLM_LOGGING_LEVEL (DEBUG, INFO, WARNING, ERROR; default INFO).
 #pragma once
 
 #include <spdlog/spdlog.h>
+
+#include <string>
 
 #define LOG_DEBUG(...) ::spdlog::debug(__VA_ARGS__)
 #define LOG_INFO(...) ::spdlog::info(__VA_ARGS__)
@@ -10,6 +11,12 @@
 #define LOG_ERROR(...) ::spdlog::error(__VA_ARGS__)
 
 namespace tiercel {
-// Sets pattern, level and sink; called once by each main before anything logs.
-void InitLogging();
+using LogLevel = spdlog::level::level_enum;
+
+// Sets pattern, sink and the least severe level that is logged; called once by each main before
+// anything logs.
+void InitLogging(LogLevel level = LogLevel::info);
+
+// Whatever the level: for what ends the process, which must never end without a word.
+void LogErrorAlways(const std::string& message);
 }  // namespace tiercel

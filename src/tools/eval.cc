@@ -328,8 +328,8 @@ int RunEval(const std::vector<std::string>& words) {
   const auto config = MakeEvalConfig(words[0], *options, environ);
   if (!config) return UsageError(kHelp, "tiercel eval", config.error().message());
   // What loading has to say concerns a server; errors come back as a Status.
-  ::setenv("VLLM_LOGGING_LEVEL", "ERROR", /*overwrite=*/0);
-  InitLogging();
+  InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
+                                                              : EnvLogLevel(environ));
   const Status status = Evaluate(*config, environ);
   if (status.ok()) return kExitOk;
   std::fprintf(stderr, "tiercel eval: %s\n", status.message().c_str());

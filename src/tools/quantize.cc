@@ -179,10 +179,10 @@ void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
   std::fflush(stdout);
 }
 
-Status Quantize(const ParsedOptions& parsed) {
+Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   ASSIGN_OR_RETURN(QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
-  ASSIGN_OR_RETURN(const std::string model, FindModel(parsed.positional()[0], {}, ReadEnviron()));
+  ASSIGN_OR_RETURN(const std::string model, FindModel(parsed.positional()[0], {}, environ));
   std::error_code error;
   if (!fs::is_directory(model, error)) {
     return InvalidArgument("{}: expected a folder with config.json and *.safetensors", model);
@@ -223,8 +223,10 @@ int RunQuantize(const std::vector<std::string>& words) {
   if (options->positional().size() != 2) {
     return UsageError(kHelp, "tiercel quantize", "the following arguments are required: MODEL, OUT");
   }
-  InitLogging();
-  const Status status = Quantize(*options);
+  const Environ environ = ReadEnviron();
+  if (const Status status = CheckEnvironValues(environ); !status.ok()) return Fail(status);
+  InitLogging(EnvLogLevel(environ));
+  const Status status = Quantize(*options, environ);
   return status.ok() ? kExitOk : Fail(status);
 }
 

@@ -57,7 +57,7 @@ class Shutdown {
 };
 
 int Fail(const Status& status) {
-  LOG_ERROR("{}", status.message());
+  LogErrorAlways(status.message());
   return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
 }
 
@@ -139,8 +139,7 @@ int RunServe(const std::vector<std::string>& words) {
   const Environ environ = ReadEnviron();
   auto config = MakeServeConfig(*options, environ);
   if (!config) return UsageError(kHelp, "tiercel serve", config.error().message());
-  if (!config->log_level.empty()) ::setenv("VLLM_LOGGING_LEVEL", config->log_level.c_str(), 1);
-  InitLogging();
+  InitLogging(config->log_level);
   return Serve(std::move(*config), environ);
 }
 

@@ -6,21 +6,40 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr std::string_view kToolParsers[] = {"hermes", "qwen3_coder", "qwen3_json", "qwen3_xml"};
-constexpr std::string_view kReasoningParsers[] = {"deepseek_r1", "qwen3"};
+// Flags of which some values only are offered.
+struct OfferedValues {
+  std::string_view flag;
+  std::vector<std::string_view> values;
+  std::string_view reason;
+};
+const OfferedValues kOfferedValues[] = {
+    {"runner", {"auto", "generate"}, "models are served for generation"},
+    {"convert", {"auto", "none"}, "models are served for generation"},
+    {"task", {"auto", "generate"}, "models are served for generation"},
+    {"kv-cache-dtype", {"auto", "bfloat16", "int8"}, "the CPU has no arithmetic for the others"},
+    {"load-format", {"auto", "hf", "safetensors", "gguf", "dummy"}, "files of no other form are read"},
+    {"tokenizer-mode", {"auto", "hf", "slow"}, "there is one tokenizer, that of tokenizer.json"},
+    {"config-format", {"auto", "hf"}, "config.json is read"},
+    {"distributed-executor-backend", {"", "ray", "mp", "uni"}, "one process serves the model"},
+    {"chat-template-content-format", {"auto", "string"}, "content reaches the template as text"},
+};
 
 template <typename List>
 std::string Join(const List& list) {
   std::string text;
-  for (const auto& item : list) text += fmt::format("{}{}", text.empty() ? "" : ", ", item);
+  for (const auto& item : list) {
+    if (!item.empty()) text += fmt::format("{}{}", text.empty() ? "" : ", ", item);
+  }
   return text;
 }
 
-// Flags that are understood and not offered are refused, those without effect are named once.
+// Flags that ask for what is not there are refused, those without effect are named once.
 Status CheckEffects(const ParsedOptions& options, std::vector<std::string>* warnings) {
   for (const OptionSpec* spec : options.NonDefault()) {
-    if (spec->effect == Effect::kLater) {
-      return InvalidArgument("argument {}: not offered: {}", spec->Display(), spec->help);
+    if (spec->effect == Effect::kRefused) {
+      const std::string_view help = spec->help;
+      return InvalidArgument("argument {}: not supported; start without it ({})", spec->Display(),
+                             help.substr(0, help.find_last_not_of('.') + 1));
     }
     if (spec->effect == Effect::kNone) {
       warnings->push_back(
@@ -32,6 +51,7 @@ Status CheckEffects(const ParsedOptions& options, std::vector<std::string>* warn
 
 Status CheckEnvironment(const ParsedOptions& options, const Environ& environ,
                         std::vector<std::string>* warnings) {
+  RETURN_IF_ERROR(CheckEnvironValues(environ));
   EnvReport report = CheckEnviron(environ);
   if (!report.unknown.empty() && options.On("fail-on-environ-validation")) {
     return InvalidArgument("Unknown vLLM environment variable detected: {}",
@@ -44,38 +64,20 @@ Status CheckEnvironment(const ParsedOptions& options, const Environ& environ,
   return OkStatus();
 }
 
-template <size_t n>
-Status CheckParser(const ParsedOptions& options, std::string_view flag, std::string_view kind,
-                   const std::string_view (&known)[n]) {
-  const std::string value = options.String(flag);
-  if (value.empty() || std::find(std::begin(known), std::end(known), value) != std::end(known)) {
-    return OkStatus();
+Status CheckOfferedValues(const ParsedOptions& options) {
+  for (const OfferedValues& offered : kOfferedValues) {
+    const std::string value = options.String(offered.flag);
+    if (std::find(offered.values.begin(), offered.values.end(), value) == offered.values.end()) {
+      return InvalidArgument("argument --{}: '{}' is not supported ({}); offered: {}", offered.flag,
+                             value, offered.reason, Join(offered.values));
+    }
   }
-  return InvalidArgument("invalid {} parser: {} (chose from {{ {} }})", kind, value, Join(known));
+  return OkStatus();
 }
 
-// Rules between flags, with vLLM's messages.
 Status CheckCombinations(const ParsedOptions& options) {
-  RETURN_IF_ERROR(CheckParser(options, "tool-call-parser", "tool call", kToolParsers));
-  RETURN_IF_ERROR(CheckParser(options, "reasoning-parser", "reasoning", kReasoningParsers));
-  if (options.On("enable-auto-tool-choice") && options.String("tool-call-parser").empty()) {
-    return InvalidArgument("Error: --enable-auto-tool-choice requires --tool-call-parser");
-  }
-  if (options.On("enable-log-outputs") && !options.On("enable-log-requests")) {
-    return InvalidArgument("Error: --enable-log-outputs requires --enable-log-requests");
-  }
   if (options.String("ssl-certfile").empty() != options.String("ssl-keyfile").empty()) {
     return InvalidArgument("--ssl-certfile and --ssl-keyfile must be given together");
-  }
-  for (const char* flag : {"runner", "convert"}) {
-    const std::string value = options.String(flag);
-    if (value == "auto" || value == "generate" || value == "none") continue;
-    return InvalidArgument("argument --{}: '{}' is not offered: only generation is", flag, value);
-  }
-  const std::string kv_dtype = options.String("kv-cache-dtype");
-  if (kv_dtype != "auto" && kv_dtype != "bfloat16" && kv_dtype != "int8") {
-    return InvalidArgument(
-        "argument --kv-cache-dtype: '{}' is not offered: auto, bfloat16 or int8 are", kv_dtype);
   }
   return OkStatus();
 }
@@ -85,6 +87,7 @@ Status CheckCombinations(const ParsedOptions& options) {
 Status CheckServeOptions(const ParsedOptions& options, const Environ& environ,
                          std::vector<std::string>* warnings) {
   RETURN_IF_ERROR(CheckCombinations(options));
+  RETURN_IF_ERROR(CheckOfferedValues(options));
   RETURN_IF_ERROR(CheckEffects(options, warnings));
   return CheckEnvironment(options, environ, warnings);
 }

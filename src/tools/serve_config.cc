@@ -54,10 +54,6 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
     config->load_format = LoadFormat::kSafetensors;
   } else if (format == "gguf") {
     config->load_format = LoadFormat::kGguf;
-  } else if (format != "auto" && format != "hf") {
-    return InvalidArgument(
-        "argument --load-format: '{}' is not offered: auto, hf, safetensors, gguf and dummy are",
-        format);
   }
   const std::string dtype = options.String("dtype");
   if (dtype != "auto" && dtype != "bfloat16") {
@@ -94,16 +90,12 @@ Status FillKvCache(const ParsedOptions& options, const Environ& environ,
     return InvalidArgument("argument --gpu-memory-utilization: found {}, expected (0, 1]",
                            options.String("gpu-memory-utilization"));
   }
-  const std::string space = EnvValue(environ, "VLLM_CPU_KVCACHE_SPACE");
+  // 0 is vLLM's word for "not set".
+  const double space_gib = EnvFloat(environ, "VLLM_CPU_KVCACHE_SPACE").value_or(0);
   if (options.Given("kv-cache-memory-bytes")) {
     engine->kv_cache_memory_bytes = options.Int("kv-cache-memory-bytes");
-  } else if (!space.empty()) {
-    const auto gib = ParseFloat(space);
-    if (!gib || *gib < 0 || *gib > 1e6) {
-      return InvalidArgument("VLLM_CPU_KVCACHE_SPACE: found '{}', expected a number of GiB", space);
-    }
-    // 0 is vLLM's word for "not set".
-    if (*gib > 0) engine->kv_cache_memory_bytes = static_cast<int64_t>(*gib * (1 << 30));
+  } else if (space_gib > 0) {
+    engine->kv_cache_memory_bytes = static_cast<int64_t>(space_gib * (1 << 30));
   }
   if (options.Given("num-gpu-blocks-override")) {
     engine->num_gpu_blocks_override = options.Int("num-gpu-blocks-override");
@@ -180,16 +172,12 @@ Status FillMlpPrefetch(const Environ& environ, ServeConfig* config) {
       {"VLLM_ASCEND_MLP_GATE_UP_PREFETCH_SIZE", &prefetch.gate_up_bytes},
       {"VLLM_ASCEND_MLP_DOWN_PREFETCH_SIZE", &prefetch.down_bytes}};
   for (const auto& [name, bytes] : sizes) {
-    const std::string text = EnvValue(environ, name);
-    if (text.empty()) continue;
-    const auto value = ParseInt(text);
-    if (!value || *value < 0) {
-      return InvalidArgument("{}: found '{}', expected a number of bytes", name, text);
-    }
+    const auto value = EnvInt(environ, name);
+    if (!value) continue;
     *bytes = *value;
     if (!prefetch.enabled) {
       config->warnings.push_back(
-          fmt::format("{}={} has no effect here without {}=1", name, text, kEnable));
+          fmt::format("{}={} has no effect here without {}=1", name, *value, kEnable));
     }
   }
   if (!prefetch.enabled) return OkStatus();
@@ -262,13 +250,7 @@ Status FillApi(const ParsedOptions& options, const Environ& environ, api::ApiOpt
       {"VLLM_MAX_COMPLETION_PROMPTS", &api->max_completion_prompts},
       {"VLLM_MAX_STOP_STRINGS", &api->max_stop_strings}};
   for (const auto& [name, limit] : limits) {
-    const std::string text = EnvValue(environ, name);
-    if (text.empty()) continue;
-    const auto value = ParseInt(text);
-    if (!value || *value < 1 || *value > 1 << 20) {
-      return InvalidArgument("{}: found '{}', expected an integer of at least 1", name, text);
-    }
-    *limit = static_cast<int>(*value);
+    if (const auto value = EnvInt(environ, name)) *limit = static_cast<int>(*value);
   }
   return OkStatus();
 }
@@ -363,8 +345,10 @@ Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Enviro
   ServeConfig config;
   config.warnings = options.warnings();
   config.non_default_args = DescribeArguments(options);
-  config.log_level = options.String("log-level");
   RETURN_IF_ERROR(CheckServeOptions(options, environ, &config.warnings));
+  config.log_level = options.Given("log-level")
+                         ? ParseLogLevel(options.String("log-level")).value_or(LogLevel::info)
+                         : EnvLogLevel(environ);
   RETURN_IF_ERROR(FillModel(options, &config));
   RETURN_IF_ERROR(MergeOldRopeFlags(options, &config));
   RETURN_IF_ERROR(FillEngine(options, environ, &config));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "base/status.h"
 #include "engine/engine.h"
 #include "hub/hub.h"
@@ -44,7 +45,7 @@ struct ServeConfig {
   server::ServerOptions server;
   double shutdown_timeout = 0;
 
-  std::string log_level;               // empty: VLLM_LOGGING_LEVEL
+  LogLevel log_level = LogLevel::info;
   std::string non_default_args;        // "{'port': 8113, …}", for the log
   std::vector<std::string> warnings;   // to be logged once, in this order
 };

@@ -281,3 +281,32 @@ def test_broken_weights_are_one_line(tmp_path, damage, part):
     last = result.stderr.strip().splitlines()[-1]
     assert str(model) in last and part in last, last
     assert "startup complete" not in result.stderr
+
+
+@pytest.mark.parametrize("value", [None, "", " info", "DEBUG", "critical", "ERROR"])
+def test_a_start_that_fails_says_why_at_every_level(value):
+    env = {} if value is None else {"VLLM_LOGGING_LEVEL": value}
+    result = run("serve", "/nowhere/model", "--port", "0", env=env)
+    assert result.returncode == 1
+    assert "/nowhere/model: no such file or folder" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name,value", [
+    ("VLLM_LOGGING_LEVEL", "foo"), ("VLLM_LOGGING_LEVEL", "10"), ("VLLM_LOGGING_LEVEL", "off"),
+    ("VLLM_SERVER_DEV_MODE", "maybe"), ("VLLM_USE_MODELSCOPE", "ja"),
+    ("VLLM_CPU_KVCACHE_SPACE", "much")])
+def test_a_variable_that_cannot_be_read_is_named(name, value):
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0", env={name: value})
+    assert result.returncode == 2
+    assert f"{name}: found '{value}', expected " in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flags", [
+    ("--enable-auto-tool-choice", "--tool-call-parser", "hermes"), ("--reasoning-parser", "qwen3"),
+    ("--enable-lora",), ("--structured-outputs-config", '{"backend": "xgrammar"}'),
+    ("--enable-sleep-mode",), ("--nnodes", "2")])
+def test_a_flag_that_asks_for_what_is_missing_is_refused(flags):
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0", *flags)
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert flags[0] in last and "not supported" in last

@@ -67,7 +67,7 @@ std::string RenderOption(const OptionSpec& spec) {
     text += " One of: " + choices + ".";
   }
   if (spec.effect == Effect::kNone) text = "(no effect) " + text;
-  if (spec.effect == Effect::kLater) text = "(not offered) " + text;
+  if (spec.effect == Effect::kRefused) text = "(not supported) " + text;
   if (*spec.default_value != '\0') text += fmt::format(" (default: {})", spec.default_value);
   return fmt::format("  {}{}\n{}", names, Placeholder(spec.kind), Wrap(text));
 }

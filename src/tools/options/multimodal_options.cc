@@ -24,7 +24,7 @@ constexpr OptionSpec kMultiModalConfig[] = {
      "For images, audio and video; this server is for text."},
     {"--mm-shm-cache-max-object-size-mb", Kind::kInt, "128", Effect::kNone,
      "For images, audio and video; this server is for text."},
-    {"--mm-encoder-only", Kind::kSwitch, "False", Effect::kNone,
+    {"--mm-encoder-only", Kind::kSwitch, "False", Effect::kRefused,
      "For images, audio and video; this server is for text."},
     {"--mm-encoder-tp-mode", Kind::kString, "weights", Effect::kNone,
      "For images, audio and video; this server is for text."},

@@ -27,8 +27,11 @@ enum class Kind {
 
 enum class Effect {
   kUsed,
-  kNone,   // accepted; another value than the default is named once in the log, with the help text
-  kLater,  // understood and not offered: another value than the default is refused
+  // Changes nothing here that a client could tell: another value than the default is named once in
+  // the log, with the help text.
+  kNone,
+  // Asks for what is not there: another value than the default is refused, with the help text.
+  kRefused,
 };
 
 struct OptionSpec {
