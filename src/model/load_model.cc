@@ -51,9 +51,10 @@ Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
   }
   if (least <= memory + disk) return OkStatus();
   constexpr double kGiB = 1 << 30;
-  return ResourceExhausted("the weights of this configuration take at least {:.2f} GiB, and there is "
-                           "room for {:.2f} GiB in memory and {:.2f} GiB on disk; use a smaller model "
-                           "(or INT8: --quantization int8), or free some space",
+  return ResourceExhausted("the weights of this configuration do not fit into memory: they take at "
+                           "least {:.2f} GiB, and there is room for {:.2f} GiB in memory and {:.2f} GiB "
+                           "on disk; use a smaller model (or INT8: --quantization int8), or free some "
+                           "space",
                            least / kGiB, memory / kGiB, disk / kGiB);
 }
 

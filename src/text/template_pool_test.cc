@@ -134,6 +134,8 @@ TEST(TemplatePool, AWorkerThatHangsIsEnded) {
   const auto pool = NewPool({.timeout_s = 5});
   ASSERT_EQ(Render(*pool, "a"), "a");
   const pid_t worker = WaitForWorker(::getpid());
+  // It has said that it is ready for the next; one that hangs before that is replaced.
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   ::kill(worker, SIGSTOP);
   const auto text = Render(*pool, "b");
   ASSERT_FALSE(text);

@@ -118,8 +118,8 @@ TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
   EXPECT_THAT(ErrorOf({"--quantization", "awq"}),
               HasSubstr("--quantization: awq is not supported: ascend, compressed-tensors, int8"));
   EXPECT_EQ(ErrorOf({"--enable-auto-tool-choice", "--tool-call-parser", "hermes"}),
-            "argument --enable-auto-tool-choice: not supported; start without it (Tool calls are not "
-            "offered yet: what the model writes stays in the content)");
+            "argument --enable-auto-tool-choice/--no-enable-auto-tool-choice: not supported; start "
+            "without it (Tool calls are not offered yet: what the model writes stays in the content)");
   EXPECT_EQ(ErrorOf({"--kv-cache-dtype", "fp8"}),
             "argument --kv-cache-dtype: 'fp8' is not supported (the CPU has no arithmetic for the "
             "others); offered: auto, bfloat16, int8");
