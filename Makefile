@@ -29,7 +29,7 @@ http-test: deps-test build
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
 
 # What the program bears: a minute of load, connections and hard ends. Longer by hand, without --short.
-STRESS ?= soak connections endings
+STRESS ?= soak bodies connections endings
 stress: build
 	python3 tests/stress/stress.py --short $(STRESS)
 

@@ -220,6 +220,30 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   std::string error_ = "JSON decode error";
 };
 
+// The library copies a token that it cannot take several times into its message. Long ones are found
+// before it reads them: a string without an end, and a number of more digits than any has.
+constexpr size_t kLongToken = 64 << 10;
+
+Status CheckLongTokens(std::string_view text) {
+  const auto refuse = [](size_t position, const char* what) {
+    return InvalidArgument("JSON decode error at byte {}: {}", position + 1, what);
+  };
+  size_t number = 0;  // digits and the like so far
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool in_number = (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '+' || c == 'e';
+    number = in_number ? number + 1 : 0;
+    if (number > kLongToken) return refuse(i, "a number has more digits than can be taken");
+    if (c != '"') continue;
+    const size_t begin = i++;
+    for (; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\';
+    if (i >= text.size() && text.size() - begin > kLongToken) {
+      return refuse(begin, "a string has no end");
+    }
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits, int64_t* num_values) {
@@ -227,6 +251,7 @@ Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits, int64_
     return Unexpected(InvalidArgument("JSON is too large: it has {} bytes, at most {} are taken",
                                       text.size(), kMaxJsonBytes));
   }
+  RETURN_IF_ERROR(CheckLongTokens(text));
   Builder builder(limits);
   const bool parsed = nlohmann::json::sax_parse(text, &builder);
   if (num_values != nullptr) *num_values = builder.num_values();

@@ -96,21 +96,31 @@ def test_full_queues_answer_503_with_retry_after(make_server):
     for flags, long_prompt in ((["--max-num-queued-reqs", "1"], "x"),
                                (["--max-num-queued-tokens", "20"], "x " * 15)):
         server = make_server("--max-model-len", "2048", "--max-num-seqs", "1", *flags)
+        # One sample after the other, so that it runs until its client goes.
         running = {"model": NAME, "prompt": "x", "max_tokens": 2000, "ignore_eos": True,
-                   "stream": True}
+                   "stream": True, "n": 64, "temperature": 1}
         with requests.post(server.url + COMPLETIONS, json=running, stream=True, timeout=60) as first:
-            next(first.iter_lines())
-            waiting = threading.Thread(target=lambda: requests.post(
-                server.url + COMPLETIONS, timeout=60,
-                json={"model": NAME, "prompt": long_prompt, "max_tokens": 1}))
-            waiting.start()
-            server.wait_for_metric("vllm:num_requests_waiting", 1)
-            refused = server.post(COMPLETIONS, {"model": NAME, "prompt": long_prompt, "max_tokens": 1})
-            assert refused.status_code == 503, refused.text
-            assert int(refused.headers["Retry-After"]) >= 1
-            error = refused.json()["error"]
-            assert error["type"] == "ServiceUnavailableError" and error["code"] == 503
-        waiting.join()
+            lines = first.iter_lines()  # kept: its end would end the connection
+            next(lines)
+            # One of the three finds room in the queue.
+            asked = [threading.Thread(target=lambda: answers.append(server.post(
+                COMPLETIONS, {"model": NAME, "prompt": long_prompt, "max_tokens": 1})))
+                for _ in range(3)]
+            answers = []
+            for thread in asked:
+                thread.start()
+            end = time.monotonic() + 30
+            while len(answers) < 2:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            for refused in answers:
+                assert refused.status_code == 503, refused.text
+                assert int(refused.headers["Retry-After"]) >= 1
+                error = refused.json()["error"]
+                assert error["type"] == "ServiceUnavailableError" and error["code"] == 503
+        for thread in asked:
+            thread.join()
+        assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
         # Once the queue is empty, requests are taken again.
         end = time.monotonic() + 20
         while server.post(COMPLETIONS, {"model": NAME, "prompt": "x", "max_tokens": 1}).status_code != 200:
