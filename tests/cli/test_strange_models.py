@@ -1,11 +1,12 @@
-"""Models that a stranger made: each ends in one line."""
+"""Models that a stranger made: each ends in one line, or is served as it should be."""
 import json
 import os
 import struct
 
+import httpx
 import pytest
 
-from cli_support import run, write_tiny_model
+from cli_support import TINY, Server, dummy_server, run, write_tiny_model
 
 
 def refused(model, *flags):
@@ -39,6 +40,13 @@ def rename(model, new_name):
     path = model / "model.safetensors"
     header, data = read_safetensors(path)
     write_safetensors(path, {new_name(name): entry for name, entry in header.items()}, data)
+
+
+def add_tensor(model, name):
+    path = model / "model.safetensors"
+    header, data = read_safetensors(path)
+    header[name] = {"dtype": "F32", "shape": [1], "data_offsets": [len(data), len(data) + 4]}
+    write_safetensors(path, header, data + bytes(4))
 
 
 @pytest.fixture
@@ -109,6 +117,25 @@ def test_tokenizers(model, damage, part):
     assert str(model) in last and part in last
 
 
+def test_a_text_that_the_vocabulary_cannot_spell(model):
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer |= {"normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+                  "added_tokens": [],
+                  "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "<unk>"}}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with Server(model, "--served-model-name", "m", "--max-model-len", "256") as server:
+        server.wait_ready()
+        url = f"http://127.0.0.1:{server.port}"
+        body = {"model": "m", "prompt": "a", "max_tokens": 2}
+        for change_of in ({"prompt": "z"}, {"bad_words": ["z"]}):
+            answer = httpx.post(f"{url}/v1/completions", json=body | change_of)
+            assert answer.status_code == 400, answer.text
+            assert "tokenizer cannot encode this text" in answer.json()["error"]["message"]
+        assert httpx.post(f"{url}/tokenize", json={"model": "m", "prompt": "z"}).status_code == 400
+        assert httpx.post(f"{url}/v1/completions", json=body).status_code == 200
+        assert server.stop() == 0
+
+
 # --- Files and configuration account for each other ------------------------------------------------
 
 def test_names_without_their_prefix(model):
@@ -133,6 +160,18 @@ def test_layers_beyond_the_configuration(model):
 def test_more_layers_than_the_files_hold(model):
     change(model, "config.json", num_hidden_layers=4)
     assert "the files hold 2 layers, num_hidden_layers is 4" in refused(model)
+
+
+def test_what_is_not_read_is_named(model):
+    for name in ("visual.merger.weight", "model.layers.0.self_attn.q_proj.weight_scale",
+                 "model.layers.0.self_attn.rotary_emb.inv_freq"):
+        add_tensor(model, name)
+    with Server(model, "--max-model-len", "256") as server:
+        server.wait_ready()
+        assert "2 of 27 tensors in the files are not read" in server.log
+        assert "visual.merger.weight" in server.log
+        assert "inv_freq" not in server.log
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("arrange,part", [
@@ -164,3 +203,54 @@ def test_folders(model, arrange, part):
 def test_an_unreadable_shard(model):
     (model / "model.safetensors").chmod(0)
     assert "permission denied" in refused(model)
+
+
+# --- What needs no weights is checked first --------------------------------------------------------
+
+def test_a_length_beyond_the_model_is_refused_before_loading(model):
+    rename(model, lambda name: name.replace("layers.1.", "layers.1.gone."))
+    assert "are missing" in refused(model)
+    last = refused(model, "--max-model-len", "100000000")
+    assert "greater than the derived max_model_len" in last
+
+
+def test_a_broken_tokenizer_ends_loading(model):
+    (model / "tokenizer.json").write_text("{}")
+    result = run("serve", model, "--port", "0")
+    assert "tokenizer.json" in result.stderr.strip().splitlines()[-1]
+    assert "cancelled" not in result.stderr
+
+
+@pytest.mark.parametrize("asked,used", [(1, 32), (8, 32), (16, 32), (32, 32), (48, 64)])
+def test_block_sizes(asked, used):
+    with dummy_server("--block-size", str(asked)) as server:
+        server.wait_ready()
+        said = f"--block-size {asked}: blocks of {used} tokens are used" in server.log
+        assert said == (asked != used)
+        metrics = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+        assert f'block_size="{used}"' in metrics
+        assert server.stop() == 0
+
+
+# --- Stop tokens have several homes ---------------------------------------------------------------
+
+@pytest.mark.parametrize("eos_token", ["<|im_end|>", {"content": "<|im_end|>", "special": True}])
+@pytest.mark.parametrize("config,generation", [(1, 1), ([1], [1]), (None, None), (1, None)])
+def test_the_tokenizers_eos_ends_an_answer(model, eos_token, config, generation):
+    change(model, "config.json", eos_token_id=config)
+    change(model, "generation_config.json", eos_token_id=generation)
+    change(model, "tokenizer_config.json", eos_token=eos_token)
+    with Server(model, "--served-model-name", "m", "--max-model-len", "256") as server:
+        server.wait_ready()
+        url = f"http://127.0.0.1:{server.port}"
+        end, = httpx.post(f"{url}/tokenize",
+                          json={"model": "m", "prompt": "<|im_end|>"}).json()["tokens"]
+
+        def finish(token):
+            choice = httpx.post(f"{url}/v1/completions", json={
+                "model": "m", "prompt": "Hello", "max_tokens": 3, "temperature": 0,
+                "logit_bias": {str(token): 100}}).json()["choices"][0]
+            return choice["finish_reason"], choice["stop_reason"]
+        assert finish(end) == ("stop", None)
+        assert finish(1) == (("stop", 1) if config or generation else ("length", None))
+        assert server.stop() == 0
