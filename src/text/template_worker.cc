@@ -14,6 +14,9 @@
 #include <cstdio>
 #include <ctime>
 #include <string>
+#include <utility>
+
+#include <fmt/format.h>
 
 #include "text/ffi.h"
 #include "text/ffi_bytes.h"
