@@ -53,6 +53,9 @@ std::vector<char*> Pointers(std::vector<std::string>& words) {
 
 // Errors are errno's.
 int Spawn(std::vector<std::string> command, int socket, pid_t* pid) {
+  // What may find no memory comes before what has to be given back.
+  std::vector<std::string> environment = Environment();
+  const auto arguments = Pointers(command), variables = Pointers(environment);
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   if (const int error = ::posix_spawn_file_actions_init(&files)) return error;
@@ -74,9 +77,8 @@ int Spawn(std::vector<std::string> command, int socket, pid_t* pid) {
   ::posix_spawnattr_setpgroup(&attributes, 0);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                               POSIX_SPAWN_SETPGROUP);
-  std::vector<std::string> environment = Environment();
-  const int error = ::posix_spawn(pid, command[0].c_str(), &files, &attributes,
-                                  Pointers(command).data(), Pointers(environment).data());
+  const int error = ::posix_spawn(pid, command[0].c_str(), &files, &attributes, arguments.data(),
+                                  variables.data());
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&files);
   return error;
