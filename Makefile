@@ -35,7 +35,8 @@ stress: build
 
 check: stress asan tsan fuzz benchmarks
 
-asan: deps-test
+# Memory and undefined behavior, with clang: its build has the fuzzers, too.
+asan: deps-check
 	cmake --preset asan-ubsan >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/asan-ubsan --target unit_tests -j $(JOBS)
 	ctest --test-dir build/asan-ubsan --output-on-failure -j $(JOBS)
@@ -44,12 +45,13 @@ asan: deps-test
 tsan: deps-test
 	cmake --preset tsan >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/tsan --target threads_tests -j $(JOBS)
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan_suppressions.txt \
 	ctest --test-dir build/tsan -L threads --output-on-failure -j $(JOBS)
 
 fuzz: deps-check
-	cmake --preset fuzz >build/configure.log || { cat build/configure.log; exit 1; }
-	cmake --build build/fuzz --target fuzzers -j $(JOBS)
-	scripts/fuzz.sh build/fuzz/tests/fuzz 30
+	cmake --preset asan-ubsan >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/asan-ubsan --target fuzzers -j $(JOBS)
+	scripts/fuzz.sh build/asan-ubsan/tests/fuzz 30
 
 # The kernels' benchmarks for some seconds: that they run, not how fast (bench/README.md).
 benchmarks: deps-check

@@ -1,5 +1,9 @@
 # Precompiled headers: one for the folders' libraries, one for the unit tests. Not for kernels:
 # their sources have flags of their own and include next to nothing.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # Without the headers' times in it the same header gives the same file, which ccache then finds.
+  add_compile_options("SHELL:-Xclang -fno-pch-timestamp")
+endif()
 function(tiercel_precompiled_header name header)
   add_library(${name} OBJECT ${CMAKE_SOURCE_DIR}/cmake/precompiled/empty.cc)
   target_link_libraries(${name} PRIVATE fmt::fmt spdlog::spdlog tl::expected ${ARGN})
@@ -32,7 +36,8 @@ function(tiercel_library name)
 endfunction()
 
 # tiercel_test(NAME SOURCES … DEPENDS folders… [LABELS …] [DATA dir])
-# A GoogleTest program, one ctest entry per program. TIERCEL_TEST_DATA names tests/data. The target
+# A GoogleTest program, one ctest entry per program. TIERCEL_TEST_DATA names tests/data;
+# TIERCEL_SANITIZED is defined where memory and time are also a sanitizer's. The target
 # unit_tests builds them all, threads_tests those with the label "threads".
 function(tiercel_test name)
   if(NOT TIERCEL_BUILD_TESTS)
@@ -42,7 +47,9 @@ function(tiercel_test name)
   list(TRANSFORM ARG_DEPENDS PREPEND tiercel_)
   add_executable(${name} ${ARG_SOURCES})
   target_compile_options(${name} PRIVATE ${TIERCEL_WARNINGS})
-  target_compile_definitions(${name} PRIVATE TIERCEL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+  target_compile_definitions(
+    ${name} PRIVATE TIERCEL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
+    $<$<BOOL:${TIERCEL_SANITIZED}>:TIERCEL_SANITIZED>)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main GTest::gmock)
   target_precompile_headers(${name} REUSE_FROM tiercel_test_pch)
   add_test(NAME ${name} COMMAND ${name})

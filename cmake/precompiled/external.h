@@ -1,6 +1,6 @@
 // External headers that nearly every source includes, parsed once (cmake/TiercelTargets.cmake).
 // What only a few need stays out: loading it would cost the others more than it saves. A source
-// still includes what it uses: the fuzz preset builds without precompiled headers.
+// still includes what it uses.
 #pragma once
 
 #include <fmt/format.h>

@@ -14,10 +14,6 @@
 #include "model/step_parts.h"
 #include "platform/sysfs.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TIERCEL_SANITIZED 1
-#endif
-
 namespace tiercel::model {
 namespace {
 

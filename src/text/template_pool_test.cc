@@ -20,10 +20,6 @@
 
 #include "text/chat_template.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TIERCEL_SANITIZED 1
-#endif
-
 namespace tiercel::text {
 namespace {
 
