@@ -1,5 +1,7 @@
 // Responder: the answer to one request, from the events of its engine streams to bytes.
 //
+//   streams → OutputAssembler, one a choice → AnswerWriter of the protocol → chunks, or a body
+//
 // Not thread-safe; the server calls it on the request's I/O thread. It never waits; a
 // reader that is slow finds its deltas merged, and what they come to is told by pending_bytes().
 #pragma once
@@ -9,10 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "api/choice_writer.h"
+#include "api/answer.h"
+#include "api/answer_writer.h"
 #include "api/errors.h"
-#include "api/response_plan.h"
-#include "engine/engine.h"
 
 namespace tiercel::api {
 
@@ -21,14 +22,14 @@ class Responder {
   explicit Responder(ResponsePlan plan);
   Responder(const Responder&) = delete;
 
-  const ResponsePlan& plan() const { return plan_; }
+  const ResponsePlan& plan() const { return answer_.plan; }
 
   // Takes all that `stream`, which runs plan().prompts[prompt], has to give, and stops samples
   // whose stop string was found.
   void Consume(int prompt, engine::Stream* stream);
 
   // Every choice has ended, or one has failed.
-  bool done() const;
+  bool done() const { return error_.has_value() || answer_.finished(); }
   // The first failure, if there is one. Then the answer is an error.
   const std::optional<ApiError>& error() const { return error_; }
 
@@ -38,28 +39,23 @@ class Responder {
   // stream: appends the events that are due now, at the end with usage and [DONE].
   void TakeEvents(std::string* out);
   // not stream, when done() and no error(): the whole body.
-  std::string TakeBody();
+  std::string TakeBody() { return writer_->TakeBody(); }
 
  private:
-  struct PromptState {
-    bool known = false;  // PromptInfo has been taken
-    engine::PromptInfo info;
+  // What of a choice has been streamed.
+  struct Written {
+    bool began = false, ended = false;
   };
 
   void TakePromptInfo(int prompt, engine::Stream* stream);
-  const std::vector<int32_t>* ShownPromptIds(int prompt) const;
-  void AppendHead(std::string* out, std::string_view object) const;
-  void AppendUsage(std::string* out) const;
-  void AppendRoleChunks(std::string* out);
-  void AppendChunk(std::string* out, int choice);
-  void AppendEnd(std::string* out);
+  bool ChunkDue(int choice) const;
 
-  const ResponsePlan plan_;
-  std::vector<std::unique_ptr<ChoiceWriter>> choices_;
-  std::vector<PromptState> prompts_;
+  Answer answer_;
+  std::unique_ptr<AnswerWriter> writer_;
+  std::vector<Written> written_;
   std::vector<engine::StreamEvent> events_;
   std::optional<ApiError> error_;
-  bool began_ = false;  // the role chunks are written
+  bool began_ = false;
   bool ended_ = false;
 };
 

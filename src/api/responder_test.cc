@@ -379,6 +379,44 @@ TEST(Responder, FailureIsOneErrorEventAndNoInternals) {
   EXPECT_EQ(Events(out).size(), 1u);
 }
 
+// A chunk's usage is its own choice's; the role has cost nothing yet.
+TEST(Responder, UsageOfAChunkIsItsChoices) {
+  for (const bool chat : {true, false}) {
+    ResponsePlan plan = Plan(chat, true);
+    plan.continuous_usage = true;
+    plan.include_usage = true;
+    plan.n = 2;
+    if (!chat) plan.prompts.push_back({5, "", {}});
+    const int prompts = static_cast<int>(plan.prompts.size());
+    Responder responder(std::move(plan));
+    std::string out;
+    std::vector<ScriptedStream> streams(static_cast<size_t>(prompts));
+    for (int step = 1; step <= 3; ++step) {
+      for (int prompt = 0; prompt < prompts; ++prompt) {
+        ScriptedStream& stream = streams[static_cast<size_t>(prompt)];
+        // The second sample gets two tokens a step.
+        const FinishReason finish = step == 3 ? FinishReason::kLength : FinishReason::kNone;
+        stream.Put(Event(Bytes("a"), finish, 0));
+        stream.Put(Event(Bytes("bc"), finish, 1));
+        responder.Consume(prompt, &stream);
+      }
+      responder.TakeEvents(&out);
+    }
+    const std::vector<Json> events = Events(out);
+    std::map<int64_t, int64_t> seen;  // tokens, by choice
+    for (size_t i = 0; i + 1 < events.size(); ++i) {
+      const Json& choice = At(events[i], {"choices", "0"});
+      const int64_t index = *At(choice, {"index"}).integer();
+      const Json* delta = choice.Find("delta");
+      if (delta == nullptr || delta->Find("role") == nullptr) seen[index] += index % 2 == 0 ? 1 : 2;
+      EXPECT_EQ(*At(events[i], {"usage", "completion_tokens"}).integer(), seen[index]);
+      EXPECT_EQ(*At(events[i], {"usage", "prompt_tokens"}).integer(), index < 2 ? 3 : 5);
+    }
+    EXPECT_EQ(*At(events.back(), {"usage", "completion_tokens"}).integer(), prompts * 9);
+    EXPECT_EQ(*At(events.back(), {"usage", "prompt_tokens"}).integer(), chat ? 3 : 8);
+  }
+}
+
 TEST(Responder, StreamIntervalMergesTokens) {
   ResponsePlan plan = Plan(false, true);
   plan.stream_interval = 3;
