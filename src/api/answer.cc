@@ -25,7 +25,10 @@ bool Answer::finished() const {
 Usage Answer::WholeUsage() const {
   Usage usage;
   for (const PromptPlan& prompt : plan.prompts) usage.prompt_tokens += prompt.num_tokens;
-  for (const auto& choice : choices) usage.completion_tokens += choice->completion_tokens();
+  for (const auto& choice : choices) {
+    usage.completion_tokens += choice->completion_tokens();
+    usage.reasoning_tokens += choice->reasoning_tokens();
+  }
   for (const PromptResult& prompt : prompts) usage.cached_tokens += prompt.info.cached_tokens;
   return usage;
 }
@@ -33,7 +36,8 @@ Usage Answer::WholeUsage() const {
 Usage Answer::UsageOf(int index) const {
   return {.prompt_tokens = plan.prompts[static_cast<size_t>(PromptOf(index))].num_tokens,
           .completion_tokens = choice(index).completion_tokens(),
-          .cached_tokens = prompt(index).info.cached_tokens};
+          .cached_tokens = prompt(index).info.cached_tokens,
+          .reasoning_tokens = choice(index).reasoning_tokens()};
 }
 
 }  // namespace tiercel::api

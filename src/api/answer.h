@@ -18,7 +18,9 @@ struct PromptResult {
 
 // Tokens of one choice, or of a whole answer.
 struct Usage {
-  int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+  int64_t prompt_tokens = 0, completion_tokens = 0;
+  int64_t cached_tokens = 0;     // of the prompt
+  int64_t reasoning_tokens = 0;  // of the completion
 };
 
 struct Answer {

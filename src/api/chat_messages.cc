@@ -255,34 +255,34 @@ std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options,
   return std::nullopt;
 }
 
-std::optional<ApiError> CheckToolChoice(Fields& fields, const ApiOptions& options,
-                                        ChatInput* chat) {
+Result<bool> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat) {
   const Json* choice = fields.Any("tool_choice");
   const std::string* word = choice != nullptr ? choice->string() : nullptr;
   if (chat->tools.is_null()) {
     if (choice != nullptr && (word == nullptr || (*word != "none" && *word != "auto"))) {
-      return BadRequest("When using `tool_choice`, `tools` must be set.", "tool_choice");
+      return Fail(BadRequest("When using `tool_choice`, `tools` must be set.", "tool_choice"));
     }
-    return std::nullopt;
+    return false;
   }
   if (word != nullptr && *word == "none") {
     if (options.exclude_tools_when_tool_choice_none) chat->tools = Json();
-    return std::nullopt;
+    return false;
   }
   if (choice == nullptr || (word != nullptr && *word == "auto")) {
-    return BadRequest(
-        "Tool calls are not supported by this server. Leave `tools` out, or set `tool_choice` to "
-        "\"none\" to show them to the model.",
-        "tool_choice");
+    if (options.auto_tool_choice) return true;
+    return Fail(BadRequest(
+        "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+        "tool_choice"));
   }
   if (word != nullptr && *word == "required") {
-    return NotOffered("tool_choice 'required' is not supported by this server.", "tool_choice");
+    return Fail(
+        NotOffered("tool_choice 'required' is not supported by this server.", "tool_choice"));
   }
   const Json* function = choice->Find("function");
   const Json* name = function != nullptr ? function->Find("name") : nullptr;
   if (name == nullptr || name->string() == nullptr) {
-    return BadParameter("Invalid value for `tool_choice`.", "tool_choice",
-                        choice->DumpStart(64));
+    return Fail(BadParameter("Invalid value for `tool_choice`.", "tool_choice",
+                             choice->DumpStart(64)));
   }
   const Json::Array& tools = *chat->tools.array();
   const bool found = std::any_of(tools.begin(), tools.end(), [&](const Json& tool) {
@@ -292,11 +292,11 @@ std::optional<ApiError> CheckToolChoice(Fields& fields, const ApiOptions& option
            *candidate_name->string() == *name->string();
   });
   if (!found) {
-    return BadRequest(
+    return Fail(BadRequest(
         "The tool specified in `tool_choice` does not match any of the specified `tools`",
-        "tool_choice");
+        "tool_choice"));
   }
-  return NotOffered("A named tool_choice is not supported by this server.", "tool_choice");
+  return Fail(NotOffered("A named tool_choice is not supported by this server.", "tool_choice"));
 }
 
 }  // namespace tiercel::api

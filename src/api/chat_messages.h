@@ -17,9 +17,8 @@ namespace tiercel::api {
 // - the arguments of tool_calls are parsed, so that the template prints them as JSON.
 std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat);
 
-// Checks tool_choice against tools: only "none" is offered without a tool parser. Applies
+// Checks tool_choice against tools: whether the answer's tool calls are looked for. Applies
 // --exclude-tools-when-tool-choice-none.
-std::optional<ApiError> CheckToolChoice(Fields& fields, const ApiOptions& options,
-                                        ChatInput* chat);
+Result<bool> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat);
 
 }  // namespace tiercel::api

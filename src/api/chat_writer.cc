@@ -1,5 +1,6 @@
 // The answer to POST /v1/chat/completions.
 #include "api/json_writer.h"
+#include "api/names.h"
 #include "api/openai_writer.h"
 
 namespace tiercel::api {
@@ -9,7 +10,8 @@ namespace {
 class ChatWriter final : public OpenAiWriter {
  public:
   explicit ChatWriter(const Answer& answer)
-      : OpenAiWriter(answer, "chat.completion", "chat.completion.chunk") {}
+      : OpenAiWriter(answer, "chat.completion", "chat.completion.chunk"),
+        named_calls_(answer.choices.size()) {}
 
   void AddPrompt(int) override {}
 
@@ -35,8 +37,8 @@ class ChatWriter final : public OpenAiWriter {
     AppendChunkHead(out);
     out->append(R"({"index":)");
     AppendJsonInt(out, choice);
-    out->append(R"(,"delta":{"content":)");
-    AppendJsonString(out, answer_.choice(choice).Take().content);
+    out->append(R"(,"delta":{)");
+    AppendDelta(choice, answer_.choice(choice).Take(), out);
     out->append(R"(},"logprobs":)");
     tokens(choice).logprobs.TakeTo(out);
     // stop_reason comes with the end alone.
@@ -47,6 +49,88 @@ class ChatWriter final : public OpenAiWriter {
   }
 
  private:
+  // Both names of the thought: clients read one or the other.
+  static void AppendReasoning(const std::string& reasoning, std::string* out) {
+    for (const char* name : {R"("reasoning":)", R"(,"reasoning_content":)"}) {
+      out->append(name);
+      AppendJsonString(out, reasoning);
+    }
+  }
+
+  // In a stream a call's id, type and name come with its first piece alone.
+  void AppendCall(int choice, const text::ToolCallPiece& call, std::string* out) {
+    out->push_back('{');
+    if (plan().stream) {
+      out->append(R"("index":)");
+      AppendJsonInt(out, static_cast<int64_t>(call.index));
+      out->push_back(',');
+    }
+    size_t& named = named_calls_[static_cast<size_t>(choice)];
+    if (call.index == named) {
+      ++named;
+      out->append(R"("id":"chatcmpl-tool-)").append(RandomId());
+      out->append(R"(","type":"function",)");
+    }
+    out->append(R"("function":{)");
+    if (!call.name.empty()) {
+      out->append(R"("name":)");
+      AppendJsonString(out, call.name);
+      out->push_back(',');
+    }
+    out->append(R"("arguments":)");
+    AppendJsonString(out, call.arguments);
+    out->append("}}");
+  }
+
+  void AppendCalls(int choice, const std::vector<text::ToolCallPiece>& calls, std::string* out) {
+    out->append(R"("tool_calls":[)");
+    for (size_t i = 0; i < calls.size(); ++i) {
+      if (i > 0) out->push_back(',');
+      AppendCall(choice, calls[i], out);
+    }
+    out->push_back(']');
+  }
+
+  // What a chunk adds. A last one that adds nothing says so with an empty content.
+  void AppendDelta(int choice, const OutputDelta& delta, std::string* out) {
+    if (!delta.reasoning.empty()) {
+      AppendReasoning(delta.reasoning, out);
+      out->push_back(',');
+    }
+    if (!delta.content.empty() || !delta.shows_anything()) {
+      out->append(R"("content":)");
+      AppendJsonString(out, delta.content);
+      out->push_back(',');
+    }
+    if (!delta.calls.empty()) {
+      AppendCalls(choice, delta.calls, out);
+      out->push_back(',');
+    }
+    out->pop_back();
+  }
+
+  void AppendMessage(int choice, const OutputDelta& whole, std::string* out) {
+    out->append(R"("role":)");
+    AppendJsonString(out, plan().role);
+    out->append(R"(,"content":)");
+    // Where nothing was said the content is null, if thought and calls are told apart from it.
+    if (whole.content.empty() && (!whole.calls.empty() || plan().thinks)) {
+      out->append("null");
+    } else {
+      AppendJsonString(out, whole.content);
+    }
+    out->append(R"(,"refusal":null,"annotations":null,"audio":null,"function_call":null,)");
+    if (!whole.calls.empty()) {
+      AppendCalls(choice, whole.calls, out);
+      out->push_back(',');
+    }
+    if (!whole.reasoning.empty()) {
+      AppendReasoning(whole.reasoning, out);
+    } else {
+      out->append(plan().thinks ? R"("reasoning":null,"reasoning_content":null)" : R"("reasoning":null)");
+    }
+  }
+
   void EndChunk(const Usage& usage, std::string* out) const {
     if (plan().continuous_usage) {
       out->append(R"(,"usage":)");
@@ -58,12 +142,9 @@ class ChatWriter final : public OpenAiWriter {
   void AppendChoice(int choice, std::string* out) override {
     out->append(R"("index":)");
     AppendJsonInt(out, choice);
-    out->append(R"(,"message":{"role":)");
-    AppendJsonString(out, plan().role);
-    out->append(R"(,"content":)");
-    AppendJsonString(out, answer_.choice(choice).Take().content);
-    out->append(
-        R"(,"refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null})");
+    out->append(R"(,"message":{)");
+    AppendMessage(choice, answer_.choice(choice).Take(), out);
+    out->push_back('}');
     out->append(R"(,"logprobs":)");
     tokens(choice).logprobs.TakeTo(out);
     AppendFinish(choice, true, out);
@@ -80,6 +161,8 @@ class ChatWriter final : public OpenAiWriter {
     out->append(R"(,"prompt_token_ids":)");
     AppendIdsOrNull(answer_.ShownPromptIds(0), out);
   }
+
+  std::vector<size_t> named_calls_;  // by choice: calls that have an id
 };
 
 }  // namespace

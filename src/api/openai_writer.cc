@@ -11,6 +11,7 @@ std::string_view FinishName(OutputEnd end) {
     case OutputEnd::kStop: return "stop";
     case OutputEnd::kLength: return "length";
     case OutputEnd::kAbort: return "abort";
+    case OutputEnd::kToolCalls: return "tool_calls";
   }
   return "";
 }
@@ -66,10 +67,16 @@ void OpenAiWriter::AppendUsage(const Usage& usage, std::string* out) const {
   if (plan().prompt_tokens_details) {
     out->append(R"({"cached_tokens":)");
     AppendJsonInt(out, usage.cached_tokens);
-    out->append("}}");
+    out->push_back('}');
   } else {
-    out->append("null}");
+    out->append("null");
   }
+  if (plan().thinks) {
+    out->append(R"(,"completion_tokens_details":{"reasoning_tokens":)");
+    AppendJsonInt(out, usage.reasoning_tokens);
+    out->push_back('}');
+  }
+  out->push_back('}');
 }
 
 void OpenAiWriter::AppendFinish(int choice, bool with_stop_reason, std::string* out) const {

@@ -21,6 +21,10 @@ struct SamplingDefaults {
   std::optional<int64_t> max_new_tokens;  // also a cap on every request's max_tokens
 };
 
+// --reasoning-parser. They differ in what an answer begins with where the prompt does not say:
+// Qwen3 thinks unless enable_thinking is false, DeepSeek R1 always thinks.
+enum class ReasoningFormat { kNone, kQwen3, kDeepSeekR1 };
+
 // Names and defaults are those of the flags.
 struct ApiOptions {
   int max_logprobs = 20;  // −1: the whole vocabulary
@@ -31,6 +35,8 @@ struct ApiOptions {
   int stream_interval = 1;  // tokens a chunk; the first token is never held back
   bool trust_request_chat_template = false;
   bool exclude_tools_when_tool_choice_none = false;
+  bool auto_tool_choice = false;  // --enable-auto-tool-choice, with --tool-call-parser hermes
+  ReasoningFormat reasoning = ReasoningFormat::kNone;
   std::string default_chat_template_kwargs;  // a JSON object, or empty
   bool priority_scheduling = false;          // --scheduling-policy priority
   SamplingDefaults sampling_defaults;

@@ -21,17 +21,68 @@ OutputEnd EndOf(FinishReason reason) {
 
 }  // namespace
 
+int64_t OutputDelta::bytes() const {
+  size_t bytes = reasoning.size() + content.size();
+  for (const text::ToolCallPiece& call : calls) bytes += call.name.size() + call.arguments.size();
+  return static_cast<int64_t>(bytes);
+}
+
 OutputAssembler::OutputAssembler(const ResponsePlan& plan)
-    : plan_(plan), detokenizer_(*plan.tokenizer, plan.detokenizer) {}
+    : plan_(plan), detokenizer_(*plan.tokenizer, plan.detokenizer) {
+  if (plan.thinks) reasoning_.emplace(*plan.thinks);
+  if (plan.max_tool_calls > 0) tools_.emplace(plan.max_tool_calls);
+}
 
 void OutputAssembler::AddToken(int32_t token, bool is_stop_token) {
   ++completion_tokens_;
   ++pending_.num_tokens;
   // The token that stops is no part of the text, as in vLLM.
   if (!is_stop_token || plan_.include_stop_token_text) AddText(detokenizer_.Append(token));
+  if (reasoning_ && reasoning_->thinking() && plan_.tokenizer->TokenBytes(token) != "<think>") {
+    ++reasoning_tokens_;
+  }
 }
 
-void OutputAssembler::Finish(OutputFinish finish) { finish_ = std::move(finish); }
+void OutputAssembler::AddText(std::string_view text) {
+  if (reasoning_) {
+    AddReasoning(reasoning_->Read(text));
+  } else {
+    AddContent(text);
+  }
+}
+
+void OutputAssembler::AddReasoning(text::ReasoningParser::Piece piece) {
+  if (plan_.include_reasoning) pending_.reasoning += piece.reasoning;
+  AddContent(piece.content);
+}
+
+void OutputAssembler::AddContent(std::string_view content) {
+  if (tools_) {
+    AddCalls(tools_->Read(content));
+  } else {
+    pending_.content += content;
+  }
+}
+
+void OutputAssembler::AddCalls(text::ToolParser::Piece piece) {
+  pending_.content += piece.content;
+  for (text::ToolCallPiece& call : piece.calls) {
+    if (!pending_.calls.empty() && pending_.calls.back().index == call.index) {
+      pending_.calls.back().arguments += call.arguments;
+    } else {
+      pending_.calls.push_back(std::move(call));
+    }
+  }
+}
+
+void OutputAssembler::Finish(OutputFinish finish) {
+  if (reasoning_) AddReasoning(reasoning_->Finish());
+  if (tools_) AddCalls(tools_->Finish());
+  if (finish.end == OutputEnd::kStop && tools_ && tools_->num_calls() > 0) {
+    finish.end = OutputEnd::kToolCalls;
+  }
+  finish_ = std::move(finish);
+}
 
 size_t OutputAssembler::Consume(const engine::StreamEvent& event) {
   if (finish_) return 0;

@@ -3,6 +3,7 @@
 //
 //   tokens → Detokenizer (stop strings) → text → reasoning, content, tool calls → pending delta
 //
+// Everything that may still become something else (a stop string, a tag) is held back by the parsers.
 // A streamed answer takes the pending delta piece by piece, another takes all of it once at the end.
 // So what is streamed adds up to what is not streamed, whatever the protocol.
 #pragma once
@@ -13,25 +14,30 @@
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "api/response_plan.h"
 #include "engine/engine.h"
 #include "text/detokenizer.h"
+#include "text/reasoning_parser.h"
+#include "text/tool_parser.h"
 
 namespace tiercel::api {
 
-// What an answer has grown by.
+// What an answer has grown by, in the order in which a model writes it.
 struct OutputDelta {
-  std::string content;
-  int64_t num_tokens = 0;  // that were read meanwhile, shown or held back
+  std::string reasoning, content;
+  std::vector<text::ToolCallPiece> calls;  // by index, one for each call
+  int64_t num_tokens = 0;                  // that were read meanwhile, shown or held back
 
-  bool shows_anything() const { return !content.empty(); }
-  int64_t bytes() const { return static_cast<int64_t>(content.size()); }
+  bool shows_anything() const { return !reasoning.empty() || !content.empty() || !calls.empty(); }
+  int64_t bytes() const;
 };
 
-enum class OutputEnd { kStop, kLength, kAbort };
+// kToolCalls: the model stopped by itself and has called tools.
+enum class OutputEnd { kStop, kLength, kAbort, kToolCalls };
 
-// Why a choice has ended, and with kStop by what: nothing for the end of sequence, a stop token, or
+// Why a choice has ended, and where the model stopped, by what: nothing for the end of sequence, a stop token, or
 // a stop string.
 struct OutputFinish {
   OutputEnd end = OutputEnd::kStop;
@@ -54,19 +60,27 @@ class OutputAssembler {
   bool stopped_early() const { return stopped_early_; }
   const std::optional<OutputFinish>& finish() const { return finish_; }
   int64_t completion_tokens() const { return completion_tokens_; }
+  int64_t reasoning_tokens() const { return reasoning_tokens_; }  // of them; without tags
 
   const OutputDelta& pending() const { return pending_; }
   OutputDelta Take() { return std::exchange(pending_, {}); }
 
  private:
-  void AddText(std::string_view text) { pending_.content += text; }
   void AddToken(int32_t token, bool is_stop_token);
+  void AddText(std::string_view text);
+  void AddReasoning(text::ReasoningParser::Piece piece);
+  void AddContent(std::string_view content);
+  void AddCalls(text::ToolParser::Piece piece);
+  // Shows what the parsers have held back.
   void Finish(OutputFinish finish);
 
   const ResponsePlan& plan_;
   text::Detokenizer detokenizer_;
+  std::optional<text::ReasoningParser> reasoning_;
+  std::optional<text::ToolParser> tools_;
   OutputDelta pending_;
   int64_t completion_tokens_ = 0;
+  int64_t reasoning_tokens_ = 0;
   bool stopped_early_ = false;
   std::optional<OutputFinish> finish_;
 };

@@ -7,6 +7,7 @@
 #include "api/names.h"
 #include "api/prompt_text.h"
 #include "api/render_chat.h"
+#include "text/reasoning_parser.h"
 
 namespace tiercel::api {
 
@@ -209,6 +210,19 @@ int64_t RepeatedBytes(const PromptPlan& prompt, const ResponsePlan& plan) {
   return bytes * plan.n;
 }
 
+// Whether the answer begins with thought; nullopt without a reasoning parser.
+std::optional<bool> Thinks(const ChatInput& chat, std::string_view prompt,
+                           ReasoningFormat format) {
+  if (format == ReasoningFormat::kNone) return std::nullopt;
+  // The begun message goes on: it is seen as far as it goes.
+  if (chat.continue_final_message) return text::BeginsWithThought(FinalContent(chat), false);
+  const auto kwarg = std::find_if(chat.template_kwargs.begin(), chat.template_kwargs.end(),
+                                  [](const auto& member) { return member.key == "enable_thinking"; });
+  const bool off = kwarg != chat.template_kwargs.end() && kwarg->value.boolean() != nullptr &&
+                   !*kwarg->value.boolean();
+  return text::BeginsWithThought(prompt, format == ReasoningFormat::kDeepSeekR1 || !off);
+}
+
 Result<PreparedRequest> PrepareChatBody(Json body, std::string_view request_id,
                                         const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(ChatRequest request, ReadChatRequest(std::move(body), options));
@@ -218,6 +232,11 @@ Result<PreparedRequest> PrepareChatBody(Json body, std::string_view request_id,
   out.plan = BasePlan(request, *params, "chatcmpl-", request_id, model, options);
   out.plan.is_chat = true;
   API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
+  out.plan.thinks = Thinks(request.chat, text, options.reasoning);
+  out.plan.include_reasoning = request.include_reasoning;
+  if (request.parse_tool_calls) {
+    out.plan.max_tool_calls = request.parallel_tool_calls ? kMaxTools : 1;
+  }
   API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, model));
   std::string echo_text;
   const Json* last_role = request.chat.messages.back().Find("role");

@@ -162,14 +162,15 @@ Result<ChatRequest> ReadChatRequest(Json json, const ApiOptions& options) {
   API_RETURN_IF_ERROR(ReadChatLogprobs(fields, &request));
   API_RETURN_IF_ERROR(RefuseUnofferedFields(fields));
   if (!errors.empty()) return Fail(errors.ToError());
-  API_RETURN_IF_ERROR(CheckToolChoice(fields, options, &request.chat));
+  API_ASSIGN_OR_RETURN(request.parse_tool_calls, ReadToolChoice(fields, options, &request.chat));
+  request.parallel_tool_calls = fields.Bool("parallel_tool_calls").value_or(true);
   request.echo = fields.Bool("echo").value_or(false);
   request.add_special_tokens = fields.Bool("add_special_tokens").value_or(false);
   request.include_reasoning = fields.Bool("include_reasoning").value_or(true);
   // The newer name wins over the deprecated one.
   request.max_tokens = fields.Int("max_tokens");
   if (const auto limit = fields.Int("max_completion_tokens")) request.max_tokens = limit;
-  for (const char* name : {"parallel_tool_calls", "function_call", "functions"}) fields.Any(name);
+  for (const char* name : {"function_call", "functions"}) fields.Any(name);
   if (!errors.empty()) return Fail(errors.ToError());
   NoteUnreadFields(fields);
   return request;

@@ -63,6 +63,8 @@ struct ChatRequest : GenerationRequest {
   int top_logprobs = 0;  // −1: all
   bool echo = false;
   bool include_reasoning = true;
+  bool parse_tool_calls = false;
+  bool parallel_tool_calls = true;  // false: the first call alone is given
 };
 
 struct TokenizeRequest {

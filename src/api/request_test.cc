@@ -129,8 +129,7 @@ TEST_F(Requests, ChatErrors) {
     {"{" MESSAGES R"(,"tool_choice":"required"})", 400,
      "When using `tool_choice`, `tools` must be set.", "tool_choice"},
     {"{" MESSAGES R"(,"tools":[{"type":"function","function":{"name":"f"}}]})", 400,
-     "Tool calls are not supported by this server. Leave `tools` out, or set `tool_choice` to "
-     "\"none\" to show them to the model.",
+     "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
      "tool_choice"},
     {"{" MESSAGES R"(,"continue_final_message":true,"add_generation_prompt":true})", 400,
      "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",

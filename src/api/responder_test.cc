@@ -6,60 +6,13 @@
 #include <random>
 
 #include "api/json.h"
-#include "api/test_support.h"
+#include "api/response_test_util.h"
 #include "text/utf8_cases.h"
 
 namespace tiercel::api {
 namespace {
 
 using engine::FinishReason;
-
-ResponsePlan Plan(bool chat, bool stream) {
-  ResponsePlan plan;
-  plan.is_chat = chat;
-  plan.stream = stream;
-  plan.id = "id";
-  plan.model = "test";
-  plan.role = "assistant";
-  plan.tokenizer = ByteTokenizer();
-  plan.prompts.push_back({3, "", {}});
-  return plan;
-}
-
-// The data of the events, each parsed; [DONE] must be the last one.
-std::vector<Json> Events(const std::string& text) {
-  std::vector<Json> events;
-  bool done = false;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = text.find("\n\n", begin);
-    EXPECT_NE(end, std::string::npos);
-    const std::string data = text.substr(begin + 6, end - begin - 6);
-    EXPECT_FALSE(done);
-    if (data == "[DONE]") {
-      done = true;
-    } else {
-      auto json = ParseJson(data);
-      EXPECT_TRUE(json) << data;
-      events.push_back(std::move(*json));
-    }
-    begin = end + 2;
-  }
-  EXPECT_TRUE(done);
-  return events;
-}
-
-const Json& At(const Json& json, std::initializer_list<const char*> path) {
-  const Json* at = &json;
-  for (const char* key : path) {
-    if (at->array() != nullptr) {
-      at = &at->array()->at(static_cast<size_t>(std::stoi(key)));
-    } else {
-      at = at->Find(key);
-    }
-    EXPECT_NE(at, nullptr) << key;
-  }
-  return *at;
-}
 
 std::string StreamedContent(const std::vector<Json>& events) {
   std::string text;

@@ -33,6 +33,9 @@ struct ResponsePlan {
   bool prompt_logprobs = false;          // the answer has a prompt_logprobs field
   int n = 1;
   int stream_interval = 1;
+  std::optional<bool> thinks;     // whether an answer begins with thought; nullopt: it is not told apart
+  bool include_reasoning = true;  // thought is shown
+  size_t max_tool_calls = 0;      // 0: they are content
   std::string id, model, role, fingerprint;
   int64_t created = 0;  // Unix seconds
   text::DetokenizerOptions detokenizer;

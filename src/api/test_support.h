@@ -29,8 +29,7 @@ constexpr int32_t kImStart = 256;
 constexpr int32_t kImEnd = 257;
 constexpr int32_t kTestVocab = 258;
 
-// Token b is byte b; <|im_start|> and <|im_end|> are special.
-inline std::shared_ptr<const text::Tokenizer> ByteTokenizer() {
+inline std::shared_ptr<const text::Tokenizer> NewByteTokenizer() {
   text::GgufVocab vocab;
   vocab.model = "gpt2";
   vocab.pre = "qwen2";
@@ -51,6 +50,12 @@ inline std::shared_ptr<const text::Tokenizer> ByteTokenizer() {
   auto tokenizer = text::Tokenizer::FromGguf(vocab);
   EXPECT_TRUE(tokenizer.has_value()) << tokenizer.error();
   return *tokenizer;
+}
+
+// Token b is byte b; <|im_start|> and <|im_end|> are special. One for all tests.
+inline std::shared_ptr<const text::Tokenizer> ByteTokenizer() {
+  static const std::shared_ptr<const text::Tokenizer> tokenizer = NewByteTokenizer();
+  return tokenizer;
 }
 
 inline std::vector<int32_t> Bytes(std::string_view text) {

@@ -230,6 +230,31 @@ std::string Fingerprint(const ParsedOptions& options, const std::string& argumen
   return "tiercel-" TIERCEL_VERSION "-" + ShortHash(arguments);
 }
 
+// How the answer's text is told apart: thought, tool calls.
+Status FillOutputParsers(const ParsedOptions& options, api::ApiOptions* api) {
+  const std::string tools = options.String("tool-call-parser");
+  if (!tools.empty() && tools != "hermes") {
+    return InvalidArgument("argument --tool-call-parser: invalid tool call parser: '{}'; offered: "
+                           "hermes", tools);
+  }
+  if (options.On("enable-auto-tool-choice") && tools.empty()) {
+    return InvalidArgument(
+        "argument --enable-auto-tool-choice: --enable-auto-tool-choice requires --tool-call-parser; "
+        "Qwen3 writes the form of --tool-call-parser hermes");
+  }
+  api->auto_tool_choice = options.On("enable-auto-tool-choice");
+  const std::string reasoning = options.String("reasoning-parser");
+  if (reasoning == "qwen3") {
+    api->reasoning = api::ReasoningFormat::kQwen3;
+  } else if (reasoning == "deepseek_r1") {
+    api->reasoning = api::ReasoningFormat::kDeepSeekR1;
+  } else if (!reasoning.empty()) {
+    return InvalidArgument("argument --reasoning-parser: invalid reasoning parser: '{}'; offered: "
+                           "qwen3, deepseek_r1", reasoning);
+  }
+  return OkStatus();
+}
+
 Status FillApi(const ParsedOptions& options, const Environ& environ, api::ApiOptions* api) {
   RETURN_IF_ERROR(CheckAtLeast(options, "max-logprobs", -1));
   api->max_logprobs = static_cast<int>(std::min<int64_t>(options.Int("max-logprobs"), 1 << 20));
@@ -244,6 +269,7 @@ Status FillApi(const ParsedOptions& options, const Environ& environ, api::ApiOpt
   if (options.Given("default-chat-template-kwargs")) {
     api->default_chat_template_kwargs = options.String("default-chat-template-kwargs");
   }
+  RETURN_IF_ERROR(FillOutputParsers(options, api));
   api->priority_scheduling = options.String("scheduling-policy") == "priority";
   const std::pair<const char*, int*> limits[] = {
       {"VLLM_MAX_N_SEQUENCES", &api->max_n},

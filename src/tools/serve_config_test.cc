@@ -117,9 +117,9 @@ TEST(ServeConfig, KvCacheDtype) {
 TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
   EXPECT_THAT(ErrorOf({"--quantization", "awq"}),
               HasSubstr("--quantization: awq is not supported: ascend, compressed-tensors, int8"));
-  EXPECT_EQ(ErrorOf({"--enable-auto-tool-choice", "--tool-call-parser", "hermes"}),
-            "argument --enable-auto-tool-choice/--no-enable-auto-tool-choice: not supported; start "
-            "without it (Tool calls are not offered yet: what the model writes stays in the content)");
+  EXPECT_EQ(ErrorOf({"--enable-lora"}),
+            "argument --enable-lora/--no-enable-lora: not supported; start without it (LoRA adapters "
+            "are not offered yet)");
   EXPECT_EQ(ErrorOf({"--kv-cache-dtype", "fp8"}),
             "argument --kv-cache-dtype: 'fp8' is not supported (the CPU has no arithmetic for the "
             "others); offered: auto, bfloat16, int8");
@@ -181,8 +181,8 @@ TEST(ServeConfig, EveryFlagIsAccountedFor) {
 // Whatever asks for what a request would then be refused.
 TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
   for (const char* name :
-       {"enable-auto-tool-choice", "tool-call-parser", "tool-parser-plugin", "tool-server",
-        "tool-strict-level", "reasoning-parser", "reasoning-parser-plugin", "reasoning-config",
+       {"tool-parser-plugin", "tool-server", "tool-strict-level", "reasoning-parser-plugin",
+        "reasoning-config",
         "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras",
         "structured-outputs-config", "guided-decoding-backend", "enable-sleep-mode",
         "pooler-config", "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
@@ -192,6 +192,17 @@ TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
     ASSERT_NE(spec, nullptr) << name;
     EXPECT_EQ(spec->effect, Effect::kRefused) << name;
   }
+}
+
+TEST(ServeConfig, OutputParsers) {
+  EXPECT_FALSE(Make({"dir"})->server.api.auto_tool_choice);
+  EXPECT_TRUE(Make({"dir", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"})
+                  ->server.api.auto_tool_choice);
+  EXPECT_EQ(Make({"dir", "--reasoning-parser", "deepseek_r1"})->server.api.reasoning,
+            api::ReasoningFormat::kDeepSeekR1);
+  EXPECT_THAT(ErrorOf({"--enable-auto-tool-choice"}), HasSubstr("requires --tool-call-parser"));
+  EXPECT_THAT(ErrorOf({"--tool-call-parser", "qwen3_coder"}), HasSubstr("offered: hermes"));
+  EXPECT_THAT(ErrorOf({"--reasoning-parser", "glm45"}), HasSubstr("offered: qwen3, deepseek_r1"));
 }
 
 TEST(ServeConfig, RulesBetweenFlags) {

@@ -68,8 +68,9 @@ constexpr OptionSpec kAttentionConfig[] = {
 };
 
 constexpr OptionSpec kStructuredOutputsConfig[] = {
-    {"--reasoning-parser", Kind::kString, "", Effect::kRefused,
-     "The reasoning is not split off yet: it stays in the content."},
+    {"--reasoning-parser", Kind::kString, "", Effect::kUsed,
+     "How the model tells thought from answer: qwen3 or deepseek_r1. The thought is shown apart, as "
+     "reasoning (and reasoning_content)."},
     {"--reasoning-parser-plugin", Kind::kString, "", Effect::kRefused,
      "Python plugins cannot be loaded."},
 };
@@ -127,7 +128,7 @@ constexpr OptionSpec kVllmConfig[] = {
      "For other kinds of models or devices."},
     {"--engram-config", Kind::kJson, "", Effect::kNone, "For other kinds of models or devices."},
     {"--reasoning-config", Kind::kJson, "", Effect::kRefused,
-     "The reasoning is not split off yet: it stays in the content."},
+     "The tokens of thought cannot be bounded yet."},
     {"--kernel-config", Kind::kJson, "{}", Effect::kNone, "For other kinds of models or devices."},
     {"--additional-config", Kind::kJson, "{}", Effect::kUsed,
      "JSON object with the Ascend plugin's settings. Checked; they choose device optimizations "

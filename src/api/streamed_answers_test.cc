@@ -1,0 +1,233 @@
+// Random outputs in random splits: what is streamed adds up to what is not, in every part of an answer.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "api/responder.h"
+#include "api/response_test_util.h"
+
+namespace tiercel::api {
+namespace {
+
+using engine::FinishReason;
+
+#ifdef TIERCEL_SANITIZED
+constexpr int kCases = 5000;
+#else
+constexpr int kCases = 100000;
+#endif
+
+// What may mean something to one of the readers on the way, whole and in parts, and what never does.
+constexpr const char* kFragments[] = {
+    "<think>", "</think>", "<thi", "</", "<", ">", "<tool_call>", "</tool_call>", "<tool_", "\n", "\n\n", " ",
+    R"({"name": "f", "arguments": {"a": 1}})", R"({"name": "g", "arguments": {)", R"("k": "v \" } <", )",
+    R"({"name": ")", R"(", "arguments": )", "{", "}", "[", "]", "\"", "\\", ":", ",", "null", "STOP", "ST",
+    "OP", "plain words", "价格", "🌶", "\xE5\xAE", "\xF0\x9F\x8C", "\xFF", "<|", "é"};
+
+std::string RandomText(std::mt19937* random) {
+  std::string text;
+  // Half of all: the shape of a real answer, with anything in between.
+  const bool shaped = (*random)() % 2 == 0;
+  const auto noise = [&] {
+    for (size_t i = (*random)() % 4; i > 0; --i) {
+      text += kFragments[(*random)() % std::size(kFragments)];
+    }
+  };
+  noise();
+  if (shaped) {
+    text += "</think>\n\n";
+    noise();
+    for (size_t calls = (*random)() % 3; calls > 0; --calls) {
+      text += "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"";
+      noise();
+      text += "\"}}\n</tool_call>";
+      noise();
+    }
+  }
+  noise();
+  return text;
+}
+
+// The parts of one choice, joined.
+struct Parts {
+  std::string reasoning, reasoning_content, content, finish, logprobs, ids;
+  std::vector<std::string> calls;  // name and arguments of each
+};
+
+void AddString(const Json& object, const char* key, std::string* to) {
+  const Json* value = object.Find(key);
+  if (value != nullptr && value->string() != nullptr) *to += *value->string();
+}
+
+void AddCalls(const Json& object, bool streamed, Parts* parts) {
+  const Json* calls = object.Find("tool_calls");
+  if (calls == nullptr) return;
+  for (size_t i = 0; i < calls->array()->size(); ++i) {
+    const Json& call = (*calls->array())[i];
+    const auto index =
+        streamed ? static_cast<size_t>(*At(call, {"index"}).integer()) : parts->calls.size();
+    // The first piece of a call, and it alone, has an id and a name.
+    const bool begins = index == parts->calls.size();
+    ASSERT_EQ(call.Find("id") != nullptr, begins);
+    ASSERT_EQ(At(call, {"function"}).Find("name") != nullptr, begins);
+    if (begins) parts->calls.push_back(*At(call, {"function", "name"}).string() + "\n");
+    parts->calls.at(index) += *At(call, {"function", "arguments"}).string();
+  }
+}
+
+void AddEntries(const Json& choice, bool chat, Parts* parts) {
+  const Json& logprobs = At(choice, {"logprobs"});
+  for (const char* array : chat ? std::vector{"content"} : std::vector{"tokens", "text_offset"}) {
+    if (logprobs.is_null()) continue;
+    for (const Json& item : *At(logprobs, {array}).array()) parts->logprobs += item.Dump() + ",";
+  }
+  if (const Json* ids = choice.Find("token_ids"); ids != nullptr && ids->array() != nullptr) {
+    for (const Json& id : *ids->array()) parts->ids += id.Dump() + ",";
+  }
+}
+
+void AddEnd(const Json& choice, Parts* parts) {
+  if (At(choice, {"finish_reason"}).is_null()) return;
+  parts->finish += At(choice, {"finish_reason"}).Dump() + At(choice, {"stop_reason"}).Dump();
+}
+
+void AddChoice(const Json& choice, bool chat, bool streamed, Parts* parts) {
+  if (!chat) {
+    AddString(choice, "text", &parts->content);
+  } else {
+    const Json& message = At(choice, {streamed ? "delta" : "message"});
+    AddString(message, "reasoning", &parts->reasoning);
+    AddString(message, "reasoning_content", &parts->reasoning_content);
+    AddString(message, "content", &parts->content);
+    AddCalls(message, streamed, parts);
+  }
+  AddEntries(choice, chat, parts);
+  AddEnd(choice, parts);
+}
+
+ResponsePlan RandomPlan(bool chat, std::mt19937* random) {
+  const auto coin = [random] { return (*random)() % 2 == 0; };
+  ResponsePlan plan = Plan(chat, true);
+  plan.include_usage = true;
+  plan.stream_interval = coin() ? 1 : 3;
+  // Offsets of completions restart with no chunk, so text_offset is compared as well.
+  if ((*random)() % 4 == 0) plan.logprobs = 1;
+  plan.return_token_ids = (*random)() % 4 == 0;
+  if (coin()) plan.detokenizer.stop = text::StopStrings({"STOP", "tool"});
+  plan.detokenizer.include_stop_str_in_output = coin();
+  if (!chat) return plan;
+  if (coin()) plan.thinks = coin();
+  plan.include_reasoning = (*random)() % 4 != 0;
+  if (coin()) plan.max_tool_calls = coin() ? 1 : 9;
+  return plan;
+}
+
+TEST(StreamedAnswers, AddUpToTheWholeAnswer) {
+  std::mt19937 random(12);
+  for (int i = 0; i < kCases; ++i) {
+    const bool chat = i % 4 != 0;
+    ResponsePlan streamed_plan = RandomPlan(chat, &random);
+    ResponsePlan whole_plan = streamed_plan;
+    whole_plan.stream = false;
+    const std::string text = RandomText(&random);
+    std::vector<int32_t> ids = Bytes(text);
+    const FinishReason reasons[] = {FinishReason::kStop, FinishReason::kLength, FinishReason::kAbort};
+    const FinishReason reason = reasons[random() % 3];
+    if (reason == FinishReason::kStop) ids.push_back(kImEnd);
+    if (ids.empty()) continue;
+
+    Responder streamed(std::move(streamed_plan)), whole(std::move(whole_plan));
+    ScriptedStream pieces, at_once;
+    std::string chunks;
+    for (size_t at = 0; at < ids.size() && !streamed.done();) {
+      const size_t end = std::min(ids.size(), at + 1 + random() % 12);
+      pieces.Put(Event({ids.begin() + static_cast<ptrdiff_t>(at), ids.begin() + static_cast<ptrdiff_t>(end)},
+                       end == ids.size() ? reason : FinishReason::kNone));
+      streamed.Consume(0, &pieces);
+      if (random() % 2 == 0) streamed.TakeEvents(&chunks);
+      at = end;
+    }
+    streamed.TakeEvents(&chunks);
+    at_once.Put(Event(ids, reason));
+    whole.Consume(0, &at_once);
+    ASSERT_TRUE(streamed.done() && whole.done());
+
+    Parts from_chunks, from_body;
+    const std::vector<Json> events = Events(chunks);
+    for (size_t e = 0; e + 1 < events.size(); ++e) {
+      AddChoice(At(events[e], {"choices", "0"}), chat, true, &from_chunks);
+    }
+    const auto body = ParseJson(whole.TakeBody());
+    ASSERT_TRUE(body);
+    AddChoice(At(*body, {"choices", "0"}), chat, false, &from_body);
+    ASSERT_EQ(from_chunks.content, from_body.content) << text;
+    ASSERT_EQ(from_chunks.reasoning, from_body.reasoning) << text;
+    ASSERT_EQ(from_chunks.reasoning_content, from_body.reasoning) << text;
+    ASSERT_EQ(from_chunks.calls, from_body.calls) << text;
+    ASSERT_EQ(from_chunks.finish, from_body.finish) << text;
+    ASSERT_EQ(from_chunks.ids, from_body.ids) << text;
+    ASSERT_EQ(At(events.back(), {"usage"}).Dump(), At(*body, {"usage"}).Dump()) << text;
+    if (chat) ASSERT_EQ(from_chunks.logprobs, from_body.logprobs) << text;
+    // Nothing is shown twice or made up: no part is longer than what the model wrote.
+    ASSERT_LE(from_body.content.size() + from_body.reasoning.size(), 3 * text.size());
+  }
+}
+
+struct Forced {
+  std::optional<bool> thinks;
+  bool tools;
+  const char* text;
+  const char* message;  // what the message must have
+  const char* finish;
+};
+
+TEST(StreamedAnswers, ForcedOutputsGiveTheirParts) {
+  const Forced cases[] = {
+      {true, false, "abc</think>\n\nxyz", R"("content":"xyz")", "stop"},
+      {true, false, "abc", R"("content":null)", "stop"},
+      {false, false, "abc", R"("content":"abc")", "stop"},
+      {std::nullopt, false, "<think>a</think>b", R"("content":"<think>a</think>b")", "stop"},
+      {std::nullopt, true, "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>",
+       R"("type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}])", "tool_calls"},
+      {std::nullopt, true, "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>",
+       R"("content":null)", "tool_calls"},
+      {std::nullopt, false, "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>",
+       R"("content":"<tool_call>)", "stop"},
+      {true, true, "hm<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>",
+       R"("reasoning":"hm","reasoning_content":"hm"})", "tool_calls"},
+      {true, true, "<think>\n\n</think>\n\nok", R"("reasoning":null,"reasoning_content":null})", "stop"},
+  };
+  for (const Forced& c : cases) {
+    ResponsePlan plan = Plan(true, false);
+    plan.thinks = c.thinks;
+    plan.max_tool_calls = c.tools ? 9 : 0;
+    Responder responder(std::move(plan));
+    ScriptedStream stream;
+    std::vector<int32_t> ids = Bytes(c.text);
+    ids.push_back(kImEnd);
+    stream.Put(Event(ids, FinishReason::kStop));
+    responder.Consume(0, &stream);
+    const std::string body = responder.TakeBody();
+    EXPECT_NE(body.find(c.message), std::string::npos) << body;
+    EXPECT_EQ(*At(*ParseJson(body), {"choices", "0", "finish_reason"}).string(), c.finish) << body;
+  }
+}
+
+TEST(StreamedAnswers, TokensOfThoughtAreCounted) {
+  ResponsePlan plan = Plan(true, false);
+  plan.thinks = true;
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  stream.Put(Event(Bytes("abc</think>xy"), FinishReason::kLength));  // a token a byte
+  responder.Consume(0, &stream);
+  const auto body = ParseJson(responder.TakeBody());
+  // "abc", and all but the last byte of the tag, which was no tag before it was whole.
+  EXPECT_EQ(*At(*body, {"usage", "completion_tokens_details", "reasoning_tokens"}).integer(), 10);
+  EXPECT_EQ(*At(*body, {"usage", "completion_tokens"}).integer(), 13);
+}
+
+}  // namespace
+}  // namespace tiercel::api

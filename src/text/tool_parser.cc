@@ -1,0 +1,219 @@
+#include "text/tool_parser.h"
+
+#include <utility>
+
+#include "text/tags.h"
+
+namespace tiercel::text {
+
+namespace {
+
+constexpr std::string_view kOpen = "<tool_call>";
+
+bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
+
+}  // namespace
+
+size_t ToolParser::ReadContent(std::string_view text, Piece* piece) {
+  const size_t held = held_.size();
+  held_ += text;
+  const size_t tag = held_.find(kOpen);
+  const size_t end = tag != std::string::npos ? tag : held_.size() - PossibleTag(held_, kOpen);
+  const std::string_view content = std::string_view(held_).substr(0, end);
+  // Blanks wait: before a call they are nothing.
+  if (has_content_ || content.find_first_not_of(kBlanks) != std::string_view::npos) {
+    has_content_ = true;
+    piece->content += content;
+    held_.erase(0, end);
+  } else if (tag != std::string::npos) {
+    held_.erase(0, end);
+  }
+  if (tag == std::string::npos) return text.size();
+  held_.clear();
+  BeginCall();
+  return tag + kOpen.size() - held;
+}
+
+size_t ToolParser::SkipBetween(std::string_view text) {
+  const size_t held = held_.size();
+  held_ += text;
+  const size_t tag = held_.find(kOpen);
+  if (tag == std::string::npos || num_calls_ >= max_calls_) {
+    held_.erase(0, held_.size() - PossibleTag(held_, kOpen));
+    return text.size();
+  }
+  held_.clear();
+  BeginCall();
+  return tag + kOpen.size() - held;
+}
+
+void ToolParser::BeginCall() {
+  state_ = State::kBeforeObject;
+  raw_ = kOpen;
+  key_.clear();
+  name_.clear();
+  arguments_.clear();
+  has_name_ = has_arguments_ = shown_ = false;
+}
+
+void ToolParser::ShowCall(Piece* piece) {
+  shown_ = true;
+  piece->calls.push_back({num_calls_++, std::move(name_), std::move(arguments_)});
+  raw_.clear();
+}
+
+void ToolParser::AddArguments(std::string_view text, Piece* piece) {
+  has_arguments_ = true;
+  if (!shown_) {
+    arguments_ += text;
+    // Not before its arguments have begun: until then it may be no call.
+    if (has_name_) ShowCall(piece);
+    return;
+  }
+  if (piece->calls.empty()) piece->calls.push_back({num_calls_ - 1, {}, {}});
+  piece->calls.back().arguments += text;
+}
+
+void ToolParser::EndCall(Piece* piece) {
+  if (!has_name_) return Break(piece);
+  if (!has_arguments_) AddArguments("{}", piece);
+  if (!shown_) ShowCall(piece);
+  state_ = State::kBetweenCalls;
+}
+
+void ToolParser::Break(Piece* piece) {
+  if (shown_) {
+    state_ = State::kBetweenCalls;
+    return;
+  }
+  piece->content += std::exchange(raw_, {});
+  state_ = State::kPlain;
+}
+
+void ToolParser::EndKey() {
+  member_ = key_ == "name"                                   ? Member::kName
+            : key_ == "arguments" || key_ == "parameters" ? Member::kArguments
+                                                             : Member::kOther;
+  state_ = State::kBeforeColon;
+}
+
+void ToolParser::EndValue() {
+  state_ = State::kBeforeKey;
+  if (member_ != Member::kName) return;
+  // Functions' names are letters, digits, "_" and "-": an escape in one stays as it is.
+  has_name_ = value_.size() > 2 && value_.front() == '"';
+  if (has_name_) name_ = value_.substr(1, value_.size() - 2);
+}
+
+bool ToolParser::ReadValue(char c, Piece* piece) {
+  if (is_scalar_ && (IsBlank(c) || c == ',' || c == '}')) {
+    EndValue();
+    return ReadByte(c, piece);
+  }
+  // A tag outside of strings: the model has forgotten to close a bracket.
+  if (!in_string_ && c == '<') return false;
+  if (member_ == Member::kName) value_.push_back(c);
+  if (member_ == Member::kArguments) AddArguments({&c, 1}, piece);
+  if (in_string_) {
+    if (escaped_) {
+      escaped_ = false;
+    } else if (c == '\\') {
+      escaped_ = true;
+    } else if (c == '"') {
+      in_string_ = false;
+    }
+  } else if (c == '"') {
+    in_string_ = true;
+  } else if (c == '{' || c == '[') {
+    ++depth_;
+  } else if (c == '}' || c == ']') {
+    --depth_;
+  }
+  if (!is_scalar_ && !in_string_ && depth_ == 0) EndValue();
+  return true;
+}
+
+bool ToolParser::ReadByte(char c, Piece* piece) {
+  const bool skips = state_ != State::kKey && state_ != State::kValue;
+  if (skips && IsBlank(c)) return true;
+  switch (state_) {
+    case State::kBeforeObject:
+      if (c != '{') return false;
+      state_ = State::kBeforeKey;
+      return true;
+    case State::kBeforeKey:
+      if (c == ',') return true;
+      if (c == '}') {
+        EndCall(piece);
+        return true;
+      }
+      if (c != '"') return false;
+      key_.clear();
+      state_ = State::kKey;
+      return true;
+    case State::kKey:
+      // No key that matters has an escape, and none can hide the end of another.
+      if (c == '"' && !key_.ends_with('\\')) {
+        EndKey();
+      } else {
+        key_.push_back(c);
+      }
+      return true;
+    case State::kBeforeColon:
+      if (c != ':') return false;
+      state_ = State::kBeforeValue;
+      return true;
+    case State::kBeforeValue:
+      depth_ = 0;
+      in_string_ = escaped_ = false;
+      is_scalar_ = c != '{' && c != '[' && c != '"';
+      if (is_scalar_ && std::string_view("-0123456789tfn").find(c) == std::string_view::npos) {
+        return false;
+      }
+      value_.clear();
+      state_ = State::kValue;
+      return ReadValue(c, piece);
+    case State::kValue: return ReadValue(c, piece);
+    case State::kContent:
+    case State::kBetweenCalls:
+    case State::kPlain: break;
+  }
+  return false;
+}
+
+ToolParser::Piece ToolParser::Read(std::string_view text) {
+  Piece piece;
+  while (!text.empty()) {
+    if (state_ == State::kContent) {
+      text.remove_prefix(ReadContent(text, &piece));
+    } else if (state_ == State::kBetweenCalls) {
+      text.remove_prefix(SkipBetween(text));
+    } else if (state_ == State::kPlain) {
+      piece.content += text;
+      break;
+    } else if (!shown_) {
+      raw_.push_back(text.front());
+      if (ReadByte(text.front(), &piece)) {
+        text.remove_prefix(1);
+      } else {
+        raw_.pop_back();
+        Break(&piece);
+      }
+    } else if (ReadByte(text.front(), &piece)) {
+      text.remove_prefix(1);
+    } else {
+      Break(&piece);
+    }
+  }
+  return piece;
+}
+
+ToolParser::Piece ToolParser::Finish() {
+  Piece piece;
+  if (InCall()) Break(&piece);
+  if (state_ == State::kContent) piece.content += held_;
+  held_.clear();
+  return piece;
+}
+
+}  // namespace tiercel::text
