@@ -18,8 +18,8 @@ bool Contains(const Range& range, std::string_view text) {
   return std::find(std::begin(range), std::end(range), text) != std::end(range);
 }
 
-// One part's text, appended to `content`.
-std::optional<ApiError> AppendPart(const Json& part, bool is_first, std::string* content) {
+// One part's text, appended to `content`; `is_first` until one was.
+std::optional<ApiError> AppendPart(const Json& part, bool* is_first, std::string* content) {
   const std::string* text = part.string();  // vLLM takes bare strings in the list as well
   if (text == nullptr) {
     const Json* type_field = part.Find("type");
@@ -45,7 +45,8 @@ std::optional<ApiError> AppendPart(const Json& part, bool is_first, std::string*
                         "messages");
     }
   }
-  if (!is_first) content->push_back('\n');
+  if (!*is_first) content->push_back('\n');
+  *is_first = false;
   content->append(*text);
   return std::nullopt;
 }
@@ -64,8 +65,7 @@ Result<std::string> ContentText(Json* content, const std::string& path, SchemaEr
     }
     bool is_first = true;
     for (const Json& part : *parts) {
-      API_RETURN_IF_ERROR(AppendPart(part, is_first, &text));
-      is_first = false;
+      API_RETURN_IF_ERROR(AppendPart(part, &is_first, &text));
     }
     return text;
   }
@@ -114,7 +114,11 @@ Result<Json> TemplateMessage(Json& message, size_t index, int64_t* values_left,
   Fields fields(message, errors, path);
   std::optional<std::string> role = fields.String("role", kMaxRoleBytes);
   if (!role) {
-    if (message.Find("role") == nullptr) fields.Report("missing", "role", "Field required");
+    const Json* given = message.Find("role");
+    if (given == nullptr) fields.Report("missing", "role", "Field required");
+    if (given != nullptr && given->is_null()) {
+      fields.Report("string_type", "role", "Input should be a valid string", given);
+    }
     return Json(Json::Object{});
   }
   if (*role == "developer") role = "system";
@@ -203,6 +207,32 @@ std::optional<ApiError> ReadTemplateKwargs(Fields& fields, const ApiOptions& opt
   return std::nullopt;
 }
 
+// The parts of a tool that have a type; what else it has is for the template.
+void CheckTool(const Json& tool, const std::string& path, Fields& fields) {
+  if (const Json* type = tool.Find("type");
+      type != nullptr && (type->string() == nullptr || *type->string() != "function")) {
+    fields.Report("literal_error", path + ".type", "Input should be 'function'", type);
+  }
+  const Json* function = tool.Find("function");
+  const Json* name = function != nullptr ? function->Find("name") : nullptr;
+  if (name == nullptr) {
+    fields.Report("missing", path + ".function.name", "Field required");
+  } else if (name->string() == nullptr) {
+    fields.Report("string_type", path + ".function.name", "Input should be a valid string", name);
+  }
+  if (function == nullptr) return;
+  if (const Json* text = function->Find("description");
+      text != nullptr && !text->is_null() && text->string() == nullptr) {
+    fields.Report("string_type", path + ".function.description", "Input should be a valid string",
+                  text);
+  }
+  if (const Json* parameters = function->Find("parameters");
+      parameters != nullptr && !parameters->is_null() && parameters->object() == nullptr) {
+    fields.Report("dict_type", path + ".function.parameters",
+                  "Input should be a valid dictionary", parameters);
+  }
+}
+
 }  // namespace
 
 std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat) {
@@ -215,11 +245,7 @@ std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options,
           "tools", "[]");
     }
     for (size_t i = 0; i < tools->array()->size() && !fields.full(); ++i) {
-      const Json* function = (*tools->array())[i].Find("function");
-      const Json* name = function != nullptr ? function->Find("name") : nullptr;
-      if (name == nullptr || name->string() == nullptr) {
-        fields.Report("missing", fmt::format("tools.{}.function.name", i), "Field required");
-      }
+      CheckTool((*tools->array())[i], fmt::format("tools.{}", i), fields);
     }
     chat->tools = std::move(*tools);
   }
@@ -259,7 +285,7 @@ Result<bool> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput
   const Json* choice = fields.Any("tool_choice");
   const std::string* word = choice != nullptr ? choice->string() : nullptr;
   if (chat->tools.is_null()) {
-    if (choice != nullptr && (word == nullptr || (*word != "none" && *word != "auto"))) {
+    if (choice != nullptr && (word == nullptr || *word != "none")) {
       return Fail(BadRequest("When using `tool_choice`, `tools` must be set.", "tool_choice"));
     }
     return false;

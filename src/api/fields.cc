@@ -3,23 +3,44 @@
 #include <charconv>
 #include <cmath>
 
+#include "text/blanks.h"
+
 namespace tiercel::api {
 
 namespace {
 
 constexpr size_t kMaxShownInput = 200;
 
+// As pydantic outside of its strict mode, which vLLM's models are read with: a boolean is 0 or 1.
 std::optional<double> LaxNumber(const Json& value) {
+  if (const bool* v = value.boolean()) return *v ? 1 : 0;
   if (const int64_t* v = value.integer()) return static_cast<double>(*v);
   if (const double* v = value.real()) return *v;
-  const std::string* text = value.string();
-  if (text == nullptr || text->empty()) return std::nullopt;
+  const std::string* given = value.string();
+  if (given == nullptr) return std::nullopt;
+  const std::string_view text = text::Stripped(*given);
   double parsed = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), parsed);
-  if (error != std::errc() || end != text->data() + text->size() || !std::isfinite(parsed)) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), parsed);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(parsed)) {
     return std::nullopt;
   }
   return parsed;
+}
+
+std::optional<bool> LaxBool(const Json& value) {
+  if (const bool* v = value.boolean()) return *v;
+  if (const int64_t* v = value.integer(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
+  if (const double* v = value.real(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
+  if (value.string() == nullptr) return std::nullopt;
+  std::string word = *value.string();
+  for (char& c : word) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (const char* yes : {"true", "t", "yes", "y", "on", "1"}) {
+    if (word == yes) return true;
+  }
+  for (const char* no : {"false", "f", "no", "n", "off", "0"}) {
+    if (word == no) return false;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -81,14 +102,9 @@ Json* Fields::Any(std::string_view name) {
 std::optional<bool> Fields::Bool(std::string_view name) {
   const Json* value = Any(name);
   if (value == nullptr) return std::nullopt;
-  if (const bool* v = value->boolean()) return *v;
-  if (const int64_t* v = value->integer(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
-  if (const std::string* v = value->string()) {
-    if (*v == "true" || *v == "True") return true;
-    if (*v == "false" || *v == "False") return false;
-  }
-  Report("bool_type", name, "Input should be a valid boolean", value);
-  return std::nullopt;
+  const std::optional<bool> parsed = LaxBool(*value);
+  if (!parsed) Report("bool_type", name, "Input should be a valid boolean", value);
+  return parsed;
 }
 
 std::optional<int64_t> Fields::Int(std::string_view name) {

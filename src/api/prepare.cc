@@ -239,8 +239,10 @@ Result<PreparedRequest> PrepareChatBody(Json body, std::string_view request_id,
   }
   API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, model));
   std::string echo_text;
-  const Json* last_role = request.chat.messages.back().Find("role");
-  if (request.echo && *last_role->string() == options.response_role) {
+  const std::string& last_role = *request.chat.messages.back().Find("role")->string();
+  // Without a generation prompt the answer goes on with the last message.
+  if (!request.chat.add_generation_prompt) out.plan.role = last_role;
+  if (request.echo && last_role == out.plan.role) {
     echo_text = FinalContent(request.chat);
   }
   API_RETURN_IF_ERROR(

@@ -2,6 +2,7 @@
 
 #include "api/bounds.h"
 #include "api/json_writer.h"
+#include "text/blanks.h"
 
 namespace tiercel::api {
 
@@ -13,6 +14,10 @@ void AppendValue(std::string* out, std::string_view key, const Json& value) {
   value.AppendTo(out);
   out->push_back(',');
 }
+
+// Marks the place in the rendering where the final message's content ends. If its
+// own blank is gone from behind it, the template strips contents.
+constexpr std::string_view kEndMark = "END_OF_THE_FINAL_MESSAGE ";
 
 std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
   std::string values = "{";
@@ -31,34 +36,30 @@ std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
   values += R"("messages":[)";
   for (size_t i = 0; i < chat.messages.size(); ++i) {
     if (i > 0) values.push_back(',');
-    chat.messages[i].AppendTo(&values);
+    if (chat.continue_final_message && i + 1 == chat.messages.size()) {
+      Json marked = chat.messages[i];
+      marked.Set("content", Json(std::string(FinalContent(chat)).append(kEndMark)));
+      marked.AppendTo(&values);
+    } else {
+      chat.messages[i].AppendTo(&values);
+    }
   }
   values += "]}";
   return values;
 }
 
-// Cuts the rendering right after the final message's content, as transformers does: the template
-// may have stripped the content's own blanks, which then decide where the cut lies.
-Result<std::string> CutAfterFinalMessage(std::string rendered, std::string_view content) {
-  constexpr std::string_view kBlanks = " \t\n\r\v\f";
-  const size_t first = content.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) {
-    return Fail(BadRequest("continue_final_message is set but the final message has no content.",
-                           "continue_final_message"));
-  }
-  const std::string_view left_stripped = content.substr(first);
-  const std::string_view stripped =
-      left_stripped.substr(0, left_stripped.find_last_not_of(kBlanks) + 1);
-  const size_t at = rendered.rfind(stripped);
-  if (at == std::string::npos) {
+Result<std::string> CutAtEndMark(std::string rendered, std::string_view content) {
+  const size_t at = rendered.rfind(text::RightStripped(kEndMark));
+  if (at == std::string::npos || rendered.find(text::Stripped(content)) == std::string::npos) {
     return Fail(BadRequest(
         "continue_final_message is set but the final message does not appear in the chat after "
         "applying the chat template! This can happen if the chat template deletes portions of the "
         "final message.",
         "continue_final_message"));
   }
-  const bool whole = rendered.compare(at, left_stripped.size(), left_stripped) == 0;
-  rendered.resize(at + (whole ? left_stripped.size() : stripped.size()));
+  const bool keeps_blanks = rendered.compare(at, kEndMark.size(), kEndMark) == 0;
+  rendered.resize(at);
+  if (!keeps_blanks) rendered.resize(text::RightStripped(rendered).size());
   return rendered;
 }
 
@@ -101,7 +102,7 @@ Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
   Expected<std::string> rendered = chat_template->Render(values);
   if (!rendered) return Fail(TemplateError(rendered.error(), "messages"));
   if (!chat.continue_final_message) return std::move(*rendered);
-  return CutAfterFinalMessage(std::move(*rendered), FinalContent(chat));
+  return CutAtEndMark(std::move(*rendered), FinalContent(chat));
 }
 
 }  // namespace tiercel::api

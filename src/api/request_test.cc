@@ -145,6 +145,70 @@ TEST_F(Requests, ChatErrors) {
   });
 }
 
+// Pydantic's conversions outside of its strict mode (its table of them), which vLLM's models use, and
+// the types that vLLM's models give their fields.
+TEST_F(Requests, ValuesAreTakenAsVllmTakesThem) {
+  const auto status = [&](bool chat, const std::string& body) {
+    const auto prepared = chat ? PrepareChat(body, "", model_, options_)
+                               : PrepareCompletion(body, "", model_, options_);
+    return prepared ? 200 : prepared.error().http_status;
+  };
+  const std::pair<const char*, int> completions[] = {
+      {R"("max_tokens":true)", 200},   {R"("max_tokens":false)", 400},  // 0 tokens
+      {R"("max_tokens":"5")", 200},    {R"("max_tokens":" 5 ")", 200},
+      {R"("max_tokens":5.0)", 200},    {R"("max_tokens":5.5)", 400},
+      {R"("max_tokens":null)", 200},   {R"("max_tokens":[])", 400},
+      {R"("temperature":true)", 200},  {R"("temperature":"0.5")", 200},
+      {R"("temperature":"hot")", 400}, {R"("n":true)", 200},
+      {R"("seed":true)", 200},         {R"("echo":1)", 200},
+      {R"("echo":0.0)", 200},          {R"("echo":"yes")", 200},
+      {R"("echo":"OFF")", 200},        {R"("echo":2)", 400},
+      {R"("echo":"maybe")", 400},      {R"("stream":"on")", 200},
+      {R"("user":5)", 400},            {R"("stop":5)", 400},
+  };
+  for (const auto& [field, expected] : completions) {
+    EXPECT_EQ(status(false, fmt::format(R"({{"prompt":"a",{}}})", field)), expected) << field;
+  }
+  const std::pair<const char*, int> chats[] = {
+      {R"("messages":[{"role":null,"content":"a"}])", 400},
+      {R"("messages":[{"role":5,"content":"a"}])", 400},
+      {R"("messages":[{"role":"user","content":"a"}],"tool_choice":"auto")", 400},
+      {R"("messages":[{"role":"user","content":"a"}],"tool_choice":"none")", 200},
+      {R"("messages":[{"role":"user","content":"a"}],"tool_choice":null)", 200},
+      {R"("messages":[{"role":"user","content":"a"}],"tools":null)", 200},
+  };
+  for (const auto& [fields, expected] : chats) {
+    EXPECT_EQ(status(true, fmt::format("{{{}}}", fields)), expected) << fields;
+  }
+  const std::pair<const char*, int> tools[] = {
+      {R"({"type":"function","function":{"name":"f"}})", 200},
+      {R"({"function":{"name":"f","parameters":null,"description":null}})", 200},
+      {R"({"type":"function","function":{"name":"f","parameters":{}}})", 200},
+      {R"({"type":"function","function":{"name":"f","parameters":"x"}})", 400},
+      {R"({"type":"function","function":{"name":"f","parameters":[]}})", 400},
+      {R"({"type":"function","function":{"name":"f","description":5}})", 400},
+      {R"({"type":"retrieval","function":{"name":"f"}})", 400},
+      {R"({"type":"function","function":{"name":5}})", 400},
+      {R"({"type":"function"})", 400},
+      {R"("f")", 400},
+  };
+  options_.auto_tool_choice = true;
+  for (const auto& [tool, expected] : tools) {
+    EXPECT_EQ(status(true, fmt::format(
+                         R"({{"messages":[{{"role":"user","content":"a"}}],"tools":[{}]}})", tool)),
+              expected)
+        << tool;
+  }
+}
+
+// An answer that goes on with the last message has its role.
+TEST_F(Requests, TheAnswersRole) {
+  EXPECT_EQ(Chat("{" MESSAGES "}").plan.role, "assistant");
+  EXPECT_EQ(Chat("{" MESSAGES R"(,"add_generation_prompt":false})").plan.role, "user");
+  EXPECT_EQ(Chat(R"({"messages":[{"role":"critic","content":"a"}],"continue_final_message":true})")
+                .plan.role, "critic");
+}
+
 // Every list and string has its bound, and what is just within it is taken.
 TEST_F(Requests, ListsAndStringsAreBounded) {
   const auto repeated = [](std::string_view item, size_t count, std::string_view separator = ",") {
@@ -428,6 +492,54 @@ TEST_F(Requests, MessagesBecomeTemplateInput) {
   EXPECT_EQ(Prompt(Chat(R"({"messages":[{"role":"user","content":"q"},
       {"role":"assistant","content":"The ans"}],"continue_final_message":true})")),
             "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nThe ans");
+}
+
+// The prompt ends where the final content does, whatever the template does with blanks. Expected: what
+// transformers' apply_chat_template gives.
+TEST_F(Requests, TheFinalMessageGoesOn) {
+  options_.trust_request_chat_template = true;
+  const char* plain = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}";
+  const char* trims = "{% for m in messages %}<{{ m.role }}>{{ m.content|trim }}</>{% endfor %}";
+  const std::tuple<const char*, std::string, std::string> cases[] = {
+      {plain, "ab", "ab"},      {plain, "ab ", "ab "},  {plain, "", ""},         {plain, " ", " "},
+      {plain, " ab", " ab"},    {trims, "ab \n", "ab"}, {trims, "", ""},         {trims, " ", ""},
+      {trims, "ab\u3000", "ab"}, {trims, "ab\u00a0", "ab"}, {trims, "\u00a0ab", "ab"},
+      {plain, "ab\u3000", "ab\u3000"}, {plain, "q", "q"},
+  };
+  for (const auto& [source, content, end] : cases) {
+    Json body{Json::Object{}};
+    body.Set("messages", *ParseJson(R"([{"role":"user","content":"q"},{"role":"assistant"}])"));
+    (*body.Find("messages")->array())[1].Set("content", Json(content));
+    body.Set("continue_final_message", Json(true));
+    body.Set("chat_template", Json(source));
+    EXPECT_EQ(Prompt(Chat(body.Dump())), "<user>q</><assistant>" + end) << source << content;
+  }
+  // A template that leaves the message out.
+  const auto refused = PrepareChat(
+      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],)"
+      R"("continue_final_message":true,"chat_template":"{{ messages[0].content }}"})",
+      "", model_, options_);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().http_status, 400);
+}
+
+// Parts that are left out leave no line break.
+TEST_F(Requests, PartsAreJoinedByLines) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"([{"type":"thinking","thinking":"x"},{"type":"text","text":"y"}])", "y"},
+      {R"([{"type":"text","text":"y"},{"type":"thinking","thinking":"x"}])", "y"},
+      {R"([{"type":"text","text":"a"},{"type":"thinking","thinking":"x"},{"type":"text","text":"b"}])",
+       "a\nb"},
+      {R"([{"type":"text","text":""},{"type":"text","text":"y"}])", "\ny"},
+      {R"(["a",{"type":"refusal","refusal":"r"}])", "a\nr"},
+      {R"([{"type":"thinking","thinking":"x"}])", ""},
+  };
+  for (const auto& [content, text] : cases) {
+    EXPECT_EQ(Prompt(Chat(fmt::format(
+                  R"({{"messages":[{{"role":"assistant","content":{}}}],"add_generation_prompt":false}})",
+                  content))),
+              fmt::format("<|im_start|>assistant\n{}<|im_end|>\n", text));
+  }
 }
 
 TEST_F(Requests, IdsArePlain) {

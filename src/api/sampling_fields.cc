@@ -278,9 +278,13 @@ std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
       LOG_WARNING("request field {} was removed from the API and is ignored", name);
     }
   }
-  // Known, and without effect here: they need no word in the log.
-  for (const char* name : {"user", "spaces_between_special_tokens", "length_penalty", "best_of",
-                           "session_id", "vllm_xargs", "metadata", "store", "service_tier"}) {
+  // Known, and without effect here: they need no word in the log. Those that vLLM's models know have
+  // their types.
+  fields.String("user", kMaxJsonBytes);
+  fields.Bool("spaces_between_special_tokens");
+  fields.Number("length_penalty");
+  fields.Object("vllm_xargs", kMaxObjectKeys);
+  for (const char* name : {"best_of", "session_id", "metadata", "store", "service_tier"}) {
     fields.Any(name);
   }
   return std::nullopt;
