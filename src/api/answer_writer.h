@@ -23,7 +23,7 @@ class AnswerWriter {
   virtual int64_t pending_bytes(int choice) const = 0;
 
   // Streamed: what stands before the first chunk of all, one chunk (it takes what is pending of the
-  // choice), and what stands behind the last one.
+  // choice, which may be nothing at its end), and what stands behind the last one.
   virtual void AppendStart(std::string* out) = 0;
   virtual void AppendChunk(int choice, std::string* out) = 0;
   virtual void AppendEnd(std::string* out) = 0;
@@ -34,5 +34,6 @@ class AnswerWriter {
 // `answer` must outlive the writer.
 std::unique_ptr<AnswerWriter> NewCompletionWriter(const Answer& answer);
 std::unique_ptr<AnswerWriter> NewChatWriter(const Answer& answer);
+std::unique_ptr<AnswerWriter> NewMessagesWriter(const Answer& answer);
 
 }  // namespace tiercel::api

@@ -68,7 +68,29 @@ ApiError NotOffered(std::string message, std::optional<std::string> param) {
   return {400, "NotImplementedError", std::move(message), std::move(param)};
 }
 
-std::string ErrorBody(const ApiError& error) {
+namespace {
+
+std::string_view AnthropicType(int http_status) {
+  switch (http_status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 413: return "request_too_large";
+    case 429: return "rate_limit_error";
+    case 503: return "overloaded_error";
+    default: return http_status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+}  // namespace
+
+std::string ErrorBody(const ApiError& error, Protocol protocol) {
+  if (protocol == Protocol::kMessages) {
+    std::string out = R"({"type":"error","error":{"type":")";
+    out.append(AnthropicType(error.http_status)).append(R"(","message":)");
+    AppendJsonString(&out, error.message);
+    return out += "}}";
+  }
   std::string out = R"({"error":{"message":)";
   AppendJsonString(&out, error.message);
   out += R"(,"type":)";

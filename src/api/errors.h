@@ -6,6 +6,7 @@
 #include <tl/expected.hpp>
 #include <utility>
 
+#include "api/protocol.h"
 #include "base/status.h"
 
 namespace tiercel::api {
@@ -34,7 +35,8 @@ ApiError BadParameter(std::string message, std::string param, std::string_view v
 ApiError BadRequest(std::string message, std::optional<std::string> param = std::nullopt);
 ApiError NotOffered(std::string message, std::optional<std::string> param = std::nullopt);
 
-std::string ErrorBody(const ApiError& error);
+// In the words of `protocol`: for Messages the types are Anthropic's.
+std::string ErrorBody(const ApiError& error, Protocol protocol = Protocol::kChat);
 
 inline tl::unexpected<ApiError> Fail(ApiError error) {
   return tl::unexpected<ApiError>(std::move(error));

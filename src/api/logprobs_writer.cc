@@ -39,7 +39,7 @@ void LogprobsWriter::TakeBytes(int32_t token) {
 
 void LogprobsWriter::Add(const engine::OutputToken& token) {
   const bool skipped = IsSkipped(token.token);
-  if (plan_.is_chat) {
+  if (is_chat()) {
     AddChatEntry(token.token, token.top);
   } else {
     const std::string added = skipped ? std::string() : AddedText(token.token);
@@ -129,7 +129,7 @@ void LogprobsWriter::TakeTo(std::string* out) {
     out->append("null");
     return;
   }
-  if (plan_.is_chat) {
+  if (is_chat()) {
     out->append(R"({"content":[)").append(entries_).append("]}");
   } else {
     out->append(R"({"text_offset":[)").append(offsets_);

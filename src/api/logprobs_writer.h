@@ -33,6 +33,7 @@ class LogprobsWriter {
   void TakeTo(std::string* out);
 
  private:
+  bool is_chat() const { return plan_.protocol == Protocol::kChat; }
   bool IsSkipped(int32_t token) const;  // of an output
   std::string AddedText(int32_t token) const;
   std::string Label(int32_t token) const;

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "api/bounds.h"
+#include "api/messages_request.h"
 #include "api/names.h"
 #include "api/prompt_text.h"
 #include "api/render_chat.h"
@@ -230,7 +231,7 @@ Result<PreparedRequest> PrepareChatBody(Json body, std::string_view request_id,
   API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
   PreparedRequest out;
   out.plan = BasePlan(request, *params, "chatcmpl-", request_id, model, options);
-  out.plan.is_chat = true;
+  out.plan.protocol = Protocol::kChat;
   API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
   out.plan.thinks = Thinks(request.chat, text, options.reasoning);
   out.plan.include_reasoning = request.include_reasoning;
@@ -290,6 +291,26 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
                                     const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   return PrepareChatBody(std::move(json), request_id, model, options);
+}
+
+Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view request_id,
+                                        const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
+  API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/true));
+  API_ASSIGN_OR_RETURN(PreparedRequest out,
+                       PrepareChatBody(std::move(chat), request_id, model, options));
+  out.plan.protocol = Protocol::kMessages;
+  out.plan.id.replace(0, std::string_view("chatcmpl-").size(), "msg_");
+  return out;
+}
+
+Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& model,
+                                    const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
+  API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/false));
+  API_ASSIGN_OR_RETURN(const PreparedRequest prepared,
+                       PrepareChatBody(std::move(chat), "", model, options));
+  return fmt::format(R"({{"input_tokens":{}}})", prepared.plan.prompts[0].num_tokens);
 }
 
 Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,

@@ -25,6 +25,12 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
 Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options);
 
+// /v1/messages, and the answer of /v1/messages/count_tokens: {"input_tokens":N}.
+Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view request_id,
+                                        const ModelInfo& model, const ApiOptions& options);
+Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& model,
+                                    const ApiOptions& options);
+
 // /invocations: a chat if the body has messages, a completion if it has a prompt.
 Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options);

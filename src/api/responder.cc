@@ -6,13 +6,28 @@
 
 namespace tiercel::api {
 
-std::string ErrorEvents(const ApiError& error) {
-  return fmt::format("data: {}\n\ndata: [DONE]\n\n", ErrorBody(error));
+std::string ErrorEvents(const ApiError& error, Protocol protocol) {
+  const std::string body = ErrorBody(error, protocol);
+  if (protocol == Protocol::kMessages) return fmt::format("event: error\ndata: {}\n\n", body);
+  return fmt::format("data: {}\n\ndata: [DONE]\n\n", body);
 }
+
+namespace {
+
+std::unique_ptr<AnswerWriter> NewWriter(const Answer& answer) {
+  switch (answer.plan.protocol) {
+    case Protocol::kChat: return NewChatWriter(answer);
+    case Protocol::kMessages: return NewMessagesWriter(answer);
+    case Protocol::kCompletions: break;
+  }
+  return NewCompletionWriter(answer);
+}
+
+}  // namespace
 
 Responder::Responder(ResponsePlan plan)
     : answer_(std::move(plan)),
-      writer_(answer_.plan.is_chat ? NewChatWriter(answer_) : NewCompletionWriter(answer_)),
+      writer_(NewWriter(answer_)),
       written_(answer_.choices.size()) {}
 
 void Responder::TakePromptInfo(int prompt, engine::Stream* stream) {
@@ -72,7 +87,7 @@ void Responder::TakeEvents(std::string* out) {
   if (ended_) return;
   if (error_) {
     ended_ = true;
-    out->append(ErrorEvents(*error_));
+    out->append(ErrorEvents(*error_, plan().protocol));
     return;
   }
   for (int i = 0; i < answer_.num_choices(); ++i) {

@@ -59,7 +59,7 @@ class Responder {
   bool ended_ = false;
 };
 
-// The event that tells a failure after the head of a streamed answer, with [DONE] behind it.
-std::string ErrorEvents(const ApiError& error);
+// The event that tells a failure after the head of a streamed answer, and its end.
+std::string ErrorEvents(const ApiError& error, Protocol protocol);
 
 }  // namespace tiercel::api

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "api/protocol.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer.h"
 
@@ -19,7 +20,7 @@ struct PromptPlan {
 };
 
 struct ResponsePlan {
-  bool is_chat = false;
+  Protocol protocol = Protocol::kCompletions;
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;

@@ -15,7 +15,7 @@ namespace tiercel::api {
 
 inline ResponsePlan Plan(bool chat, bool stream) {
   ResponsePlan plan;
-  plan.is_chat = chat;
+  plan.protocol = chat ? Protocol::kChat : Protocol::kCompletions;
   plan.stream = stream;
   plan.id = "id";
   plan.model = "test";

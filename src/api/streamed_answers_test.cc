@@ -176,6 +176,109 @@ TEST(StreamedAnswers, AddUpToTheWholeAnswer) {
   }
 }
 
+// A message of Anthropic's protocol: its thought, its text, its tools' names and inputs.
+struct MessageParts {
+  std::string thinking, text, stop, usage;
+  std::vector<std::string> tools;
+};
+
+// What an input becomes when it has come whole: itself as an object, or under a name for what is none.
+std::string InputOf(const std::string& json) {
+  const auto parsed = ParseJson(json);
+  if (parsed && parsed->object() != nullptr) return parsed->Dump();
+  Json::Object invalid;
+  invalid.push_back({"INVALID_JSON", Json(json)});
+  return Json(std::move(invalid)).Dump();
+}
+
+MessageParts OfBody(const Json& body) {
+  MessageParts parts;
+  for (const Json& block : *At(body, {"content"}).array()) {
+    const std::string& type = *At(block, {"type"}).string();
+    if (type == "thinking") AddString(block, "thinking", &parts.thinking);
+    if (type == "text") AddString(block, "text", &parts.text);
+    if (type == "tool_use") {
+      parts.tools.push_back(*At(block, {"name"}).string() + At(block, {"input"}).Dump());
+    }
+  }
+  parts.stop = At(body, {"stop_reason"}).Dump() + At(body, {"stop_sequence"}).Dump();
+  parts.usage = At(body, {"usage"}).Dump();
+  return parts;
+}
+
+MessageParts OfEvents(const std::string& text) {
+  MessageParts parts;
+  std::vector<std::string> inputs;
+  int64_t open = -1, opened = -1;  // the block that is open, the last one that was
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find("\n\n", begin);
+    const size_t data = text.find("\ndata: ", begin);
+    const Json event = *ParseJson(std::string_view(text).substr(data + 7, end - data - 7));
+    const std::string& type = *At(event, {"type"}).string();
+    EXPECT_EQ(text.substr(begin, data - begin), "event: " + type);
+    begin = end + 2;
+    if (type == "content_block_start") {
+      EXPECT_EQ(open, -1);
+      open = *At(event, {"index"}).integer();
+      EXPECT_EQ(open, ++opened);
+      if (*At(event, {"content_block", "type"}).string() == "tool_use") {
+        parts.tools.push_back(*At(event, {"content_block", "name"}).string());
+        inputs.emplace_back();
+      }
+    } else if (type == "content_block_stop") {
+      EXPECT_EQ(*At(event, {"index"}).integer(), open);
+      open = -1;
+    } else if (type == "content_block_delta") {
+      EXPECT_EQ(*At(event, {"index"}).integer(), open);
+      AddString(At(event, {"delta"}), "thinking", &parts.thinking);
+      AddString(At(event, {"delta"}), "text", &parts.text);
+      if (!inputs.empty()) AddString(At(event, {"delta"}), "partial_json", &inputs.back());
+    } else if (type == "message_delta") {
+      parts.stop = At(event, {"delta", "stop_reason"}).Dump() + At(event, {"delta", "stop_sequence"}).Dump();
+      parts.usage = At(event, {"usage"}).Dump();
+    }
+  }
+  EXPECT_EQ(open, -1);
+  for (size_t i = 0; i < inputs.size(); ++i) parts.tools[i] += InputOf(inputs[i]);
+  return parts;
+}
+
+TEST(StreamedAnswers, MessagesAddUpToTheWholeMessage) {
+  std::mt19937 random(13);
+  for (int i = 0; i < kCases / 4; ++i) {
+    ResponsePlan streamed_plan = RandomPlan(true, &random);
+    streamed_plan.protocol = Protocol::kMessages;
+    ResponsePlan whole_plan = streamed_plan;
+    whole_plan.stream = false;
+    const std::string text = RandomText(&random);
+    std::vector<int32_t> ids = Bytes(text);
+    ids.push_back(kImEnd);
+    const FinishReason reason = random() % 2 == 0 ? FinishReason::kStop : FinishReason::kLength;
+    Responder streamed(std::move(streamed_plan)), whole(std::move(whole_plan));
+    ScriptedStream pieces, at_once;
+    std::string events;
+    for (size_t at = 0; at < ids.size() && !streamed.done();) {
+      const size_t end = std::min(ids.size(), at + 1 + random() % 12);
+      pieces.Put(Event({ids.begin() + static_cast<ptrdiff_t>(at), ids.begin() + static_cast<ptrdiff_t>(end)},
+                       end == ids.size() ? reason : FinishReason::kNone));
+      streamed.Consume(0, &pieces);
+      if (random() % 2 == 0) streamed.TakeEvents(&events);
+      at = end;
+    }
+    streamed.TakeEvents(&events);
+    at_once.Put(Event(ids, reason));
+    whole.Consume(0, &at_once);
+    const auto body = ParseJson(whole.TakeBody());
+    ASSERT_TRUE(body) << text;
+    const MessageParts from_events = OfEvents(events), from_body = OfBody(*body);
+    ASSERT_EQ(from_events.thinking, from_body.thinking) << text;
+    ASSERT_EQ(from_events.text, from_body.text) << text;
+    ASSERT_EQ(from_events.tools, from_body.tools) << text;
+    ASSERT_EQ(from_events.stop, from_body.stop) << text;
+    ASSERT_EQ(from_events.usage, from_body.usage) << text;
+  }
+}
+
 struct Forced {
   std::optional<bool> thinks;
   bool tools;

@@ -49,13 +49,14 @@ bool IsAuthorized(const HttpRequest& request, std::string_view path, const Serve
   const size_t blank = given.find(' ');
   const bool is_bearer =
       blank != std::string_view::npos && EqualsNoCase(given.substr(0, blank), "bearer");
-  given = is_bearer ? given.substr(blank + 1) : std::string_view();
+  // Anthropic's clients have a header of their own.
+  given = is_bearer ? given.substr(blank + 1) : request.Header("X-Api-Key");
   bool found = false;
   for (const std::string& key : options.api_keys) {
     // An empty key in the list opens nothing.
     found |= EqualConstantTime(given, key) & !key.empty();
   }
-  return found && is_bearer;
+  return found;
 }
 
 std::optional<HttpReply> PreflightReply(const HttpRequest& request, const ServerOptions& options) {

@@ -57,6 +57,7 @@ void Generation::PrepareAndSubmit() {
   if (client_gone_.load()) return;
   const auto prepare = kind_ == GenerationKind::kChat         ? api::PrepareChat
                        : kind_ == GenerationKind::kCompletion ? api::PrepareCompletion
+                       : kind_ == GenerationKind::kMessages   ? api::PrepareMessages
                                                               : api::PrepareInvocation;
   api::Result<api::PreparedRequest> prepared = api::Guarded(
       [&] { return prepare(body_.text(), request_id_, model_->info, model_->api); });
@@ -132,13 +133,17 @@ void Generation::Answer(Step&& step) {
   }
 }
 
+api::Protocol Generation::protocol() const {
+  return kind_ == GenerationKind::kMessages ? api::Protocol::kMessages : api::Protocol::kChat;
+}
+
 void Generation::Fail(const api::ApiError& error) {
   if (client_gone_.load()) return;
   if (!head_sent_) {
-    exchange_->Respond(ErrorReply(error, headers_));
+    exchange_->Respond(ErrorReply(error, headers_, protocol()));
     return;
   }
-  exchange_->Write(api::ErrorEvents(error));
+  exchange_->Write(api::ErrorEvents(error, protocol()));
   exchange_->EndStream();
 }
 

@@ -25,7 +25,7 @@ struct LoadedModel {
   api::ApiOptions api;  // the server's, with this model's sampling defaults
 };
 
-enum class GenerationKind { kChat, kCompletion, kInvocation };
+enum class GenerationKind { kChat, kCompletion, kInvocation, kMessages };
 
 // What every Generation needs of the server, which outlives them all.
 struct GenerationContext {
@@ -57,6 +57,8 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   template <typename Step>
   void Answer(Step&& step);
   void Fail(const api::ApiError& error);
+  // Of an error before there is a plan.
+  api::Protocol protocol() const;
   void LogRequest(const api::PreparedRequest& prepared) const;
 
   const GenerationContext context_;

@@ -25,17 +25,17 @@ std::string_view KnownMethod(std::string_view method) {
 
 }  // namespace
 
-HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers) {
+HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers, api::Protocol protocol) {
   if (error.http_status == 503 || error.http_status == 429) headers.emplace_back("Retry-After", "1");
-  return {error.http_status, "application/json", api::ErrorBody(error), std::move(headers)};
+  return {error.http_status, "application/json", api::ErrorBody(error, protocol), std::move(headers)};
 }
 
 void Reply(const Call& call, std::string body, std::string content_type) {
   call.exchange->Respond({200, std::move(content_type), std::move(body), call.headers});
 }
 
-void ReplyError(const Call& call, const api::ApiError& error) {
-  call.exchange->Respond(ErrorReply(error, call.headers));
+void ReplyError(const Call& call, const api::ApiError& error, api::Protocol protocol) {
+  call.exchange->Respond(ErrorReply(error, call.headers, protocol));
 }
 
 void Router::Add(std::string path, Methods methods, bool counted) {

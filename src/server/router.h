@@ -25,8 +25,10 @@ struct Call {
 
 void Reply(const Call& call, std::string body, std::string content_type = "application/json");
 // With "Retry-After" where the error says that the server is full.
-void ReplyError(const Call& call, const api::ApiError& error);
-HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers);
+void ReplyError(const Call& call, const api::ApiError& error,
+                api::Protocol protocol = api::Protocol::kChat);
+HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers,
+                     api::Protocol protocol = api::Protocol::kChat);
 
 // Routes are added before the first request; Handle and Finished come from any I/O thread.
 class Router {

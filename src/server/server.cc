@@ -185,21 +185,22 @@ class ServerImpl final : public Server {
   using BodyFunction = std::function<api::Result<std::string>(std::string_view body,
                                                               const LoadedModel& model)>;
   // Work on a body that needs no engine: on the pool, the answer from the I/O thread.
-  void AnswerFromPool(const Call& call, BodyFunction work) {
+  void AnswerFromPool(const Call& call, BodyFunction work,
+                      api::Protocol protocol = api::Protocol::kChat) {
     auto model = NeedModel(call);
     if (model == nullptr || !CheckJsonType(call)) return;
     // Shared, as std::function copies.
     auto taken = std::make_shared<BudgetedText>(call.exchange->TakeBody());
     const auto cost = static_cast<WorkCost>(taken->text().size());
-    pool_.Post(cost, [call, model = std::move(model), work = std::move(work),
+    pool_.Post(cost, [call, protocol, model = std::move(model), work = std::move(work),
                       taken = std::move(taken)] {
       api::Result<std::string> body = api::Guarded([&] { return work(taken->text(), *model); });
       taken->Clear();
-      call.exchange->Post([call, body = std::move(body)] {
+      call.exchange->Post([call, protocol, body = std::move(body)] {
         if (body) {
           Reply(call, *body);
         } else {
-          ReplyError(call, body.error());
+          ReplyError(call, body.error(), protocol);
         }
       });
     });
@@ -293,6 +294,12 @@ class ServerImpl final : public Server {
     router_.Add("/v1/chat/completions", generate(GenerationKind::kChat));
     router_.Add("/v1/completions", generate(GenerationKind::kCompletion));
     router_.Add("/invocations", generate(GenerationKind::kInvocation));
+    router_.Add("/v1/messages", generate(GenerationKind::kMessages));
+    router_.Add("/v1/messages/count_tokens", {{"POST", [this](const Call& c) {
+                  AnswerFromPool(c, [](std::string_view body, const LoadedModel& model) {
+                    return api::CountTokensBody(body, model.info, model.api);
+                  }, api::Protocol::kMessages);
+                }}});
     if (!options_.dev_mode) return;
     router_.Add("/server_info", get(&ServerImpl::ServerInfo), false);
     router_.Add("/reset_prefix_cache",

@@ -82,12 +82,13 @@ void ToolParser::EndCall(Piece* piece) {
 }
 
 void ToolParser::Break(Piece* piece) {
-  if (shown_) {
+  if (num_calls_ == 0) {
+    piece->content += raw_;
+    state_ = State::kPlain;
+  } else {
     state_ = State::kBetweenCalls;
-    return;
   }
-  piece->content += std::exchange(raw_, {});
-  state_ = State::kPlain;
+  raw_.clear();
 }
 
 void ToolParser::EndKey() {

@@ -31,7 +31,8 @@ class ToolParser {
   explicit ToolParser(size_t max_calls) : max_calls_(max_calls) {}
 
   // Takes more text, returns what is now certain. Content is what stands before the first call; blanks
-  // alone are none. What is no call, though it begins like one, is content with all that follows.
+  // alone are none. If the first is no call, though it begins like one, it is content with all that
+  // follows. Behind a call, what is no call is left out, as in vLLM.
   Piece Read(std::string_view text);
   // The end. A call whose arguments have begun stays as it is.
   Piece Finish();

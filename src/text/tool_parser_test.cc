@@ -64,6 +64,9 @@ const Case kCases[] = {
     {R"(<tool_call>{"name": "f" x)", R"(<tool_call>{"name": "f" x)", {}},
     {R"(<tool_call>{"na)", R"(<tool_call>{"na)", {}},
     {"<tool_call>", "<tool_call>", {}},
+    {Tagged(R"({"name": "f", "arguments": {}})") + "<tool_call>no</tool_call>" +
+         Tagged(R"({"name": "g", "arguments": {}})") + "<tool_call>{\"na",
+     "", {{"f", "{}"}, {"g", "{}"}}},
     // Tags within strings.
     {Tagged(R"({"name": "f", "arguments": {"a": "</tool_call><tool_call>"}})"), "",
      {{"f", R"({"a": "</tool_call><tool_call>"})"}}},

@@ -57,7 +57,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view body(reinterpret_cast<const char*>(data), size);
   api::ApiOptions options;
   // One template for all: compiling the request's own is the template fuzzer's part.
-  for (const auto prepare : {api::PrepareChat, api::PrepareCompletion, api::PrepareInvocation}) {
+  options.auto_tool_choice = true;
+  options.reasoning = api::ReasoningFormat::kQwen3;
+  for (const auto prepare : {api::PrepareChat, api::PrepareCompletion, api::PrepareInvocation,
+                             api::PrepareMessages}) {
     Check(prepare(body, "", model, options), model);
   }
   if (const auto tokens = api::TokenizeBody(body, model, options); !tokens) Check(tokens.error());

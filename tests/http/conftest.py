@@ -13,6 +13,8 @@ import openai
 import pytest
 import requests
 
+from replay_model import make
+from replay_texts import TEXTS
 from tiny_model import BINARY, MODEL, NAME
 
 
@@ -128,3 +130,17 @@ def make_server():
     for instance in started:
         if instance.process.poll() is None:
             instance.stop()
+
+
+@pytest.fixture(scope="session")
+def replay_server(tmp_path_factory):
+    """Says TEXTS[name] to the message start(place of the name); tells thought and tool calls apart."""
+    folder = tmp_path_factory.mktemp("replay")
+    make(folder, list(TEXTS.values()))
+    template = folder / "last.jinja"
+    template.write_text("{{ messages[-1].content }}")
+    server = Server("--load-format", "auto", "--chat-template", str(template), "--reasoning-parser",
+                    "qwen3", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+                    "--enable-prompt-tokens-details", model=folder)
+    yield server
+    server.stop()

@@ -5,45 +5,17 @@ import json
 import openai
 import pytest
 
-from conftest import Server
-from replay_model import make, start
+from replay_model import start
+from replay_texts import TEXTS, WEATHER
 from tiny_model import NAME
 
-WEATHER = '{"city": "北京 \\"x\\"", "days": [1, 2], "deep": {"a": null}}'
-
-
-def call(name, arguments):
-    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
-
-
-TEXTS = {
-    "plain": "Just an answer, no tag at all.",
-    "thought": "<think>\nFirst I weigh it.\n</think>\n\nThe answer is 42.",
-    "opened": "so it is in the prompt</think>\n\nDone here.",
-    "no_think": "<think>\n\n</think>\n\nShort reply.",
-    "endless": "<think>\nI go on and on without an end",
-    "call": "Let me look.\n" + call("get_weather", WEATHER),
-    "calls": call("first", "{}") + "\n" + call("second", '{"n": 1e400}'),
-    "thinks_and_calls": "<think>\nA tool would do.\n</think>\n\n" + call("lookup", '{"q": "价格"}'),
-    "broken": "<tool_call>\nthis is no JSON\n</tool_call> and so on",
-    "cut": "Hm. " + call("long_one", '{"text": "' + " ".join(f"word{i}" for i in range(40)) + '"}'),
-    "tool_stop": "almost a <tool ENDHERE and more",
-}
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
          for name in ("get_weather", "first", "second", "lookup", "long_one")]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("replay")
-    make(folder, list(TEXTS.values()))
-    template = folder / "last.jinja"
-    template.write_text("{{ messages[-1].content }}")
-    server = Server("--load-format", "auto", "--chat-template", str(template), "--reasoning-parser",
-                    "qwen3", "--enable-auto-tool-choice", "--tool-call-parser", "hermes", model=folder)
-    yield server
-    server.process.terminate()
-    server.process.wait()
+@pytest.fixture
+def server(replay_server):
+    return replay_server
 
 
 def ask(server, name, stream=False, **fields):
@@ -147,12 +119,7 @@ def test_streaming_helper_of_the_client(server):
     assert json.loads(message.tool_calls[0].function.arguments) == json.loads(WEATHER)
 
 
-def test_tools_without_a_parser_are_refused():
-    server = Server()
-    try:
-        with pytest.raises(openai.BadRequestError, match="--enable-auto-tool-choice"):
-            server.client().chat.completions.create(
-                model=NAME, tools=TOOLS, messages=[{"role": "user", "content": "x"}])
-    finally:
-        server.process.terminate()
-        server.process.wait()
+def test_tools_without_a_parser_are_refused(make_server):
+    with pytest.raises(openai.BadRequestError, match="--enable-auto-tool-choice"):
+        make_server().client().chat.completions.create(
+            model=NAME, tools=TOOLS, messages=[{"role": "user", "content": "x"}])

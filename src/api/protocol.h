@@ -1,0 +1,12 @@
+// Protocol: whose words a request and its answer have.
+#pragma once
+
+namespace tiercel::api {
+
+enum class Protocol {
+  kCompletions,  // OpenAI's /v1/completions
+  kChat,         // OpenAI's /v1/chat/completions
+  kMessages,     // Anthropic's /v1/messages
+};
+
+}  // namespace tiercel::api
