@@ -37,6 +37,7 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 
 // So many seconds from now.
 SteadyTime After(double seconds);
+double SecondsSince(SteadyTime start);
 
 class SessionBase;
 

@@ -233,7 +233,7 @@ std::string Fingerprint(const ParsedOptions& options, const std::string& argumen
 // How the answer's text is told apart: thought, tool calls.
 Status FillOutputParsers(const ParsedOptions& options, api::ApiOptions* api) {
   const std::string tools = options.String("tool-call-parser");
-  if (!tools.empty() && tools != "hermes") {
+  if (!tools.empty() && tools != "hermes" && tools != "qwen3_json") {
     return InvalidArgument("argument --tool-call-parser: invalid tool call parser: '{}'; offered: "
                            "hermes", tools);
   }

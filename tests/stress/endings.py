@@ -161,6 +161,7 @@ async def small_address_space(cases):
                 code = await program.ended()
                 check(code > 0, f"ulimit -v of {megabytes} MB: ended by signal {-code}, "
                                 f"{program.output()!r}")
+                check(megabytes < 1000, f"{megabytes} MB are not enough: {program.output()!r}")
                 # What failed before the program's own code ran is the loader's line.
                 check(program.output().strip(), f"{megabytes} MB: ended without a word")
                 ends.append(f"{megabytes} MB exit code {code}")
