@@ -34,6 +34,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "kernels/machine_limits.h"
 #include "model/checkpoint.h"

@@ -24,8 +24,9 @@ std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
   for (const Json::Member& member : chat.template_kwargs) {
     AppendValue(&values, member.key, member.value);
   }
-  if (!chat.tools.is_null()) AppendValue(&values, "tools", chat.tools);
-  if (!chat.documents.is_null()) AppendValue(&values, "documents", chat.documents);
+  // Defined, and none where the request has none: transformers passes them always.
+  AppendValue(&values, "tools", chat.tools);
+  AppendValue(&values, "documents", chat.documents);
   if (const auto bos = model.tokenizer->bos()) {
     AppendValue(&values, "bos_token", Json(model.tokenizer->TokenBytes(*bos)));
   }

@@ -523,6 +523,16 @@ TEST_F(Requests, TheFinalMessageGoesOn) {
   EXPECT_EQ(refused.error().http_status, 400);
 }
 
+TEST_F(Requests, ToolsAndDocumentsAreAlwaysDefined) {
+  options_.trust_request_chat_template = true;
+  const std::string body =
+      R"({"messages":[{"role":"user","content":"q"}],"chat_template":"{{ tools is defined }} )"
+      R"({{ documents is defined }} {{ tools is none }} {{ documents }} {{ other is defined }}")";
+  EXPECT_EQ(Prompt(Chat(body + "}")), "True True True None False");
+  EXPECT_EQ(Prompt(Chat(body + R"(,"documents":[{"a":1}]})")),
+            "True True True [{'a': 1}] False");
+}
+
 // Parts that are left out leave no line break.
 TEST_F(Requests, PartsAreJoinedByLines) {
   const std::pair<const char*, const char*> cases[] = {

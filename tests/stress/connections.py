@@ -83,7 +83,9 @@ async def run(idle, streams, probes):
     try:
         await program.ready()
         alone = await probe(program.port, probes)
+        resident = program.resident()
         idlers = await _open_many(program.port, idle, "idle connection")
+        for_one = (program.resident() - resident) / max(idle, 1) / 1024
         with_idle = await probe(program.port, probes)
         process = multiprocessing.Process(target=hold_streams,
                                           args=(program.port, streams, other), daemon=True)
@@ -100,7 +102,7 @@ async def run(idle, streams, probes):
             print(f"  /health {what}: p50 {latencies[len(latencies) // 2]:.2f} ms, p99 "
                   f"{latencies[int(0.99 * (len(latencies) - 1))]:.2f} ms, longest "
                   f"{latencies[-1]:.1f} ms")
-        print(f"  resident {program.resident() / 1e6:.0f} MB, "
+        print(f"  an idle connection takes {for_one:.1f} KiB; resident {program.resident() / 1e6:.0f} MB, "
               f"{int(samples['process_open_fds'])} descriptors open")
         pipe.send(None)
         process.join()
