@@ -124,6 +124,23 @@ TEST(ChatTemplate, IndentsAsJinjaDoes) {
   EXPECT_EQ(Render("{{ x | indent(width=1, blank=true) }}", R"({"x":"a\n\nb"})"), "a\n \n b");
 }
 
+// Each small template gives what Jinja2 makes of it (make_jinja_golden.py); an error is an error.
+TEST(ChatTemplate, EqualsJinja) {
+  std::istringstream lines(ReadFile(kData + "jinja_golden.jsonl"));
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const Json golden = Json::parse(line);
+    const std::string text = Render(golden["source"].get<std::string>());
+    if (golden.contains("text")) {
+      EXPECT_EQ(text, golden["text"].get<std::string>()) << golden["source"];
+    } else {
+      EXPECT_TRUE(text.starts_with("render: ") || text.starts_with("compile: "))
+          << golden["source"] << " gave " << text;
+    }
+  }
+  EXPECT_GT(count, 900);
+}
+
 // Wraps a statement that makes n.x larger into loops that would not end for days.
 std::string Grown(const std::string& start, const std::string& step) {
   return "{% set n = namespace(x=" + start +

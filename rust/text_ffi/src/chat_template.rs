@@ -351,6 +351,11 @@ fn without_generation_blocks(source: &str) -> String {
     out
 }
 
+/// Jinja2 reads every kind of line end as a line feed.
+fn with_line_feeds(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
+}
+
 fn describe(error: &Error) -> String {
     if let Some(text) = error.detail().and_then(|d| d.strip_prefix(RAISED)) {
         return text.to_string();
@@ -380,7 +385,7 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     environment.set_recursion_limit(RECURSION);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_formatter(format_value);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    crate::jinja_filters::add_to(&mut environment);
     environment.add_filter("tojson", tojson);
     environment.add_filter("indent", indent);
     environment.add_filter("string", |value: Value| {
@@ -391,7 +396,7 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
-        .add_template_owned(NAME, without_generation_blocks(source))
+        .add_template_owned(NAME, without_generation_blocks(&with_line_feeds(source)))
         .map_err(|e| describe(&e))?;
     Ok(TiercelTemplate { environment })
 }

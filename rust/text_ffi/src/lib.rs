@@ -6,4 +6,6 @@
 mod bytes;
 mod chat_template;
 mod gguf_vocab;
+mod jinja_filters;
+mod python_strings;
 mod tokenizer;
