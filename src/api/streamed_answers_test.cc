@@ -125,6 +125,37 @@ ResponsePlan RandomPlan(bool chat, std::mt19937* random) {
   return plan;
 }
 
+// The events of an answer whose tokens come in random pieces, taken at random times.
+std::string Streamed(ResponsePlan plan, const std::vector<int32_t>& ids, FinishReason reason,
+                     std::mt19937* random) {
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  std::string events;
+  for (size_t at = 0; at < ids.size() && !responder.done();) {
+    const size_t end = std::min(ids.size(), at + 1 + (*random)() % 12);
+    stream.Put(Event({ids.begin() + static_cast<ptrdiff_t>(at), ids.begin() + static_cast<ptrdiff_t>(end)},
+                     end == ids.size() ? reason : FinishReason::kNone));
+    responder.Consume(0, &stream);
+    if ((*random)() % 2 == 0) responder.TakeEvents(&events);
+    at = end;
+  }
+  responder.TakeEvents(&events);
+  EXPECT_TRUE(responder.done());
+  return events;
+}
+
+// The body of the same answer, its tokens all at once.
+Json Whole(ResponsePlan plan, const std::vector<int32_t>& ids, FinishReason reason) {
+  Responder responder(std::move(plan));
+  ScriptedStream stream;
+  stream.Put(Event(ids, reason));
+  responder.Consume(0, &stream);
+  EXPECT_TRUE(responder.done());
+  auto body = ParseJson(responder.TakeBody());
+  EXPECT_TRUE(body);
+  return body ? std::move(*body) : Json();
+}
+
 TEST(StreamedAnswers, AddUpToTheWholeAnswer) {
   std::mt19937 random(12);
   for (int i = 0; i < kCases; ++i) {
@@ -139,37 +170,22 @@ TEST(StreamedAnswers, AddUpToTheWholeAnswer) {
     if (reason == FinishReason::kStop) ids.push_back(kImEnd);
     if (ids.empty()) continue;
 
-    Responder streamed(std::move(streamed_plan)), whole(std::move(whole_plan));
-    ScriptedStream pieces, at_once;
-    std::string chunks;
-    for (size_t at = 0; at < ids.size() && !streamed.done();) {
-      const size_t end = std::min(ids.size(), at + 1 + random() % 12);
-      pieces.Put(Event({ids.begin() + static_cast<ptrdiff_t>(at), ids.begin() + static_cast<ptrdiff_t>(end)},
-                       end == ids.size() ? reason : FinishReason::kNone));
-      streamed.Consume(0, &pieces);
-      if (random() % 2 == 0) streamed.TakeEvents(&chunks);
-      at = end;
-    }
-    streamed.TakeEvents(&chunks);
-    at_once.Put(Event(ids, reason));
-    whole.Consume(0, &at_once);
-    ASSERT_TRUE(streamed.done() && whole.done());
+    const std::string chunks = Streamed(std::move(streamed_plan), ids, reason, &random);
+    const Json body = Whole(std::move(whole_plan), ids, reason);
 
     Parts from_chunks, from_body;
     const std::vector<Json> events = Events(chunks);
     for (size_t e = 0; e + 1 < events.size(); ++e) {
       AddChoice(At(events[e], {"choices", "0"}), chat, true, &from_chunks);
     }
-    const auto body = ParseJson(whole.TakeBody());
-    ASSERT_TRUE(body);
-    AddChoice(At(*body, {"choices", "0"}), chat, false, &from_body);
+    AddChoice(At(body, {"choices", "0"}), chat, false, &from_body);
     ASSERT_EQ(from_chunks.content, from_body.content) << text;
     ASSERT_EQ(from_chunks.reasoning, from_body.reasoning) << text;
     ASSERT_EQ(from_chunks.reasoning_content, from_body.reasoning) << text;
     ASSERT_EQ(from_chunks.calls, from_body.calls) << text;
     ASSERT_EQ(from_chunks.finish, from_body.finish) << text;
     ASSERT_EQ(from_chunks.ids, from_body.ids) << text;
-    ASSERT_EQ(At(events.back(), {"usage"}).Dump(), At(*body, {"usage"}).Dump()) << text;
+    ASSERT_EQ(At(events.back(), {"usage"}).Dump(), At(body, {"usage"}).Dump()) << text;
     if (chat) ASSERT_EQ(from_chunks.logprobs, from_body.logprobs) << text;
     // Nothing is shown twice or made up: no part is longer than what the model wrote.
     ASSERT_LE(from_body.content.size() + from_body.reasoning.size(), 3 * text.size());
@@ -254,23 +270,9 @@ TEST(StreamedAnswers, MessagesAddUpToTheWholeMessage) {
     std::vector<int32_t> ids = Bytes(text);
     ids.push_back(kImEnd);
     const FinishReason reason = random() % 2 == 0 ? FinishReason::kStop : FinishReason::kLength;
-    Responder streamed(std::move(streamed_plan)), whole(std::move(whole_plan));
-    ScriptedStream pieces, at_once;
-    std::string events;
-    for (size_t at = 0; at < ids.size() && !streamed.done();) {
-      const size_t end = std::min(ids.size(), at + 1 + random() % 12);
-      pieces.Put(Event({ids.begin() + static_cast<ptrdiff_t>(at), ids.begin() + static_cast<ptrdiff_t>(end)},
-                       end == ids.size() ? reason : FinishReason::kNone));
-      streamed.Consume(0, &pieces);
-      if (random() % 2 == 0) streamed.TakeEvents(&events);
-      at = end;
-    }
-    streamed.TakeEvents(&events);
-    at_once.Put(Event(ids, reason));
-    whole.Consume(0, &at_once);
-    const auto body = ParseJson(whole.TakeBody());
-    ASSERT_TRUE(body) << text;
-    const MessageParts from_events = OfEvents(events), from_body = OfBody(*body);
+    const std::string events = Streamed(std::move(streamed_plan), ids, reason, &random);
+    const Json body = Whole(std::move(whole_plan), ids, reason);
+    const MessageParts from_events = OfEvents(events), from_body = OfBody(body);
     ASSERT_EQ(from_events.thinking, from_body.thinking) << text;
     ASSERT_EQ(from_events.text, from_body.text) << text;
     ASSERT_EQ(from_events.tools, from_body.tools) << text;
