@@ -23,9 +23,9 @@ class AnswerWriter {
   virtual int64_t pending_bytes(int choice) const = 0;
 
   // Streamed: what stands before the first chunk of all, one chunk (it takes what is pending of the
-  // choice, which may be nothing at its end), and what stands behind the last one.
+  // choice, which may be nothing at its end; `is_first` of the choice's), and what stands behind the last one.
   virtual void AppendStart(std::string* out) = 0;
-  virtual void AppendChunk(int choice, std::string* out) = 0;
+  virtual void AppendChunk(int choice, bool is_first, std::string* out) = 0;
   virtual void AppendEnd(std::string* out) = 0;
   // Not streamed: the whole body, once every choice has ended.
   virtual std::string TakeBody() = 0;

@@ -10,8 +10,7 @@ namespace {
 class ChatWriter final : public OpenAiWriter {
  public:
   explicit ChatWriter(const Answer& answer)
-      : OpenAiWriter(answer, "chat.completion", "chat.completion.chunk"),
-        named_calls_(answer.choices.size()) {}
+      : OpenAiWriter(answer, "chat.completion", "chat.completion.chunk") {}
 
   void AddPrompt(int) override {}
 
@@ -32,13 +31,13 @@ class ChatWriter final : public OpenAiWriter {
     }
   }
 
-  void AppendChunk(int choice, std::string* out) override {
+  void AppendChunk(int choice, bool is_first, std::string* out) override {
     out->append("data: ");
     AppendChunkHead(out);
     out->append(R"({"index":)");
     AppendJsonInt(out, choice);
     out->append(R"(,"delta":{)");
-    AppendDelta(choice, answer_.choice(choice).Take(), out);
+    AppendDelta(answer_.choice(choice).Take(), out);
     out->append(R"(},"logprobs":)");
     tokens(choice).logprobs.TakeTo(out);
     // stop_reason comes with the end alone.
@@ -58,21 +57,20 @@ class ChatWriter final : public OpenAiWriter {
   }
 
   // In a stream a call's id, type and name come with its first piece alone.
-  void AppendCall(int choice, const text::ToolCallPiece& call, std::string* out) {
+  void AppendCall(const text::ToolCallPiece& call, std::string* out) const {
     out->push_back('{');
     if (plan().stream) {
       out->append(R"("index":)");
       AppendJsonInt(out, static_cast<int64_t>(call.index));
       out->push_back(',');
     }
-    size_t& named = named_calls_[static_cast<size_t>(choice)];
-    if (call.index == named) {
-      ++named;
+    const bool begins = !call.name.empty();
+    if (begins) {
       out->append(R"("id":"chatcmpl-tool-)").append(RandomId());
       out->append(R"(","type":"function",)");
     }
     out->append(R"("function":{)");
-    if (!call.name.empty()) {
+    if (begins) {
       out->append(R"("name":)");
       AppendJsonString(out, call.name);
       out->push_back(',');
@@ -82,17 +80,17 @@ class ChatWriter final : public OpenAiWriter {
     out->append("}}");
   }
 
-  void AppendCalls(int choice, const std::vector<text::ToolCallPiece>& calls, std::string* out) {
+  void AppendCalls(const std::vector<text::ToolCallPiece>& calls, std::string* out) const {
     out->append(R"("tool_calls":[)");
     for (size_t i = 0; i < calls.size(); ++i) {
       if (i > 0) out->push_back(',');
-      AppendCall(choice, calls[i], out);
+      AppendCall(calls[i], out);
     }
     out->push_back(']');
   }
 
   // What a chunk adds. A last one that adds nothing says so with an empty content.
-  void AppendDelta(int choice, const OutputDelta& delta, std::string* out) {
+  void AppendDelta(const OutputDelta& delta, std::string* out) const {
     if (!delta.reasoning.empty()) {
       AppendReasoning(delta.reasoning, out);
       out->push_back(',');
@@ -103,13 +101,13 @@ class ChatWriter final : public OpenAiWriter {
       out->push_back(',');
     }
     if (!delta.calls.empty()) {
-      AppendCalls(choice, delta.calls, out);
+      AppendCalls(delta.calls, out);
       out->push_back(',');
     }
     out->pop_back();
   }
 
-  void AppendMessage(int choice, const OutputDelta& whole, std::string* out) {
+  void AppendMessage(const OutputDelta& whole, std::string* out) const {
     out->append(R"("role":)");
     AppendJsonString(out, plan().role);
     out->append(R"(,"content":)");
@@ -121,7 +119,7 @@ class ChatWriter final : public OpenAiWriter {
     }
     out->append(R"(,"refusal":null,"annotations":null,"audio":null,"function_call":null,)");
     if (!whole.calls.empty()) {
-      AppendCalls(choice, whole.calls, out);
+      AppendCalls(whole.calls, out);
       out->push_back(',');
     }
     if (!whole.reasoning.empty()) {
@@ -143,7 +141,7 @@ class ChatWriter final : public OpenAiWriter {
     out->append(R"("index":)");
     AppendJsonInt(out, choice);
     out->append(R"(,"message":{)");
-    AppendMessage(choice, answer_.choice(choice).Take(), out);
+    AppendMessage(answer_.choice(choice).Take(), out);
     out->push_back('}');
     out->append(R"(,"logprobs":)");
     tokens(choice).logprobs.TakeTo(out);
@@ -161,8 +159,6 @@ class ChatWriter final : public OpenAiWriter {
     out->append(R"(,"prompt_token_ids":)");
     AppendIdsOrNull(answer_.ShownPromptIds(0), out);
   }
-
-  std::vector<size_t> named_calls_;  // by choice: calls that have an id
 };
 
 }  // namespace

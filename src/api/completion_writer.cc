@@ -9,7 +9,7 @@ namespace {
 class CompletionWriter final : public OpenAiWriter {
  public:
   explicit CompletionWriter(const Answer& answer)
-      : OpenAiWriter(answer, "text_completion", "text_completion"), began_(answer.choices.size()) {}
+      : OpenAiWriter(answer, "text_completion", "text_completion") {}
 
   void AddPrompt(int choice) override {
     if (!plan().echo_logprobs) return;
@@ -29,18 +29,16 @@ class CompletionWriter final : public OpenAiWriter {
 
   void AppendStart(std::string*) override {}
 
-  void AppendChunk(int choice, std::string* out) override {
+  void AppendChunk(int choice, bool is_first, std::string* out) override {
     out->append("data: ");
     AppendChunkHead(out);
     out->push_back('{');
     AppendText(choice, out);
     if (plan().return_token_ids) {
       // With the first chunk alone.
-      const bool is_first = !began_[static_cast<size_t>(choice)];
       out->append(R"(,"prompt_token_ids":)");
       AppendIdsOrNull(is_first ? answer_.ShownPromptIds(choice) : nullptr, out);
     }
-    began_[static_cast<size_t>(choice)] = true;
     TakeTokenIds(choice, out);
     out->append(R"(}],"usage":)");
     if (plan().continuous_usage) {
@@ -76,8 +74,6 @@ class CompletionWriter final : public OpenAiWriter {
   }
 
   void AppendBodyMembers(std::string*) override {}
-
-  std::vector<bool> began_;  // by choice: its first chunk is written
 };
 
 }  // namespace

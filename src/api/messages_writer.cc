@@ -28,7 +28,7 @@ class MessagesWriter final : public AnswerWriter {
     End(out);
   }
 
-  void AppendChunk(int choice, std::string* out) override {
+  void AppendChunk(int choice, bool, std::string* out) override {
     const OutputDelta delta = answer_.choice(choice).Take();
     if (!delta.reasoning.empty()) {
       OpenBlock({Kind::kThinking, 0}, "", out);

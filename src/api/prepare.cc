@@ -224,14 +224,16 @@ std::optional<bool> Thinks(const ChatInput& chat, std::string_view prompt,
   return text::BeginsWithThought(prompt, format == ReasoningFormat::kDeepSeekR1 || !off);
 }
 
-Result<PreparedRequest> PrepareChatBody(Json body, std::string_view request_id,
+// `protocol`: of the answer, kChat or kMessages.
+Result<PreparedRequest> PrepareChatBody(Json body, Protocol protocol, std::string_view request_id,
                                         const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(ChatRequest request, ReadChatRequest(std::move(body), options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
   API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
   PreparedRequest out;
-  out.plan = BasePlan(request, *params, "chatcmpl-", request_id, model, options);
-  out.plan.protocol = Protocol::kChat;
+  out.plan = BasePlan(request, *params, protocol == Protocol::kMessages ? "msg_" : "chatcmpl-",
+                      request_id, model, options);
+  out.plan.protocol = protocol;
   API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
   out.plan.thinks = Thinks(request.chat, text, options.reasoning);
   out.plan.include_reasoning = request.include_reasoning;
@@ -290,18 +292,14 @@ Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view reques
 Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
                                     const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
-  return PrepareChatBody(std::move(json), request_id, model, options);
+  return PrepareChatBody(std::move(json), Protocol::kChat, request_id, model, options);
 }
 
 Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view request_id,
                                         const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/true));
-  API_ASSIGN_OR_RETURN(PreparedRequest out,
-                       PrepareChatBody(std::move(chat), request_id, model, options));
-  out.plan.protocol = Protocol::kMessages;
-  out.plan.id.replace(0, std::string_view("chatcmpl-").size(), "msg_");
-  return out;
+  return PrepareChatBody(std::move(chat), Protocol::kMessages, request_id, model, options);
 }
 
 Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& model,
@@ -309,7 +307,7 @@ Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& mode
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/false));
   API_ASSIGN_OR_RETURN(const PreparedRequest prepared,
-                       PrepareChatBody(std::move(chat), "", model, options));
+                       PrepareChatBody(std::move(chat), Protocol::kMessages, "", model, options));
   return fmt::format(R"({{"input_tokens":{}}})", prepared.plan.prompts[0].num_tokens);
 }
 
@@ -323,7 +321,7 @@ Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_vie
                                           const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   if (json.Find("messages") != nullptr) {
-    return PrepareChatBody(std::move(json), request_id, model, options);
+    return PrepareChatBody(std::move(json), Protocol::kChat, request_id, model, options);
   }
   if (json.Find("prompt") != nullptr) {
     return PrepareCompletionBody(std::move(json), request_id, model, options);

@@ -96,8 +96,9 @@ void Responder::TakeEvents(std::string* out) {
       began_ = true;
       writer_->AppendStart(out);
     }
-    writer_->AppendChunk(i, out);
-    written_[static_cast<size_t>(i)] = {true, answer_.choice(i).finish().has_value()};
+    Written& written = written_[static_cast<size_t>(i)];
+    writer_->AppendChunk(i, !written.began, out);
+    written = {true, answer_.choice(i).finish().has_value()};
   }
   if (done()) {
     ended_ = true;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "text/tags.h"
-
 namespace tiercel::text {
 
 namespace {
@@ -17,23 +15,17 @@ constexpr std::string_view kToolCall = "<tool_call>";
 
 // Whether it is decided what the text begins with.
 bool ReasoningParser::ReadOpening() {
-  const size_t first = held_.find_first_not_of(kBlanks);
-  const std::string_view begin =
-      first == std::string::npos ? std::string_view() : std::string_view(held_).substr(first);
-  if (begin.size() < kOpen.size() && kOpen.starts_with(begin)) return false;
-  if (begin.starts_with(kOpen)) held_.erase(0, first + kOpen.size());
+  const size_t first = std::min(held_.find_first_not_of(kBlanks), held_.size());
+  std::string none;
+  blanks_.Add(std::string_view(held_).substr(0, first), &none);
+  held_.erase(0, first);
+  if (held_.size() < kOpen.size() && kOpen.starts_with(held_)) return false;
+  if (held_.starts_with(kOpen)) {
+    blanks_.Take();
+    held_.erase(0, kOpen.size());
+  }
   state_ = State::kThinking;
   return true;
-}
-
-void ReasoningParser::AddThought(std::string_view text, Piece* piece) {
-  if (!has_thought_ && text.find_first_not_of(kBlanks) == std::string_view::npos) {
-    blanks_ += text;
-    return;
-  }
-  has_thought_ = true;
-  piece->reasoning += std::exchange(blanks_, {});
-  piece->reasoning += text;
 }
 
 void ReasoningParser::AddAnswer(std::string_view text, Piece* piece) {
@@ -50,11 +42,11 @@ void ReasoningParser::ReadThought(Piece* piece) {
   const size_t end = std::min(close, call);
   if (end == std::string::npos) {
     const size_t possible = std::max(PossibleTag(held_, kClose), PossibleTag(held_, kToolCall));
-    AddThought(std::string_view(held_).substr(0, held_.size() - possible), piece);
+    blanks_.Add(std::string_view(held_).substr(0, held_.size() - possible), &piece->reasoning);
     held_.erase(0, held_.size() - possible);
     return;
   }
-  AddThought(std::string_view(held_).substr(0, end), piece);
+  blanks_.Add(std::string_view(held_).substr(0, end), &piece->reasoning);
   held_.erase(0, end == close ? end + kClose.size() : end);
   state_ = State::kAnswering;
 }
@@ -88,7 +80,7 @@ ReasoningParser::Piece ReasoningParser::Finish() {
   Piece piece;
   const std::string held = std::exchange(held_, {});
   if (thinking()) {
-    AddThought(held, &piece);
+    blanks_.Add(held, &piece.reasoning);
   } else {
     AddAnswer(held, &piece);
   }

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "text/tags.h"
+
 namespace tiercel::text {
 
 // The text up to </think> is thought, after a <think> that the model may write first; a tool call ends
@@ -31,13 +33,11 @@ class ReasoningParser {
   bool ReadOpening();
   void ReadThought(Piece* piece);
   void ReadAnswer(Piece* piece);
-  void AddThought(std::string_view text, Piece* piece);
   void AddAnswer(std::string_view text, Piece* piece);
 
   State state_;
   std::string held_;           // not decided yet
-  std::string blanks_;         // that thought begins with, until it goes on
-  bool has_thought_ = false;   // something was thought
+  LeadingBlanks blanks_;       // of the thought
   bool has_answered_ = false;  // something was said
 };
 

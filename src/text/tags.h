@@ -1,9 +1,11 @@
-// Finding tags in a text that comes in pieces.
+// What the readers of a text that comes in pieces share: tags, and blanks at its front.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 #include <string_view>
+#include <utility>
 
 namespace tiercel::text {
 
@@ -17,5 +19,21 @@ inline size_t PossibleTag(std::string_view text, std::string_view tag) {
   }
   return 0;
 }
+
+// The blanks that a text begins with: they wait until it goes on, since alone they are nothing.
+class LeadingBlanks {
+ public:
+  // Appends `text`, with what has waited before it, to `out`; or lets it wait.
+  void Add(std::string_view text, std::string* out) {
+    has_passed_ = has_passed_ || text.find_first_not_of(kBlanks) != std::string_view::npos;
+    (has_passed_ ? out->append(Take()) : waiting_) += text;
+  }
+  // What waits; it is forgotten.
+  std::string Take() { return std::exchange(waiting_, {}); }
+
+ private:
+  std::string waiting_;
+  bool has_passed_ = false;
+};
 
 }  // namespace tiercel::text

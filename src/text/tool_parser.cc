@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "text/tags.h"
-
 namespace tiercel::text {
 
 namespace {
@@ -14,35 +12,20 @@ bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 
 }  // namespace
 
-size_t ToolParser::ReadContent(std::string_view text, Piece* piece) {
+size_t ToolParser::ReadOutside(std::string_view text, Piece* piece) {
   const size_t held = held_.size();
   held_ += text;
-  const size_t tag = held_.find(kOpen);
+  const size_t tag = num_calls_ < max_calls_ ? held_.find(kOpen) : std::string::npos;
   const size_t end = tag != std::string::npos ? tag : held_.size() - PossibleTag(held_, kOpen);
-  const std::string_view content = std::string_view(held_).substr(0, end);
-  // Blanks wait: before a call they are nothing.
-  if (has_content_ || content.find_first_not_of(kBlanks) != std::string_view::npos) {
-    has_content_ = true;
-    piece->content += content;
-    held_.erase(0, end);
-  } else if (tag != std::string::npos) {
-    held_.erase(0, end);
+  if (state_ == State::kContent) {
+    blanks_.Add(std::string_view(held_).substr(0, end), &piece->content);
   }
-  if (tag == std::string::npos) return text.size();
-  held_.clear();
-  BeginCall();
-  return tag + kOpen.size() - held;
-}
-
-size_t ToolParser::SkipBetween(std::string_view text) {
-  const size_t held = held_.size();
-  held_ += text;
-  const size_t tag = held_.find(kOpen);
-  if (tag == std::string::npos || num_calls_ >= max_calls_) {
-    held_.erase(0, held_.size() - PossibleTag(held_, kOpen));
+  if (tag == std::string::npos) {
+    held_.erase(0, end);
     return text.size();
   }
   held_.clear();
+  blanks_.Take();  // before a call they are nothing
   BeginCall();
   return tag + kOpen.size() - held;
 }
@@ -185,10 +168,8 @@ bool ToolParser::ReadByte(char c, Piece* piece) {
 ToolParser::Piece ToolParser::Read(std::string_view text) {
   Piece piece;
   while (!text.empty()) {
-    if (state_ == State::kContent) {
-      text.remove_prefix(ReadContent(text, &piece));
-    } else if (state_ == State::kBetweenCalls) {
-      text.remove_prefix(SkipBetween(text));
+    if (state_ == State::kContent || state_ == State::kBetweenCalls) {
+      text.remove_prefix(ReadOutside(text, &piece));
     } else if (state_ == State::kPlain) {
       piece.content += text;
       break;
@@ -212,7 +193,7 @@ ToolParser::Piece ToolParser::Read(std::string_view text) {
 ToolParser::Piece ToolParser::Finish() {
   Piece piece;
   if (InCall()) Break(&piece);
-  if (state_ == State::kContent) piece.content += held_;
+  if (state_ == State::kContent) piece.content += blanks_.Take() + held_;
   held_.clear();
   return piece;
 }

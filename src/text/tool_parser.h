@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/tags.h"
+
 namespace tiercel::text {
 
 // What a call has grown by. The first piece of each call has its name.
@@ -49,8 +51,7 @@ class ToolParser {
   enum class Member { kName, kArguments, kOther };
 
   // Of text outside of calls: what was read of it.
-  size_t ReadContent(std::string_view text, Piece* piece);
-  size_t SkipBetween(std::string_view text);
+  size_t ReadOutside(std::string_view text, Piece* piece);
   void BeginCall();
   // One byte of a call. False: it is not the call's, which has ended before it.
   bool ReadByte(char c, Piece* piece);
@@ -66,8 +67,8 @@ class ToolParser {
 
   const size_t max_calls_;
   State state_ = State::kContent;
-  std::string held_;             // blanks at the front, and what may become a tag
-  bool has_content_ = false;
+  std::string held_;             // what may become a tag
+  LeadingBlanks blanks_;         // of the content
   size_t num_calls_ = 0;         // whose name was given
   // The call that is being read.
   std::string raw_;              // its text, until its name is given

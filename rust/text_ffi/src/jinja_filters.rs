@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use minijinja::value::{from_args, Kwargs, Object, ObjectRepr, Rest, Value, ValueKind};
-use minijinja::{context, Environment, Error, ErrorKind, State};
+use minijinja::{Environment, Error, ErrorKind, State};
 
 use crate::python_strings;
 
@@ -244,8 +244,8 @@ fn sum(
         }
         None => value,
     };
-    let sum = state.apply_filter("sum_of_items", &[items])?;
-    state.env().compile_expression("a + b")?.eval(context! { a => start, b => sum })
+    let with_start: Value = std::iter::once(start).chain(items.try_iter()?).collect();
+    minijinja::filters::sum(state, with_start)
 }
 
 /// joiner(sep=', '): nothing at its first call, then its separator.
@@ -360,7 +360,6 @@ pub fn add_to(environment: &mut Environment) {
     environment.add_test("lower", |value: Value| python_strings::is_lower(&text_of(&value)));
     environment.add_test("upper", |value: Value| python_strings::is_upper(&text_of(&value)));
     environment.add_test("callable", is_callable);
-    environment.add_filter("sum_of_items", minijinja::filters::sum);
     environment.add_filter("sum", sum);
     environment.add_function("joiner", joiner);
     environment.add_function("cycler", cycler);
