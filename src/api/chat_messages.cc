@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "api/json_reader.h"
+
 namespace tiercel::api {
 
 namespace {

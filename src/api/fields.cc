@@ -15,7 +15,7 @@ constexpr size_t kMaxShownInput = 200;
 std::optional<double> LaxNumber(const Json& value) {
   if (const bool* v = value.boolean()) return *v ? 1 : 0;
   if (const int64_t* v = value.integer()) return static_cast<double>(*v);
-  if (const double* v = value.real()) return *v;
+  if (const auto v = value.real()) return std::isfinite(*v) ? v : std::nullopt;
   const std::string* given = value.string();
   if (given == nullptr) return std::nullopt;
   const std::string_view text = text::Stripped(*given);
@@ -30,7 +30,7 @@ std::optional<double> LaxNumber(const Json& value) {
 std::optional<bool> LaxBool(const Json& value) {
   if (const bool* v = value.boolean()) return *v;
   if (const int64_t* v = value.integer(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
-  if (const double* v = value.real(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
+  if (const auto v = value.real(); v && (*v == 0 || *v == 1)) return *v == 1;
   if (value.string() == nullptr) return std::nullopt;
   std::string word = *value.string();
   for (char& c : word) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;

@@ -1,18 +1,14 @@
-// Json: a small ordered document, parsed from untrusted text with bounds.
-//
-// The only place of api/ that knows the JSON library is json.cc. Objects keep their key order (chat
-// templates print it); of duplicate keys the last value wins, at the first one's place.
+// Json: a small ordered document. Objects keep their key order, and numbers their digits (chat
+// templates print both). json_reader.h makes one of untrusted text.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include "api/bounds.h"
-#include "base/status.h"
 
 namespace tiercel::api {
 
@@ -31,12 +27,15 @@ class Json {
   Json(const char* v);  // NOLINT
   Json(Array v);  // NOLINT
   Json(Object v);  // NOLINT
+  // A number that must keep its text: `digits` is one of JSON's.
+  static Json Number(std::string digits);
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
-  // The value if it is of that kind, else null. Integers beyond int64 are doubles.
+  // The value if it is of that kind, else null.
   const bool* boolean() const { return std::get_if<bool>(&value_); }
   const int64_t* integer() const { return std::get_if<int64_t>(&value_); }
-  const double* real() const { return std::get_if<double>(&value_); }
+  // Any number that is not an int64_t: the nearest double, infinite beyond its range.
+  std::optional<double> real() const;
   const std::string* string() const { return std::get_if<std::string>(&value_); }
   const Array* array() const { return std::get_if<Array>(&value_); }
   const Object* object() const { return std::get_if<Object>(&value_); }
@@ -51,6 +50,9 @@ class Json {
   void Set(std::string_view key, Json value);
   bool Erase(std::string_view key);
 
+  // The bytes of all its strings and keys.
+  size_t StringBytes() const;
+
   // Compact JSON text, always valid UTF-8.
   void AppendTo(std::string* out) const;
   std::string Dump() const;
@@ -60,7 +62,12 @@ class Json {
  private:
   void AppendUpTo(size_t most, std::string* out) const;
 
-  std::variant<std::monostate, bool, int64_t, double, std::string, Array, Object> value_;
+  // A number that was read and is no int64_t, as it was written.
+  struct Digits {
+    std::string text;
+  };
+
+  std::variant<std::monostate, bool, int64_t, double, Digits, std::string, Array, Object> value_;
 };
 
 struct Json::Member {
@@ -77,17 +84,5 @@ inline Json::Json(std::string_view v) : value_(std::string(v)) {}
 inline Json::Json(const char* v) : value_(std::string(v)) {}
 inline Json::Json(Array v) : value_(std::move(v)) {}
 inline Json::Json(Object v) : value_(std::move(v)) {}
-
-struct JsonLimits {
-  int max_depth = kMaxJsonDepth;
-  int64_t max_values = kMaxJsonValues;  // keys count as well
-  int64_t max_object_keys = kMaxObjectKeys;
-};
-
-// Refuses what is not exactly one JSON value of valid UTF-8 within the limits; the message names
-// the place. NaN, Infinity and numbers beyond double are no JSON. `num_values`, if given, becomes
-// what the text has of max_values.
-Expected<Json> ParseJson(std::string_view text, const JsonLimits& limits = {},
-                         int64_t* num_values = nullptr);
 
 }  // namespace tiercel::api

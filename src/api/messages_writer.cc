@@ -2,7 +2,7 @@
 #include <optional>
 
 #include "api/answer_writer.h"
-#include "api/json.h"
+#include "api/json_reader.h"
 #include "api/json_writer.h"
 #include "api/names.h"
 

@@ -19,6 +19,14 @@ void AppendValue(std::string* out, std::string_view key, const Json& value) {
 // own blank is gone from behind it, the template strips contents.
 constexpr std::string_view kEndMark = "END_OF_THE_FINAL_MESSAGE ";
 
+// Less than their JSON has.
+size_t InputBytes(const ChatInput& chat) {
+  size_t bytes = chat.tools.StringBytes() + chat.documents.StringBytes();
+  for (const Json& message : chat.messages) bytes += message.StringBytes();
+  for (const Json::Member& member : chat.template_kwargs) bytes += member.value.StringBytes();
+  return bytes;
+}
+
 std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
   std::string values = "{";
   for (const Json::Member& member : chat.template_kwargs) {
@@ -93,12 +101,18 @@ Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
         "--chat-template.",
         "chat_template"));
   }
-  const std::string values = TemplateValues(chat, model);
-  if (values.size() > kMaxChatInputBytes) {
+  // What is far too large is not written first.
+  size_t bytes = InputBytes(chat);
+  std::string values;
+  if (bytes <= kMaxChatInputBytes) {
+    values = TemplateValues(chat, model);
+    bytes = values.size();
+  }
+  if (bytes > kMaxChatInputBytes) {
     return Fail(BadParameter(
         fmt::format("The messages, tools and documents must have at most {} bytes as JSON.",
                     kMaxChatInputBytes),
-        "messages", std::to_string(values.size())));
+        "messages", std::to_string(bytes)));
   }
   Expected<std::string> rendered = chat_template->Render(values);
   if (!rendered) return Fail(TemplateError(rendered.error(), "messages"));

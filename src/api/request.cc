@@ -4,6 +4,7 @@
 
 #include "api/chat_messages.h"
 #include "api/fields.h"
+#include "api/json_reader.h"
 #include "api/sampling_fields.h"
 
 namespace tiercel::api {

@@ -5,7 +5,7 @@
 #include <map>
 #include <random>
 
-#include "api/json.h"
+#include "api/json_reader.h"
 #include "api/response_test_util.h"
 #include "text/utf8_cases.h"
 

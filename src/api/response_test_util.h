@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "api/json.h"
+#include "api/json_reader.h"
 #include "api/response_plan.h"
 #include "api/test_support.h"
 

@@ -97,14 +97,14 @@ std::optional<ApiError> ReadTokenRules(Fields& fields, SamplingParams* params) {
                         member.key.substr(0, 64)),
             "logit_bias");
       }
-      const double* real = member.value.real();
+      const std::optional<double> real = member.value.real();
       const int64_t* integer = member.value.integer();
-      if (real == nullptr && integer == nullptr) {
+      if (!real && integer == nullptr) {
         fields.Report("float_type", "logit_bias." + member.key.substr(0, 64), "Input should be a valid number",
                       &member.value);
         continue;
       }
-      const double value = real != nullptr ? *real : static_cast<double>(*integer);
+      const double value = real ? *real : static_cast<double>(*integer);
       params->logit_bias.emplace_back(token, static_cast<float>(std::clamp(value, -100.0, 100.0)));
     }
   }

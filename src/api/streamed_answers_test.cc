@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "api/json_reader.h"
 #include "api/responder.h"
 #include "api/response_test_util.h"
 
@@ -186,7 +187,7 @@ TEST(StreamedAnswers, AddUpToTheWholeAnswer) {
     ASSERT_EQ(from_chunks.finish, from_body.finish) << text;
     ASSERT_EQ(from_chunks.ids, from_body.ids) << text;
     ASSERT_EQ(At(events.back(), {"usage"}).Dump(), At(body, {"usage"}).Dump()) << text;
-    if (chat) ASSERT_EQ(from_chunks.logprobs, from_body.logprobs) << text;
+    if (chat) { ASSERT_EQ(from_chunks.logprobs, from_body.logprobs) << text; }
     // Nothing is shown twice or made up: no part is longer than what the model wrote.
     ASSERT_LE(from_body.content.size() + from_body.reasoning.size(), 3 * text.size());
   }

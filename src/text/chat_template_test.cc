@@ -110,7 +110,7 @@ TEST(ChatTemplate, RaiseExceptionIsTheUsersFault) {
 }
 
 TEST(ChatTemplate, SpellsValuesAsPythonDoes) {
-  EXPECT_EQ(Render("{{ x }}|{{ y }}|{{ z }}|{{ l }}", R"({"x":null,"y":true,"z":1e22,"l":[1,"a",2.0]})"),
+  EXPECT_EQ(Render("{{ x }}|{{ y }}|{{ z * 10 }}|{{ l }}", R"({"x":null,"y":true,"z":1e21,"l":[1,"a",2.0]})"),
             "None|True|1e+22|[1, 'a', 2.0]");
   EXPECT_EQ(Render("{{ x | tojson }}", R"({"x":{"b":"<&'é>","a":[1,null]}})"),
             R"({"b": "<&'é>", "a": [1, null]})");
@@ -122,6 +122,28 @@ TEST(ChatTemplate, IndentsAsJinjaDoes) {
   EXPECT_EQ(Render("{{ x | indent(2) }}", R"({"x":"a\n\nb\n"})"), "a\n\n  b\n");
   EXPECT_EQ(Render("{{ x | indent(2, true) }}", R"({"x":"a\nb"})"), "  a\n  b");
   EXPECT_EQ(Render("{{ x | indent(width=1, blank=true) }}", R"({"x":"a\n\nb"})"), "a\n \n b");
+}
+
+TEST(ChatTemplate, NumbersKeepTheDigitsThatTheyCameWith) {
+  for (const char* digits :
+       {"0", "-0", "7", "9223372036854775808", "-9223372036854775809", "18446744073709551615",
+        "18446744073709551616", "340282366920938463463374607431768211456", "1e400", "-1E+400", "1e3", "1.10",
+        "0.1000000000000000055511151231257827", "1e-400", "5.0", "-2.5e-7", "1e16"}) {
+    const std::string values = fmt::format(R"({{"x":{0},"y":[{{"a": {0}}}],"z":"{0}"}})", digits);
+    EXPECT_EQ(Render("{{ x }}|{{ y }}|{{ x | tojson }}|{{ y | tojson }}|{{ x | string }}", values),
+              fmt::format("{0}|[{{'a': {0}}}]|{0}|[{{\"a\": {0}}}]|{0}", digits));
+  }
+  // They are numbers still, and those of one rendering are none of the next.
+  EXPECT_EQ(Render("{{ x * 2 }} {{ x == 1.5 }} {{ x is number }} {{ x > 1 }} {{ 1.5 }}", R"({"x":1.50})"),
+            "3.0 True True True 1.50");
+  EXPECT_EQ(Render("{{ 1.5 }} {{ x }}", R"({"x":2})"), "1.5 2");
+  EXPECT_EQ(Render("{{ x }} {{ y }}", R"({"x":1.50,"y":1.5000})"), "1.5 1.5");
+  EXPECT_EQ(Render("{{ x + 1 }}", R"({"x":170141183460469231731687303715884105726})"),
+            "170141183460469231731687303715884105727");
+  EXPECT_EQ(Render("{{ x * 10 }} {{ (x * 10) | tojson }}", R"({"x":1e308})"), "inf Infinity");
+  // What looks like a mark is an object like another if it is none.
+  EXPECT_EQ(Render("{{ x | tojson }}", R"({"x":{"\u0000":"1","a\\\"1":[2.50,{}]}})"),
+            R"({"\u0000": "1", "a\\\"1": [2.50, {}]})");
 }
 
 // Each small template gives what Jinja2 makes of it (make_jinja_golden.py); an error is an error.

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "api/json_reader.h"
 #include "base/environ.h"
 #include "net/sse_reader.h"
 

@@ -4,7 +4,7 @@
 #include <cctype>
 #include <string_view>
 
-#include "api/json.h"
+#include "api/json_reader.h"
 #include "model/graph_cache.h"
 
 namespace tiercel::tools {
@@ -73,7 +73,7 @@ bool Matches(const Json& value, Is is) {
   switch (is) {
     case Is::kBool: return value.boolean() != nullptr;
     case Is::kInt: return value.integer() != nullptr;
-    case Is::kNumber: return value.integer() != nullptr || value.real() != nullptr;
+    case Is::kNumber: return value.integer() != nullptr || value.real().has_value();
     case Is::kString: return value.string() != nullptr;
     case Is::kList: return value.array() != nullptr;
     case Is::kObject: return value.object() != nullptr;

@@ -11,6 +11,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{context, AutoEscape, Environment, Error, ErrorKind, Output, State};
 
 use crate::bytes::{guard, shielded, slice, Bytes};
+use crate::given_values::{given_digits, with_given, BigNumber};
 
 /// Instructions of one rendering. A conversation of 10,000 messages takes about a million.
 const FUEL: u64 = 20_000_000;
@@ -50,15 +51,8 @@ fn repr_string(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// A float as Python's repr and json.dumps write it: shortest digits, an exponent from 1e16 and
-/// below 1e-4.
+/// A finite float as Python writes it: shortest digits, an exponent from 1e16 and below 1e-4.
 fn float_text(v: f64) -> String {
-    if v.is_nan() {
-        return "NaN".into();
-    }
-    if v.is_infinite() {
-        return if v > 0.0 { "Infinity".into() } else { "-Infinity".into() };
-    }
     let magnitude = v.abs();
     if v != 0.0 && !(1e-4..1e16).contains(&magnitude) {
         let text = format!("{v:e}");
@@ -75,11 +69,17 @@ fn float_text(v: f64) -> String {
     }
 }
 
-fn number_text(value: &Value) -> String {
+/// A number as json.dumps writes it, or with repr's words for what is not finite; one that was given
+/// keeps its digits.
+fn number_text(value: &Value, [nan, infinity]: [&str; 2]) -> String {
     if value.is_integer() {
-        value.to_string()
-    } else {
-        f64::try_from(value.clone()).map(float_text).unwrap_or_else(|_| value.to_string())
+        return value.to_string();
+    }
+    match f64::try_from(value.clone()) {
+        Ok(v) if v.is_nan() => nan.into(),
+        Ok(v) if v.is_infinite() => format!("{}{infinity}", if v > 0.0 { "" } else { "-" }),
+        Ok(v) => given_digits(v).unwrap_or_else(|| float_text(v)),
+        Err(_) => value.to_string(),
     }
 }
 
@@ -89,7 +89,7 @@ fn python_text(value: &Value, nested: bool, out: &mut String) {
         ValueKind::Undefined => {}
         ValueKind::None => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::Number => out.push_str(&number_text(value)),
+        ValueKind::Number => out.push_str(&number_text(value, ["nan", "inf"])),
         ValueKind::String if nested => repr_string(value.as_str().unwrap_or(""), out),
         ValueKind::Seq => {
             out.push('[');
@@ -167,10 +167,13 @@ impl Dump {
             }
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-            ValueKind::Number => out.push_str(&number_text(value)),
+            ValueKind::Number => out.push_str(&number_text(value, ["NaN", "Infinity"])),
             ValueKind::String => json_string(value.as_str().unwrap_or(""), self.ascii, out),
             ValueKind::Seq | ValueKind::Iterable => self.write_list(value, level, out)?,
             ValueKind::Map => self.write_map(value, level, out)?,
+            ValueKind::Plain if value.downcast_object_ref::<BigNumber>().is_some() => {
+                let _ = write!(out, "{value}");
+            }
             other => {
                 return Err(Error::new(
                     ErrorKind::InvalidOperation,
@@ -402,14 +405,14 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
 }
 
 fn render(template: &TiercelTemplate, values: &[u8]) -> Result<Vec<u8>, String> {
-    let values: Value =
-        serde_json::from_slice(values).map_err(|e| format!("chat template values: {e}"))?;
-    template
-        .environment
-        .get_template(NAME)
-        .and_then(|t| t.render(context! { ..values }))
-        .map(String::into_bytes)
-        .map_err(|e| describe(&e))
+    with_given(values, |values| {
+        template
+            .environment
+            .get_template(NAME)
+            .and_then(|t| t.render(context! { ..values }))
+            .map(String::into_bytes)
+            .map_err(|e| describe(&e))
+    })
 }
 
 /// # Safety

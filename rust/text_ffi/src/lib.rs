@@ -5,6 +5,7 @@
 
 mod bytes;
 mod chat_template;
+mod given_values;
 mod gguf_vocab;
 mod jinja_filters;
 mod python_strings;
