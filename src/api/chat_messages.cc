@@ -283,29 +283,26 @@ std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options,
   return std::nullopt;
 }
 
-Result<bool> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat) {
+Result<ToolChoice> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat) {
   const Json* choice = fields.Any("tool_choice");
   const std::string* word = choice != nullptr ? choice->string() : nullptr;
   if (chat->tools.is_null()) {
     if (choice != nullptr && (word == nullptr || *word != "none")) {
       return Fail(BadRequest("When using `tool_choice`, `tools` must be set.", "tool_choice"));
     }
-    return false;
+    return ToolChoice{ToolChoice::kNone, {}};
   }
   if (word != nullptr && *word == "none") {
     if (options.exclude_tools_when_tool_choice_none) chat->tools = Json();
-    return false;
+    return ToolChoice{ToolChoice::kNone, {}};
   }
   if (choice == nullptr || (word != nullptr && *word == "auto")) {
-    if (options.auto_tool_choice) return true;
+    if (options.auto_tool_choice) return ToolChoice{ToolChoice::kAuto, {}};
     return Fail(BadRequest(
         "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
         "tool_choice"));
   }
-  if (word != nullptr && *word == "required") {
-    return Fail(
-        NotOffered("tool_choice 'required' is not supported by this server.", "tool_choice"));
-  }
+  if (word != nullptr && *word == "required") return ToolChoice{ToolChoice::kRequired, {}};
   const Json* function = choice->Find("function");
   const Json* name = function != nullptr ? function->Find("name") : nullptr;
   if (name == nullptr || name->string() == nullptr) {
@@ -324,7 +321,7 @@ Result<bool> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput
         "The tool specified in `tool_choice` does not match any of the specified `tools`",
         "tool_choice"));
   }
-  return Fail(NotOffered("A named tool_choice is not supported by this server.", "tool_choice"));
+  return ToolChoice{ToolChoice::kNamed, *name->string()};
 }
 
 }  // namespace tiercel::api

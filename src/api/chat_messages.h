@@ -17,8 +17,13 @@ namespace tiercel::api {
 // - the arguments of tool_calls are parsed, so that the template prints them as JSON.
 std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat);
 
-// Checks tool_choice against tools: whether the answer's tool calls are looked for. Applies
-// --exclude-tools-when-tool-choice-none.
-Result<bool> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat);
+struct ToolChoice {
+  enum Kind { kNone, kAuto, kRequired, kNamed };
+  Kind kind = kNone;
+  std::string name;  // of kNamed
+};
+
+// Checks tool_choice against tools. Applies --exclude-tools-when-tool-choice-none.
+Result<ToolChoice> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat);
 
 }  // namespace tiercel::api

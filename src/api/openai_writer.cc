@@ -83,7 +83,9 @@ void OpenAiWriter::AppendFinish(int choice, bool with_stop_reason, std::string* 
   const std::optional<OutputFinish>& finish = answer_.choice(choice).finish();
   out->append(R"(,"finish_reason":)");
   if (finish) {
-    out->append("\"").append(FinishName(finish->end)).append("\"");
+    const bool is_named = finish->end == OutputEnd::kToolCalls && plan().names_tool;
+    const OutputEnd end = is_named ? OutputEnd::kStop : finish->end;
+    out->append("\"").append(FinishName(end)).append("\"");
   } else {
     out->append("null");
   }

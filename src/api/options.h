@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/chat_template.h"
+#include "text/grammar.h"
 #include "text/tokenizer.h"
 
 namespace tiercel::api {
@@ -37,6 +38,10 @@ struct ApiOptions {
   bool exclude_tools_when_tool_choice_none = false;
   bool auto_tool_choice = false;  // --enable-auto-tool-choice, with --tool-call-parser hermes
   ReasoningFormat reasoning = ReasoningFormat::kNone;
+  // --structured-outputs-config.
+  bool disable_any_whitespace = false;
+  bool disable_additional_properties = false;
+  bool enable_in_reasoning = false;  // grammars hold for the thought as well
   std::string default_chat_template_kwargs;  // a JSON object, or empty
   bool priority_scheduling = false;          // --scheduling-policy priority
   SamplingDefaults sampling_defaults;
@@ -56,6 +61,7 @@ struct ModelInfo {
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: chat requests get 400
   std::shared_ptr<text::TemplatePool> template_pool;        // for the templates of requests
+  std::shared_ptr<text::GrammarCompiler> grammars;
 };
 
 }  // namespace tiercel::api

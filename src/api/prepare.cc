@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "api/bounds.h"
+#include "api/constraints.h"
 #include "api/messages_request.h"
 #include "api/names.h"
 #include "api/prompt_text.h"
@@ -111,7 +112,7 @@ ApiError ParameterError(const GenerationRequest& request, const Status& status) 
 
 // The parameters that every prompt and sample of the body share: settled, encoded and checked once,
 // before any prompt is tokenized.
-Result<std::shared_ptr<const sampling::SamplingParams>> SettleParams(
+Result<std::shared_ptr<sampling::SamplingParams>> SettleParams(
     GenerationRequest* request, std::optional<int64_t> fallback_max_tokens, const ModelInfo& model,
     const ApiOptions& options) {
   auto params = std::make_shared<sampling::SamplingParams>(std::move(request->params));
@@ -124,6 +125,31 @@ Result<std::shared_ptr<const sampling::SamplingParams>> SettleParams(
     return Fail(ParameterError(*request, status));
   }
   return params;
+}
+
+// What restricts the samples beyond their parameters, if anything does.
+std::optional<ApiError> SettleConstraint(const GenerationRequest& request, bool thinks,
+                                         const ModelInfo& model, const ApiOptions& options,
+                                         sampling::SamplingParams* params) {
+  ConstraintOptions constraint;
+  constraint.thinks = thinks && !(request.grammar && options.enable_in_reasoning);
+  constraint.thinking_budget = request.thinking_token_budget;
+  constraint.tokenizer = model.tokenizer;
+  constraint.vocab_size = model.vocab_size;
+  if (request.grammar) {
+    auto grammar = model.grammars->Compile(*request.grammar);
+    if (!grammar && grammar.error().code() == StatusCode::kInvalidArgument) {
+      return BadRequest(fmt::format("The grammar of `{}` cannot be used: {}", request.grammar_param,
+                                    grammar.error().message()),
+                        request.grammar_param);
+    }
+    if (!grammar) return FromStatus(grammar.error());
+    constraint.grammar = std::move(*grammar);
+  }
+  auto made = MakeConstraint(std::move(constraint));
+  if (!made) return BadRequest(made.error().message(), "thinking_token_budget");
+  params->constraint = std::move(*made);
+  return std::nullopt;
 }
 
 ResponsePlan BasePlan(const GenerationRequest& request, const sampling::SamplingParams& params,
@@ -237,8 +263,11 @@ Result<PreparedRequest> PrepareChatBody(Json body, Protocol protocol, std::strin
   API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
   out.plan.thinks = Thinks(request.chat, text, options.reasoning);
   out.plan.include_reasoning = request.include_reasoning;
+  API_RETURN_IF_ERROR(
+      SettleConstraint(request, out.plan.thinks.value_or(false), model, options, params.get()));
   if (request.parse_tool_calls) {
     out.plan.max_tool_calls = request.parallel_tool_calls ? kMaxTools : 1;
+    out.plan.names_tool = request.names_tool;
   }
   API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, model));
   std::string echo_text;
@@ -260,6 +289,7 @@ Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view reques
   constexpr int64_t kDefaultMaxTokens = 16;
   API_ASSIGN_OR_RETURN(const auto params,
                        SettleParams(&request, kDefaultMaxTokens, model, options));
+  API_RETURN_IF_ERROR(SettleConstraint(request, /*thinks=*/false, model, options, params.get()));
   PreparedRequest out;
   out.plan = BasePlan(request, *params, "cmpl-", request_id, model, options);
   out.plan.prompt_only = request.prompt_only;

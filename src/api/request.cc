@@ -6,6 +6,7 @@
 #include "api/fields.h"
 #include "api/json_reader.h"
 #include "api/sampling_fields.h"
+#include "api/structured_output.h"
 
 namespace tiercel::api {
 
@@ -104,6 +105,30 @@ std::optional<ApiError> ReadChatLogprobs(Fields& fields, ChatRequest* request) {
   return std::nullopt;
 }
 
+// Which tools may, or must, be called; what must be, the answer's grammar says.
+std::optional<ApiError> ReadTools(Fields& fields, const ApiOptions& options, ChatRequest* request) {
+  Result<ToolChoice> choice = ReadToolChoice(fields, options, &request->chat);
+  if (!choice) return std::move(choice).error();
+  request->parse_tool_calls = choice->kind != ToolChoice::kNone;
+  request->names_tool = choice->kind == ToolChoice::kNamed;
+  if (choice->kind == ToolChoice::kNone) return std::nullopt;
+  const bool must_call = choice->kind != ToolChoice::kAuto;
+  if (must_call && request->grammar) {
+    return BadRequest(
+        "You can only either use constraints for structured outputs or tools, not both.",
+        request->grammar_param);
+  }
+  if (must_call) {
+    const bool several = !request->names_tool && request->parallel_tool_calls;
+    request->grammar = ToolCallGrammar(request->chat.tools, choice->name, several, options);
+    request->grammar_param = "tools";
+  } else if (!request->grammar) {
+    request->grammar = StrictToolGrammar(request->chat.tools, options);
+    request->grammar_param = "tools";
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<Json> ParseBody(std::string_view body) {
@@ -163,8 +188,8 @@ Result<ChatRequest> ReadChatRequest(Json json, const ApiOptions& options) {
   API_RETURN_IF_ERROR(ReadChatLogprobs(fields, &request));
   API_RETURN_IF_ERROR(RefuseUnofferedFields(fields));
   if (!errors.empty()) return Fail(errors.ToError());
-  API_ASSIGN_OR_RETURN(request.parse_tool_calls, ReadToolChoice(fields, options, &request.chat));
   request.parallel_tool_calls = fields.Bool("parallel_tool_calls").value_or(true);
+  API_RETURN_IF_ERROR(ReadTools(fields, options, &request));
   request.echo = fields.Bool("echo").value_or(false);
   request.add_special_tokens = fields.Bool("add_special_tokens").value_or(false);
   request.include_reasoning = fields.Bool("include_reasoning").value_or(true);

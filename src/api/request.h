@@ -13,6 +13,7 @@
 #include "api/json.h"
 #include "api/options.h"
 #include "sampling/sampling_params.h"
+#include "text/grammar.h"
 
 namespace tiercel::api {
 
@@ -34,6 +35,9 @@ struct GenerationRequest {
   int priority = 0;
   std::string cache_salt;
   std::string request_id;  // of the body; a header wins over it
+  std::optional<text::GrammarSource> grammar;  // that the answer must obey
+  std::string grammar_param;                   // the field that asks for it
+  std::optional<int64_t> thinking_token_budget;
   // The given values of fields that a later check may refuse, for "(parameter=p, value=v)".
   std::vector<std::pair<std::string, std::string>> given;
 };
@@ -64,6 +68,7 @@ struct ChatRequest : GenerationRequest {
   bool echo = false;
   bool include_reasoning = true;
   bool parse_tool_calls = false;
+  bool names_tool = false;        // tool_choice names one function
   bool parallel_tool_calls = true;  // false: the first call alone is given
 };
 

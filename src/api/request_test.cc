@@ -97,10 +97,8 @@ TEST_F(Requests, CompletionErrors) {
      "`prompt_embeds` are not supported: send text or token ids.", "prompt_embeds"},
     {R"({"prompt":"a","use_beam_search":true})", 400,
      "Beam search is not supported by this server.", "use_beam_search"},
-    {R"({"prompt":"a","response_format":{"type":"json_object"}})", 400,
-     "response_format of type 'json_object' is not supported by this server.", "response_format"},
-    {R"({"prompt":"a","structured_outputs":{"regex":"a"}})", 400,
-     "`structured_outputs` is not supported by this server.", "structured_outputs"},
+    {R"({"prompt":"a","repetition_detection":{}})", 400,
+     "`repetition_detection` is not supported by this server.", "repetition_detection"},
     {R"({"prompt":"a","max_tokens":"many","top_p":[]})", 400,
      "2 validation errors:\n"
      "  {'type': 'float_type', 'loc': ('body', 'top_p'), 'msg': 'Input should be a valid number',"

@@ -51,7 +51,9 @@ void Responder::Consume(int prompt, engine::Stream* stream) {
     TakePromptInfo(prompt, stream);
     for (const engine::StreamEvent& event : events_) {
       if (event.finish == engine::FinishReason::kError) {
-        LOG_ERROR("request {}: {}", plan().id, event.error.message());
+        if (event.error.code() != StatusCode::kInvalidArgument) {
+          LOG_ERROR("request {}: {}", plan().id, event.error.message());
+        }
         if (!error_) error_ = FromStatus(event.error);
         continue;
       }

@@ -37,6 +37,7 @@ struct ResponsePlan {
   std::optional<bool> thinks;     // whether an answer begins with thought; nullopt: it is not told apart
   bool include_reasoning = true;  // thought is shown
   size_t max_tool_calls = 0;      // 0: they are content
+  bool names_tool = false;        // tool_choice named one: its call ends with `stop`, as in vLLM
   std::string id, model, role, fingerprint;
   int64_t created = 0;  // Unix seconds
   text::DetokenizerOptions detokenizer;

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <limits>
 
+#include "api/structured_output.h"
 #include "base/log.h"
 
 namespace tiercel::api {
@@ -215,6 +216,26 @@ std::optional<ApiError> ReadTruncation(Fields& fields, GenerationRequest* reques
   return std::nullopt;
 }
 
+std::optional<ApiError> ReadConstraints(Fields& fields, const ApiOptions& options,
+                                        GenerationRequest* request) {
+  Result<MaybeGrammar> grammar = ReadStructuredOutput(fields, options);
+  if (!grammar) return std::move(grammar).error();
+  request->grammar = std::move(*grammar);
+  request->grammar_param =
+      fields.Any("structured_outputs") != nullptr ? "structured_outputs" : "response_format";
+  request->thinking_token_budget = fields.Int("thinking_token_budget");
+  if (!request->thinking_token_budget) return std::nullopt;
+  if (*request->thinking_token_budget < 0) {
+    return BadParameter("thinking_token_budget must be at least 0.", "thinking_token_budget",
+                        std::to_string(*request->thinking_token_budget));
+  }
+  if (options.reasoning == ReasoningFormat::kNone) {
+    return BadRequest("thinking_token_budget requires --reasoning-parser to be set",
+                      "thinking_token_budget");
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& options,
@@ -227,6 +248,7 @@ std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& o
   if (auto error = ReadPromptLogprobs(fields, request)) return error;
   if (auto error = ReadScheduling(fields, options, request)) return error;
   if (auto error = ReadTruncation(fields, request)) return error;
+  if (auto error = ReadConstraints(fields, options, request)) return error;
   request->return_token_ids = fields.Bool("return_token_ids").value_or(false);
   request->return_tokens_as_token_ids =
       fields.Bool("return_tokens_as_token_ids").value_or(options.return_tokens_as_token_ids);
@@ -247,28 +269,8 @@ std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
   if (fields.Bool("use_beam_search").value_or(false)) {
     return NotOffered("Beam search is not supported by this server.", "use_beam_search");
   }
-  if (const Json* format = fields.Object("response_format")) {
-    const Json* type = format->Find("type");
-    const std::string* name = type != nullptr ? type->string() : nullptr;
-    if (name == nullptr || (*name != "text" && *name != "json_object" && *name != "json_schema" &&
-                            *name != "structural_tag")) {
-      fields.Report("literal_error", "response_format.type",
-                    "Input should be \\'text\\', \\'json_object\\', \\'json_schema\\' or "
-                    "\\'structural_tag\\'",
-                    type);
-    } else if (*name == "json_schema" && format->Find("json_schema") == nullptr) {
-      return BadRequest(
-          "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
-          "response_format");
-    } else if (*name != "text") {
-      return NotOffered(fmt::format("response_format of type '{}' is not supported by this server.",
-                                    *name),
-                        "response_format");
-    }
-  }
-  for (const char* name : {"structured_outputs", "thinking_token_budget", "repetition_detection",
-                           "watermarking", "logprob_token_ids", "kv_transfer_params",
-                           "ec_transfer_params"}) {
+  for (const char* name : {"repetition_detection", "watermarking", "logprob_token_ids",
+                           "kv_transfer_params", "ec_transfer_params"}) {
     if (fields.Any(name) != nullptr) {
       return NotOffered(fmt::format("`{}` is not supported by this server.", name), name);
     }

@@ -13,7 +13,7 @@ namespace tiercel::api {
 std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& options,
                                              GenerationRequest* request);
 
-// Refuses fields that are understood and not offered (beam search, structured output, LoRA, …);
+// Refuses fields that are understood and not offered (beam search, LoRA, …);
 // warns of removed ones that vLLM ignores as well (guided_json, …).
 std::optional<ApiError> RefuseUnofferedFields(Fields& fields);
 

@@ -107,6 +107,8 @@ inline ModelInfo TestModel(int64_t max_model_len = 128) {
   model.max_model_len = max_model_len;
   model.vocab_size = kTestVocab;
   model.tokenizer = ByteTokenizer();
+  model.grammars = std::make_shared<text::GrammarCompiler>(model.tokenizer, model.vocab_size,
+                                                           std::vector<int32_t>{kImEnd});
   model.template_pool = std::make_shared<text::TemplatePool>(
       text::TemplatePool::Options{.executable = TIERCEL_TEMPLATE_WORKER});
   auto chat_template = text::ChatTemplate::Compile(

@@ -78,14 +78,14 @@ void BatchPlan::AddRows(const PlanEntry& entry) {
     row.position = p + 1;
     row.token = sequence.token(p + 1);
     row.top_count = *sequence.request->params->prompt_logprobs;
-    rows_.push_back({std::move(row)});
+    rows_.push_back({std::move(row), OkStatus()});
     logit_rows_.push_back(first_token + static_cast<int32_t>(p - entry.start));
   }
   if (entry.samples) {
     SampleRow row;
     row.state = sequence.sampling;
     row.slot = sequence.slot;
-    rows_.push_back({std::move(row)});
+    rows_.push_back({std::move(row), OkStatus()});
     logit_rows_.push_back(query_start_.back() - 1);
   }
   out.num_rows = static_cast<int64_t>(rows_.size()) - out.first_row;

@@ -41,7 +41,7 @@ struct PromptRow {
 
 struct LogitRow {
   std::variant<SampleRow, PromptRow> purpose;
-  bool failed = false;  // there was no memory for the result
+  Status error;  // there is no result; kResourceExhausted: for want of memory
 };
 
 // One sequence's part of the step: logit rows [first_row, first_row + num_rows), in order. A

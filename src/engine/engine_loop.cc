@@ -216,11 +216,11 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
   const auto it = requests_.find(entry->request);
   if (it == requests_.end()) return;  // it ended while the step ran
   ActiveRequest* const request = it->second.get();
-  bool failed = false;
+  Status error;
   try {
     for (LogitRow& row : batch->RowsOf(*entry)) {
-      failed |= row.failed;
-      if (failed) break;
+      error = std::move(row.error);
+      if (!error.ok()) break;
       if (auto* const prompt = std::get_if<PromptRow>(&row.purpose)) {
         CHECK_LT(prompt->position, std::ssize(request->prompt_logprobs));
         request->prompt_logprobs[static_cast<size_t>(prompt->position)] =
@@ -237,9 +237,10 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
       MergeToken(request, sequence, &std::get<SampleRow>(row.purpose), now);
     }
   } catch (const std::bad_alloc&) {
-    failed = true;
+    error = OutOfMemory();
   }
-  if (failed) return Abort(request, FinishReason::kError, OutOfMemory());
+  if (error.code() == StatusCode::kResourceExhausted) error = OutOfMemory();
+  if (!error.ok()) return Abort(request, FinishReason::kError, error);
   entry->stream = request->stream;
   RetireIfDone(request);
 }

@@ -123,13 +123,13 @@ void ModelRunner::Sample(LogitRow* row, float* logits, sampling::Sampler* sample
   auto* const sample = std::get_if<SampleRow>(&row->purpose);
   try {
     if (sample != nullptr) {
-      sampler->Sample(logits, sample->state.get(), &sample->result);
+      row->error = sampler->Sample(logits, sample->state.get(), &sample->result);
     } else {
       PromptRow& prompt = std::get<PromptRow>(row->purpose);
       sampler->PromptLogprobs(logits, prompt.token, prompt.top_count, &prompt.result);
     }
   } catch (const std::bad_alloc&) {
-    row->failed = true;
+    row->error = Status(StatusCode::kResourceExhausted, {});
   }
   // A token in any case: the next step, planned before this result is known, may read it.
   if (sample != nullptr) sampled_[static_cast<size_t>(sample->slot)] = sample->result.token;

@@ -17,6 +17,20 @@ void KeepAllowed(std::span<float> logits, const std::vector<int32_t>& allowed,
   for (size_t i = 0; i < allowed.size(); ++i) logits[allowed[i]] = (*scratch)[i];
 }
 
+// Everything but the tokens of the mask becomes −inf. One pass over the row.
+void KeepMasked(std::span<float> logits, std::span<const uint32_t> mask) {
+  for (size_t begin = 0; begin < logits.size(); begin += 32) {
+    const uint32_t word = begin / 32 < mask.size() ? mask[begin / 32] : 0;
+    if (word == ~uint32_t{0}) continue;
+    const std::span<float> part = logits.subspan(begin, std::min<size_t>(32, logits.size() - begin));
+    if (word == 0) {
+      std::fill(part.begin(), part.end(), kMasked);
+      continue;
+    }
+    for (size_t i = 0; i < part.size(); ++i) part[i] = (word >> i & 1) != 0 ? part[i] : kMasked;
+  }
+}
+
 }  // namespace
 
 size_t TokenCounts::Place(int32_t token) const {
@@ -63,22 +77,35 @@ SamplingContext::SamplingContext(std::shared_ptr<const SamplingParams> given,
 }
 
 SequenceState::SequenceState(std::shared_ptr<const SamplingContext> context, uint64_t seed)
-    : context_(std::move(context)), seed_(seed) {
+    : context_(std::move(context)), seed_(seed),
+      constraint_(params().constraint != nullptr ? params().constraint->Start() : nullptr) {
   if (params().has_penalties()) output_.MakeRoom();
   tail_.reserve(context_->longest_bad_word);
+}
+
+Status SequenceState::ApplyConstraint(std::span<float> logits) {
+  if (constraint_ == nullptr) return OkStatus();
+  RETURN_IF_ERROR(constraint_status_);
+  ASSIGN_OR_RETURN(const std::span<const uint32_t> allowed, constraint_->Allowed());
+  if (!allowed.empty()) KeepMasked(logits, allowed);
+  return OkStatus();
+}
+
+bool SequenceState::MasksEndings() const {
+  return num_output_tokens_ < params().min_tokens && (constraint_ == nullptr || !constraint_->ended());
 }
 
 bool SequenceState::ChangesLogits() const {
   const SamplingParams& p = params();
   return p.allowed_token_ids || context_->longest_bad_word > 0 || !p.logit_bias.empty() ||
-         num_output_tokens_ < p.min_tokens || p.has_penalties();
+         MasksEndings() || p.has_penalties();
 }
 
 void SequenceState::ApplyProcessors(std::span<float> logits, std::vector<float>* scratch) const {
   const SamplingParams& p = params();
   if (p.allowed_token_ids) KeepAllowed(logits, *p.allowed_token_ids, scratch);
   if (context_->longest_bad_word > 0) MaskBadWords(logits);
-  if (num_output_tokens_ < p.min_tokens) {
+  if (MasksEndings()) {
     for (const int32_t token : context_->ending_tokens) logits[token] = kMasked;
   }
   for (const auto& [token, bias] : p.logit_bias) logits[token] += bias;
@@ -112,6 +139,9 @@ void SequenceState::Penalize(std::span<float> logits) const {
 }
 
 void SequenceState::Append(int32_t token) {
+  if (constraint_ != nullptr && constraint_status_.ok()) {
+    constraint_status_ = constraint_->Append(token);
+  }
   ++num_output_tokens_;
   if (params().has_penalties()) output_.Add(token);
   if (context_->longest_bad_word > 1) {

@@ -1,5 +1,5 @@
 // What the sampler remembers of one sequence, and what it does to its logits before a token is
-// chosen: allowed_token_ids → bad_words → min_tokens → logit_bias → penalties (vLLM's order).
+// chosen: constraint → allowed_token_ids → bad_words → min_tokens → logit_bias → penalties (vLLM's order).
 #pragma once
 
 #include <cstdint>
@@ -67,6 +67,9 @@ class SequenceState {
   uint64_t seed() const { return seed_; }
   int64_t num_output_tokens() const { return num_output_tokens_; }
 
+  // Masks what the constraint does not allow; before anything is reported of the row, as in vLLM.
+  Status ApplyConstraint(std::span<float> logits);
+
   // Whether ApplyProcessors would change anything for the next token.
   bool ChangesLogits() const;
 
@@ -77,11 +80,14 @@ class SequenceState {
   void Append(int32_t token);
 
  private:
+  bool MasksEndings() const;
   void MaskBadWords(std::span<float> logits) const;
   void Penalize(std::span<float> logits) const;
 
   std::shared_ptr<const SamplingContext> context_;
   uint64_t seed_;
+  std::unique_ptr<TokenConstraint> constraint_;  // null: none
+  Status constraint_status_;
   int64_t num_output_tokens_ = 0;
   TokenCounts output_;         // kept only if there are penalties
   std::vector<int32_t> tail_;  // the last output tokens, as many as bad_words need

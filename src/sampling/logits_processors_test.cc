@@ -38,6 +38,75 @@ TEST(LogitsProcessorsTest, PenaltiesFollowTheirDefinitions) {
             (std::vector<float>{1, 2, 2 - 1.25f, -8 - 0.75f, 8}));
 }
 
+// Allows tokens by a list of masks, one a token, then nothing but token 9; fails at the end of the list
+// if it is told to.
+class Scripted : public TokenConstraint {
+ public:
+  Scripted(std::vector<uint32_t> masks, bool fails) : masks_(std::move(masks)), fails_(fails) {}
+  Expected<std::span<const uint32_t>> Allowed() override {
+    if (!ended()) return std::span<const uint32_t>(&masks_[at_], masks_[at_] == 0 ? 0 : 1);
+    if (fails_) return Unexpected(InvalidArgument("too complex"));
+    return std::span<const uint32_t>(&end_, 1);
+  }
+  Status Append(int32_t) override {
+    ++at_;
+    return OkStatus();
+  }
+  bool ended() const override { return at_ >= masks_.size(); }
+
+ private:
+  const std::vector<uint32_t> masks_;
+  const bool fails_;
+  const uint32_t end_ = 1 << 9;
+  size_t at_ = 0;
+};
+
+struct ScriptedSource : TokenConstraintSource {
+  ScriptedSource(std::vector<uint32_t> m, bool f) : masks(std::move(m)), fails(f) {}
+  std::unique_ptr<TokenConstraint> Start() const override {
+    return std::make_unique<Scripted>(masks, fails);
+  }
+  std::vector<uint32_t> masks;
+  bool fails;
+};
+
+TEST(LogitsProcessorsTest, ConstraintsMaskBeforeEverythingElse) {
+  SamplingParams params;
+  params.min_tokens = 5;
+  params.logit_bias = {{3, 100}};
+  params.constraint = std::make_shared<ScriptedSource>(std::vector<uint32_t>{0b110, 0}, false);
+  SequenceState state = MakeState(params, {}, {});
+  const std::vector<float> row(40, 1.0f);
+  const auto masked = [&] {
+    std::vector<float> out = row;
+    EXPECT_EQ(state.ApplyConstraint(out), OkStatus());
+    std::vector<int> left;
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (out[i] != kMasked) left.push_back(static_cast<int>(i));
+    }
+    return std::pair(left, Apply(state, out));
+  };
+  EXPECT_EQ(masked().first, (std::vector<int>{1, 2}));
+  EXPECT_EQ(masked().second[3], kMasked);  // no bias brings a token back
+  EXPECT_EQ(masked().second[9], kMasked);
+  state.Append(1);
+  EXPECT_EQ(masked().first.size(), row.size());  // no words: any token
+  EXPECT_EQ(masked().second[9], kMasked);        // min_tokens
+  state.Append(2);
+  EXPECT_EQ(masked().first, (std::vector<int>{9}));
+  EXPECT_EQ(masked().second[9], 1);  // min_tokens yields where nothing else may come
+}
+
+TEST(LogitsProcessorsTest, AConstraintThatFailsFailsTheSample) {
+  SamplingParams params;
+  params.constraint = std::make_shared<ScriptedSource>(std::vector<uint32_t>{0b110}, true);
+  SequenceState state = MakeState(params, {}, {});
+  std::vector<float> row(40, 1.0f);
+  EXPECT_EQ(state.ApplyConstraint(row), OkStatus());
+  state.Append(1);
+  EXPECT_EQ(state.ApplyConstraint(row).message(), "too complex");
+}
+
 TEST(LogitsProcessorsTest, CountsEqualAMap) {
   std::mt19937 random(1);
   TokenCounts counts;

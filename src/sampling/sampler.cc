@@ -47,8 +47,9 @@ Sampler::Sampler(const VectorOps& ops, int64_t vocab_size, LogprobsMode mode)
   }
 }
 
-void Sampler::Sample(float* logits, SequenceState* state, SampledToken* out) {
+Status Sampler::Sample(float* logits, SequenceState* state, SampledToken* out) {
   const SamplingParams& params = state->params();
+  RETURN_IF_ERROR(state->ApplyConstraint({logits, static_cast<size_t>(vocab_size_)}));
   const bool reports = params.logprobs.has_value();
   const float* reported = logits;
   if (state->ChangesLogits()) {
@@ -75,6 +76,7 @@ void Sampler::Sample(float* logits, SequenceState* state, SampledToken* out) {
   out->top.clear();
   if (reports) Report(reported, out->token, *params.logprobs, &out->top);
   state->Append(out->token);
+  return OkStatus();
 }
 
 void Sampler::PromptLogprobs(const float* logits, int32_t token, int top_count,

@@ -1,6 +1,6 @@
 // Sampler: from one row of logits to one token, with the log-probabilities that were asked for.
 //
-// Order (vLLM's): raw log-probabilities → processors (sampling/logits_processors.h) → greedy
+// Order (vLLM's): constraint → raw log-probabilities → processors (sampling/logits_processors.h) → greedy
 // argmax, or temperature → min_p → top_k → top_p → draw. A greedy row costs one pass over the
 // vocabulary, a row with top_k or min_p two, one with top_p alone three short ones.
 //
@@ -41,8 +41,9 @@ class Sampler {
  public:
   Sampler(const VectorOps& ops, int64_t vocab_size, LogprobsMode mode);
 
-  // Chooses the next token of the sequence and appends it to `state`. The row may be rewritten.
-  void Sample(float* logits, SequenceState* state, SampledToken* out);
+  // Chooses the next token of the sequence and appends it to `state`. The row may be rewritten. Fails
+  // where the sequence's constraint does; the token is then of no meaning.
+  Status Sample(float* logits, SequenceState* state, SampledToken* out);
 
   // The value of `token`, which follows in the prompt, and of the `top_count` most likely (−1: all).
   void PromptLogprobs(const float* logits, int32_t token, int top_count,

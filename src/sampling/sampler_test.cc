@@ -62,7 +62,7 @@ SampledToken SampleOnce(Sampler* sampler, std::vector<float> row, const Sampling
       seed);
   for (int i = 0; i < position; ++i) state.Append(0);
   SampledToken out;
-  sampler->Sample(row.data(), &state, &out);
+  EXPECT_EQ(sampler->Sample(row.data(), &state, &out), OkStatus());
   return out;
 }
 

@@ -83,7 +83,7 @@ TEST(SamplingAllocationTest, StepsAllocateNothing) {
           const int64_t before = num_allocations;
           for (int step = 0; step < 3; ++step) {
             std::copy(kind->begin(), kind->end(), row.begin());
-            sampler.Sample(row.data(), &state, &out);
+            EXPECT_TRUE(sampler.Sample(row.data(), &state, &out).ok());
           }
           EXPECT_EQ(num_allocations - before, reports ? 1 : 0)
               << "top_k " << way.top_k << " top_p " << way.top_p << " min_p " << way.min_p;

@@ -22,7 +22,7 @@ void SampleRow(benchmark::State& state, const SamplingParams& params, float spre
       1);
   SampledToken out;
   for (auto _ : state) {
-    sampler.Sample(row.data(), &sequence, &out);
+    (void)sampler.Sample(row.data(), &sequence, &out);
     benchmark::DoNotOptimize(out.token);
   }
 }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/status.h"
+#include "sampling/token_constraint.h"
 
 namespace tiercel::sampling {
 
@@ -36,6 +38,7 @@ struct SamplingParams {
   std::vector<std::string> bad_words;
   // The token sequences of bad_words, filled in by whoever has the tokenizer (api/).
   std::vector<std::vector<int32_t>> bad_words_token_ids;
+  std::shared_ptr<const TokenConstraintSource> constraint;  // null: none
   std::optional<int> logprobs;         // top entries beside the sampled token; −1: all
   std::optional<int> prompt_logprobs;  // likewise for the prompt's tokens
 

@@ -67,6 +67,8 @@ class ServerImpl final : public Server {
     loaded->info.created = std::chrono::duration_cast<std::chrono::seconds>(
                                std::chrono::system_clock::now().time_since_epoch())
                                .count();
+    loaded->info.grammars = std::make_shared<text::GrammarCompiler>(
+        model.tokenizer, model.vocab_size, loaded->engine->options().eos_token_ids);
     loaded->info.tokenizer = std::move(model.tokenizer);
     loaded->info.chat_template = std::move(model.chat_template);
     loaded->info.template_pool = std::move(model.template_pool);

@@ -13,6 +13,9 @@ extern "C" {
 
 struct TiercelTokenizer;
 struct TiercelTemplate;
+struct TiercelGrammars;
+struct TiercelGrammar;
+struct TiercelMatcher;
 
 struct TiercelBytes {
   uint8_t* data;
@@ -63,5 +66,23 @@ void tiercel_template_free(TiercelTemplate* chat_template);
 // `values`: a JSON object.
 bool tiercel_template_render(const TiercelTemplate* chat_template, const uint8_t* values,
                              size_t size, TiercelBytes* text, TiercelBytes* error);
+
+// Grammars over a vocabulary of `vocab_size` ids; `eos` [0] is the primary end. Takes some 100 ms.
+TiercelGrammars* tiercel_grammars_new(const TiercelTokenizer* tokenizer, size_t vocab_size,
+                                      const int32_t* eos, size_t num_eos, TiercelBytes* error);
+void tiercel_grammars_free(TiercelGrammars* grammars);
+// `kind`: "json_schema", "regex" or "lark".
+TiercelGrammar* tiercel_grammar_compile(const TiercelGrammars* grammars, const uint8_t* kind,
+                                        size_t kind_size, const uint8_t* source,
+                                        size_t source_size, TiercelBytes* error);
+void tiercel_grammar_free(TiercelGrammar* grammar);
+// A matcher is used by one thread at a time. It outlives its grammar. Null after a panic.
+TiercelMatcher* tiercel_matcher_new(const TiercelGrammar* grammar);
+void tiercel_matcher_free(TiercelMatcher* matcher);
+// Bit t % 32 of word t / 32: token t may come next.
+bool tiercel_matcher_mask(TiercelMatcher* matcher, uint32_t* words, size_t num_words,
+                          TiercelBytes* error);
+bool tiercel_matcher_accept(TiercelMatcher* matcher, int32_t token, TiercelBytes* error);
+bool tiercel_matcher_ended(const TiercelMatcher* matcher);
 
 }  // extern "C"

@@ -146,6 +146,7 @@ std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
 int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(impl_->tokens.size()); }
 int64_t Tokenizer::longest_token_bytes() const { return static_cast<int64_t>(impl_->longest); }
 std::optional<int32_t> Tokenizer::bos() const { return impl_->bos; }
+const TiercelTokenizer* Tokenizer::handle() const { return impl_->handle; }
 std::optional<int32_t> Tokenizer::eos() const { return impl_->eos; }
 
 }  // namespace tiercel::text

@@ -12,6 +12,8 @@
 
 #include "base/status.h"
 
+struct TiercelTokenizer;
+
 namespace tiercel::text {
 
 // A vocabulary as GGUF files carry it (tokenizer.ggml.*).
@@ -58,6 +60,8 @@ class Tokenizer {
   int64_t longest_token_bytes() const;
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;  // tokenizer_config's
+
+  const TiercelTokenizer* handle() const;  // for text/ alone
 
  private:
   struct Impl;

@@ -34,6 +34,16 @@ constexpr Key kCompilationKeys[] = {
 };
 
 // Those of the Ascend plugin, and w8a8_mix and quantize_lm_head, which are ours.
+constexpr Key kStructuredOutputsKeys[] = {
+    {"backend", Is::kString},
+    {"disable_fallback", Is::kBool},
+    {"disable_any_whitespace", Is::kBool},
+    {"disable_additional_properties", Is::kBool},
+    {"reasoning_parser", Is::kString},
+    {"reasoning_parser_plugin", Is::kString},
+    {"enable_in_reasoning", Is::kBool},
+};
+
 constexpr Key kAdditionalKeys[] = {
     {"w8a8_mix", Is::kString}, {"quantize_lm_head", Is::kBool},
     {"xlite_graph_config", Is::kObject}, {"weight_prefetch_config", Is::kObject},
@@ -262,6 +272,30 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
       continue;
     }
     notices->push_back(where + " has no effect yet");
+  }
+  return OkStatus();
+}
+
+Status ReadStructuredOutputsConfig(const std::string& json, api::ApiOptions* options,
+                                   std::string* reasoning_parser, std::vector<std::string>* notices) {
+  const std::string flag = "--structured-outputs-config";
+  ASSIGN_OR_RETURN(const Json config, api::ParseJson(json));
+  RETURN_IF_ERROR(CheckObject(flag, config, kStructuredOutputsKeys));
+  for (const Json::Member& member : *config.object()) {
+    const Json& value = member.value;
+    if (value.is_null()) continue;
+    if (member.key == "disable_any_whitespace") {
+      options->disable_any_whitespace = *value.boolean();
+    } else if (member.key == "disable_additional_properties") {
+      options->disable_additional_properties = *value.boolean();
+    } else if (member.key == "enable_in_reasoning") {
+      options->enable_in_reasoning = *value.boolean();
+    } else if (member.key == "reasoning_parser") {
+      *reasoning_parser = *value.string();
+    } else if (member.key != "backend" || *value.string() != "auto") {
+      notices->push_back(fmt::format("{}.{} has no effect here: there is one backend, llguidance", flag,
+                                     member.key));
+    }
   }
   return OkStatus();
 }

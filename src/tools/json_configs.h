@@ -1,9 +1,11 @@
-// The settings that vLLM takes as JSON: --compilation-config and --additional-config.
+// The settings that vLLM takes as JSON: --compilation-config, --additional-config and
+// --structured-outputs-config.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "api/options.h"
 #include "base/status.h"
 #include "model/load_model.h"
 
@@ -17,5 +19,8 @@ Expected<model::GraphOptions> ReadCompilationConfig(const std::string& json,
 // What has an effect here is read into `load`.
 Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
                             std::vector<std::string>* notices);
+// `reasoning_parser` becomes its value, which stays empty if it is not given.
+Status ReadStructuredOutputsConfig(const std::string& json, api::ApiOptions* options,
+                                   std::string* reasoning_parser, std::vector<std::string>* notices);
 
 }  // namespace tiercel::tools

@@ -231,7 +231,11 @@ std::string Fingerprint(const ParsedOptions& options, const std::string& argumen
 }
 
 // How the answer's text is told apart: thought, tool calls.
-Status FillOutputParsers(const ParsedOptions& options, api::ApiOptions* api) {
+Status FillOutputParsers(const ParsedOptions& options, std::vector<std::string>* notices,
+                         api::ApiOptions* api) {
+  std::string reasoning;
+  RETURN_IF_ERROR(ReadStructuredOutputsConfig(options.String("structured-outputs-config"), api,
+                                              &reasoning, notices));
   const std::string tools = options.String("tool-call-parser");
   if (!tools.empty() && tools != "hermes" && tools != "qwen3_json") {
     return InvalidArgument("argument --tool-call-parser: invalid tool call parser: '{}'; offered: "
@@ -243,7 +247,7 @@ Status FillOutputParsers(const ParsedOptions& options, api::ApiOptions* api) {
         "Qwen3 writes the form of --tool-call-parser hermes");
   }
   api->auto_tool_choice = options.On("enable-auto-tool-choice");
-  const std::string reasoning = options.String("reasoning-parser");
+  if (options.Given("reasoning-parser")) reasoning = options.String("reasoning-parser");
   if (reasoning == "qwen3") {
     api->reasoning = api::ReasoningFormat::kQwen3;
   } else if (reasoning == "deepseek_r1") {
@@ -255,7 +259,8 @@ Status FillOutputParsers(const ParsedOptions& options, api::ApiOptions* api) {
   return OkStatus();
 }
 
-Status FillApi(const ParsedOptions& options, const Environ& environ, api::ApiOptions* api) {
+Status FillApi(const ParsedOptions& options, const Environ& environ,
+               std::vector<std::string>* notices, api::ApiOptions* api) {
   RETURN_IF_ERROR(CheckAtLeast(options, "max-logprobs", -1));
   api->max_logprobs = static_cast<int>(std::min<int64_t>(options.Int("max-logprobs"), 1 << 20));
   api->response_role = options.String("response-role");
@@ -269,7 +274,7 @@ Status FillApi(const ParsedOptions& options, const Environ& environ, api::ApiOpt
   if (options.Given("default-chat-template-kwargs")) {
     api->default_chat_template_kwargs = options.String("default-chat-template-kwargs");
   }
-  RETURN_IF_ERROR(FillOutputParsers(options, api));
+  RETURN_IF_ERROR(FillOutputParsers(options, notices, api));
   api->priority_scheduling = options.String("scheduling-policy") == "priority";
   const std::pair<const char*, int*> limits[] = {
       {"VLLM_MAX_N_SEQUENCES", &api->max_n},
@@ -348,7 +353,7 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
       {"cache_dtype", options.String("kv-cache-dtype")},
       {"enable_prefix_caching", options.String("enable-prefix-caching")},
       {"prefix_caching_hash_algo", options.String("prefix-caching-hash-algo")}};
-  return FillApi(options, environ, &server.api);
+  return FillApi(options, environ, &config->warnings, &server.api);
 }
 
 // {'model': '…', 'port': 8113}; keys are not shown.

@@ -184,7 +184,7 @@ TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
        {"tool-parser-plugin", "tool-server", "tool-strict-level", "reasoning-parser-plugin",
         "reasoning-config",
         "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras",
-        "structured-outputs-config", "guided-decoding-backend", "enable-sleep-mode",
+        "enable-sleep-mode",
         "pooler-config", "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
         "middleware", "grpc", "headless", "nnodes", "node-rank", "otlp-traces-endpoint",
         "enable-per-request-metrics", "enable-tokenizer-info-endpoint"}) {

@@ -26,6 +26,8 @@ api::ModelInfo TinyModel() {
   model.max_model_len = 512;
   model.vocab_size = (*tokenizer)->vocab_size();
   model.tokenizer = *tokenizer;
+  model.grammars = std::make_shared<text::GrammarCompiler>(
+      model.tokenizer, model.vocab_size, std::vector<int32_t>{*model.tokenizer->eos()});
   model.chat_template = *chat_template;
   return model;
 }

@@ -344,7 +344,5 @@ def test_token_rules(server):
 def test_not_offered_is_said(server):
     body = {"model": NAME, "prompt": "x"}
     for fields, status in (({"use_beam_search": True}, 400), ({"suffix": "s"}, 400),
-                           ({"prompt_embeds": "AAAA"}, 400),
-                           ({"structured_outputs": {"regex": "a"}}, 400),
-                           ({"response_format": {"type": "json_object"}}, 400)):
+                           ({"prompt_embeds": "AAAA"}, 400), ({"repetition_detection": {}}, 400)):
         assert server.post("/v1/completions", {**body, **fields}).status_code == status, fields

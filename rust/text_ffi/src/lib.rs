@@ -7,6 +7,7 @@ mod bytes;
 mod chat_template;
 mod given_values;
 mod gguf_vocab;
+mod grammar;
 mod jinja_filters;
 mod python_strings;
 mod tokenizer;

@@ -28,6 +28,13 @@ pub struct TiercelTokenizer {
     leading_spaces: usize,
 }
 
+impl TiercelTokenizer {
+    /// What token `id` stands for, and whether it is special; nothing for unknown ids.
+    pub fn token_bytes(&self, id: usize) -> (&[u8], bool) {
+        self.tokens.get(id).map_or((&[], false), |t| (&t.bytes, t.flags & SPECIAL != 0))
+    }
+}
+
 /// How the vocabulary spells bytes.
 #[derive(Clone, Copy, PartialEq)]
 enum Spelling {

@@ -133,8 +133,9 @@ constexpr OptionSpec kVllmConfig[] = {
     {"--additional-config", Kind::kJson, "{}", Effect::kUsed,
      "JSON object with the Ascend plugin's settings. Checked; they choose device optimizations "
      "that have no effect yet."},
-    {"--structured-outputs-config", Kind::kJson, "{}", Effect::kRefused,
-     "Structured output is not offered yet."},
+    {"--structured-outputs-config", Kind::kJson, "{}", Effect::kUsed,
+     "JSON object: disable_any_whitespace, disable_additional_properties, enable_in_reasoning, "
+     "reasoning_parser. The backend is always llguidance."},
     {"--aux-output-config", Kind::kJson, "{}", Effect::kRefused, "Responses have no such parts."},
     {"--profiler-config", Kind::kJson, "{}", Effect::kRefused,
      "There is no torch profiler here; use perf."},
@@ -165,8 +166,8 @@ constexpr OptionSpec kEngine[] = {
 // Flags that vLLM has had and no longer knows; scripts still carry them.
 constexpr OptionSpec kRemoved[] = {
     {"--swap-space", Kind::kFloat, "4", Effect::kNone, "Preempted sequences are computed again."},
-    {"--guided-decoding-backend", Kind::kString, "auto", Effect::kRefused,
-     "Structured output is not offered yet."},
+    {"--guided-decoding-backend", Kind::kString, "auto", Effect::kNone,
+     "There is one backend, llguidance."},
     {"--task", Kind::kString, "auto", Effect::kNone,
      "Use --runner.",
      "auto|generate|embedding|embed|classify|score|reward|transcription|draft"},

@@ -1,0 +1,376 @@
+#include "api/structured_output.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/bounds.h"
+#include "api/json_reader.h"
+#include "api/json_writer.h"
+#include "text/gbnf.h"
+
+namespace tiercel::api {
+
+namespace {
+
+using text::GrammarKind;
+using text::GrammarSource;
+
+// What a tag of a structural tag begins with, holds and ends with.
+struct Tag {
+  std::string begin, end;
+  Json schema;
+};
+
+// White space between the parts of JSON, where any is allowed: enough for a deeply indented line. Without
+// a bound a model can go on with it forever.
+constexpr std::string_view kWhitespace = R"([ \t\n\r]{1,128})";
+
+struct JsonStyle {
+  bool any_whitespace = true;
+  bool additional_properties = true;
+  std::string whitespace_pattern;  // empty: kWhitespace
+};
+
+JsonStyle DefaultStyle(const ApiOptions& options) {
+  return {.any_whitespace = !options.disable_any_whitespace,
+          .additional_properties = !options.disable_additional_properties,
+          .whitespace_pattern = {}};
+}
+
+// As vLLM's disable_additional_properties: objects that say what they have have nothing else.
+void CloseObjects(Json* schema) {
+  if (Json::Array* items = schema->array()) {
+    for (Json& item : *items) CloseObjects(&item);
+  } else if (Json::Object* members = schema->object()) {
+    for (Json::Member& member : *members) CloseObjects(&member.value);
+    if (schema->Find("properties") != nullptr && schema->Find("additionalProperties") == nullptr &&
+        schema->Find("patternProperties") == nullptr) {
+      schema->Set("additionalProperties", Json(false));
+    }
+  }
+}
+
+// The schema as the grammar library reads it: what it may leave open is said in a member of its own.
+std::string SchemaText(Json schema, const JsonStyle& style) {
+  if (const bool* any = schema.boolean(); any != nullptr && *any) schema = Json(Json::Object{});
+  if (schema.object() == nullptr) return schema.Dump();
+  if (!style.additional_properties) CloseObjects(&schema);
+  Json::Object how;
+  how.push_back({"whitespace_flexible", Json(style.any_whitespace)});
+  if (style.any_whitespace) {
+    how.push_back({"whitespace_pattern",
+                   Json(style.whitespace_pattern.empty() ? std::string(kWhitespace)
+                                                         : style.whitespace_pattern)});
+  }
+  schema.Set("x-guidance", Json(std::move(how)));
+  return schema.Dump();
+}
+
+GrammarSource SchemaGrammar(Json schema, const JsonStyle& style) {
+  return {GrammarKind::kJsonSchema, SchemaText(std::move(schema), style)};
+}
+
+Json AnyObject() { return Json(Json::Object{{"type", Json("object")}}); }
+
+// A literal in Lark.
+std::string Literal(std::string_view text) {
+  std::string out;
+  AppendJsonString(&out, text);
+  return out;
+}
+
+// Text that ends with the first `end`, as a regular expression.
+std::string UpTo(std::string_view end) {
+  std::string regex = "/(?s:.*)";
+  for (const char c : end) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      regex += fmt::format("\\x{:02x}", byte);
+    } else {
+      regex.push_back(c);
+    }
+  }
+  return regex + "/";
+}
+
+// Any text; behind a trigger comes one of the tags that begin with it.
+Result<GrammarSource> TagGrammar(const std::vector<std::string>& triggers, std::vector<Tag> tags,
+                                 bool at_least_one, bool only_one, const JsonStyle& style) {
+  std::string rules, segments;
+  std::vector<bool> used(tags.size());
+  for (size_t t = 0; t < triggers.size(); ++t) {
+    std::string choices;
+    for (size_t i = 0; i < tags.size(); ++i) {
+      if (used[i] || !tags[i].begin.starts_with(triggers[t])) continue;
+      used[i] = true;
+      choices += fmt::format("{}tag_{}", choices.empty() ? "" : " | ", i);
+      const std::string rest = tags[i].begin.substr(triggers[t].size());
+      rules += fmt::format("tag_{}:{} %json {} {}\n", i, rest.empty() ? "" : " " + Literal(rest),
+                           SchemaText(std::move(tags[i].schema), style), Literal(tags[i].end));
+    }
+    if (choices.empty()) continue;
+    segments += fmt::format("{}(trigger_{} ({}))", segments.empty() ? "" : " | ", t, choices);
+    rules += fmt::format("trigger_{}[lazy]: {}\n", t, UpTo(triggers[t]));
+  }
+  for (size_t i = 0; i < tags.size(); ++i) {
+    if (!used[i]) {
+      return Fail(BadRequest(fmt::format("structural_tag: the tag that begins with {} begins with none "
+                                         "of the triggers.",
+                                         Literal(tags[i].begin).substr(0, 100)),
+                             "structural_tag"));
+    }
+  }
+  const std::string_view times = only_one ? (at_least_one ? "" : "?") : (at_least_one ? "+" : "*");
+  return GrammarSource{GrammarKind::kLark,
+                       fmt::format("%llguidance {{}}\nstart: ({}){} rest\nrest: /(?s:.*)/\n{}", segments,
+                                   times, rules)};
+}
+
+ApiError TagFault(std::string_view what) {
+  return BadRequest(fmt::format("structural_tag: {}", what), "structural_tag");
+}
+
+std::optional<std::string> Text(const Json& object, std::string_view key) {
+  const Json* value = object.Find(key);
+  if (value == nullptr || value->string() == nullptr) return std::nullopt;
+  return *value->string();
+}
+
+bool IsTrue(const Json& object, std::string_view key) {
+  const Json* value = object.Find(key);
+  return value != nullptr && value->boolean() != nullptr && *value->boolean();
+}
+
+// Both forms: {structures: [{begin, schema, end}], triggers: […]}, and {format: {type: "triggered_tags",
+// triggers: […], tags: [{begin, content: {type: "json_schema", json_schema: …}, end}]}}.
+Result<GrammarSource> StructuralTagGrammar(const Json& given, const JsonStyle& style) {
+  const Json* format = given.Find("format");
+  const Json& root = format != nullptr ? *format : given;
+  if (format != nullptr) {
+    const auto type = Text(*format, "type");
+    if (type != "triggered_tags") {
+      return Fail(TagFault(fmt::format("a format of type '{}' is not supported; offered: triggered_tags.",
+                                       type.value_or("").substr(0, 64))));
+    }
+  }
+  const Json* items = root.Find(format != nullptr ? "tags" : "structures");
+  const Json* words = root.Find("triggers");
+  if (items == nullptr || items->array() == nullptr || items->array()->empty() || words == nullptr ||
+      words->array() == nullptr || words->array()->empty()) {
+    return Fail(TagFault(fmt::format("`{}` and `triggers` must be lists that are not empty.",
+                                     format != nullptr ? "tags" : "structures")));
+  }
+  std::vector<std::string> triggers;
+  for (const Json& word : *words->array()) {
+    if (word.string() == nullptr || word.string()->empty()) {
+      return Fail(TagFault("a trigger must be a string that is not empty."));
+    }
+    triggers.push_back(*word.string());
+  }
+  std::vector<Tag> tags;
+  for (const Json& item : *items->array()) {
+    const auto begin = Text(item, "begin"), end = Text(item, "end");
+    const Json* schema = item.Find("schema");
+    if (format != nullptr) {
+      const Json* content = item.Find("content");
+      const auto type = content != nullptr ? Text(*content, "type") : std::nullopt;
+      if (type != "json_schema") {
+        return Fail(TagFault(fmt::format("content of type '{}' is not supported; offered: json_schema.",
+                                         type.value_or("").substr(0, 64))));
+      }
+      schema = content->Find("json_schema");
+    }
+    if (!begin || !end || end->empty() || schema == nullptr) {
+      return Fail(TagFault("each tag needs `begin`, `end` and a schema."));
+    }
+    tags.push_back({*begin, *end, *schema});
+  }
+  return TagGrammar(triggers, std::move(tags), IsTrue(root, "at_least_one"),
+                    IsTrue(root, "stop_after_first"), style);
+}
+
+Result<GrammarSource> ChoiceGrammar(const Json& choices) {
+  if (choices.array() == nullptr || choices.array()->empty()) {
+    return Fail(BadRequest("`structured_outputs.choice` must be a list of strings that is not empty.",
+                           "structured_outputs"));
+  }
+  std::string lark = "start:";
+  for (const Json& choice : *choices.array()) {
+    if (choice.string() == nullptr || choice.string()->empty()) {
+      return Fail(BadRequest("`structured_outputs.choice` must have strings that are not empty.",
+                             "structured_outputs"));
+    }
+    lark += (lark.back() == ':' ? " " : " | ") + Literal(*choice.string());
+  }
+  return GrammarSource{GrammarKind::kLark, std::move(lark)};
+}
+
+Result<GrammarSource> WrittenGrammar(const std::string& grammar) {
+  if (!text::IsGbnf(grammar)) return GrammarSource{GrammarKind::kLark, grammar};
+  Expected<std::string> lark = text::GbnfToLark(grammar);
+  if (!lark) {
+    return Fail(BadRequest(fmt::format("The grammar is not valid: {}.", lark.error().message()),
+                           "structured_outputs"));
+  }
+  return GrammarSource{GrammarKind::kLark, std::move(*lark)};
+}
+
+// A schema or a structural tag may come as JSON or as its text.
+Result<Json> AsJson(Json value, std::string_view name) {
+  const std::string* written = value.string();
+  if (written == nullptr) return value;
+  Expected<Json> parsed = ParseJson(*written);
+  if (!parsed) {
+    return Fail(BadRequest(fmt::format("`{}`: {}", name, parsed.error().message()), std::string(name)));
+  }
+  return std::move(*parsed);
+}
+
+Result<MaybeGrammar> ReadResponseFormat(Fields& fields, const JsonStyle& style) {
+  Json* const format = fields.Object("response_format");
+  if (format == nullptr) return std::nullopt;
+  const std::string type = Text(*format, "type").value_or("");
+  if (type == "text") return std::nullopt;
+  if (type == "json_object") return SchemaGrammar(AnyObject(), style);
+  if (type == "json_schema") {
+    Json* const wrapped = format->Find("json_schema");
+    if (wrapped == nullptr || wrapped->is_null()) {
+      return Fail(BadRequest(
+          "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
+          "response_format"));
+    }
+    Json* const schema = wrapped->Find("schema");
+    if (wrapped->object() == nullptr || schema == nullptr || schema->is_null()) {
+      return Fail(BadRequest("`response_format.json_schema` must be an object with a `schema`.",
+                             "response_format"));
+    }
+    API_ASSIGN_OR_RETURN(Json parsed, AsJson(std::move(*schema), "response_format"));
+    return SchemaGrammar(std::move(parsed), style);
+  }
+  if (type == "structural_tag") {
+    API_ASSIGN_OR_RETURN(GrammarSource grammar, StructuralTagGrammar(*format, style));
+    return grammar;
+  }
+  fields.Report("literal_error", "response_format.type",
+                "Input should be \\'text\\', \\'json_object\\', \\'json_schema\\' or "
+                "\\'structural_tag\\'",
+                format->Find("type"));
+  return std::nullopt;
+}
+
+// The one constraint of `structured_outputs`.
+Result<MaybeGrammar> ReadStructured(Json* given, JsonStyle style) {
+  constexpr std::string_view kKinds[] = {"json",    "regex",       "choice",
+                                         "grammar", "json_object", "structural_tag"};
+  std::vector<std::string_view> kinds;
+  for (const std::string_view kind : kKinds) {
+    const Json* value = given->Find(kind);
+    if (value != nullptr && !value->is_null() && (kind != "json_object" || IsTrue(*given, kind))) {
+      kinds.push_back(kind);
+    }
+  }
+  if (kinds.size() != 1) {
+    return Fail(BadRequest(
+        fmt::format("You {} use one kind of structured outputs constraint but {} are specified.",
+                    kinds.empty() ? "must" : "can only", kinds.empty() ? "none" : "multiple"),
+        "structured_outputs"));
+  }
+  if (IsTrue(*given, "disable_any_whitespace")) style.any_whitespace = false;
+  if (IsTrue(*given, "disable_additional_properties")) style.additional_properties = false;
+  style.whitespace_pattern = Text(*given, "whitespace_pattern").value_or("");
+  const std::string_view kind = kinds[0];
+  Json value = std::move(*given->Find(kind));
+  if (kind == "json_object") return SchemaGrammar(AnyObject(), style);
+  if (kind == "json") {
+    API_ASSIGN_OR_RETURN(Json schema, AsJson(std::move(value), "structured_outputs"));
+    return SchemaGrammar(std::move(schema), style);
+  }
+  if (kind == "structural_tag") {
+    API_ASSIGN_OR_RETURN(const Json tag, AsJson(std::move(value), "structured_outputs"));
+    API_ASSIGN_OR_RETURN(GrammarSource grammar, StructuralTagGrammar(tag, style));
+    return grammar;
+  }
+  if (kind == "choice") {
+    API_ASSIGN_OR_RETURN(GrammarSource grammar, ChoiceGrammar(value));
+    return grammar;
+  }
+  if (value.string() == nullptr || value.string()->empty()) {
+    return Fail(BadRequest(
+        fmt::format("`structured_outputs.{}` must be a string that is not empty.", kind),
+        "structured_outputs"));
+  }
+  if (kind == "regex") return GrammarSource{GrammarKind::kRegex, std::move(*value.string())};
+  API_ASSIGN_OR_RETURN(GrammarSource grammar, WrittenGrammar(*value.string()));
+  return grammar;
+}
+
+std::string FunctionName(const Json& tool) {
+  const Json* function = tool.Find("function");
+  return function != nullptr ? Text(*function, "name").value_or("") : "";
+}
+
+Json Parameters(const Json& tool) {
+  const Json* function = tool.Find("function");
+  const Json* parameters = function != nullptr ? function->Find("parameters") : nullptr;
+  return parameters != nullptr && parameters->object() != nullptr && !parameters->object()->empty()
+             ? *parameters
+             : AnyObject();
+}
+
+std::string CallBegin(std::string_view name) {
+  return fmt::format("<tool_call>\n{{\"name\": {}, \"arguments\": ", Literal(name));
+}
+constexpr std::string_view kCallEnd = "}\n</tool_call>";
+
+}  // namespace
+
+Result<MaybeGrammar> ReadStructuredOutput(Fields& fields, const ApiOptions& options) {
+  const JsonStyle style = DefaultStyle(options);
+  API_ASSIGN_OR_RETURN(MaybeGrammar of_format, ReadResponseFormat(fields, style));
+  Json* const given = fields.Object("structured_outputs");
+  if (given == nullptr) return of_format;
+  API_ASSIGN_OR_RETURN(MaybeGrammar of_field, ReadStructured(given, style));
+  if (of_format) {
+    return Fail(BadRequest("You can only use one kind of structured outputs constraint but multiple are "
+                           "specified.",
+                           "structured_outputs"));
+  }
+  return of_field;
+}
+
+GrammarSource ToolCallGrammar(const Json& tools, std::string_view name, bool several,
+                              const ApiOptions& options) {
+  const JsonStyle style = DefaultStyle(options);
+  std::string choices, rules;
+  for (size_t i = 0; i < tools.array()->size(); ++i) {
+    const Json& tool = (*tools.array())[i];
+    const std::string tool_name = FunctionName(tool);
+    if (!name.empty() && tool_name != name) continue;
+    choices += fmt::format("{}call_{}", choices.empty() ? "" : " | ", i);
+    rules += fmt::format("call_{}: {} %json {} {}\n", i, Literal(CallBegin(tool_name)),
+                         SchemaText(Parameters(tool), style), Literal(kCallEnd));
+  }
+  return {GrammarKind::kLark,
+          fmt::format("%llguidance {{}}\nstart: call{}\ncall: {}\n{}",
+                      several ? R"( ("\n" call)*)" : "", choices, rules)};
+}
+
+MaybeGrammar StrictToolGrammar(const Json& tools, const ApiOptions& options) {
+  std::vector<Tag> tags;
+  bool any_strict = false;
+  for (const Json& tool : *tools.array()) {
+    const Json* function = tool.Find("function");
+    const bool is_strict = function != nullptr && IsTrue(*function, "strict");
+    any_strict |= is_strict;
+    tags.push_back({CallBegin(FunctionName(tool)), std::string(kCallEnd),
+                    is_strict ? Parameters(tool) : AnyObject()});
+  }
+  if (!any_strict) return std::nullopt;
+  Result<GrammarSource> grammar =
+      TagGrammar({"<tool_call>"}, std::move(tags), false, false, DefaultStyle(options));
+  return grammar ? MaybeGrammar(std::move(*grammar)) : std::nullopt;
+}
+
+}  // namespace tiercel::api
