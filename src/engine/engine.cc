@@ -235,6 +235,7 @@ sampling::VectorOps OpsOf(const kernels::Environment* environment) {
   if (rows.sum_exp != nullptr) ops.sum_exp = rows.sum_exp;
   if (rows.collect_at_least != nullptr) ops.collect_at_least = rows.collect_at_least;
   if (rows.count_at_least != nullptr) ops.count_at_least = rows.count_at_least;
+  if (rows.keep_allowed != nullptr) ops.keep_allowed = rows.keep_allowed;
   return ops;
 }
 

@@ -222,6 +222,8 @@ struct RowOps {
                               int64_t capacity) = nullptr;
   // How many i have x[i] ≥ threshold: a token's rank, ties counted.
   int64_t (*count_at_least)(const float* x, int64_t n, float threshold) = nullptr;
+  // x[i] = −inf where bit i % 32 of allowed[i / 32] is 0.
+  void (*keep_allowed)(float* x, int64_t n, const uint32_t* allowed) = nullptr;
   // x[i] *= factor
   void (*scale)(float* x, int64_t n, float factor) = nullptr;
 };

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -124,6 +125,24 @@ TEST(RowOps, SumExpIsNearTheExactSum) {
       }
       const float got = ops.sum_exp(x.data(), n, max, scale);
       EXPECT_NEAR(got, sum, 4e-6 * sum) << "scale " << scale;
+    }
+  });
+}
+
+TEST(RowOps, KeepsTheAllowedTokens) {
+  std::mt19937 random(3);
+  ForEveryRow([&](const RowOps& ops, const std::vector<float>& x) {
+    for (const uint32_t rare : {0u, 1u, 15u, 16u}) {  // of 16 words: none, some, nearly all or all are whole
+      std::vector<uint32_t> allowed((x.size() + 31) / 32);
+      for (uint32_t& word : allowed) word = random() % 16 < rare ? ~0u : random() & random();
+      std::vector<float> kept = x;
+      kept.push_back(7);  // what lies behind stays
+      ops.keep_allowed(kept.data(), static_cast<int64_t>(x.size()), allowed.data());
+      EXPECT_EQ(kept.back(), 7);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float expected = (allowed[i / 32] >> (i % 32) & 1) != 0 ? x[i] : -kInfinity;
+        ASSERT_EQ(std::bit_cast<uint32_t>(kept[i]), std::bit_cast<uint32_t>(expected)) << i;
+      }
     }
   });
 }

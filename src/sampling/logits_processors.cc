@@ -17,20 +17,6 @@ void KeepAllowed(std::span<float> logits, const std::vector<int32_t>& allowed,
   for (size_t i = 0; i < allowed.size(); ++i) logits[allowed[i]] = (*scratch)[i];
 }
 
-// Everything but the tokens of the mask becomes −inf. One pass over the row.
-void KeepMasked(std::span<float> logits, std::span<const uint32_t> mask) {
-  for (size_t begin = 0; begin < logits.size(); begin += 32) {
-    const uint32_t word = begin / 32 < mask.size() ? mask[begin / 32] : 0;
-    if (word == ~uint32_t{0}) continue;
-    const std::span<float> part = logits.subspan(begin, std::min<size_t>(32, logits.size() - begin));
-    if (word == 0) {
-      std::fill(part.begin(), part.end(), kMasked);
-      continue;
-    }
-    for (size_t i = 0; i < part.size(); ++i) part[i] = (word >> i & 1) != 0 ? part[i] : kMasked;
-  }
-}
-
 }  // namespace
 
 size_t TokenCounts::Place(int32_t token) const {
@@ -83,12 +69,10 @@ SequenceState::SequenceState(std::shared_ptr<const SamplingContext> context, uin
   tail_.reserve(context_->longest_bad_word);
 }
 
-Status SequenceState::ApplyConstraint(std::span<float> logits) {
-  if (constraint_ == nullptr) return OkStatus();
+Expected<std::span<const uint32_t>> SequenceState::AllowedTokens() {
+  if (constraint_ == nullptr) return std::span<const uint32_t>();
   RETURN_IF_ERROR(constraint_status_);
-  ASSIGN_OR_RETURN(const std::span<const uint32_t> allowed, constraint_->Allowed());
-  if (!allowed.empty()) KeepMasked(logits, allowed);
-  return OkStatus();
+  return constraint_->Allowed();
 }
 
 bool SequenceState::MasksEndings() const {

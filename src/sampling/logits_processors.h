@@ -67,8 +67,9 @@ class SequenceState {
   uint64_t seed() const { return seed_; }
   int64_t num_output_tokens() const { return num_output_tokens_; }
 
-  // Masks what the constraint does not allow; before anything is reported of the row, as in vLLM.
-  Status ApplyConstraint(std::span<float> logits);
+  // What the constraint allows, see TokenConstraint::Allowed. The rest is masked before anything is
+  // reported of the row, as in vLLM.
+  Expected<std::span<const uint32_t>> AllowedTokens();
 
   // Whether ApplyProcessors would change anything for the next token.
   bool ChangesLogits() const;

@@ -49,7 +49,8 @@ Sampler::Sampler(const VectorOps& ops, int64_t vocab_size, LogprobsMode mode)
 
 Status Sampler::Sample(float* logits, SequenceState* state, SampledToken* out) {
   const SamplingParams& params = state->params();
-  RETURN_IF_ERROR(state->ApplyConstraint({logits, static_cast<size_t>(vocab_size_)}));
+  ASSIGN_OR_RETURN(const std::span<const uint32_t> allowed, state->AllowedTokens());
+  if (!allowed.empty()) ops_.keep_allowed(logits, vocab_size_, allowed.data());
   const bool reports = params.logprobs.has_value();
   const float* reported = logits;
   if (state->ChangesLogits()) {

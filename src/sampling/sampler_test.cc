@@ -242,5 +242,79 @@ TEST(RandomTest, PhiloxEqualsThePublishedVectors) {
   }
 }
 
+// Allows tokens by a list of masks, one a token, then nothing but token 9; fails at the end of the list
+// if it is told to.
+class Scripted : public TokenConstraint {
+ public:
+  Scripted(std::vector<uint32_t> masks, bool fails) : masks_(std::move(masks)), fails_(fails) {}
+  Expected<std::span<const uint32_t>> Allowed() override {
+    if (!ended()) return std::span<const uint32_t>(&masks_[at_], masks_[at_] == 0 ? 0 : 1);
+    if (fails_) return Unexpected(InvalidArgument("too complex"));
+    return std::span<const uint32_t>(&end_, 1);
+  }
+  Status Append(int32_t) override {
+    ++at_;
+    return OkStatus();
+  }
+  bool ended() const override { return at_ >= masks_.size(); }
+
+ private:
+  const std::vector<uint32_t> masks_;
+  const bool fails_;
+  const uint32_t end_ = 1 << 9;
+  size_t at_ = 0;
+};
+
+struct ScriptedSource : TokenConstraintSource {
+  ScriptedSource(std::vector<uint32_t> m, bool f) : masks(std::move(m)), fails(f) {}
+  std::unique_ptr<TokenConstraint> Start() const override {
+    return std::make_unique<Scripted>(masks, fails);
+  }
+  std::vector<uint32_t> masks;
+  bool fails;
+};
+
+// A row of 20 tokens, of which later ones are likelier; token 9 ends.
+TEST(SamplerTest, ConstraintsMaskBeforeEverythingElse) {
+  SamplingParams params;
+  params.temperature = 0;
+  params.min_tokens = 5;
+  params.logprobs = 2;
+  params.logit_bias = {{3, 100}};
+  params.constraint = std::make_shared<ScriptedSource>(std::vector<uint32_t>{0b110, 0}, false);
+  const std::vector<int32_t> eos = {9};
+  SequenceState state(
+      std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(params), std::vector<int32_t>{}, eos), 0);
+  Sampler sampler(PortableVectorOps(), 20, LogprobsMode::kRawLogprobs);
+  const auto sample = [&] {
+    std::vector<float> row(20);
+    for (size_t i = 0; i < row.size(); ++i) row[i] = static_cast<float>(i);
+    SampledToken out;
+    EXPECT_EQ(sampler.Sample(row.data(), &state, &out), OkStatus());
+    return out;
+  };
+  const SampledToken first = sample();
+  EXPECT_EQ(first.token, 2);  // no bias brings 3 back
+  // Reported is what is left: e²/(e¹ + e²), and nothing else but 1.
+  ASSERT_EQ(first.top.size(), 3u);
+  EXPECT_NEAR(first.top[0].logprob, -0.313262f, 1e-5f);
+  EXPECT_EQ(first.top[2].token, 1);
+  EXPECT_EQ(sample().token, 3);  // no words: any token, and the bias holds
+  EXPECT_EQ(sample().token, 9);  // min_tokens yields where nothing but the end may come
+}
+
+TEST(SamplerTest, AConstraintThatFailsFailsTheSample) {
+  SamplingParams params;
+  params.constraint = std::make_shared<ScriptedSource>(std::vector<uint32_t>{0b110}, true);
+  SequenceState state(std::make_shared<SamplingContext>(std::make_shared<SamplingParams>(params),
+                                                        std::vector<int32_t>{}, std::vector<int32_t>{9}),
+                      0);
+  Sampler sampler(PortableVectorOps(), 20, LogprobsMode::kRawLogprobs);
+  std::vector<float> row(20, 1.0f);
+  SampledToken out;
+  EXPECT_EQ(sampler.Sample(row.data(), &state, &out), OkStatus());
+  EXPECT_EQ(sampler.Sample(row.data(), &state, &out).message(), "too complex");
+}
+
 }  // namespace
 }  // namespace tiercel::sampling

@@ -15,8 +15,8 @@ class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
 
-  // The tokens that may come next: bit t % 32 of word t / 32, which stay valid until the next call. No
-  // words: any may. A failure ends the request.
+  // The tokens that may come next: bit t % 32 of word t / 32, for every token of the logits; the words
+  // stay valid until the next call. No words: any may. A failure ends the request.
   virtual Expected<std::span<const uint32_t>> Allowed() = 0;
   // Takes the token that was chosen.
   virtual Status Append(int32_t token) = 0;

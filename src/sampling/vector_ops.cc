@@ -46,8 +46,14 @@ int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   return count;
 }
 
+void KeepAllowed(float* x, int64_t n, const uint32_t* allowed) {
+  for (int64_t i = 0; i < n; ++i) {
+    if ((allowed[i / 32] >> (i % 32) & 1) == 0) x[i] = kMinusInfinity;
+  }
+}
+
 }  // namespace
 
-VectorOps PortableVectorOps() { return {Argmax, SumExp, CollectAtLeast, CountAtLeast}; }
+VectorOps PortableVectorOps() { return {Argmax, SumExp, CollectAtLeast, CountAtLeast, KeepAllowed}; }
 
 }  // namespace tiercel::sampling

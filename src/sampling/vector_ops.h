@@ -18,6 +18,8 @@ struct VectorOps {
                               int64_t capacity);
   // How many i have x[i] ≥ threshold.
   int64_t (*count_at_least)(const float* x, int64_t n, float threshold);
+  // x[i] = −inf where bit i % 32 of allowed[i / 32] is 0.
+  void (*keep_allowed)(float* x, int64_t n, const uint32_t* allowed);
 };
 
 // The same in portable C++: for tests, and for an engine that runs without a kernel table.

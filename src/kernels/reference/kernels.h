@@ -23,6 +23,7 @@ float SumExp(const float* x, int64_t n, float max, float scale);
 int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indices,
                        int64_t capacity);
 int64_t CountAtLeast(const float* x, int64_t n, float threshold);
+void KeepAllowed(float* x, int64_t n, const uint32_t* allowed);
 void Scale(float* x, int64_t n, float factor);
 
 // Yardsticks of machine_limits.h

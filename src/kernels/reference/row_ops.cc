@@ -43,6 +43,12 @@ int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   return count;
 }
 
+void KeepAllowed(float* x, int64_t n, const uint32_t* allowed) {
+  for (int64_t i = 0; i < n; ++i) {
+    if ((allowed[i / 32] >> (i % 32) & 1) == 0) x[i] = -std::numeric_limits<float>::infinity();
+  }
+}
+
 void Scale(float* x, int64_t n, float factor) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }

@@ -25,6 +25,7 @@ const KernelTable& Table() {
                .sum_exp = avx512::SumExp,
                .collect_at_least = avx512::CollectAtLeast,
                .count_at_least = avx512::CountAtLeast,
+               .keep_allowed = avx512::KeepAllowed,
                .scale = avx512::Scale},
       .peak_matmul = PeakMatmul,
       .peak_matmul_i8 = PeakMatmulI8,

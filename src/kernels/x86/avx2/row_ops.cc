@@ -77,6 +77,22 @@ int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   return count;
 }
 
+void KeepAllowed(float* x, int64_t n, const uint32_t* allowed) {
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const int byte = static_cast<int>(allowed[i / 32] >> (i % 32) & 0xff);
+    if (byte == 0xff) continue;
+    const __m256i forbidden = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(byte), bits),
+                                                 _mm256_setzero_si256());
+    _mm256_maskstore_ps(x + i, forbidden, _mm256_set1_ps(kNone));
+  }
+  for (; i < n; ++i) {
+    if ((allowed[i / 32] >> (i % 32) & 1) == 0) x[i] = kNone;
+  }
+}
+
 void Scale(float* x, int64_t n, float factor) { x86::Scale<Simd>(x, n, factor); }
 
 }  // namespace tiercel::kernels::avx2

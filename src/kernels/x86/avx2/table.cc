@@ -24,6 +24,7 @@ const KernelTable& Table() {
                .sum_exp = SumExp,
                .collect_at_least = CollectAtLeast,
                .count_at_least = CountAtLeast,
+               .keep_allowed = KeepAllowed,
                .scale = Scale},
       .peak_matmul = PeakMatmul,
       .peak_matmul_i8 = PeakMatmulI8,

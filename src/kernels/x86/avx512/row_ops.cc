@@ -72,6 +72,16 @@ int64_t CountAtLeast(const float* x, int64_t n, float threshold) {
   return count;
 }
 
+// Nothing is read: the masked lanes alone are stored.
+void KeepAllowed(float* x, int64_t n, const uint32_t* allowed) {
+  const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < n; i += 16) {
+    const __mmask16 valid = n - i >= 16 ? __mmask16{0xffff} : TailMask(n - i);
+    const auto forbidden = static_cast<__mmask16>(~(allowed[i / 32] >> (i % 32)) & valid);
+    if (forbidden != 0) _mm512_mask_storeu_ps(x + i, forbidden, none);
+  }
+}
+
 void Scale(float* x, int64_t n, float factor) { x86::Scale<Simd>(x, n, factor); }
 
 }  // namespace tiercel::kernels::avx512
