@@ -44,7 +44,7 @@ auto FailEveryAllocation(Work&& work) {
     const bool failed = allocations_left < 0;
     allocations_left = -1;
     if (!failed) {
-      EXPECT_GT(n, 10);
+      EXPECT_GT(n, 5);
       return result;
     }
     // An allocation that may fail without harm leaves a right answer.
@@ -83,6 +83,16 @@ TEST_F(Allocations, OfCompletions) {
   });
   ASSERT_TRUE(prepared) << prepared.error().message;
   EXPECT_EQ(prepared->requests.size(), 2u);
+}
+
+TEST_F(Allocations, OfStructuredOutputs) {
+  const auto prepared = FailEveryAllocation([&] {
+    return PrepareCompletion(
+        R"({"prompt":"a","structured_outputs":{"json":{"type":"object","properties":{"a":{"const":1}}}}})",
+        "", model_, options_);
+  });
+  ASSERT_TRUE(prepared) << prepared.error().message;
+  EXPECT_NE(prepared->requests[0].params->constraint, nullptr);
 }
 
 TEST_F(Allocations, OfBodiesThatAreRefused) {
