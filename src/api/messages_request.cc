@@ -182,6 +182,9 @@ Result<Json> ChatBodyOfMessages(Json body, bool needs_max_tokens) {
     Json kwargs{Json::Object{}};
     kwargs.Set("enable_thinking", Json(*type != "disabled"));
     chat.Set("chat_template_kwargs", std::move(kwargs));
+    if (const Json* budget = thinking->Find("budget_tokens")) {
+      chat.Set("thinking_token_budget", *budget);
+    }
   }
   if (Json* stops = fields.Any("stop_sequences")) chat.Set("stop", std::move(*stops));
   // These mean the same in both.

@@ -329,6 +329,8 @@ Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view 
                                         const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/true));
+  // Clients send it to whichever model: one whose thought is not told apart has none to bound.
+  if (options.reasoning == ReasoningFormat::kNone) chat.Erase("thinking_token_budget");
   return PrepareChatBody(std::move(chat), Protocol::kMessages, request_id, model, options);
 }
 
@@ -336,6 +338,7 @@ Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& mode
                                     const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/false));
+  chat.Erase("thinking_token_budget");
   API_ASSIGN_OR_RETURN(const PreparedRequest prepared,
                        PrepareChatBody(std::move(chat), Protocol::kMessages, "", model, options));
   return fmt::format(R"({{"input_tokens":{}}})", prepared.plan.prompts[0].num_tokens);

@@ -115,7 +115,8 @@ size_t RequestParser::FeedHead(std::string_view data) {
 void RequestParser::ParseHead(std::string_view head) {
   http::request_parser<http::empty_body> parser;
   parser.header_limit(std::numeric_limits<uint32_t>::max());
-  parser.body_limit(boost::none);
+  // Not `none`, which Boost 1.74 takes for less than every length.
+  parser.body_limit(std::numeric_limits<uint64_t>::max());
   boost::system::error_code error;
   parser.put(boost::asio::buffer(head), error);
   if (error || !parser.is_header_done()) return FailSyntax();

@@ -67,6 +67,25 @@ def test_tool_use(client):
     assert answer(client, "calls", tools=TOOLS, **NO_THOUGHT, **one)[0] == calls[:1]
 
 
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "second"}])
+def test_tools_that_must_be_called(client, choice):
+    tools = [{"name": name, "input_schema": {"type": "object", "properties": {"city": {"enum": ["Rome"]}},
+                                             "required": ["city"], "additionalProperties": False}}
+             for name in ("first", "second")]
+    content, stop, _ = answer(client, "plain", tools=tools, max_tokens=900, extra_body={"temperature": 0}, **NO_THOUGHT,
+                              tool_choice={**choice, "disable_parallel_tool_use": True})
+    assert stop == "tool_use" and len(content) == 1
+    kind, (name, given) = content[0]
+    assert kind == "tool_use" and given == {"city": "Rome"} and name in ("second", choice.get("name", "first"))
+
+
+def test_thought_within_its_budget(client):
+    content, stop, _ = answer(client, "endless", max_tokens=40, extra_body={"temperature": 0},
+                              thinking={"type": "enabled", "budget_tokens": 5})
+    assert content[0][0] == "thinking" and "\nI go on and on".startswith(content[0][1])
+    assert len(content) == 2 and stop in ("max_tokens", "end_turn")
+
+
 def test_ends(client):
     more = {"max_tokens": 4, **NO_THOUGHT}
     assert answer(client, "plain", **more)[1] == "max_tokens"
