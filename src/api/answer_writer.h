@@ -35,5 +35,6 @@ class AnswerWriter {
 std::unique_ptr<AnswerWriter> NewCompletionWriter(const Answer& answer);
 std::unique_ptr<AnswerWriter> NewChatWriter(const Answer& answer);
 std::unique_ptr<AnswerWriter> NewMessagesWriter(const Answer& answer);
+std::unique_ptr<AnswerWriter> NewResponsesWriter(const Answer& answer);
 
 }  // namespace tiercel::api

@@ -9,6 +9,7 @@
 #include "api/names.h"
 #include "api/prompt_text.h"
 #include "api/render_chat.h"
+#include "api/responses_request.h"
 #include "text/reasoning_parser.h"
 
 namespace tiercel::api {
@@ -250,15 +251,24 @@ std::optional<bool> Thinks(const ChatInput& chat, std::string_view prompt,
   return text::BeginsWithThought(prompt, format == ReasoningFormat::kDeepSeekR1 || !off);
 }
 
-// `protocol`: of the answer, kChat or kMessages.
+std::string_view IdPrefix(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kMessages: return "msg_";
+    case Protocol::kResponses: return "resp_";
+    case Protocol::kChat: return "chatcmpl-";
+    case Protocol::kCompletions: break;
+  }
+  return "cmpl-";
+}
+
+// `protocol`: of the answer, any but kCompletions.
 Result<PreparedRequest> PrepareChatBody(Json body, Protocol protocol, std::string_view request_id,
                                         const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(ChatRequest request, ReadChatRequest(std::move(body), options));
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
   API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
   PreparedRequest out;
-  out.plan = BasePlan(request, *params, protocol == Protocol::kMessages ? "msg_" : "chatcmpl-",
-                      request_id, model, options);
+  out.plan = BasePlan(request, *params, IdPrefix(protocol), request_id, model, options);
   out.plan.protocol = protocol;
   API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
   out.plan.thinks = Thinks(request.chat, text, options.reasoning);
@@ -291,7 +301,7 @@ Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view reques
                        SettleParams(&request, kDefaultMaxTokens, model, options));
   API_RETURN_IF_ERROR(SettleConstraint(request, /*thinks=*/false, model, options, params.get()));
   PreparedRequest out;
-  out.plan = BasePlan(request, *params, "cmpl-", request_id, model, options);
+  out.plan = BasePlan(request, *params, IdPrefix(Protocol::kCompletions), request_id, model, options);
   out.plan.prompt_only = request.prompt_only;
   out.plan.echo_logprobs = request.echo && params->logprobs.has_value();
   int64_t repeated_bytes = 0;
@@ -332,6 +342,17 @@ Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view 
   // Clients send it to whichever model: one whose thought is not told apart has none to bound.
   if (options.reasoning == ReasoningFormat::kNone) chat.Erase("thinking_token_budget");
   return PrepareChatBody(std::move(chat), Protocol::kMessages, request_id, model, options);
+}
+
+Result<PreparedRequest> PrepareResponses(std::string_view body, std::string_view request_id,
+                                         const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
+  API_ASSIGN_OR_RETURN(ResponsesBody responses, ChatBodyOfResponses(std::move(json)));
+  API_ASSIGN_OR_RETURN(PreparedRequest prepared,
+                       PrepareChatBody(std::move(responses.chat), Protocol::kResponses, request_id, model,
+                                       options));
+  prepared.plan.echo = std::move(responses.echo);
+  return prepared;
 }
 
 Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& model,

@@ -31,6 +31,10 @@ Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view 
 Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& model,
                                     const ApiOptions& options);
 
+// /v1/responses.
+Result<PreparedRequest> PrepareResponses(std::string_view body, std::string_view request_id,
+                                        const ModelInfo& model, const ApiOptions& options);
+
 // /invocations: a chat if the body has messages, a completion if it has a prompt.
 Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options);

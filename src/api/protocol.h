@@ -7,6 +7,7 @@ enum class Protocol {
   kCompletions,  // OpenAI's /v1/completions
   kChat,         // OpenAI's /v1/chat/completions
   kMessages,     // Anthropic's /v1/messages
+  kResponses,    // OpenAI's /v1/responses
 };
 
 }  // namespace tiercel::api

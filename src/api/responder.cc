@@ -2,13 +2,34 @@
 
 #include <span>
 
+#include "api/json_writer.h"
 #include "base/log.h"
 
 namespace tiercel::api {
 
+namespace {
+
+// Without a number of its own: it ends a stream whose writer is gone.
+std::string ResponsesErrorEvent(const ApiError& error) {
+  std::string out = "event: error\ndata: {\"type\":\"error\",\"sequence_number\":0,\"code\":";
+  AppendJsonString(&out, error.type);
+  out += R"(,"message":)";
+  AppendJsonString(&out, error.message);
+  out += R"(,"param":)";
+  if (error.param) {
+    AppendJsonString(&out, *error.param);
+  } else {
+    out += "null";
+  }
+  return out += "}\n\n";
+}
+
+}  // namespace
+
 std::string ErrorEvents(const ApiError& error, Protocol protocol) {
   const std::string body = ErrorBody(error, protocol);
   if (protocol == Protocol::kMessages) return fmt::format("event: error\ndata: {}\n\n", body);
+  if (protocol == Protocol::kResponses) return ResponsesErrorEvent(error);
   return fmt::format("data: {}\n\ndata: [DONE]\n\n", body);
 }
 
@@ -18,6 +39,7 @@ std::unique_ptr<AnswerWriter> NewWriter(const Answer& answer) {
   switch (answer.plan.protocol) {
     case Protocol::kChat: return NewChatWriter(answer);
     case Protocol::kMessages: return NewMessagesWriter(answer);
+    case Protocol::kResponses: return NewResponsesWriter(answer);
     case Protocol::kCompletions: break;
   }
   return NewCompletionWriter(answer);

@@ -39,6 +39,7 @@ struct ResponsePlan {
   size_t max_tool_calls = 0;      // 0: they are content
   bool names_tool = false;        // tool_choice named one: its call ends with `stop`, as in vLLM
   std::string id, model, role, fingerprint;
+  std::string echo;  // responses: what of the request is repeated (responses_request.h)
   int64_t created = 0;  // Unix seconds
   text::DetokenizerOptions detokenizer;
   std::shared_ptr<const text::Tokenizer> tokenizer;

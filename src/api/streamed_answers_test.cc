@@ -282,6 +282,68 @@ TEST(StreamedAnswers, MessagesAddUpToTheWholeMessage) {
   }
 }
 
+// A response of OpenAI's: its items' types and texts, and all that stands behind them.
+struct ResponseParts {
+  std::vector<std::string> items;
+  std::string end;
+};
+
+ResponseParts OfResponse(const Json& response) {
+  ResponseParts parts;
+  for (const Json& item : *At(response, {"output"}).array()) {
+    std::string text = *At(item, {"type"}).string() + "|" + *At(item, {"status"}).string() + "|";
+    if (item.Find("content") != nullptr) AddString(At(item, {"content", "0"}), "text", &text);
+    AddString(item, "name", &text);
+    AddString(item, "arguments", &text);
+    parts.items.push_back(text);
+  }
+  parts.end = At(response, {"status"}).Dump() + At(response, {"incomplete_details"}).Dump() +
+              At(response, {"usage"}).Dump();
+  return parts;
+}
+
+// What the deltas add up to, and the response of the last event, which must agree.
+ResponseParts OfResponseEvents(const std::string& text) {
+  ResponseParts parts;
+  std::vector<std::string> deltas;
+  int64_t number = 0;
+  Json last;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find("\n\n", begin);
+    const size_t data = text.find("\ndata: ", begin);
+    last = *ParseJson(std::string_view(text).substr(data + 7, end - data - 7));
+    const std::string& type = *At(last, {"type"}).string();
+    EXPECT_EQ(text.substr(begin, data - begin), "event: " + type);
+    EXPECT_EQ(*At(last, {"sequence_number"}).integer(), number++);
+    begin = end + 2;
+    if (type == "response.output_item.added") deltas.emplace_back();
+    if (type.ends_with(".delta")) AddString(last, "delta", &deltas.back());
+  }
+  parts = OfResponse(At(last, {"response"}));
+  EXPECT_EQ(deltas.size(), parts.items.size());
+  for (size_t i = 0; i < deltas.size(); ++i) EXPECT_TRUE(parts.items[i].ends_with(deltas[i]));
+  return parts;
+}
+
+TEST(StreamedAnswers, ResponsesAddUpToTheWholeResponse) {
+  std::mt19937 random(17);
+  for (int i = 0; i < kCases / 4; ++i) {
+    ResponsePlan streamed_plan = RandomPlan(true, &random);
+    streamed_plan.protocol = Protocol::kResponses;
+    ResponsePlan whole_plan = streamed_plan;
+    whole_plan.stream = false;
+    const std::string text = RandomText(&random);
+    std::vector<int32_t> ids = Bytes(text);
+    ids.push_back(kImEnd);
+    const FinishReason reason = random() % 2 == 0 ? FinishReason::kStop : FinishReason::kLength;
+    const std::string events = Streamed(std::move(streamed_plan), ids, reason, &random);
+    const ResponseParts from_body = OfResponse(Whole(std::move(whole_plan), ids, reason));
+    const ResponseParts from_events = OfResponseEvents(events);
+    ASSERT_EQ(from_events.items, from_body.items) << text;
+    ASSERT_EQ(from_events.end, from_body.end) << text;
+  }
+}
+
 struct Forced {
   std::optional<bool> thinks;
   bool tools;

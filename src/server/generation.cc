@@ -58,6 +58,7 @@ void Generation::PrepareAndSubmit() {
   const auto prepare = kind_ == GenerationKind::kChat         ? api::PrepareChat
                        : kind_ == GenerationKind::kCompletion ? api::PrepareCompletion
                        : kind_ == GenerationKind::kMessages   ? api::PrepareMessages
+                       : kind_ == GenerationKind::kResponses  ? api::PrepareResponses
                                                               : api::PrepareInvocation;
   api::Result<api::PreparedRequest> prepared = api::Guarded(
       [&] { return prepare(body_.text(), request_id_, model_->info, model_->api); });
@@ -134,7 +135,8 @@ void Generation::Answer(Step&& step) {
 }
 
 api::Protocol Generation::protocol() const {
-  return kind_ == GenerationKind::kMessages ? api::Protocol::kMessages : api::Protocol::kChat;
+  if (kind_ == GenerationKind::kMessages) return api::Protocol::kMessages;
+  return kind_ == GenerationKind::kResponses ? api::Protocol::kResponses : api::Protocol::kChat;
 }
 
 void Generation::Fail(const api::ApiError& error) {

@@ -25,7 +25,7 @@ struct LoadedModel {
   api::ApiOptions api;  // the server's, with this model's sampling defaults
 };
 
-enum class GenerationKind { kChat, kCompletion, kInvocation, kMessages };
+enum class GenerationKind { kChat, kCompletion, kInvocation, kMessages, kResponses };
 
 // What every Generation needs of the server, which outlives them all.
 struct GenerationContext {

@@ -296,6 +296,7 @@ class ServerImpl final : public Server {
     router_.Add("/v1/chat/completions", generate(GenerationKind::kChat));
     router_.Add("/v1/completions", generate(GenerationKind::kCompletion));
     router_.Add("/invocations", generate(GenerationKind::kInvocation));
+    router_.Add("/v1/responses", generate(GenerationKind::kResponses));
     router_.Add("/v1/messages", generate(GenerationKind::kMessages));
     router_.Add("/v1/messages/count_tokens", {{"POST", [this](const Call& c) {
                   AnswerFromPool(c, [](std::string_view body, const LoadedModel& model) {

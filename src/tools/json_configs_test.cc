@@ -136,5 +136,27 @@ TEST(AdditionalConfig, ErrorsNameFlagAndKey) {
   }
 }
 
+TEST(StructuredOutputsConfig, IsReadAndChecked) {
+  api::ApiOptions options;
+  std::string parser;
+  std::vector<std::string> notices;
+  ASSERT_EQ(ReadStructuredOutputsConfig(
+                R"({"backend":"xgrammar","disable_any_whitespace":true,"enable_in_reasoning":true,
+                    "reasoning_parser":"qwen3","disable_additional_properties":null})",
+                &options, &parser, &notices),
+            OkStatus());
+  EXPECT_TRUE(options.disable_any_whitespace && options.enable_in_reasoning);
+  EXPECT_FALSE(options.disable_additional_properties);
+  EXPECT_EQ(parser, "qwen3");
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_NE(notices[0].find("--structured-outputs-config.backend has no effect"), std::string::npos);
+  notices.clear();
+  EXPECT_EQ(ReadStructuredOutputsConfig(R"({"backend":"auto"})", &options, &parser, &notices), OkStatus());
+  EXPECT_TRUE(notices.empty());
+  EXPECT_NE(ReadStructuredOutputsConfig(R"({"nothing":1})", &options, &parser, &notices).message().find("nothing"),
+            std::string::npos);
+  EXPECT_FALSE(ReadStructuredOutputsConfig(R"({"backend":1})", &options, &parser, &notices).ok());
+}
+
 }  // namespace
 }  // namespace tiercel::tools

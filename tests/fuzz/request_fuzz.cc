@@ -62,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.auto_tool_choice = true;
   options.reasoning = api::ReasoningFormat::kQwen3;
   for (const auto prepare : {api::PrepareChat, api::PrepareCompletion, api::PrepareInvocation,
-                             api::PrepareMessages}) {
+                             api::PrepareMessages, api::PrepareResponses}) {
     Check(prepare(body, "", model, options), model);
   }
   if (const auto tokens = api::TokenizeBody(body, model, options); !tokens) Check(tokens.error());
