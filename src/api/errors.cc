@@ -96,11 +96,7 @@ std::string ErrorBody(const ApiError& error, Protocol protocol) {
   out += R"(,"type":)";
   AppendJsonString(&out, error.type);
   out += R"(,"param":)";
-  if (error.param) {
-    AppendJsonString(&out, *error.param);
-  } else {
-    out += "null";
-  }
+  AppendJsonStringOrNull(&out, error.param);
   out += R"(,"code":)";
   AppendJsonInt(&out, error.http_status);
   out += "}}";

@@ -35,6 +35,18 @@ Json* Json::Find(std::string_view key) {
   return const_cast<Json*>(std::as_const(*this).Find(key));  // NOLINT: this is not const
 }
 
+const std::string* Json::FindString(std::string_view key) const {
+  const Json* value = Find(key);
+  return value != nullptr ? value->string() : nullptr;
+}
+
+Json Json::Take(std::string_view key) {
+  Json* value = Find(key);
+  return value != nullptr ? std::move(*value) : Json();
+}
+
+Json Json::Of(std::initializer_list<Member> members) { return Json(Object(members)); }
+
 void Json::Set(std::string_view key, Json value) {
   Object& members = std::get<Object>(value_);
   for (Member& member : members) {

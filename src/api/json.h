@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +30,8 @@ class Json {
   Json(Object v);  // NOLINT
   // A number that must keep its text: `digits` is one of JSON's.
   static Json Number(std::string digits);
+  // An object; its values are copied.
+  static Json Of(std::initializer_list<Member> members);
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   // The value if it is of that kind, else null.
@@ -46,6 +49,10 @@ class Json {
   // The member `key` of an object; null if there is none or this is no object.
   const Json* Find(std::string_view key) const;
   Json* Find(std::string_view key);
+  // The member `key` if it is a string; else null.
+  const std::string* FindString(std::string_view key) const;
+  // The member `key`, moved out; null if there is none.
+  Json Take(std::string_view key);
   // Sets or replaces a member; this must be an object.
   void Set(std::string_view key, Json value);
   bool Erase(std::string_view key);

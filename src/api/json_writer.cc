@@ -54,6 +54,14 @@ void AppendJsonString(std::string* out, std::string_view value) {
   out->push_back('"');
 }
 
+void AppendJsonStringOrNull(std::string* out, const std::optional<std::string>& value) {
+  if (value) {
+    AppendJsonString(out, std::string_view(*value));
+  } else {
+    out->append("null");
+  }
+}
+
 void AppendJsonInt(std::string* out, int64_t value) {
   char buffer[24];
   const auto result = std::to_chars(buffer, buffer + sizeof(buffer), value);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,8 @@ namespace tiercel::api {
 
 // A quoted string; control characters are escaped, what is not valid UTF-8 is replaced (text/utf8.h).
 void AppendJsonString(std::string* out, std::string_view value);
+// null for nothing.
+void AppendJsonStringOrNull(std::string* out, const std::optional<std::string>& value);
 void AppendJsonInt(std::string* out, int64_t value);
 // The shortest digits that read back as the same double; NaN and infinities become null.
 void AppendJsonDouble(std::string* out, double value);

@@ -11,17 +11,6 @@ namespace tiercel::api {
 
 namespace {
 
-const std::string* StringOf(const Json& object, std::string_view key) {
-  const Json* value = object.Find(key);
-  return value != nullptr ? value->string() : nullptr;
-}
-
-// A field's value, moved out; null if there is none.
-Json Taken(Json& object, std::string_view key) {
-  Json* value = object.Find(key);
-  return value != nullptr ? std::move(*value) : Json();
-}
-
 Json Message(std::string_view role, Json content) {
   Json::Object message;
   message.push_back({"role", Json(role)});
@@ -31,31 +20,31 @@ Json Message(std::string_view role, Json content) {
 
 // {"type":"tool_use","id":…,"name":…,"input":{…}} as one of tool_calls.
 Result<Json> ToolCall(Json& block) {
-  if (StringOf(block, "name") == nullptr) {
+  if (block.FindString("name") == nullptr) {
     return Fail(BadRequest("A tool_use block must have a 'name'.", "messages"));
   }
   Json::Object function;
-  function.push_back({"name", Taken(block, "name")});
-  function.push_back({"arguments", Taken(block, "input")});
+  function.push_back({"name", block.Take("name")});
+  function.push_back({"arguments", block.Take("input")});
   Json::Object call;
-  call.push_back({"id", Taken(block, "id")});
+  call.push_back({"id", block.Take("id")});
   call.push_back({"type", Json("function")});
   call.push_back({"function", Json(std::move(function))});
   return Json(std::move(call));
 }
 
 Result<Json> ToolResult(Json& block) {
-  if (StringOf(block, "tool_use_id") == nullptr) {
+  if (block.FindString("tool_use_id") == nullptr) {
     return Fail(BadRequest("A tool_result block must have a 'tool_use_id'.", "messages"));
   }
-  Json message = Message("tool", Taken(block, "content"));
-  message.Set("tool_call_id", Taken(block, "tool_use_id"));
+  Json message = Message("tool", block.Take("content"));
+  message.Set("tool_call_id", block.Take("tool_use_id"));
   return message;
 }
 
 // One message of the body, as one or several of a chat.
 std::optional<ApiError> AddMessage(Json& message, size_t index, Json::Array* out) {
-  const std::string* role = StringOf(message, "role");
+  const std::string* role = message.FindString("role");
   if (role == nullptr || (*role != "user" && *role != "assistant" && *role != "system")) {
     return BadRequest(fmt::format("messages.{}.role: expected 'user' or 'assistant'.", index),
                       "messages");
@@ -78,7 +67,7 @@ std::optional<ApiError> AddMessage(Json& message, size_t index, Json::Array* out
   std::string reasoning;
   bool has_results = false;
   for (Json& block : *content->array()) {
-    const std::string* type = StringOf(block, "type");
+    const std::string* type = block.FindString("type");
     if (type == nullptr) return BadRequest("A content block must have a 'type'.", "messages");
     if (*type == "tool_use") {
       Result<Json> call = ToolCall(block);
@@ -90,7 +79,7 @@ std::optional<ApiError> AddMessage(Json& message, size_t index, Json::Array* out
       out->push_back(std::move(*result));
       has_results = true;
     } else if (*type == "thinking") {
-      if (const std::string* thought = StringOf(block, "thinking")) reasoning += *thought;
+      if (const std::string* thought = block.FindString("thinking")) reasoning += *thought;
     } else if (*type != "redacted_thinking") {
       parts.push_back(std::move(block));
     }
@@ -107,7 +96,7 @@ Result<Json> ChatTools(Json& tools) {
   if (tools.array() == nullptr) return Fail(BadRequest("tools: expected a list.", "tools"));
   Json::Array out;
   for (Json& tool : *tools.array()) {
-    const std::string* type = StringOf(tool, "type");
+    const std::string* type = tool.FindString("type");
     if (type != nullptr && *type != "custom") {
       return Fail(NotOffered(
           fmt::format("The tool '{}' is run by no one here: only tools of the client are offered.",
@@ -128,7 +117,7 @@ Result<Json> ChatTools(Json& tools) {
 }
 
 std::optional<ApiError> SetToolChoice(Json& choice, Json* chat) {
-  const std::string* type = StringOf(choice, "type");
+  const std::string* type = choice.FindString("type");
   if (type == nullptr) return BadRequest("tool_choice: expected an object with a 'type'.", "tool_choice");
   if (*type == "auto" || *type == "none") {
     chat->Set("tool_choice", Json(*type));
@@ -136,7 +125,7 @@ std::optional<ApiError> SetToolChoice(Json& choice, Json* chat) {
     chat->Set("tool_choice", Json("required"));
   } else if (*type == "tool") {
     Json::Object function, named;
-    function.push_back({"name", Taken(choice, "name")});
+    function.push_back({"name", choice.Take("name")});
     named.push_back({"type", Json("function")});
     named.push_back({"function", Json(std::move(function))});
     chat->Set("tool_choice", Json(std::move(named)));
@@ -177,7 +166,7 @@ Result<Json> ChatBodyOfMessages(Json body, bool needs_max_tokens) {
     if (Json* choice = fields.Any("tool_choice")) API_RETURN_IF_ERROR(SetToolChoice(*choice, &chat));
   }
   if (const Json* thinking = fields.Any("thinking")) {
-    const std::string* type = StringOf(*thinking, "type");
+    const std::string* type = thinking->FindString("type");
     if (type == nullptr) return Fail(BadRequest("thinking: expected an object with a 'type'.", "thinking"));
     Json kwargs{Json::Object{}};
     kwargs.Set("enable_thinking", Json(*type != "disabled"));

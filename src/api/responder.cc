@@ -16,11 +16,7 @@ std::string ResponsesErrorEvent(const ApiError& error) {
   out += R"(,"message":)";
   AppendJsonString(&out, error.message);
   out += R"(,"param":)";
-  if (error.param) {
-    AppendJsonString(&out, *error.param);
-  } else {
-    out += "null";
-  }
+  AppendJsonStringOrNull(&out, error.param);
   return out += "}\n\n";
 }
 

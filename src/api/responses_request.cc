@@ -13,22 +13,6 @@ namespace tiercel::api {
 
 namespace {
 
-const std::string* StringOf(const Json& object, std::string_view key) {
-  const Json* value = object.Find(key);
-  return value != nullptr ? value->string() : nullptr;
-}
-
-Json Taken(Json& object, std::string_view key) {
-  Json* value = object.Find(key);
-  return value != nullptr ? std::move(*value) : Json();
-}
-
-Json Object(std::initializer_list<std::pair<const char*, Json>> members) {
-  Json::Object object;
-  for (const auto& [key, value] : members) object.push_back({key, value});
-  return Json(std::move(object));
-}
-
 ApiError InputFault(size_t index, std::string_view what) {
   return BadRequest(fmt::format("input.{}: {}", index, what), "input");
 }
@@ -38,7 +22,7 @@ ApiError InputFault(size_t index, std::string_view what) {
 class InputReader {
  public:
   std::optional<ApiError> Read(Json& item, size_t index) {
-    const std::string* given_type = StringOf(item, "type");
+    const std::string* given_type = item.FindString("type");
     const std::string type = given_type != nullptr ? *given_type : "message";
     if (type == "message") return ReadMessage(item, index);
     if (type == "reasoning") return ReadReasoning(item);
@@ -56,15 +40,15 @@ class InputReader {
 
  private:
   std::optional<ApiError> ReadMessage(Json& item, size_t index) {
-    const std::string* role = StringOf(item, "role");
+    const std::string* role = item.FindString("role");
     if (role == nullptr) return InputFault(index, "a message must have a `role`.");
     if (*role != "assistant") {
       CloseAssistant();
-      messages_.push_back(Object({{"role", Json(*role)}, {"content", Taken(item, "content")}}));
+      messages_.push_back(Json::Of({{"role", Json(*role)}, {"content", item.Take("content")}}));
       return std::nullopt;
     }
     if (!content_.is_null() || !calls_.empty()) CloseAssistant();
-    content_ = Taken(item, "content");
+    content_ = item.Take("content");
     return std::nullopt;
   }
 
@@ -75,7 +59,7 @@ class InputReader {
       const Json* parts = item.Find(key);
       if (parts == nullptr || parts->array() == nullptr) continue;
       for (const Json& part : *parts->array()) {
-        if (const std::string* text = StringOf(part, "text")) reasoning_ += *text;
+        if (const std::string* text = part.FindString("text")) reasoning_ += *text;
       }
       if (!reasoning_.empty()) break;
     }
@@ -83,31 +67,31 @@ class InputReader {
   }
 
   std::optional<ApiError> ReadCall(Json& item, size_t index) {
-    if (StringOf(item, "name") == nullptr || StringOf(item, "arguments") == nullptr) {
+    if (item.FindString("name") == nullptr || item.FindString("arguments") == nullptr) {
       return InputFault(index, "a function_call must have a `name` and `arguments`.");
     }
     if (calls_.size() >= kMaxTools) return InputFault(index, "too many calls in one message.");
     calls_.push_back(
-        Object({{"id", Taken(item, "call_id")},
+        Json::Of({{"id", item.Take("call_id")},
                 {"type", Json("function")},
-                {"function", Object({{"name", Taken(item, "name")}, {"arguments", Taken(item, "arguments")}})}}));
+                {"function", Json::Of({{"name", item.Take("name")}, {"arguments", item.Take("arguments")}})}}));
     return std::nullopt;
   }
 
   std::optional<ApiError> ReadOutput(Json& item, size_t index) {
-    if (StringOf(item, "call_id") == nullptr) {
+    if (item.FindString("call_id") == nullptr) {
       return InputFault(index, "a function_call_output must have a `call_id`.");
     }
     CloseAssistant();
-    messages_.push_back(Object({{"role", Json("tool")},
-                                {"content", Taken(item, "output")},
-                                {"tool_call_id", Taken(item, "call_id")}}));
+    messages_.push_back(Json::Of({{"role", Json("tool")},
+                                {"content", item.Take("output")},
+                                {"tool_call_id", item.Take("call_id")}}));
     return std::nullopt;
   }
 
   void CloseAssistant() {
     if (content_.is_null() && calls_.empty() && reasoning_.empty()) return;
-    Json message = Object({{"role", Json("assistant")}});
+    Json message = Json::Of({{"role", Json("assistant")}});
     message.Set("content", std::exchange(content_, Json()));
     if (!reasoning_.empty()) message.Set("reasoning", Json(std::exchange(reasoning_, {})));
     if (!calls_.empty()) message.Set("tool_calls", Json(std::exchange(calls_, {})));
@@ -128,7 +112,7 @@ std::optional<ApiError> ReadInput(Fields& fields, Json::Array* messages) {
     return std::nullopt;
   }
   if (input->string() != nullptr) {
-    messages->push_back(Object({{"role", Json("user")}, {"content", std::move(*input)}}));
+    messages->push_back(Json::Of({{"role", Json("user")}, {"content", std::move(*input)}}));
     return std::nullopt;
   }
   Json* items = fields.Array("input", kMaxMessages);
@@ -146,7 +130,7 @@ std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
   if (tools.array() == nullptr) return BadRequest("tools: expected a list.", "tools");
   Json::Array out;
   for (const Json& tool : *tools.array()) {
-    const std::string* type = StringOf(tool, "type");
+    const std::string* type = tool.FindString("type");
     if (type == nullptr || *type != "function") {
       LOG_WARNING("a tool of type '{}' is left out: only functions of the client are offered",
                   type != nullptr ? type->substr(0, 64) : "");
@@ -158,7 +142,7 @@ std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
         function.push_back({key, *value});
       }
     }
-    out.push_back(Object({{"type", Json("function")}, {"function", Json(std::move(function))}}));
+    out.push_back(Json::Of({{"type", Json("function")}, {"function", Json(std::move(function))}}));
   }
   if (!out.empty()) chat->Set("tools", Json(std::move(out)));
   return std::nullopt;
@@ -166,17 +150,17 @@ std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
 
 void SetToolChoice(const Json& choice, Json* chat) {
   if (chat->Find("tools") == nullptr) return;  // "auto" comes with no tools as well
-  const std::string* name = StringOf(choice, "name");
+  const std::string* name = choice.FindString("name");
   chat->Set("tool_choice", name == nullptr ? choice
-                                           : Object({{"type", Json("function")},
-                                                     {"function", Object({{"name", Json(*name)}})}}));
+                                           : Json::Of({{"type", Json("function")},
+                                                     {"function", Json::Of({{"name", Json(*name)}})}}));
 }
 
 // text.format: the members of a json_schema stand beside its type, where a chat's have an object.
 std::optional<ApiError> SetFormat(Json& text, Json* chat) {
   Json* format = text.Find("format");
   if (format == nullptr || format->is_null()) return std::nullopt;
-  const std::string* type = StringOf(*format, "type");
+  const std::string* type = format->FindString("type");
   if (type == nullptr) return BadRequest("text.format: expected an object with a 'type'.", "text");
   if (*type != "json_schema") {
     chat->Set("response_format", std::move(*format));
@@ -186,7 +170,7 @@ std::optional<ApiError> SetFormat(Json& text, Json* chat) {
   for (const char* key : {"name", "schema", "strict"}) {
     if (Json* value = format->Find(key)) schema.Set(key, std::move(*value));
   }
-  chat->Set("response_format", Object({{"type", Json("json_schema")}, {"json_schema", schema}}));
+  chat->Set("response_format", Json::Of({{"type", Json("json_schema")}, {"json_schema", schema}}));
   return std::nullopt;
 }
 
@@ -241,7 +225,7 @@ Result<ResponsesBody> ChatBodyOfResponses(Json body) {
   Json chat{Json::Object{}};
   Json::Array messages;
   if (Json* instructions = fields.Any("instructions")) {
-    messages.push_back(Object({{"role", Json("system")}, {"content", std::move(*instructions)}}));
+    messages.push_back(Json::Of({{"role", Json("system")}, {"content", std::move(*instructions)}}));
   }
   API_RETURN_IF_ERROR(ReadInput(fields, &messages));
   if (!errors.empty()) return Fail(errors.ToError());

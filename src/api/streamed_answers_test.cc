@@ -197,6 +197,8 @@ TEST(StreamedAnswers, AddUpToTheWholeAnswer) {
 struct MessageParts {
   std::string thinking, text, stop, usage;
   std::vector<std::string> tools;
+
+  bool operator==(const MessageParts&) const = default;
 };
 
 // What an input becomes when it has come whole: itself as an object, or under a name for what is none.
@@ -260,32 +262,12 @@ MessageParts OfEvents(const std::string& text) {
   return parts;
 }
 
-TEST(StreamedAnswers, MessagesAddUpToTheWholeMessage) {
-  std::mt19937 random(13);
-  for (int i = 0; i < kCases / 4; ++i) {
-    ResponsePlan streamed_plan = RandomPlan(true, &random);
-    streamed_plan.protocol = Protocol::kMessages;
-    ResponsePlan whole_plan = streamed_plan;
-    whole_plan.stream = false;
-    const std::string text = RandomText(&random);
-    std::vector<int32_t> ids = Bytes(text);
-    ids.push_back(kImEnd);
-    const FinishReason reason = random() % 2 == 0 ? FinishReason::kStop : FinishReason::kLength;
-    const std::string events = Streamed(std::move(streamed_plan), ids, reason, &random);
-    const Json body = Whole(std::move(whole_plan), ids, reason);
-    const MessageParts from_events = OfEvents(events), from_body = OfBody(body);
-    ASSERT_EQ(from_events.thinking, from_body.thinking) << text;
-    ASSERT_EQ(from_events.text, from_body.text) << text;
-    ASSERT_EQ(from_events.tools, from_body.tools) << text;
-    ASSERT_EQ(from_events.stop, from_body.stop) << text;
-    ASSERT_EQ(from_events.usage, from_body.usage) << text;
-  }
-}
-
 // A response of OpenAI's: its items' types and texts, and all that stands behind them.
 struct ResponseParts {
   std::vector<std::string> items;
   std::string end;
+
+  bool operator==(const ResponseParts&) const = default;
 };
 
 ResponseParts OfResponse(const Json& response) {
@@ -325,11 +307,13 @@ ResponseParts OfResponseEvents(const std::string& text) {
   return parts;
 }
 
-TEST(StreamedAnswers, ResponsesAddUpToTheWholeResponse) {
-  std::mt19937 random(17);
+// `of_events` of what is streamed is `of_body` of the whole answer, for random outputs.
+template <typename OfEvents, typename OfBody>
+void ExpectAddUp(Protocol protocol, uint32_t seed, OfEvents&& of_events, OfBody&& of_body) {
+  std::mt19937 random(seed);
   for (int i = 0; i < kCases / 4; ++i) {
     ResponsePlan streamed_plan = RandomPlan(true, &random);
-    streamed_plan.protocol = Protocol::kResponses;
+    streamed_plan.protocol = protocol;
     ResponsePlan whole_plan = streamed_plan;
     whole_plan.stream = false;
     const std::string text = RandomText(&random);
@@ -337,11 +321,16 @@ TEST(StreamedAnswers, ResponsesAddUpToTheWholeResponse) {
     ids.push_back(kImEnd);
     const FinishReason reason = random() % 2 == 0 ? FinishReason::kStop : FinishReason::kLength;
     const std::string events = Streamed(std::move(streamed_plan), ids, reason, &random);
-    const ResponseParts from_body = OfResponse(Whole(std::move(whole_plan), ids, reason));
-    const ResponseParts from_events = OfResponseEvents(events);
-    ASSERT_EQ(from_events.items, from_body.items) << text;
-    ASSERT_EQ(from_events.end, from_body.end) << text;
+    ASSERT_EQ(of_events(events), of_body(Whole(std::move(whole_plan), ids, reason))) << text;
   }
+}
+
+TEST(StreamedAnswers, MessagesAddUpToTheWholeMessage) {
+  ExpectAddUp(Protocol::kMessages, 13, OfEvents, OfBody);
+}
+
+TEST(StreamedAnswers, ResponsesAddUpToTheWholeResponse) {
+  ExpectAddUp(Protocol::kResponses, 17, OfResponseEvents, OfResponse);
 }
 
 struct Forced {

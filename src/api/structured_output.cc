@@ -128,14 +128,14 @@ Result<GrammarSource> TagGrammar(const std::vector<std::string>& triggers, std::
                                    times, rules)};
 }
 
-ApiError TagFault(std::string_view what) {
-  return BadRequest(fmt::format("structural_tag: {}", what), "structural_tag");
+// A string member; empty if there is none.
+std::string Text(const Json& object, std::string_view key) {
+  const std::string* text = object.FindString(key);
+  return text != nullptr ? *text : std::string();
 }
 
-std::optional<std::string> Text(const Json& object, std::string_view key) {
-  const Json* value = object.Find(key);
-  if (value == nullptr || value->string() == nullptr) return std::nullopt;
-  return *value->string();
+ApiError TagFault(std::string_view what) {
+  return BadRequest(fmt::format("structural_tag: {}", what), "structural_tag");
 }
 
 bool IsTrue(const Json& object, std::string_view key) {
@@ -149,10 +149,10 @@ Result<GrammarSource> StructuralTagGrammar(const Json& given, const JsonStyle& s
   const Json* format = given.Find("format");
   const Json& root = format != nullptr ? *format : given;
   if (format != nullptr) {
-    const auto type = Text(*format, "type");
+    const std::string type = Text(*format, "type");
     if (type != "triggered_tags") {
       return Fail(TagFault(fmt::format("a format of type '{}' is not supported; offered: triggered_tags.",
-                                       type.value_or("").substr(0, 64))));
+                                       type.substr(0, 64))));
     }
   }
   const Json* items = root.Find(format != nullptr ? "tags" : "structures");
@@ -171,21 +171,21 @@ Result<GrammarSource> StructuralTagGrammar(const Json& given, const JsonStyle& s
   }
   std::vector<Tag> tags;
   for (const Json& item : *items->array()) {
-    const auto begin = Text(item, "begin"), end = Text(item, "end");
+    const std::string begin = Text(item, "begin"), end = Text(item, "end");
     const Json* schema = item.Find("schema");
     if (format != nullptr) {
       const Json* content = item.Find("content");
-      const auto type = content != nullptr ? Text(*content, "type") : std::nullopt;
+      const std::string type = content != nullptr ? Text(*content, "type") : "";
       if (type != "json_schema") {
         return Fail(TagFault(fmt::format("content of type '{}' is not supported; offered: json_schema.",
-                                         type.value_or("").substr(0, 64))));
+                                         type.substr(0, 64))));
       }
       schema = content->Find("json_schema");
     }
-    if (!begin || !end || end->empty() || schema == nullptr) {
+    if (begin.empty() || end.empty() || schema == nullptr) {
       return Fail(TagFault("each tag needs `begin`, `end` and a schema."));
     }
-    tags.push_back({*begin, *end, *schema});
+    tags.push_back({begin, end, *schema});
   }
   return TagGrammar(triggers, std::move(tags), IsTrue(root, "at_least_one"),
                     IsTrue(root, "stop_after_first"), style);
@@ -231,7 +231,7 @@ Result<Json> AsJson(Json value, std::string_view name) {
 Result<MaybeGrammar> ReadResponseFormat(Fields& fields, const JsonStyle& style) {
   Json* const format = fields.Object("response_format");
   if (format == nullptr) return std::nullopt;
-  const std::string type = Text(*format, "type").value_or("");
+  const std::string type = Text(*format, "type");
   if (type == "text") return std::nullopt;
   if (type == "json_object") return SchemaGrammar(AnyObject(), style);
   if (type == "json_schema") {
@@ -279,7 +279,7 @@ Result<MaybeGrammar> ReadStructured(Json* given, JsonStyle style) {
   }
   if (IsTrue(*given, "disable_any_whitespace")) style.any_whitespace = false;
   if (IsTrue(*given, "disable_additional_properties")) style.additional_properties = false;
-  style.whitespace_pattern = Text(*given, "whitespace_pattern").value_or("");
+  style.whitespace_pattern = Text(*given, "whitespace_pattern");
   const std::string_view kind = kinds[0];
   Json value = std::move(*given->Find(kind));
   if (kind == "json_object") return SchemaGrammar(AnyObject(), style);
@@ -308,7 +308,7 @@ Result<MaybeGrammar> ReadStructured(Json* given, JsonStyle style) {
 
 std::string FunctionName(const Json& tool) {
   const Json* function = tool.Find("function");
-  return function != nullptr ? Text(*function, "name").value_or("") : "";
+  return function != nullptr ? Text(*function, "name") : "";
 }
 
 Json Parameters(const Json& tool) {
