@@ -23,45 +23,44 @@ std::string_view NameOf(GrammarKind kind) {
 
 }  // namespace
 
-GrammarMatcher::~GrammarMatcher() { tiercel_matcher_free(handle_); }
+void GrammarDeleter::operator()(TiercelGrammars* grammars) const { tiercel_grammars_free(grammars); }
+void GrammarDeleter::operator()(TiercelGrammar* grammar) const { tiercel_grammar_free(grammar); }
+void GrammarDeleter::operator()(TiercelMatcher* matcher) const { tiercel_matcher_free(matcher); }
 
 Status GrammarMatcher::Mask(std::span<uint32_t> words) {
   if (handle_ == nullptr) return Internal("the grammar's matcher could not be made");
   FfiBytes error;
-  if (tiercel_matcher_mask(handle_, words.data(), words.size(), error.out())) return OkStatus();
+  if (tiercel_matcher_mask(handle_.get(), words.data(), words.size(), error.out())) return OkStatus();
   return InvalidArgument("the grammar is too complex: {}", error.view());
 }
 
 Status GrammarMatcher::Accept(int32_t token) {
   if (handle_ == nullptr) return Internal("the grammar's matcher could not be made");
   FfiBytes error;
-  if (tiercel_matcher_accept(handle_, token, error.out())) return OkStatus();
+  if (tiercel_matcher_accept(handle_.get(), token, error.out())) return OkStatus();
   return InvalidArgument("the grammar is too complex: {}", error.view());
 }
 
-bool GrammarMatcher::ended() const { return handle_ != nullptr && tiercel_matcher_ended(handle_); }
-
-Grammar::~Grammar() { tiercel_grammar_free(handle_); }
+bool GrammarMatcher::ended() const { return handle_ != nullptr && tiercel_matcher_ended(handle_.get()); }
 
 std::unique_ptr<GrammarMatcher> Grammar::Start() const {
-  return std::make_unique<GrammarMatcher>(tiercel_matcher_new(handle_));
+  return std::make_unique<GrammarMatcher>(
+      GrammarHandle<TiercelMatcher>(tiercel_matcher_new(handle_.get())));
 }
 
 GrammarCompiler::GrammarCompiler(std::shared_ptr<const Tokenizer> tokenizer, int64_t vocab_size,
                                  std::vector<int32_t> ends)
     : tokenizer_(std::move(tokenizer)), vocab_size_(vocab_size), ends_(std::move(ends)) {}
 
-GrammarCompiler::~GrammarCompiler() { tiercel_grammars_free(vocabulary_); }
-
 Expected<TiercelGrammars*> GrammarCompiler::Vocabulary() {
   std::lock_guard lock(vocabulary_mutex_);
   if (vocabulary_ == nullptr) {
     FfiBytes error;
-    vocabulary_ = tiercel_grammars_new(tokenizer_->handle(), static_cast<size_t>(vocab_size_),
-                                       ends_.data(), ends_.size(), error.out());
+    vocabulary_.reset(tiercel_grammars_new(tokenizer_->handle(), static_cast<size_t>(vocab_size_),
+                                           ends_.data(), ends_.size(), error.out()));
     if (vocabulary_ == nullptr) return Unexpected(Internal("grammars: {}", error.view()));
   }
-  return vocabulary_;
+  return vocabulary_.get();
 }
 
 std::shared_ptr<const Grammar> GrammarCompiler::Find(const GrammarSource& source) {
@@ -85,11 +84,11 @@ Expected<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarS
   ASSIGN_OR_RETURN(TiercelGrammars* const vocabulary, Vocabulary());
   const std::string_view kind = NameOf(source.kind);
   FfiBytes error;
-  TiercelGrammar* const handle =
-      tiercel_grammar_compile(vocabulary, FfiData(kind), kind.size(), FfiData(source.text),
-                              source.text.size(), error.out());
+  GrammarHandle<TiercelGrammar> handle(tiercel_grammar_compile(vocabulary, FfiData(kind), kind.size(),
+                                                               FfiData(source.text),
+                                                               source.text.size(), error.out()));
   if (handle == nullptr) return Unexpected(InvalidArgument("{}", error.view()));
-  auto grammar = std::make_shared<const Grammar>(handle);
+  auto grammar = std::make_shared<const Grammar>(std::move(handle));
   Keep(source, grammar);
   return grammar;
 }

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -21,6 +22,15 @@ struct TiercelGrammars;
 struct TiercelMatcher;
 
 namespace tiercel::text {
+
+// Owns what the library has made: from the moment on that it was made, whatever fails then.
+struct GrammarDeleter {
+  void operator()(TiercelGrammars* grammars) const;
+  void operator()(TiercelGrammar* grammar) const;
+  void operator()(TiercelMatcher* matcher) const;
+};
+template <typename T>
+using GrammarHandle = std::unique_ptr<T, GrammarDeleter>;
 
 enum class GrammarKind { kJsonSchema, kRegex, kLark };
 
@@ -34,10 +44,7 @@ struct GrammarSource {
 // Where one text is in its grammar. Used by one thread at a time.
 class GrammarMatcher {
  public:
-  explicit GrammarMatcher(TiercelMatcher* handle) : handle_(handle) {}
-  ~GrammarMatcher();
-  GrammarMatcher(const GrammarMatcher&) = delete;
-  GrammarMatcher& operator=(const GrammarMatcher&) = delete;
+  explicit GrammarMatcher(GrammarHandle<TiercelMatcher> handle) : handle_(std::move(handle)) {}
 
   // Bit t % 32 of word t / 32: token t may come next. Behind the end only end tokens may. Fails when
   // the step takes too much; the matcher then fails always.
@@ -48,21 +55,18 @@ class GrammarMatcher {
   bool ended() const;
 
  private:
-  TiercelMatcher* handle_;  // null: it could not be made
+  GrammarHandle<TiercelMatcher> handle_;  // null: it could not be made
 };
 
 class Grammar {
  public:
-  explicit Grammar(TiercelGrammar* handle) : handle_(handle) {}
-  ~Grammar();
-  Grammar(const Grammar&) = delete;
-  Grammar& operator=(const Grammar&) = delete;
+  explicit Grammar(GrammarHandle<TiercelGrammar> handle) : handle_(std::move(handle)) {}
 
   // A matcher at the grammar's beginning. From any thread.
   std::unique_ptr<GrammarMatcher> Start() const;
 
  private:
-  TiercelGrammar* handle_;
+  GrammarHandle<TiercelGrammar> handle_;
 };
 
 // Compiles grammars for one vocabulary and keeps the last ones. From any thread.
@@ -72,7 +76,6 @@ class GrammarCompiler {
   // first. What the vocabulary needs is built with the first grammar.
   GrammarCompiler(std::shared_ptr<const Tokenizer> tokenizer, int64_t vocab_size,
                   std::vector<int32_t> ends);
-  ~GrammarCompiler();
 
   // InvalidArgument: the grammar is none, or has what is not supported, or is too complex.
   Expected<std::shared_ptr<const Grammar>> Compile(const GrammarSource& source);
@@ -91,7 +94,7 @@ class GrammarCompiler {
   const int64_t vocab_size_;
   const std::vector<int32_t> ends_;
   std::mutex vocabulary_mutex_;
-  TiercelGrammars* vocabulary_ = nullptr;
+  GrammarHandle<TiercelGrammars> vocabulary_;
   std::mutex kept_mutex_;
   std::list<Kept> kept_;  // the last used first
 };
