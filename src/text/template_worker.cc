@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -63,10 +65,19 @@ void VolunteerForTheOomKiller() {
   std::fclose(file);
 }
 
+// SIGIO tells of everything on the socket, also late of input that was read already. Only its end counts.
+void EndIfAlone(int) {
+  const int error = errno;
+  pollfd other{kTemplateWorkerFd, 0, 0};
+  if (::poll(&other, 1, 0) == 1 && (other.revents & (POLLHUP | POLLERR)) != 0) ::_exit(0);
+  errno = error;
+}
+
 bool GiveUpRights() {
   ::syscall(SYS_close_range, kTemplateWorkerFd + 1, ~0u, 0);
   // The other end alone says when to stop.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) std::signal(signal, SIG_IGN);
+  std::signal(SIGIO, EndIfAlone);
   VolunteerForTheOomKiller();
   ::tzset();  // reads its file while it may
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
