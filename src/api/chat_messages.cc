@@ -283,6 +283,11 @@ std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options,
   return std::nullopt;
 }
 
+const std::string* FunctionName(const Json& tool) {
+  const Json* function = tool.Find("function");
+  return function != nullptr ? function->FindString("name") : nullptr;
+}
+
 Result<ToolChoice> ReadToolChoice(Fields& fields, const ApiOptions& options, ChatInput* chat) {
   const Json* choice = fields.Any("tool_choice");
   const std::string* word = choice != nullptr ? choice->string() : nullptr;
@@ -303,25 +308,22 @@ Result<ToolChoice> ReadToolChoice(Fields& fields, const ApiOptions& options, Cha
         "tool_choice"));
   }
   if (word != nullptr && *word == "required") return ToolChoice{ToolChoice::kRequired, {}};
-  const Json* function = choice->Find("function");
-  const Json* name = function != nullptr ? function->Find("name") : nullptr;
-  if (name == nullptr || name->string() == nullptr) {
+  const std::string* name = FunctionName(*choice);
+  if (name == nullptr) {
     return Fail(BadParameter("Invalid value for `tool_choice`.", "tool_choice",
                              choice->DumpStart(64)));
   }
   const Json::Array& tools = *chat->tools.array();
   const bool found = std::any_of(tools.begin(), tools.end(), [&](const Json& tool) {
-    const Json* candidate = tool.Find("function");
-    const Json* candidate_name = candidate != nullptr ? candidate->Find("name") : nullptr;
-    return candidate_name != nullptr && candidate_name->string() != nullptr &&
-           *candidate_name->string() == *name->string();
+    const std::string* candidate = FunctionName(tool);
+    return candidate != nullptr && *candidate == *name;
   });
   if (!found) {
     return Fail(BadRequest(
         "The tool specified in `tool_choice` does not match any of the specified `tools`",
         "tool_choice"));
   }
-  return ToolChoice{ToolChoice::kNamed, *name->string()};
+  return ToolChoice{ToolChoice::kNamed, *name};
 }
 
 }  // namespace tiercel::api

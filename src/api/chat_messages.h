@@ -17,6 +17,9 @@ namespace tiercel::api {
 // - the arguments of tool_calls are parsed, so that the template prints them as JSON.
 std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat);
 
+// The name of a tool's function; null if it has none.
+const std::string* FunctionName(const Json& tool);
+
 struct ToolChoice {
   enum Kind { kNone, kAuto, kRequired, kNamed };
   Kind kind = kNone;

@@ -5,13 +5,15 @@
 #include <string_view>
 #include <vector>
 
+#include "text/tags.h"
+
 namespace tiercel::api {
 
 namespace {
 
 using sampling::TokenConstraint;
 
-constexpr std::string_view kThoughtEnd = "</think>";
+using text::kThoughtEnd;
 
 std::vector<uint32_t> NoTokens(int64_t vocab_size) {
   return std::vector<uint32_t>(static_cast<size_t>(vocab_size + 31) / 32);

@@ -45,8 +45,6 @@ Json Json::Take(std::string_view key) {
   return value != nullptr ? std::move(*value) : Json();
 }
 
-Json Json::Of(std::initializer_list<Member> members) { return Json(Object(members)); }
-
 void Json::Set(std::string_view key, Json value) {
   Object& members = std::get<Object>(value_);
   for (Member& member : members) {

@@ -2,8 +2,9 @@
 // templates print both). json_reader.h makes one of untrusted text.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <initializer_list>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -30,8 +31,9 @@ class Json {
   Json(Object v);  // NOLINT
   // A number that must keep its text: `digits` is one of JSON's.
   static Json Number(std::string digits);
-  // An object; its values are copied.
-  static Json Of(std::initializer_list<Member> members);
+  // An object: Json::Of({{"a", Json(1)}, …}).
+  template <size_t n>
+  static Json Of(Member (&&members)[n]);
 
   bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
   // The value if it is of that kind, else null.
@@ -91,5 +93,10 @@ inline Json::Json(std::string_view v) : value_(std::string(v)) {}
 inline Json::Json(const char* v) : value_(std::string(v)) {}
 inline Json::Json(Array v) : value_(std::move(v)) {}
 inline Json::Json(Object v) : value_(std::move(v)) {}
+
+template <size_t n>
+Json Json::Of(Member (&&members)[n]) {
+  return Json(Object(std::make_move_iterator(members), std::make_move_iterator(members + n)));
+}
 
 }  // namespace tiercel::api

@@ -326,24 +326,8 @@ class Reader {
       if (low < 0xdc00 || low >= 0xe000) return Fail("expected the second half of a surrogate pair");
       c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
-    AppendUtf8(c, value);
+    text::AppendCharacter(c, value);
     return true;
-  }
-
-  static void AppendUtf8(uint32_t c, std::string* out) {
-    const auto tail = [&](int shift) { out->push_back(static_cast<char>(0x80 | ((c >> shift) & 0x3f))); };
-    if (c < 0x80) {
-      out->push_back(static_cast<char>(c));
-    } else if (c < 0x800) {
-      out->push_back(static_cast<char>(0xc0 | (c >> 6)));
-      tail(0);
-    } else if (c < 0x10000) {
-      out->push_back(static_cast<char>(0xe0 | (c >> 12)));
-      tail(6), tail(0);
-    } else {
-      out->push_back(static_cast<char>(0xf0 | (c >> 18)));
-      tail(12), tail(6), tail(0);
-    }
   }
 
   const char* const begin_;

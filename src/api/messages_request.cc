@@ -12,10 +12,7 @@ namespace tiercel::api {
 namespace {
 
 Json Message(std::string_view role, Json content) {
-  Json::Object message;
-  message.push_back({"role", Json(role)});
-  message.push_back({"content", std::move(content)});
-  return Json(std::move(message));
+  return Json::Of({{"role", Json(role)}, {"content", std::move(content)}});
 }
 
 // {"type":"tool_use","id":…,"name":…,"input":{…}} as one of tool_calls.
@@ -23,14 +20,10 @@ Result<Json> ToolCall(Json& block) {
   if (block.FindString("name") == nullptr) {
     return Fail(BadRequest("A tool_use block must have a 'name'.", "messages"));
   }
-  Json::Object function;
-  function.push_back({"name", block.Take("name")});
-  function.push_back({"arguments", block.Take("input")});
-  Json::Object call;
-  call.push_back({"id", block.Take("id")});
-  call.push_back({"type", Json("function")});
-  call.push_back({"function", Json(std::move(function))});
-  return Json(std::move(call));
+  return Json::Of({{"id", block.Take("id")},
+                   {"type", Json("function")},
+                   {"function",
+                    Json::Of({{"name", block.Take("name")}, {"arguments", block.Take("input")}})}});
 }
 
 Result<Json> ToolResult(Json& block) {
@@ -108,10 +101,7 @@ Result<Json> ChatTools(Json& tools) {
                                    {"input_schema", "parameters"}}) {
       if (Json* value = tool.Find(from)) function.push_back({to, std::move(*value)});
     }
-    Json::Object chat_tool;
-    chat_tool.push_back({"type", Json("function")});
-    chat_tool.push_back({"function", Json(std::move(function))});
-    out.push_back(Json(std::move(chat_tool)));
+    out.push_back(Json::Of({{"type", Json("function")}, {"function", Json(std::move(function))}}));
   }
   return Json(std::move(out));
 }
@@ -124,11 +114,8 @@ std::optional<ApiError> SetToolChoice(Json& choice, Json* chat) {
   } else if (*type == "any") {
     chat->Set("tool_choice", Json("required"));
   } else if (*type == "tool") {
-    Json::Object function, named;
-    function.push_back({"name", choice.Take("name")});
-    named.push_back({"type", Json("function")});
-    named.push_back({"function", Json(std::move(function))});
-    chat->Set("tool_choice", Json(std::move(named)));
+    chat->Set("tool_choice", Json::Of({{"type", Json("function")},
+                                       {"function", Json::Of({{"name", choice.Take("name")}})}}));
   } else {
     return BadParameter("tool_choice: expected a type of auto, any, tool or none.", "tool_choice",
                         type->substr(0, 64));

@@ -73,8 +73,9 @@ class InputReader {
     if (calls_.size() >= kMaxTools) return InputFault(index, "too many calls in one message.");
     calls_.push_back(
         Json::Of({{"id", item.Take("call_id")},
-                {"type", Json("function")},
-                {"function", Json::Of({{"name", item.Take("name")}, {"arguments", item.Take("arguments")}})}}));
+                  {"type", Json("function")},
+                  {"function",
+                   Json::Of({{"name", item.Take("name")}, {"arguments", item.Take("arguments")}})}}));
     return std::nullopt;
   }
 
@@ -84,8 +85,8 @@ class InputReader {
     }
     CloseAssistant();
     messages_.push_back(Json::Of({{"role", Json("tool")},
-                                {"content", item.Take("output")},
-                                {"tool_call_id", item.Take("call_id")}}));
+                                   {"content", item.Take("output")},
+                                   {"tool_call_id", item.Take("call_id")}}));
     return std::nullopt;
   }
 
@@ -151,9 +152,10 @@ std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
 void SetToolChoice(const Json& choice, Json* chat) {
   if (chat->Find("tools") == nullptr) return;  // "auto" comes with no tools as well
   const std::string* name = choice.FindString("name");
-  chat->Set("tool_choice", name == nullptr ? choice
-                                           : Json::Of({{"type", Json("function")},
-                                                     {"function", Json::Of({{"name", Json(*name)}})}}));
+  chat->Set("tool_choice", name == nullptr
+                               ? choice
+                               : Json::Of({{"type", Json("function")},
+                                           {"function", Json::Of({{"name", Json(*name)}})}}));
 }
 
 // text.format: the members of a json_schema stand beside its type, where a chat's have an object.
@@ -170,7 +172,7 @@ std::optional<ApiError> SetFormat(Json& text, Json* chat) {
   for (const char* key : {"name", "schema", "strict"}) {
     if (Json* value = format->Find(key)) schema.Set(key, std::move(*value));
   }
-  chat->Set("response_format", Json::Of({{"type", Json("json_schema")}, {"json_schema", schema}}));
+  chat->Set("response_format", Json::Of({{"type", Json("json_schema")}, {"json_schema", std::move(schema)}}));
   return std::nullopt;
 }
 

@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "api/bounds.h"
+#include "api/chat_messages.h"
 #include "api/json_reader.h"
 #include "api/json_writer.h"
 #include "text/gbnf.h"
+#include "text/tags.h"
 
 namespace tiercel::api {
 
@@ -306,11 +308,6 @@ Result<MaybeGrammar> ReadStructured(Json* given, JsonStyle style) {
   return grammar;
 }
 
-std::string FunctionName(const Json& tool) {
-  const Json* function = tool.Find("function");
-  return function != nullptr ? Text(*function, "name") : "";
-}
-
 Json Parameters(const Json& tool) {
   const Json* function = tool.Find("function");
   const Json* parameters = function != nullptr ? function->Find("parameters") : nullptr;
@@ -320,9 +317,9 @@ Json Parameters(const Json& tool) {
 }
 
 std::string CallBegin(std::string_view name) {
-  return fmt::format("<tool_call>\n{{\"name\": {}, \"arguments\": ", Literal(name));
+  return fmt::format("{}\n{{\"name\": {}, \"arguments\": ", text::kCallBegin, Literal(name));
 }
-constexpr std::string_view kCallEnd = "}\n</tool_call>";
+std::string CallEnd() { return fmt::format("}}\n{}", text::kCallEnd); }
 
 }  // namespace
 
@@ -346,11 +343,11 @@ GrammarSource ToolCallGrammar(const Json& tools, std::string_view name, bool sev
   std::string choices, rules;
   for (size_t i = 0; i < tools.array()->size(); ++i) {
     const Json& tool = (*tools.array())[i];
-    const std::string tool_name = FunctionName(tool);
+    const std::string& tool_name = *FunctionName(tool);
     if (!name.empty() && tool_name != name) continue;
     choices += fmt::format("{}call_{}", choices.empty() ? "" : " | ", i);
     rules += fmt::format("call_{}: {} %json {} {}\n", i, Literal(CallBegin(tool_name)),
-                         SchemaText(Parameters(tool), style), Literal(kCallEnd));
+                         SchemaText(Parameters(tool), style), Literal(CallEnd()));
   }
   return {GrammarKind::kLark,
           fmt::format("%llguidance {{}}\nstart: call{}\ncall: {}\n{}",
@@ -364,12 +361,12 @@ MaybeGrammar StrictToolGrammar(const Json& tools, const ApiOptions& options) {
     const Json* function = tool.Find("function");
     const bool is_strict = function != nullptr && IsTrue(*function, "strict");
     any_strict |= is_strict;
-    tags.push_back({CallBegin(FunctionName(tool)), std::string(kCallEnd),
+    tags.push_back({CallBegin(*FunctionName(tool)), CallEnd(),
                     is_strict ? Parameters(tool) : AnyObject()});
   }
   if (!any_strict) return std::nullopt;
   Result<GrammarSource> grammar =
-      TagGrammar({"<tool_call>"}, std::move(tags), false, false, DefaultStyle(options));
+      TagGrammar({std::string(text::kCallBegin)}, std::move(tags), false, false, DefaultStyle(options));
   return grammar ? MaybeGrammar(std::move(*grammar)) : std::nullopt;
 }
 

@@ -17,7 +17,8 @@ using MaybeGrammar = std::optional<text::GrammarSource>;
 // compiled.
 Result<MaybeGrammar> ReadStructuredOutput(Fields& fields, const ApiOptions& options);
 
-// One or more calls of `tools` in the form of Hermes (text/tool_parser.h), or just one. `name`: of that
+// `tools` have been checked: each has a function with a name.
+// One or more calls of them in the form of Hermes (text/tool_parser.h), or just one. `name`: of that
 // function alone; empty: of any.
 text::GrammarSource ToolCallGrammar(const Json& tools, std::string_view name, bool several,
                                     const ApiOptions& options);

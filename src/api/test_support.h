@@ -13,17 +13,9 @@
 #include "api/options.h"
 #include "engine/engine.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 
 namespace tiercel::api {
-
-inline void AppendUtf8(std::string* out, int code) {
-  if (code < 0x80) {
-    out->push_back(static_cast<char>(code));
-  } else {
-    out->push_back(static_cast<char>(0xC0 | (code >> 6)));
-    out->push_back(static_cast<char>(0x80 | (code & 0x3F)));
-  }
-}
 
 constexpr int32_t kImStart = 256;
 constexpr int32_t kImEnd = 257;
@@ -38,7 +30,7 @@ inline std::shared_ptr<const text::Tokenizer> NewByteTokenizer() {
     // GPT-2's printable spelling of the bytes.
     const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     std::string token;
-    AppendUtf8(&token, printable ? byte : next++);
+    text::AppendCharacter(static_cast<uint32_t>(printable ? byte : next++), &token);
     vocab.tokens.push_back(token);
     vocab.token_types.push_back(1);
   }

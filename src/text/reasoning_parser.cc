@@ -5,24 +5,16 @@
 
 namespace tiercel::text {
 
-namespace {
-
-constexpr std::string_view kOpen = "<think>";
-constexpr std::string_view kClose = "</think>";
-constexpr std::string_view kToolCall = "<tool_call>";
-
-}  // namespace
-
 // Whether it is decided what the text begins with.
 bool ReasoningParser::ReadOpening() {
   const size_t first = std::min(held_.find_first_not_of(kBlanks), held_.size());
   std::string none;
   blanks_.Add(std::string_view(held_).substr(0, first), &none);
   held_.erase(0, first);
-  if (held_.size() < kOpen.size() && kOpen.starts_with(held_)) return false;
-  if (held_.starts_with(kOpen)) {
+  if (held_.size() < kThoughtBegin.size() && kThoughtBegin.starts_with(held_)) return false;
+  if (held_.starts_with(kThoughtBegin)) {
     blanks_.Take();
-    held_.erase(0, kOpen.size());
+    held_.erase(0, kThoughtBegin.size());
   }
   state_ = State::kThinking;
   return true;
@@ -37,28 +29,28 @@ void ReasoningParser::AddAnswer(std::string_view text, Piece* piece) {
 }
 
 void ReasoningParser::ReadThought(Piece* piece) {
-  const size_t close = held_.find(kClose);
-  const size_t call = held_.find(kToolCall);
+  const size_t close = held_.find(kThoughtEnd);
+  const size_t call = held_.find(kCallBegin);
   const size_t end = std::min(close, call);
   if (end == std::string::npos) {
-    const size_t possible = std::max(PossibleTag(held_, kClose), PossibleTag(held_, kToolCall));
+    const size_t possible = std::max(PossibleTag(held_, kThoughtEnd), PossibleTag(held_, kCallBegin));
     blanks_.Add(std::string_view(held_).substr(0, held_.size() - possible), &piece->reasoning);
     held_.erase(0, held_.size() - possible);
     return;
   }
   blanks_.Add(std::string_view(held_).substr(0, end), &piece->reasoning);
-  held_.erase(0, end == close ? end + kClose.size() : end);
+  held_.erase(0, end == close ? end + kThoughtEnd.size() : end);
   state_ = State::kAnswering;
 }
 
 // A second </think> is no part of the answer.
 void ReasoningParser::ReadAnswer(Piece* piece) {
   size_t begin = 0;
-  for (size_t end; (end = held_.find(kClose, begin)) != std::string::npos; begin = end + kClose.size()) {
+  for (size_t end; (end = held_.find(kThoughtEnd, begin)) != std::string::npos; begin = end + kThoughtEnd.size()) {
     AddAnswer(std::string_view(held_).substr(begin, end - begin), piece);
   }
   held_.erase(0, begin);
-  const size_t certain = held_.size() - PossibleTag(held_, kClose);
+  const size_t certain = held_.size() - PossibleTag(held_, kThoughtEnd);
   AddAnswer(std::string_view(held_).substr(0, certain), piece);
   held_.erase(0, certain);
 }
@@ -89,8 +81,8 @@ ReasoningParser::Piece ReasoningParser::Finish() {
 
 bool BeginsWithThought(std::string_view prompt, bool otherwise) {
   prompt = prompt.substr(0, prompt.find_last_not_of(kBlanks) + 1);
-  if (prompt.ends_with(kOpen)) return true;
-  if (prompt.ends_with(kClose)) return false;
+  if (prompt.ends_with(kThoughtBegin)) return true;
+  if (prompt.ends_with(kThoughtEnd)) return false;
   return otherwise;
 }
 

@@ -9,6 +9,11 @@
 
 namespace tiercel::text {
 
+constexpr std::string_view kThoughtBegin = "<think>";
+constexpr std::string_view kThoughtEnd = "</think>";
+constexpr std::string_view kCallBegin = "<tool_call>";
+constexpr std::string_view kCallEnd = "</tool_call>";
+
 constexpr std::string_view kBlanks = " \t\n\r\v\f";
 
 // How many of the last bytes of `text` may be the beginning of `tag`: the longest proper prefix of it

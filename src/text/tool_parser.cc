@@ -6,8 +6,6 @@ namespace tiercel::text {
 
 namespace {
 
-constexpr std::string_view kOpen = "<tool_call>";
-
 bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 
 }  // namespace
@@ -15,8 +13,8 @@ bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 size_t ToolParser::ReadOutside(std::string_view text, Piece* piece) {
   const size_t held = held_.size();
   held_ += text;
-  const size_t tag = num_calls_ < max_calls_ ? held_.find(kOpen) : std::string::npos;
-  const size_t end = tag != std::string::npos ? tag : held_.size() - PossibleTag(held_, kOpen);
+  const size_t tag = num_calls_ < max_calls_ ? held_.find(kCallBegin) : std::string::npos;
+  const size_t end = tag != std::string::npos ? tag : held_.size() - PossibleTag(held_, kCallBegin);
   if (state_ == State::kContent) {
     blanks_.Add(std::string_view(held_).substr(0, end), &piece->content);
   }
@@ -27,12 +25,12 @@ size_t ToolParser::ReadOutside(std::string_view text, Piece* piece) {
   held_.clear();
   blanks_.Take();  // before a call they are nothing
   BeginCall();
-  return tag + kOpen.size() - held;
+  return tag + kCallBegin.size() - held;
 }
 
 void ToolParser::BeginCall() {
   state_ = State::kBeforeObject;
-  raw_ = kOpen;
+  raw_ = kCallBegin;
   key_.clear();
   name_.clear();
   arguments_.clear();

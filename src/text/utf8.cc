@@ -16,6 +16,22 @@ size_t CompleteUtf8Prefix(std::string_view bytes) {
   return bytes.size();
 }
 
+void AppendCharacter(uint32_t c, std::string* out) {
+  const auto tail = [&](int shift) { out->push_back(static_cast<char>(0x80 | (c >> shift & 0x3f))); };
+  if (c < 0x80) {
+    out->push_back(static_cast<char>(c));
+  } else if (c < 0x800) {
+    out->push_back(static_cast<char>(0xc0 | c >> 6));
+    tail(0);
+  } else if (c < 0x10000) {
+    out->push_back(static_cast<char>(0xe0 | c >> 12));
+    tail(6), tail(0);
+  } else {
+    out->push_back(static_cast<char>(0xf0 | c >> 18));
+    tail(12), tail(6), tail(0);
+  }
+}
+
 void AppendValidUtf8(std::string_view bytes, std::string* out) {
   size_t valid_begin = 0, i = 0;
   while (i < bytes.size()) {

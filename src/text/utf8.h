@@ -50,6 +50,9 @@ inline Utf8Part NextUtf8(std::string_view s) {
 // but so far valid character at the end (at most 3 bytes).
 size_t CompleteUtf8Prefix(std::string_view bytes);
 
+// Appends a code point that is no surrogate, at most 0x10ffff.
+void AppendCharacter(uint32_t c, std::string* out);
+
 inline constexpr std::string_view kReplacementCharacter = "\xef\xbf\xbd";
 
 // Appends `bytes` with every part that is not valid replaced by one U+FFFD.
