@@ -15,6 +15,7 @@ struct ActiveRequest {
   double arrival_time = 0;
   int64_t max_tokens = 0;  // of the parameters, cut to the room that the prompt leaves
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;  // by prompt token, if asked for
+  std::vector<std::vector<float>> pooled;  // by row, see PromptInfo
   bool info_published = false;
   bool queued = true;  // counts against the queue limits
   int num_unfinished = 0;

@@ -73,20 +73,28 @@ void BatchPlan::AddRows(const PlanEntry& entry) {
   out.request = sequence.request->id;
   out.sample = sequence.index;
   out.first_row = static_cast<int64_t>(rows_.size());
-  for (int64_t p = entry.first_prompt_row; p < entry.end_prompt_row; ++p) {
-    PromptRow row;
-    row.position = p + 1;
-    row.token = sequence.token(p + 1);
-    row.top_count = *sequence.request->params->prompt_logprobs;
+  const auto add = [&](auto row, int64_t position) {
     rows_.push_back({std::move(row), OkStatus()});
-    logit_rows_.push_back(first_token + static_cast<int32_t>(p - entry.start));
+    logit_rows_.push_back(first_token + static_cast<int32_t>(position - entry.start));
+  };
+  const RequestState& request = *sequence.request;
+  for (int64_t p = entry.first_prompt_row; p < entry.end_prompt_row; ++p) {
+    if (request.pooling != nullptr) {
+      add(PooledRow{request.pooling, p, false, {}}, p);
+    } else {
+      add(PromptRow{p + 1, sequence.token(p + 1), *request.params->prompt_logprobs, {}}, p);
+    }
   }
   if (entry.samples) {
-    SampleRow row;
-    row.state = sequence.sampling;
-    row.slot = sequence.slot;
-    rows_.push_back({std::move(row), OkStatus()});
-    logit_rows_.push_back(query_start_.back() - 1);
+    const int64_t last = entry.start + entry.num_tokens - 1;
+    if (request.pooling != nullptr) {
+      add(PooledRow{request.pooling, last, true, {}}, last);
+    } else {
+      SampleRow row;
+      row.state = sequence.sampling;
+      row.slot = sequence.slot;
+      add(std::move(row), last);
+    }
   }
   out.num_rows = static_cast<int64_t>(rows_.size()) - out.first_row;
 }

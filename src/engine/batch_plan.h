@@ -39,8 +39,16 @@ struct PromptRow {
   std::vector<TokenLogprob> result;
 };
 
+// The vector or the labels of prompt token `position`. The row of the last one ends the request.
+struct PooledRow {
+  std::shared_ptr<const PoolingParams> params;
+  int64_t position = 0;
+  bool is_last = false;
+  std::vector<float> result;
+};
+
 struct LogitRow {
-  std::variant<SampleRow, PromptRow> purpose;
+  std::variant<SampleRow, PromptRow, PooledRow> purpose;
   Status error;  // there is no result; kResourceExhausted: for want of memory
 };
 

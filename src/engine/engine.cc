@@ -53,6 +53,7 @@ class EngineImpl final : public Engine {
   EngineImpl(EngineConfig config, std::unique_ptr<model::CausalLm> model,
              const sampling::VectorOps& ops, int64_t max_logprob_entries)
       : config_(std::move(config)), model_(std::move(model)),
+        pooler_(model_->hidden_size(), config_.options.classifier),
         clock_(config_.options.clock != nullptr ? config_.options.clock : &steady_clock_),
         inbox_(std::make_shared<Inbox>(InboxLimits{config_.options.max_num_queued_reqs,
                                                    config_.options.max_num_queued_tokens,
@@ -103,6 +104,7 @@ class EngineImpl final : public Engine {
   EngineConfig config_;
   SteadyClock steady_clock_;
   std::unique_ptr<model::CausalLm> model_;
+  const Pooler pooler_;
   const Clock* clock_;
   std::shared_ptr<Inbox> inbox_;  // shared with the streams
   std::atomic<uint64_t> num_submitted_{0};
@@ -116,10 +118,17 @@ class EngineImpl final : public Engine {
 Status EngineImpl::Check(const Request& request) const {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t max_model_len = config_.options.max_model_len;
+  const bool pools = request.pooling != nullptr;
+  if (pools != (model_->head() == model::Head::kHidden)) {
+    return InvalidArgument("The model {}.", pools ? "gives tokens, not vectors or labels"
+                                                  : "gives vectors or labels, not tokens");
+  }
+  if (pools) RETURN_IF_ERROR(pooler_.Check(*request.pooling));
+  const int64_t output = pools ? 0 : 1;  // tokens for which there must be room
   if (prompt == 0) {
     return InvalidArgument("The decoder prompt cannot be empty").WithParam("prompt");
   }
-  if (prompt >= max_model_len) {
+  if (prompt + output > max_model_len) {
     return InvalidArgument(
                "This model's maximum context length is {} tokens. However, your prompt contains {} "
                "input tokens, which exceeds this limit even without any output tokens. Please "
@@ -127,12 +136,12 @@ Status EngineImpl::Check(const Request& request) const {
                max_model_len, prompt, prompt)
         .WithParam("input_tokens");
   }
-  if (prompt >= config_.max_length) {
+  if (prompt + output > config_.max_length) {
     return InvalidArgument(
                "The prompt of {} tokens can never run: the KV cache holds {} tokens ({} blocks of "
-               "{}), and at least one output token is needed. Shorten the prompt or give the "
-               "server a larger KV cache.",
-               prompt, config_.max_length, config_.kv.num_blocks - 1, config_.kv.block_size)
+               "{}){}. Shorten the prompt or give the server a larger KV cache.",
+               prompt, config_.max_length, config_.kv.num_blocks - 1, config_.kv.block_size,
+               pools ? "" : ", and at least one output token is needed")
         .WithParam("input_tokens");
   }
   for (const int32_t token : request.prompt) {
@@ -148,36 +157,63 @@ Status EngineImpl::Check(const Request& request) const {
   return OkStatus();
 }
 
-// How many log-probability entries a request may give; refused before any of it is allocated.
+// How many log-probability entries, or as much of pooled values, a request may give; refused before any
+// of it is allocated.
+Status CheckEntries(int64_t wanted, const char* param) {
+  if (wanted <= kMaxLogprobEntries) return OkStatus();
+  return InvalidArgument(
+             "{} would give up to {} entries for this request, more than the {} that a request "
+             "may have. Ask for fewer logprobs, fewer tokens or fewer samples.",
+             param, wanted, kMaxLogprobEntries)
+      .WithParam(param);
+}
+
 Expected<int64_t> CountLogprobEntries(const sampling::SamplingParams& params, int64_t prompt,
                                       int64_t max_output, int64_t vocab_size) {
   const auto entries = [vocab_size](std::optional<int> count, int64_t tokens) {
     if (!count) return int64_t{0};
     return tokens * (1 + (*count < 0 ? vocab_size : int64_t{*count}));
   };
-  const auto check = [](int64_t wanted, const char* param) {
-    if (wanted <= kMaxLogprobEntries) return OkStatus();
-    return InvalidArgument(
-               "{} would give up to {} entries for this request, more than the {} that a request "
-               "may have. Ask for fewer logprobs, fewer tokens or fewer samples.",
-               param, wanted, kMaxLogprobEntries)
-        .WithParam(param);
-  };
   const int64_t of_prompt = entries(params.prompt_logprobs, prompt);
   const int64_t of_output = entries(params.logprobs, max_output * params.n);
-  RETURN_IF_ERROR(check(of_prompt, "prompt_logprobs"));
-  RETURN_IF_ERROR(check(of_output, "logprobs"));
+  RETURN_IF_ERROR(CheckEntries(of_prompt, "prompt_logprobs"));
+  RETURN_IF_ERROR(CheckEntries(of_output, "logprobs"));
   return of_prompt + of_output;
+}
+
+Expected<int64_t> CountPooledEntries(const PoolingParams& params, int64_t prompt, int64_t width) {
+  constexpr int64_t kFloats = sizeof(TokenLogprob) / sizeof(float);  // that an entry stands for
+  const int64_t entries = (params.every_token() ? prompt : 1) * width / kFloats;
+  RETURN_IF_ERROR(CheckEntries(entries, "task"));
+  return entries;
+}
+
+void AddSamples(const EngineOptions& options, RequestState* state) {
+  const sampling::SamplingParams& params = *state->params;
+  const uint64_t seed = params.seed.value_or(sampling::DerivedSeed(options.seed, state->id));
+  const auto context = std::make_shared<const sampling::SamplingContext>(
+      state->params, state->prompt, options.eos_token_ids);
+  for (int i = 0; i < params.n; ++i) {
+    auto& sequence = state->sequences.emplace_back(std::make_unique<Sequence>());
+    sequence->sampling =
+        std::make_shared<sampling::SequenceState>(context, sampling::SampleSeed(seed, i));
+  }
 }
 
 Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
                                                      std::function<void()> on_news) {
   RETURN_IF_ERROR(Check(request));
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
-  const sampling::SamplingParams& params = *request.params;
-  const int64_t max_tokens = std::min(params.max_tokens, config_.max_length - prompt);
-  ASSIGN_OR_RETURN(const int64_t logprob_entries,
-                   CountLogprobEntries(params, prompt, max_tokens, model_->vocab_size()));
+  const int64_t room = config_.max_length - prompt;
+  int64_t max_tokens = 0, entries = 0;
+  if (request.pooling != nullptr) {
+    ASSIGN_OR_RETURN(entries,
+                     CountPooledEntries(*request.pooling, prompt, pooler_.Width(*request.pooling)));
+  } else {
+    max_tokens = std::min(request.params->max_tokens, room);
+    ASSIGN_OR_RETURN(entries, CountLogprobEntries(*request.params, prompt, max_tokens,
+                                                  model_->vocab_size()));
+  }
 
   auto active = std::make_unique<ActiveRequest>();
   active->max_tokens = max_tokens;
@@ -185,25 +221,26 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
   state.id = num_submitted_++;
   state.prompt = std::move(request.prompt);
   state.params = std::move(request.params);
+  state.pooling = std::move(request.pooling);
   state.priority = request.priority;
   state.cache_salt = std::move(request.cache_salt);
-  active->arrival_time = clock_->Now();
-  active->stream = std::make_shared<StreamState>(state.params->n, std::move(on_news));
-  active->stream->request = state.id;
-  active->stream->logprob_entries = logprob_entries;
-  active->num_unfinished = state.params->n;
-  if (state.params->prompt_logprobs) active->prompt_logprobs.resize(state.prompt.size());
-  const uint64_t seed = state.params->seed.value_or(
-      sampling::DerivedSeed(config_.options.seed, state.id));
-  const auto context = std::make_shared<const sampling::SamplingContext>(
-      state.params, state.prompt, config_.options.eos_token_ids);
-  for (int i = 0; i < state.params->n; ++i) {
-    auto& sequence = state.sequences.emplace_back(std::make_unique<Sequence>());
-    sequence->request = &state;
-    sequence->index = i;
-    sequence->sampling =
-        std::make_shared<sampling::SequenceState>(context, sampling::SampleSeed(seed, i));
+  if (state.pooling != nullptr) {
+    state.sequences.push_back(std::make_unique<Sequence>());
+    active->pooled.reserve(state.pooling->every_token() ? state.prompt.size() : 1);
+  } else {
+    AddSamples(config_.options, &state);
+    if (state.params->prompt_logprobs) active->prompt_logprobs.resize(state.prompt.size());
   }
+  const auto num_sequences = static_cast<int>(state.sequences.size());
+  for (int i = 0; i < num_sequences; ++i) {
+    state.sequences[static_cast<size_t>(i)]->request = &state;
+    state.sequences[static_cast<size_t>(i)]->index = i;
+  }
+  active->arrival_time = clock_->Now();
+  active->stream = std::make_shared<StreamState>(num_sequences, std::move(on_news));
+  active->stream->request = state.id;
+  active->stream->logprob_entries = entries;
+  active->num_unfinished = num_sequences;
   // Before the request is let in: from then on nothing here may fail.
   auto handle = std::make_unique<StreamHandle>(active->stream, inbox_);
   RETURN_IF_ERROR(inbox_->Submit(std::move(active)));

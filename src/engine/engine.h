@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "engine/pooling.h"
 #include "engine/stats.h"
 #include "kernels/environment.h"
 #include "model/causal_lm.h"
@@ -43,6 +44,7 @@ struct EngineOptions {
   int64_t max_num_queued_reqs = 0;    // 0: no limit
   int64_t max_num_queued_tokens = 0;  // 0: no limit
   LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;
+  std::shared_ptr<const model::Classifier> classifier;  // of a model that classifies, else null
   // [0] is the primary eos (stop_reason null), the others give a stop_reason.
   std::vector<int32_t> eos_token_ids;
   uint64_t seed = 0;
@@ -66,10 +68,12 @@ Status CheckOptions(EngineOptions options, int64_t max_position);
 
 struct Request {
   std::string id;
-  std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens
-  // Validated for the model's vocabulary. Shared by the prompts of one body and by their samples.
-  // More max_tokens than the prompt leaves room for are granted: the length ends it, as in vLLM.
+  std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens; to be pooled: 1 … max_model_len
+  // One of the two, as the model's head is. Shared by the prompts of one body and by their samples.
+  // Sampling parameters are validated for the model's vocabulary. More max_tokens than the prompt
+  // leaves room for are granted: the length ends it, as in vLLM.
   std::shared_ptr<const sampling::SamplingParams> params;
+  std::shared_ptr<const PoolingParams> pooling;
   int priority = 0;  // lower runs first, under kPriority
   std::string cache_salt;
 };
@@ -98,6 +102,8 @@ struct PromptInfo {
   int64_t cached_tokens = 0;  // found in the prefix cache
   // prompt_logprobs[i] belongs to prompt token i; [0] is empty. Only if asked for.
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;
+  // Of a request that pools, with its end: the values of its last token, or of every token in order.
+  std::vector<std::vector<float>> pooled;
 };
 
 // The reading end of one request. Not thread-safe: one reader at a time.

@@ -23,6 +23,7 @@ double Now() {
 class NullLm final : public model::CausalLm {
  public:
   int64_t vocab_size() const override { return 8; }
+  int64_t hidden_size() const override { return 8; }
   int64_t max_position() const override { return int64_t{1} << 17; }
   int workers() const override { return 1; }
   int64_t KvBlockBytes(int) const override { return 1; }

@@ -50,7 +50,8 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
       scheduler_(MakeSchedulerOptions(config), PrefixHasher()),
       stats_(config.options.max_model_len, config.kv.num_blocks, config.options.log_stats_interval,
              clock->Now()),
-      runner_(model, ops, config.options.logprobs_mode, config.options.max_num_seqs,
+      runner_(model, ops, config.options.logprobs_mode,
+              Pooler(model->hidden_size(), config.options.classifier), config.options.max_num_seqs,
               config.options.async_scheduling, [inbox = inbox_.get()] { inbox->Wake(); }) {
   for (int i = 0; i < runner_.depth(); ++i) {
     batches_.push_back(
@@ -229,10 +230,18 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
       }
       Sequence* const sequence =
           request->state.sequences[static_cast<size_t>(entry->sample)].get();
+      if (auto* const pooled = std::get_if<PooledRow>(&row.purpose)) {
+        request->pooled.push_back(std::move(pooled->result));
+        if (!pooled->is_last) continue;
+        entry->prompt_info = {request->state.num_cached_tokens, {}, std::move(request->pooled)};
+        stats_.Pooled(*sequence);
+        Finish(request, sequence, FinishReason::kStop, now);
+        continue;
+      }
       if (sequence->status == SequenceStatus::kFinished) continue;
       if (!std::exchange(request->info_published, true)) {
         entry->prompt_info = {request->state.num_cached_tokens,
-                              std::move(request->prompt_logprobs)};
+                              std::move(request->prompt_logprobs), {}};
       }
       MergeToken(request, sequence, &std::get<SampleRow>(row.purpose), now);
     }
@@ -262,6 +271,10 @@ void EngineLoop::Publish(BatchPlan* batch, BatchEntry* entry) {
   try {
     if (entry->prompt_info) stream.SetPromptInfo(std::move(*entry->prompt_info));
     for (LogitRow& row : batch->RowsOf(*entry)) {
+      if (const auto* const pooled = std::get_if<PooledRow>(&row.purpose)) {
+        if (pooled->is_last) news |= stream.PushEnd(entry->sample, FinishReason::kStop, OkStatus());
+        continue;
+      }
       auto* const sample = std::get_if<SampleRow>(&row.purpose);
       if (sample == nullptr || !sample->kept) continue;
       news |= stream.Push(entry->sample, {sample->result.token, std::move(sample->result.top)},

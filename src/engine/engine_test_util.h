@@ -91,7 +91,7 @@ struct TestRequest {
     auto shared = std::make_shared<sampling::SamplingParams>(params);
     const Status status = shared->Validate(FakeLmOptions().vocab_size, /*max_logprobs=*/-1);
     EXPECT_TRUE(status.ok()) << status.message();
-    return {id, prompt, std::move(shared), priority, cache_salt};
+    return {id, prompt, std::move(shared), nullptr, priority, cache_salt};
   }
 };
 
@@ -114,7 +114,7 @@ inline Outcome Reference(const TestRequest& request, const EngineOptions& option
   while (outcome.finish == FinishReason::kNone) {
     FakeLm::LogitsOf(tokens, vocab_size, logits.data());
     sampling::SampledToken sampled;
-    sampler.Sample(logits.data(), &state, &sampled);
+    EXPECT_TRUE(sampler.Sample(logits.data(), &state, &sampled).ok());
     tokens.push_back(sampled.token);
     outcome.tokens.push_back({sampled.token, std::move(sampled.top)});
     const auto length = static_cast<int64_t>(outcome.tokens.size());

@@ -21,6 +21,7 @@ namespace tiercel::engine {
 
 struct FakeLmOptions {
   int64_t vocab_size = 101;
+  int64_t hidden_size = 0;  // > 0: gives hidden states of that size, by the function of the logits
   int64_t max_position = 4096;
   int workers = 1;
   double step_seconds = 0;      // each step sleeps that long
@@ -36,6 +37,10 @@ class FakeLm final : public model::CausalLm {
   explicit FakeLm(FakeLmOptions options = {}) : options_(std::move(options)) {}
 
   int64_t vocab_size() const override { return options_.vocab_size; }
+  model::Head head() const override {
+    return options_.hidden_size > 0 ? model::Head::kHidden : model::Head::kLogits;
+  }
+  int64_t hidden_size() const override { return options_.hidden_size; }
   int64_t max_position() const override { return options_.max_position; }
   int workers() const override { return options_.workers; }
   int64_t KvBlockBytes(int) const override { return options_.kv_block_bytes; }
@@ -47,7 +52,7 @@ class FakeLm final : public model::CausalLm {
     limits_ = limits;
     cache_.assign(static_cast<size_t>(kv.num_blocks * kv.block_size), Cell{});
     history_.reserve(static_cast<size_t>(options_.max_position));
-    logits_.resize(static_cast<size_t>(limits.logit_group_rows * options_.vocab_size));
+    logits_.resize(static_cast<size_t>(limits.logit_group_rows * width()));
     return OkStatus();
   }
 
@@ -69,7 +74,7 @@ class FakeLm final : public model::CausalLm {
     size_t s = 0;
     for (int64_t first = 0; first < rows; first += limits_.logit_group_rows) {
       const model::LogitGroup group{first, std::min(limits_.logit_group_rows, rows - first),
-                                    logits_.data(), options_.vocab_size};
+                                    logits_.data(), width()};
       for (int64_t r = first; r < first + group.count; ++r) {
         const int32_t row = batch.logit_rows[static_cast<size_t>(r)];
         while (row >= batch.query_start[s + 1]) ++s;
@@ -98,6 +103,10 @@ class FakeLm final : public model::CausalLm {
     int32_t token = -1;
     int32_t position = -1;
   };
+
+  int64_t width() const {
+    return options_.hidden_size > 0 ? options_.hidden_size : options_.vocab_size;
+  }
 
   static uint64_t Mix(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
@@ -162,7 +171,7 @@ class FakeLm final : public model::CausalLm {
     if (options_.logits) {
       options_.logits(history_, logits);
     } else {
-      LogitsOf(history_, options_.vocab_size, logits);
+      LogitsOf(history_, width(), logits);
     }
   }
 

@@ -7,9 +7,13 @@
 namespace tiercel::engine {
 
 ModelRunner::ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
-                         sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async,
-                         std::function<void()> on_done)
-    : model_(model), async_(async), on_done_(std::move(on_done)), sampled_(static_cast<size_t>(max_num_seqs)) {
+                         sampling::LogprobsMode logprobs_mode, Pooler pooler, int64_t max_num_seqs,
+                         bool async, std::function<void()> on_done)
+    : model_(model),
+      async_(async),
+      on_done_(std::move(on_done)),
+      pooler_(std::move(pooler)),
+      sampled_(static_cast<size_t>(max_num_seqs)) {
   samplers_.reserve(static_cast<size_t>(model->workers()));
   for (int i = 0; i < model->workers(); ++i) {
     samplers_.emplace_back(ops, model->vocab_size(), logprobs_mode);
@@ -100,7 +104,7 @@ Status ModelRunner::Execute(BatchPlan* plan) {
   try {
     return model_->Run(plan->View(sampled_), [this, plan](const model::LogitGroup& group,
                                                           int worker) {
-      Sample(plan, group, worker);
+      UseRows(plan, group, worker);
     });
   } catch (const std::exception& e) {
     return Internal("{}", e.what());
@@ -108,25 +112,27 @@ Status ModelRunner::Execute(BatchPlan* plan) {
 }
 
 // Rows cost differently (logprobs, penalties), so each worker takes the next one when it is free.
-void ModelRunner::Sample(BatchPlan* plan, const model::LogitGroup& group, int worker) {
+void ModelRunner::UseRows(BatchPlan* plan, const model::LogitGroup& group, int worker) {
   sampling::Sampler& sampler = samplers_[static_cast<size_t>(worker)];
   const int64_t end = group.first + group.count;
   int64_t r = next_row_.load(std::memory_order_relaxed);
   while (r < end) {
     if (!next_row_.compare_exchange_weak(r, r + 1, std::memory_order_relaxed)) continue;
-    Sample(&plan->rows()[static_cast<size_t>(r)], group.row(r), &sampler);
+    Use(&plan->rows()[static_cast<size_t>(r)], group.row(r), &sampler);
     ++r;
   }
 }
 
-void ModelRunner::Sample(LogitRow* row, float* logits, sampling::Sampler* sampler) {
+void ModelRunner::Use(LogitRow* row, float* values, sampling::Sampler* sampler) {
   auto* const sample = std::get_if<SampleRow>(&row->purpose);
   try {
     if (sample != nullptr) {
-      row->error = sampler->Sample(logits, sample->state.get(), &sample->result);
+      row->error = sampler->Sample(values, sample->state.get(), &sample->result);
+    } else if (auto* const pooled = std::get_if<PooledRow>(&row->purpose)) {
+      row->error = pooler_.Pool(values, *pooled->params, &pooled->result);
     } else {
       PromptRow& prompt = std::get<PromptRow>(row->purpose);
-      sampler->PromptLogprobs(logits, prompt.token, prompt.top_count, &prompt.result);
+      sampler->PromptLogprobs(values, prompt.token, prompt.top_count, &prompt.result);
     }
   } catch (const std::bad_alloc&) {
     row->error = Status(StatusCode::kResourceExhausted, {});

@@ -1,4 +1,5 @@
-// ModelRunner: runs launched plans on the model, one after the other, and samples on its workers.
+// ModelRunner: runs launched plans on the model, one after the other, and samples, or pools, on its
+// workers.
 #pragma once
 
 #include <atomic>
@@ -21,7 +22,7 @@ namespace tiercel::engine {
 class ModelRunner {
  public:
   ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
-              sampling::LogprobsMode logprobs_mode, int64_t max_num_seqs, bool async,
+              sampling::LogprobsMode logprobs_mode, Pooler pooler, int64_t max_num_seqs, bool async,
               std::function<void()> on_done);
   ~ModelRunner();  // waits for what was launched
 
@@ -39,14 +40,15 @@ class ModelRunner {
 
  private:
   Status Execute(BatchPlan* plan);
-  void Sample(BatchPlan* plan, const model::LogitGroup& group, int worker);
-  void Sample(LogitRow* row, float* logits, sampling::Sampler* sampler);
+  void UseRows(BatchPlan* plan, const model::LogitGroup& group, int worker);
+  void Use(LogitRow* row, float* values, sampling::Sampler* sampler);
   void Loop();
 
   model::CausalLm* model_;
   const bool async_;
   const std::function<void()> on_done_;
   std::vector<sampling::Sampler> samplers_;  // by worker
+  const Pooler pooler_;
   std::vector<int32_t> sampled_;             // by slot
   std::atomic<int64_t> next_row_{0};
   int num_launched_ = 0;  // engine thread's

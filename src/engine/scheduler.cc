@@ -40,9 +40,9 @@ int64_t Scheduler::BlocksFor(int64_t num_tokens) const {
 }
 
 void Scheduler::Add(RequestState* request) {
-  CHECK_LT(static_cast<int64_t>(request->prompt.size()), options_.max_length);
-  const int64_t longest = std::min(
-      options_.max_length, static_cast<int64_t>(request->prompt.size()) + request->params->max_tokens);
+  const auto prompt = static_cast<int64_t>(request->prompt.size());
+  CHECK_LE(prompt + (request->pooling != nullptr ? 0 : 1), options_.max_length);
+  const int64_t longest = std::min(options_.max_length, prompt + request->max_tokens());
   request->prompt_hashes.reserve(request->prompt.size() / options_.block_size);
   request->running.reserve(request->sequences.size());
   request->waiting.reserve(request->sequences.size());
@@ -59,7 +59,7 @@ void Scheduler::Add(RequestState* request) {
 
 bool Scheduler::AtLimit(const Sequence& sequence) const {
   const int64_t output = static_cast<int64_t>(sequence.output.size()) + sequence.num_pending;
-  return output >= sequence.request->params->max_tokens ||
+  return output >= sequence.request->max_tokens() ||
          sequence.num_tokens() >= options_.max_length;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/pooling.h"
 #include "engine/prefix_hash.h"
 #include "sampling/logits_processors.h"
 
@@ -55,7 +56,9 @@ struct Sequence {
 struct RequestState {
   uint64_t id = 0;  // no two requests of an engine have the same
   std::vector<int32_t> prompt;
-  std::shared_ptr<const sampling::SamplingParams> params;  // shared with the samplers' states
+  // One of the two; shared with the samplers' states and with the plans.
+  std::shared_ptr<const sampling::SamplingParams> params;
+  std::shared_ptr<const PoolingParams> pooling;
   int priority = 0;
   std::string cache_salt;
   int64_t arrival = 0;  // a number that grows from request to request
@@ -65,13 +68,18 @@ struct RequestState {
   std::vector<Sequence*> running, waiting;  // by index; both have room for all
   std::vector<BlockHash> prompt_hashes;     // of the prompt's full blocks, as far as computed
   int64_t num_cached_tokens = -1;  // the first sample's prefix cache hit; −1: not yet known
-  // With prompt_logprobs: the logits of the prompt's first so many tokens have been planned.
+  // The rows of the prompt's first so many tokens have been planned, where they give results.
   int64_t num_prompt_rows_planned = 0;
 
-  // Whether steps are still to be planned that give log-probabilities of prompt tokens. Whichever
+  int64_t max_tokens() const { return params != nullptr ? params->max_tokens : 0; }
+  // Whether every token of the prompt gives a result: its log-probability, or its vector.
+  bool NeedsPromptRows() const {
+    return params != nullptr ? params->prompt_logprobs.has_value() : pooling->every_token();
+  }
+  // Whether steps are still to be planned that give results of prompt tokens but the last. Whichever
   // sample computes the prompt owes them.
   bool OwesPromptRows() const {
-    return params->prompt_logprobs.has_value() &&
+    return NeedsPromptRows() &&
            num_prompt_rows_planned < static_cast<int64_t>(prompt.size()) - 1;
   }
 };

@@ -35,6 +35,11 @@ void StatsRecorder::Token(const ActiveRequest& request, Sequence* sequence, doub
   sequence->last_token_time = now;
 }
 
+void StatsRecorder::Pooled(const Sequence& sequence) {
+  stats_.prompt_tokens += static_cast<uint64_t>(sequence.num_prompt());
+  stats_.prompt_tokens_cached += static_cast<uint64_t>(sequence.num_cached_prompt);
+}
+
 void StatsRecorder::Finished(const ActiveRequest& request, const Sequence& sequence,
                              FinishReason reason, double now) {
   Stats& s = stats_;

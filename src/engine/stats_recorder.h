@@ -21,6 +21,7 @@ class StatsRecorder {
   void Step(int64_t num_tokens);
   void FirstScheduled(const ActiveRequest& request, Sequence* sequence, double now);
   void Token(const ActiveRequest& request, Sequence* sequence, double now);
+  void Pooled(const Sequence& sequence);  // its prompt has been computed
   void Finished(const ActiveRequest& request, const Sequence& sequence, FinishReason reason,
                 double now);
   void RequestDone(const ActiveRequest& request);

@@ -81,6 +81,39 @@ TEST(RmsNorm, IsNearTheExactValueForEveryHiddenSize) {
   }
 }
 
+TEST(RmsNorm, BeforeRoundingIsNearerToTheExactValue) {
+  for (const KernelTable* kernels : Kernels()) {
+    for (int64_t hidden : {1, 17, 64, 1024, 5120}) {
+      const int64_t rows = 3, ldo = hidden + 5;
+      const auto x = NormalBF16(rows * hidden, 1 + hidden, 20.0f);
+      const auto weight = Normal(hidden, 2), bias = Normal(hidden, 3);
+      for (bool with_bias : {false, true}) {
+        std::vector<float> out(rows * ldo, 77.0f);
+        RmsNormArgs args{.x = x.data(),
+                         .weight = weight.data(),
+                         .bias = with_bias ? bias.data() : nullptr,
+                         .out_f32 = out.data(),
+                         .ldo = ldo,
+                         .hidden = hidden,
+                         .rows = rows};
+        for (int worker = 0; worker < 2; ++worker) kernels->rms_norm(args, {worker, 2});
+        for (int64_t i = 0; i < rows * ldo; ++i) {
+          const int64_t r = i / ldo, c = i % ldo;
+          if (c >= hidden) {
+            ASSERT_EQ(out[i], 77.0f) << kernels->detail << " hidden " << hidden;
+            continue;
+          }
+          const double term = ToFloat(x[r * hidden + c]) * Factor(&x[r * hidden], hidden, 1e-6) * weight[c];
+          const double b = with_bias ? bias[c] : 0;
+          // FP32 alone: √5120 · 2⁻²⁴ in the sum of squares, a few 2⁻²⁴ after it.
+          ASSERT_NEAR(out[i], term + b, 0x1p-18 * (std::abs(term) + std::abs(b)) + 1e-30)
+              << kernels->detail << " hidden " << hidden << " at " << i;
+        }
+      }
+    }
+  }
+}
+
 TEST(RmsNorm, RowIndexAndSharesChangeNoBit) {
   for (const KernelTable* kernels : Kernels()) {
     const int64_t hidden = 203;

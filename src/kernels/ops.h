@@ -60,7 +60,8 @@ struct RmsNormArgs {
   const int32_t* row_index = nullptr;   // [rows] or null
   const float* weight = nullptr;        // [hidden]
   const float* bias = nullptr;          // [hidden] or null
-  BF16* out = nullptr;                  // [rows, ldo], or null: only `quantized`
+  BF16* out = nullptr;                  // [rows, ldo], or null: only the others
+  float* out_f32 = nullptr;             // [rows, ldo] the same values before they are rounded; or null
   int64_t ldo = 0;
   int64_t hidden = 0;
   int64_t rows = 0;

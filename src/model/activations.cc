@@ -126,7 +126,8 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   TakeQuantized(&arena, c, weights, workers, rows, std::min(rows, kMlpRows), a);
 
   a->logit_hidden = TakeRows(&arena, rows, c.hidden_size);
-  a->logits_stride = weights.lm_head.weight.n;
+  a->logits_stride =
+      weights.head == Head::kLogits ? weights.lm_head.weight.n : RoundUp(c.hidden_size, 16);
   a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
   kernels::AttentionArgs attention;
   attention.layout = a->layout;

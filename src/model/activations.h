@@ -72,7 +72,7 @@ struct Activations {
   // the packed column order.
   Rows gate_up;
   Rows logit_hidden;        // [R, hidden] the rows of the residual stream that become logits
-  float* logits = nullptr;  // [logit_group_rows, logits_stride]
+  float* logits = nullptr;  // [logit_group_rows, logits_stride]; with Head::kHidden the hidden states
   int64_t logits_stride = 0;
   void* attention_scratch = nullptr;
   int64_t attention_scratch_bytes = 0;  // of each worker

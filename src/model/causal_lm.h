@@ -7,6 +7,7 @@
 
 #include "base/function_ref.h"
 #include "base/status.h"
+#include "model/config.h"
 
 namespace tiercel::model {
 
@@ -38,7 +39,7 @@ struct RunLimits {
   int64_t max_context = 0;      // context_len ≤ this (max_model_len); 0: max_position()
 };
 
-// Logit rows [first, first + count) of a step: their logits, complete.
+// Logit rows [first, first + count) of a step: their logits, complete; or their hidden states.
 struct LogitGroup {
   int64_t first = 0;
   int64_t count = 0;
@@ -59,6 +60,8 @@ class CausalLm {
   virtual ~CausalLm() = default;
 
   virtual int64_t vocab_size() const = 0;
+  virtual Head head() const { return Head::kLogits; }
+  virtual int64_t hidden_size() const = 0;
   virtual int64_t max_position() const = 0;  // derived max_model_len, RoPE scaling included
   virtual int workers() const = 0;           // the team's size
   // Bytes that one KV block of `block_size` tokens takes over all layers.

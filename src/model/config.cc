@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 
 #include "model/json_fields.h"
@@ -10,6 +11,7 @@
 namespace tiercel::model {
 namespace {
 
+constexpr std::string_view kClassificationEnd = "ForSequenceClassification";
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 // As kMaxLayers and kMaxVocab.
@@ -19,8 +21,10 @@ constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxIntermediate = 1 << 20;
 constexpr int64_t kMaxPosition = 1 << 28;
 
+constexpr int64_t kMaxLabels = 4096;
+
 struct Architecture {
-  std::string_view name;
+  std::string_view name;  // without what it ends with, see kEnds
   std::string_view model_type;
   bool qk_norm;
   bool qkv_bias;             // always, whatever attention_bias says
@@ -30,32 +34,45 @@ struct Architecture {
 
 // The defaults are those of the Hugging Face configuration classes.
 constexpr std::array<Architecture, 3> kArchitectures = {{
-    {"Qwen3ForCausalLM", "qwen3", true, false, 128, 32768},
-    {"Qwen2ForCausalLM", "qwen2", false, true, 0, 32768},
-    {"LlamaForCausalLM", "llama", false, false, 0, 2048},
+    {"Qwen3", "qwen3", true, false, 128, 32768},
+    {"Qwen2", "qwen2", false, true, 0, 32768},
+    {"Llama", "llama", false, false, 0, 2048},
 }};
+
+// What the network is for: tokens, labels, or vectors (the bare network).
+constexpr std::string_view kEnds[] = {"ForCausalLM", kClassificationEnd, "Model"};
 
 std::string Supported() {
   std::string names;
   for (const Architecture& a : kArchitectures) {
-    names += (names.empty() ? "" : ", ") + std::string(a.name);
+    names += fmt::format("{}{}{}", names.empty() ? "" : ", ", a.name, kEnds[0]);
   }
-  return names;
+  return fmt::format("{}, or with {} or {} for {}", names, kEnds[1], kEnds[2], kEnds[0]);
 }
 
-Expected<Architecture> FindArchitecture(const JsonFields& fields) {
+// Its name in full.
+struct NamedArchitecture {
+  Architecture architecture;
+  std::string name;
+};
+
+Expected<NamedArchitecture> FindArchitecture(const JsonFields& fields) {
   const Json* names = fields.Get("architectures");
   if (names != nullptr && names->is_array()) {
     for (const Json& name : *names) {
+      if (!name.is_string()) continue;
       for (const Architecture& a : kArchitectures) {
-        if (name.is_string() && name.get_ref<const std::string&>() == a.name) return a;
+        for (const std::string_view end : kEnds) {
+          std::string full = fmt::format("{}{}", a.name, end);
+          if (name.get_ref<const std::string&>() == full) return NamedArchitecture{a, std::move(full)};
+        }
       }
     }
   } else if (names == nullptr) {
     std::string type;
     RETURN_IF_ERROR(fields.String("model_type", type));
     for (const Architecture& a : kArchitectures) {
-      if (type == a.model_type) return a;
+      if (type == a.model_type) return NamedArchitecture{a, fmt::format("{}{}", a.name, kEnds[0])};
     }
     if (!type.empty()) {
       return Unexpected(fields.Wrong("model_type", "qwen3, qwen2 or llama"));
@@ -133,6 +150,72 @@ Status RefuseUnsupported(const JsonFields& f, const ModelConfig& c) {
   return OkStatus();
 }
 
+// The labels by number, of {"0": "name", …}.
+Status ReadLabels(const JsonFields& f, PoolingConfig& p) {
+  const Json* names = f.Get("id2label");
+  if (names == nullptr) return OkStatus();
+  if (!names->is_object() || std::ssize(*names) > kMaxLabels) {
+    return f.Wrong("id2label", fmt::format("an object of at most {} names", kMaxLabels));
+  }
+  p.num_labels = std::ssize(*names);
+  p.labels.assign(names->size(), "");
+  for (const auto& [number, name] : names->items()) {
+    size_t index = p.labels.size();
+    std::from_chars(number.data(), number.data() + number.size(), index);
+    if (index >= p.labels.size() || !name.is_string()) {
+      return f.Wrong("id2label", "the numbers from 0 on, each with a name");
+    }
+    p.labels[index] = name.get<std::string>();
+  }
+  return OkStatus();
+}
+
+Status ReadClassifier(const JsonFields& f, PoolingConfig& p) {
+  p.num_labels = 2;  // Hugging Face's default
+  RETURN_IF_ERROR(ReadLabels(f, p));
+  if (const Json* tokens = f.Get("classifier_from_token"); tokens != nullptr) {
+    const auto is_text = [](const Json& token) { return token.is_string(); };
+    if (!tokens->is_array() || tokens->empty() || std::ssize(*tokens) > kMaxLabels ||
+        !std::all_of(tokens->begin(), tokens->end(), is_text)) {
+      return f.Wrong("classifier_from_token", "a list of tokens");
+    }
+    p.classifier_from_token = tokens->get<std::vector<std::string>>();
+    const auto count = std::ssize(p.classifier_from_token);
+    p.num_labels = count == 2 ? 1 : count;
+  }
+  // A field of its own only where it differs from the names' number.
+  RETURN_IF_ERROR(f.Int("num_labels", 1, kMaxLabels, p.num_labels));
+  const auto tokens = std::ssize(p.classifier_from_token);
+  if (tokens > 0 && p.num_labels != tokens && !(tokens == 2 && p.num_labels == 1)) {
+    return f.Wrong("num_labels", fmt::format("as many as classifier_from_token has tokens ({})", tokens));
+  }
+  p.labels.resize(static_cast<size_t>(p.num_labels));
+  std::string problem;
+  RETURN_IF_ERROR(f.String("problem_type", problem));
+  p.regression = problem == "regression";
+  p.multi_label = problem == "multi_label_classification";
+  return OkStatus();
+}
+
+Status ReadPooling(const JsonFields& f, ModelConfig& c) {
+  PoolingConfig& p = c.pooling;
+  if (c.architecture.ends_with(kClassificationEnd)) RETURN_IF_ERROR(ReadClassifier(f, p));
+  RETURN_IF_ERROR(f.Bool("is_matryoshka", p.is_matryoshka));
+  const Json* dimensions = f.Get("matryoshka_dimensions");
+  if (dimensions == nullptr) return OkStatus();
+  p.is_matryoshka = true;
+  const auto is_size = [&](const Json& d) {
+    return d.is_number_integer() && d >= 1 && d <= c.hidden_size;
+  };
+  if (!dimensions->is_array() || std::ssize(*dimensions) > kMaxLabels ||
+      !std::all_of(dimensions->begin(), dimensions->end(), is_size)) {
+    return f.Wrong("matryoshka_dimensions",
+                   fmt::format("a list of numbers from 1 to hidden_size ({})", c.hidden_size));
+  }
+  p.matryoshka_dimensions = dimensions->get<std::vector<int64_t>>();
+  return OkStatus();
+}
+
 Status ReadDType(const JsonFields& f, ModelConfig& c) {
   const char* key = f.Has("dtype") ? "dtype" : "torch_dtype";
   std::string name = "bfloat16";
@@ -177,13 +260,15 @@ Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view h
     MergeOverrides(std::move(overrides), root);
   }
   const JsonFields fields(root, path);
-  ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(fields));
+  ASSIGN_OR_RETURN(NamedArchitecture found, FindArchitecture(fields));
+  const Architecture& architecture = found.architecture;
   ModelConfig config;
-  config.architecture = architecture.name;
+  config.architecture = std::move(found.name);
   RETURN_IF_ERROR(ReadSizes(fields, architecture, config));
   RETURN_IF_ERROR(ReadSwitches(fields, architecture, config));
   RETURN_IF_ERROR(RefuseUnsupported(fields, config));
   RETURN_IF_ERROR(ReadDType(fields, config));
+  RETURN_IF_ERROR(ReadPooling(fields, config));
   ASSIGN_OR_RETURN(config.rope, ParseRopeConfig(root, path, config.max_position_embeddings));
   RETURN_IF_ERROR(fields.TokenIds("eos_token_id", config.eos_token_ids));
   std::vector<int32_t> bos;

@@ -29,8 +29,29 @@ struct RopeConfig {
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
 };
 
+// What the forward pass gives of a row.
+enum class Head {
+  kLogits,  // one for each token of the vocabulary
+  kHidden,  // the last hidden state, normed: for models that pool
+};
+
+// What a configuration says of a model that gives vectors or labels instead of tokens.
+struct PoolingConfig {
+  // …ForSequenceClassification: a linear from a token's hidden state to so many labels; 0: there is none.
+  int64_t num_labels = 0;
+  std::vector<std::string> labels;  // [num_labels] the names of id2label; empty where it has none
+  // The labels are rows of the head, those of these tokens. With two tokens and one label it is the
+  // difference of the second one's and the first one's row: sigmoid(d) is the softmax over the two.
+  std::vector<std::string> classifier_from_token;
+  bool regression = false;   // problem_type: labels have no activation
+  bool multi_label = false;  // problem_type: a sigmoid each instead of a softmax over all
+  // The first values of a vector are a vector by themselves: of any length, or of one of these.
+  bool is_matryoshka = false;
+  std::vector<int64_t> matryoshka_dimensions;
+};
+
 struct ModelConfig {
-  std::string architecture;  // "Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM"
+  std::string architecture;  // "Qwen3ForCausalLM", … as config.json has it
   int64_t hidden_size = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;
@@ -45,6 +66,7 @@ struct ModelConfig {
   bool qkv_bias = false;  // Qwen2
   bool o_bias = false;    // attention_bias of Llama and Qwen3
   bool mlp_bias = false;
+  PoolingConfig pooling;
   RopeConfig rope;
   DType dtype = DType::kBF16;          // the checkpoint's
   std::vector<int32_t> eos_token_ids;  // config.json's; may be empty

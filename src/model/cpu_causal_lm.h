@@ -36,6 +36,8 @@ class CpuCausalLm final : public CausalLm {
               kernels::Environment* environment);
 
   int64_t vocab_size() const override { return config_.vocab_size; }
+  Head head() const override { return weights_.head; }
+  int64_t hidden_size() const override { return config_.hidden_size; }
   int64_t max_position() const override { return config_.DerivedMaxModelLen(); }
   int workers() const override;
   int64_t KvBlockBytes(int block_size) const override;

@@ -24,7 +24,7 @@ class DummyCheckpoint final : public Checkpoint {
  public:
   DummyCheckpoint(ModelConfig config, GenerationConfig generation, uint64_t seed)
       : config_(std::move(config)), generation_(std::move(generation)), seed_(seed) {
-    for (PlannedShape& tensor : TensorsOf(config_)) {
+    for (PlannedShape& tensor : TensorsOf(config_, Head::kLogits)) {
       tensors_[std::move(tensor.name)] = {std::move(tensor.shape), "BF16"};
     }
   }

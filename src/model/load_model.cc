@@ -36,7 +36,7 @@ Status CheckRunnable(const ModelConfig& c) {
 Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
   const bool int8 = options.quantize || checkpoint.quantization().method() != QuantMethod::kNone;
   double least = 0;
-  for (const PlannedShape& tensor : TensorsOf(checkpoint.config())) {
+  for (const PlannedShape& tensor : TensorsOf(checkpoint.config(), options.head)) {
     double bytes = int8 ? 1 : 2;
     for (const int64_t dimension : tensor.shape) bytes *= static_cast<double>(dimension);
     least += bytes;
@@ -65,7 +65,7 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               kernels::Environment* environment,
                                               LoadProgress progress) {
   RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
-  ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint));
+  ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint, options.weights.head));
   for (const std::string& warning : unread) LOG_WARNING("{}", warning);
   RETURN_IF_ERROR(CheckFits(checkpoint, options.weights));
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);

@@ -119,14 +119,16 @@ void Program::RopeTable(const RopeTableArgs& args) {
 void Program::RmsNorm(const RmsNormArgs& args) {
   CHECK_GT(args.rows, 0);
   CHECK(args.weight != nullptr);
-  CHECK(args.out != nullptr || args.quantized.data != nullptr);
-  CHECK(args.out == nullptr || args.ldo >= args.hidden);
+  const bool stores = args.out != nullptr || args.out_f32 != nullptr;
+  CHECK(stores || args.quantized.data != nullptr);
+  CHECK(!stores || args.ldo >= args.hidden);
   CHECK(args.quantized.data == nullptr || args.quantized.ld >= args.hidden);
   operators_.emplace_back(RmsNormOp{args});
 }
 
 void Program::RmsNormOnEachWorker(const RmsNormArgs& args, const OwnRows& own) {
   RmsNorm(args);
+  CHECK(args.out_f32 == nullptr);  // its rows are shared
   CHECK(args.out == nullptr || own.bf16 >= args.rows * args.ldo);
   CHECK(args.quantized.data == nullptr || own.quantized >= args.rows * args.quantized.ld);
   CHECK(args.quantized.row_scale == nullptr || own.row_scale >= args.rows);

@@ -74,11 +74,12 @@ class Forward {
     const Rows tail = LogitRows();
     Mlp(w_.layers[last], tail, shape_.logit_rows);
     Barrier(w_.lm_head, prefetch_.lm_head);
-    Head(0);
+    GiveRows(0);
   }
 
-  // logits [≤ head_rows, vocabulary] = lm_head(norm(the logit rows from `first` on))
-  void Head(int64_t first);
+  // logits [≤ head_rows, vocabulary] = lm_head(norm(the logit rows from `first` on)), or of a model
+  // that pools [≤ head_rows, H], without lm_head.
+  void GiveRows(int64_t first);
 
  private:
   void Embed();
@@ -105,6 +106,7 @@ class Forward {
     return kernels::AttentionOwnsGroups(static_cast<int>(c_.num_kv_heads),
                                         w_.layers[0].qkv.weight.workers);
   }
+  kernels::RmsNormArgs NormOf(const Rows& x, const NormWeights& weight, int64_t rows) const;
   Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows,
              int64_t prefetch);
   Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
@@ -267,13 +269,33 @@ Rows Forward::LogitRows() {
   return a_.logit_hidden;
 }
 
-void Forward::Head(int64_t first) {
+void Forward::GiveRows(int64_t first) {
   const int64_t rows = std::min(shape_.head_rows, shape_.logit_rows - first);
   Rows hidden = shape_.logit_rows == shape_.rows ? a_.hidden : a_.logit_hidden;
   hidden.data += first * hidden.stride;
+  if (w_.head == Head::kHidden) {
+    kernels::RmsNormArgs norm = NormOf(hidden, w_.final_norm, rows);
+    norm.out_f32 = a_.logits;
+    norm.ldo = a_.logits_stride;
+    p_.RmsNorm(norm);
+    p_.Barrier();
+    return;
+  }
   const Input x = Norm(hidden, w_.final_norm, w_.lm_head, rows, prefetch_.lm_head);  // [rows, H]
   Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows);
   p_.Barrier();
+}
+
+// The norm of rows of the residual stream, but for where it goes.
+kernels::RmsNormArgs Forward::NormOf(const Rows& x, const NormWeights& weight, int64_t rows) const {
+  kernels::RmsNormArgs norm;
+  norm.x = x.data;
+  norm.weight = weight.weight_data();
+  norm.bias = weight.bias_data();
+  norm.hidden = c_.hidden_size;
+  norm.rows = rows;
+  norm.eps = c_.rms_norm_eps;
+  return norm;
 }
 
 // The normed rows of the residual stream, as `next` takes them: few are computed by every worker for
@@ -283,13 +305,7 @@ Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next
   const bool few = rows <= kFewRows;
   const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
   Input out;
-  kernels::RmsNormArgs norm;
-  norm.x = x.data;
-  norm.weight = weight.weight_data();
-  norm.bias = weight.bias_data();
-  norm.hidden = c_.hidden_size;
-  norm.rows = rows;
-  norm.eps = c_.rms_norm_eps;
+  kernels::RmsNormArgs norm = NormOf(x, weight, rows);
   if (quantize) {
     out.quantized = few ? a_.own_quantized : a_.quantized;
     norm.quantized = QuantizedFor(next, out.quantized);
@@ -394,7 +410,7 @@ void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTab
                 Program* program) {
   CHECK(first > 0 && first < shape.logit_rows);
   program->Clear();
-  Forward(config, weights, rope, activations, shape, program).Head(first);
+  Forward(config, weights, rope, activations, shape, program).GiveRows(first);
 }
 
 }  // namespace tiercel::model

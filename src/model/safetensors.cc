@@ -40,6 +40,10 @@ class SafetensorsCheckpoint final : public Checkpoint {
   Status CheckIndex(const std::string& index_name,
                     const std::vector<std::pair<std::string, std::string>>& weight_map) const;
 
+  // Files of the bare network (AutoModel, as embedding models have it) have their names without the
+  // "model." that all else here expects.
+  void NameAsCausalLm();
+
   const ModelConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return generation_; }
   const Quantization& quantization() const override { return quantization_; }
@@ -121,6 +125,17 @@ Status SafetensorsCheckpoint::CheckIndex(
         folder_, index_name, file_name, name);
   }
   return OkStatus();
+}
+
+void SafetensorsCheckpoint::NameAsCausalLm() {
+  const std::string prefix = "model.", embedding = "embed_tokens.weight";
+  if (!tensors_.contains(embedding) || tensors_.contains(prefix + embedding)) return;
+  std::unordered_map<std::string, Tensor> renamed;
+  for (auto& [name, tensor] : tensors_) {
+    const bool in_network = name == embedding || name == "norm.weight" || name.starts_with("layers.");
+    renamed.emplace(in_network ? prefix + name : name, std::move(tensor));
+  }
+  tensors_ = std::move(renamed);
 }
 
 std::optional<TensorInfo> SafetensorsCheckpoint::Find(const std::string& name) const {
@@ -285,6 +300,7 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder,
     RETURN_IF_ERROR(CheckAllPresent(folder, found.index, shards));
     for (const std::string& shard : shards) RETURN_IF_ERROR(checkpoint->AddShard(shard));
     RETURN_IF_ERROR(checkpoint->CheckIndex(found.index, map));
+    checkpoint->NameAsCausalLm();
     return checkpoint;
   }
   for (const std::string& file : found.files) {
@@ -297,6 +313,7 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensors(const std::string& folder,
     }
     RETURN_IF_ERROR(checkpoint->AddShard(file));
   }
+  checkpoint->NameAsCausalLm();
   return checkpoint;
 }
 

@@ -54,11 +54,11 @@ std::optional<int64_t> LayerOf(std::string_view name) {
 
 class Account {
  public:
-  explicit Account(const Checkpoint& checkpoint)
+  Account(const Checkpoint& checkpoint, Head head)
       : checkpoint_(checkpoint),
         ascend_(checkpoint.quantization().method() == QuantMethod::kAscend),
         names_(checkpoint.Names()) {
-    for (PlannedShape& tensor : TensorsOf(checkpoint.config())) {
+    for (PlannedShape& tensor : TensorsOf(checkpoint.config(), head)) {
       const bool there = checkpoint.Find(tensor.name).has_value();
       if (!there && !MayBeAbsent(tensor.name)) missing_.push_back(tensor.name);
       wanted_.insert(std::move(tensor.name));
@@ -180,12 +180,18 @@ std::vector<std::string> Account::Warnings() const {
 
 }  // namespace
 
-std::vector<PlannedShape> TensorsOf(const ModelConfig& c) {
+std::vector<PlannedShape> TensorsOf(const ModelConfig& c, Head head) {
   std::vector<PlannedShape> tensors;
   const int64_t hidden = c.hidden_size;
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
   tensors.push_back({"model.embed_tokens.weight", {c.vocab_size, hidden}});
-  if (!c.tie_word_embeddings) tensors.push_back({"lm_head.weight", {c.vocab_size, hidden}});
+  const PoolingConfig& pooling = c.pooling;
+  const bool has_score = pooling.num_labels > 0 && pooling.classifier_from_token.empty();
+  const bool reads_head = head == Head::kLogits || !pooling.classifier_from_token.empty();
+  if (reads_head && !c.tie_word_embeddings) {
+    tensors.push_back({"lm_head.weight", {c.vocab_size, hidden}});
+  }
+  if (has_score) tensors.push_back({"score.weight", {pooling.num_labels, hidden}});
   tensors.push_back({"model.norm.weight", {hidden}});
   for (int64_t i = 0; i < c.num_layers; ++i) {
     const std::string layer = fmt::format("model.layers.{}.", i);
@@ -207,8 +213,8 @@ std::vector<PlannedShape> TensorsOf(const ModelConfig& c) {
   return tensors;
 }
 
-Expected<std::vector<std::string>> AccountForTensors(const Checkpoint& checkpoint) {
-  const Account account(checkpoint);
+Expected<std::vector<std::string>> AccountForTensors(const Checkpoint& checkpoint, Head head) {
+  const Account account(checkpoint, head);
   RETURN_IF_ERROR(account.CheckMissing());
   RETURN_IF_ERROR(account.CheckLayers());
   return account.Warnings();

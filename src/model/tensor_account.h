@@ -16,13 +16,13 @@ struct PlannedShape {
   std::vector<int64_t> shape;
 };
 
-// Every tensor of a float model, under Hugging Face's names.
-std::vector<PlannedShape> TensorsOf(const ModelConfig& config);
+// Every tensor of a float model, under Hugging Face's names, that this head needs.
+std::vector<PlannedShape> TensorsOf(const ModelConfig& config, Head head);
 
 // Files and configuration account for each other. Refused, in one line that counts and names: tensors
 // that are missing (with a hint where names begin in another way, or layers end early), and layers
 // beyond those of the configuration. Other tensors that nothing reads become warnings, which are
 // returned; known leftovers (rotary_emb.inv_freq) pass in silence.
-Expected<std::vector<std::string>> AccountForTensors(const Checkpoint& checkpoint);
+Expected<std::vector<std::string>> AccountForTensors(const Checkpoint& checkpoint, Head head);
 
 }  // namespace tiercel::model

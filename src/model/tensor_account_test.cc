@@ -35,7 +35,7 @@ class Listing final : public Checkpoint {
  public:
   explicit Listing(ModelConfig config, Quantization quantization = {})
       : config_(std::move(config)), quantization_(std::move(quantization)) {
-    for (PlannedShape& t : TensorsOf(config_)) tensors_[t.name] = {std::move(t.shape), "BF16"};
+    for (PlannedShape& t : TensorsOf(config_, Head::kLogits)) tensors_[t.name] = {std::move(t.shape), "BF16"};
   }
   void Add(const std::string& name) { tensors_[name] = {{1}, "BF16"}; }
   void Remove(const std::string& name) { tensors_.erase(name); }
@@ -78,11 +78,11 @@ class Listing final : public Checkpoint {
 };
 
 std::string Error(const Listing& listing) {
-  const auto account = AccountForTensors(listing);
+  const auto account = AccountForTensors(listing, Head::kLogits);
   return account ? "no error" : account.error().message();
 }
 std::vector<std::string> Warnings(const Listing& listing) {
-  const auto account = AccountForTensors(listing);
+  const auto account = AccountForTensors(listing, Head::kLogits);
   EXPECT_TRUE(account) << account.error();
   return account.value_or(std::vector<std::string>());
 }
@@ -172,7 +172,7 @@ TEST(TensorAccount, WhatIsNotReadIsCountedAndNamed) {
 TEST(TensorAccount, QuantizedModelsHaveMore) {
   const std::string linear = "model.layers.0.mlp.up_proj", other = "model.layers.0.mlp.down_proj";
   std::string json = "{";
-  for (const PlannedShape& t : TensorsOf(SmallConfig())) {
+  for (const PlannedShape& t : TensorsOf(SmallConfig(), Head::kLogits)) {
     json += fmt::format(R"("{}": "{}",)", t.name, t.name == linear + ".weight" ? "W8A8" : "FLOAT");
   }
   json.back() = '}';

@@ -153,7 +153,10 @@ Status Loader::PlanEnds() {
   const bool quantize = options_.quantize_lm_head;
   const int64_t hidden = config_.hidden_size;
   const int64_t vocab = config_.vocab_size;
-  if (config_.tie_word_embeddings) {
+  weights_.head = options_.head;
+  if (options_.head == Head::kHidden) {
+    RETURN_IF_ERROR(PlanEmbedding(embedding));
+  } else if (config_.tie_word_embeddings) {
     if (checkpoint_.Find("lm_head.weight")) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }

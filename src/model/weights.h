@@ -70,7 +70,8 @@ struct Weights {
   const BF16* embedding = nullptr;  // [vocab, hidden], or null: then the rows of lm_head (tied)
   std::vector<LayerWeights> layers;
   NormWeights final_norm;  // [hidden]
-  Linear lm_head;
+  Head head = Head::kLogits;
+  Linear lm_head;  // of kLogits
   DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8
   platform::Buffer buffer;  // every matrix
   int64_t bytes = 0;        // of all of it
@@ -78,6 +79,7 @@ struct Weights {
 };
 
 struct WeightOptions {
+  Head head = Head::kLogits;      // kHidden: lm_head is not loaded
   bool quantize = false;          // float weights of the layers become INT8 as they are loaded
   bool quantize_lm_head = false;  // the head's too
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one

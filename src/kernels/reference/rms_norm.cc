@@ -12,10 +12,14 @@ void RmsNorm(const RmsNormArgs& args, Share share) {
     float sum = 0;
     for (int64_t i = 0; i < args.hidden; ++i) sum += ToFloat(x[i]) * ToFloat(x[i]);
     const float factor = 1 / std::sqrt(sum / static_cast<float>(args.hidden) + args.eps);
-    const auto value = [&](int64_t i) {
+    const auto exact = [&](int64_t i) {
       const float bias = args.bias ? args.bias[i] : 0;
-      return ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
+      return ToFloat(x[i]) * factor * args.weight[i] + bias;
     };
+    const auto value = [&](int64_t i) { return ToBF16(exact(i)); };
+    if (args.out_f32 != nullptr) {
+      for (int64_t i = 0; i < args.hidden; ++i) args.out_f32[r * args.ldo + i] = exact(i);
+    }
     if (args.out != nullptr) {
       for (int64_t i = 0; i < args.hidden; ++i) args.out[r * args.ldo + i] = value(i);
     }

@@ -39,10 +39,17 @@ void RmsNorm(const RmsNormArgs& args, Share share) {
       if (args.bias) v = S::Add(v, S::Load(args.bias + i));
       return v;
     };
-    const auto one = [&](int64_t i) {
+    const auto exact = [&](int64_t i) {
       const float bias = args.bias ? args.bias[i] : 0;
-      return ToBF16(ToFloat(x[i]) * factor * args.weight[i] + bias);
+      return ToFloat(x[i]) * factor * args.weight[i] + bias;
     };
+    const auto one = [&](int64_t i) { return ToBF16(exact(i)); };
+    if (args.out_f32 != nullptr) {
+      float* out = args.out_f32 + r * args.ldo;
+      int64_t i = 0;
+      for (; i + S::kLanes <= n; i += S::kLanes) S::Store(out + i, vector(i));
+      for (; i < n; ++i) out[i] = exact(i);
+    }
     if (args.out != nullptr) {
       BF16* out = args.out + r * args.ldo;
       int64_t i = 0;
