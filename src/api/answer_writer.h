@@ -36,5 +36,6 @@ std::unique_ptr<AnswerWriter> NewCompletionWriter(const Answer& answer);
 std::unique_ptr<AnswerWriter> NewChatWriter(const Answer& answer);
 std::unique_ptr<AnswerWriter> NewMessagesWriter(const Answer& answer);
 std::unique_ptr<AnswerWriter> NewResponsesWriter(const Answer& answer);
+std::unique_ptr<AnswerWriter> NewPoolingWriter(const Answer& answer);
 
 }  // namespace tiercel::api

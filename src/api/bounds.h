@@ -36,6 +36,8 @@ inline constexpr size_t kMaxTemplateBytes = size_t{1} << 20;  // of a request's 
 inline constexpr size_t kMaxRoleBytes = 256;                  // also names and ids in messages
 // Of the prompts in an answer, with echo or return_token_ids, in all of its samples together.
 inline constexpr int64_t kMaxRepeatedPromptBytes = int64_t{64} << 20;
+// Vectors and labels of one body, all together: as JSON about 12 bytes each.
+inline constexpr int64_t kMaxPooledValues = int64_t{8} << 20;
 // What a template is rendered from, as JSON: 4 million tokens of usual text. The rendering itself
 // is bounded by what fits into the model's length.
 inline constexpr size_t kMaxChatInputBytes = size_t{16} << 20;

@@ -68,7 +68,10 @@ void AppendJsonInt(std::string* out, int64_t value) {
   out->append(buffer, result.ptr);
 }
 
-void AppendJsonDouble(std::string* out, double value) {
+namespace {
+
+template <typename Number>
+void AppendReal(std::string* out, Number value) {
   if (!std::isfinite(value)) {
     out->append("null");
     return;
@@ -80,6 +83,11 @@ void AppendJsonDouble(std::string* out, double value) {
   // As Python writes it: a whole number stays visibly a float.
   if (digits.find_first_of(".e") == std::string_view::npos) out->append(".0");
 }
+
+}  // namespace
+
+void AppendJsonDouble(std::string* out, double value) { AppendReal(out, value); }
+void AppendJsonFloat(std::string* out, float value) { AppendReal(out, value); }
 
 void AppendJsonBool(std::string* out, bool value) { out->append(value ? "true" : "false"); }
 

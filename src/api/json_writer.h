@@ -16,6 +16,7 @@ void AppendJsonStringOrNull(std::string* out, const std::optional<std::string>& 
 void AppendJsonInt(std::string* out, int64_t value);
 // The shortest digits that read back as the same double; NaN and infinities become null.
 void AppendJsonDouble(std::string* out, double value);
+void AppendJsonFloat(std::string* out, float value);  // of the same float
 void AppendJsonBool(std::string* out, bool value);
 void AppendJsonInts(std::string* out, std::span<const int32_t> values);
 // Log probabilities: −inf (a masked token) becomes −9999.0, as JSON has no infinities.

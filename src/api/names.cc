@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <random>
 
 namespace tiercel::api {
@@ -13,6 +14,12 @@ std::optional<ApiError> CheckModel(const std::string& name, const ModelInfo& mod
   }
   return ApiError{404, "NotFoundError",
                   fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model"};
+}
+
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 std::string RandomId() {

@@ -1,6 +1,7 @@
 // Names: of models, as requests give them, and of requests.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,9 @@ namespace tiercel::api {
 
 // The 404 for a model that is not served; empty names the first one.
 std::optional<ApiError> CheckModel(const std::string& name, const ModelInfo& model);
+
+// Now, as `created` has it.
+int64_t UnixSeconds();
 
 // 32 random hex digits.
 std::string RandomId();

@@ -51,6 +51,19 @@ struct ApiOptions {
   int max_stop_strings = 64;
 };
 
+// Of a model that gives vectors or labels.
+struct PoolingInfo {
+  bool classifies = false;
+  bool use_activation = true;  // where a request does not say
+  int64_t hidden_size = 0;
+  int64_t dimensions = 0;  // of vectors, where a request does not say; 0: all
+  bool is_matryoshka = false;
+  std::vector<int64_t> matryoshka_dimensions;  // empty: any
+  std::vector<std::string> labels;             // by number; "": without a name
+  // The chat template is rendered from a message of the role `query` and one of `document`.
+  bool has_score_template = false;
+};
+
 // The model as the API sees it. Immutable; shared by all requests that use it.
 struct ModelInfo {
   std::vector<std::string> served_names;  // [0] is echoed in responses
@@ -62,6 +75,7 @@ struct ModelInfo {
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: chat requests get 400
   std::shared_ptr<text::TemplatePool> template_pool;        // for the templates of requests
   std::shared_ptr<text::GrammarCompiler> grammars;
+  std::optional<PoolingInfo> pooling;  // nullopt: the model gives tokens
 };
 
 }  // namespace tiercel::api

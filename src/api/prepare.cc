@@ -1,7 +1,6 @@
 #include "api/prepare.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "api/bounds.h"
 #include "api/constraints.h"
@@ -16,57 +15,7 @@ namespace tiercel::api {
 
 namespace {
 
-int64_t UnixSeconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-// How many tokens of a prompt are kept; nullopt: all.
-Result<std::optional<int64_t>> TokensToKeep(const GenerationRequest& request,
-                                            const ModelInfo& model) {
-  std::optional<int64_t> keep = request.truncate_prompt_tokens;
-  if (keep && *keep > model.max_model_len) {
-    return Fail(BadParameter(
-        fmt::format("truncate_prompt_tokens value is greater than max_model_len ({}). Please "
-                    "request a smaller truncation size.",
-                    model.max_model_len),
-        "truncate_prompt_tokens", std::to_string(*keep)));
-  }
-  if (keep == -1) keep = model.max_model_len - 1;
-  return keep;
-}
-
-void Truncate(int64_t keep, bool from_right, std::vector<int32_t>* ids) {
-  const auto size = static_cast<int64_t>(ids->size());
-  if (size <= keep) return;
-  if (from_right) {
-    ids->resize(static_cast<size_t>(keep));
-  } else {
-    ids->erase(ids->begin(), ids->begin() + (size - keep));
-  }
-}
-
-// The end of `text` that is kept by a truncation, or more: what is cut off cannot fit.
-std::string_view Reachable(std::string_view text, bool from_right, const ModelInfo& model) {
-  const auto most = static_cast<size_t>(MaxTextBytes(model));
-  if (text.size() <= most) return text;
-  return from_right ? text.substr(0, most) : text.substr(text.size() - most);
-}
-
-std::optional<ApiError> CheckPrompt(const std::vector<int32_t>& ids, const ModelInfo& model) {
-  if (ids.empty()) return BadRequest("The decoder prompt cannot be empty", "prompt");
-  // The tokenizer's ids may reach beyond the rows of the logits; both bound what can be embedded.
-  for (const int32_t id : ids) {
-    if (id < 0 || id >= model.vocab_size) {
-      return BadParameter(fmt::format("Token id {} is out of vocabulary", id), "prompt",
-                          std::to_string(id));
-    }
-  }
-  const auto size = static_cast<int64_t>(ids.size());
-  if (size >= model.max_model_len) return ContextOverflow(size, false, model);
-  return std::nullopt;
-}
+constexpr int64_t kOutputTokens = 1;  // for which a prompt must leave room
 
 // What is asked, whatever room a prompt leaves: the engine ends each sample at the room's end.
 Result<int64_t> ResolveMaxTokens(const GenerationRequest& request, std::optional<int64_t> fallback,
@@ -182,23 +131,6 @@ ResponsePlan BasePlan(const GenerationRequest& request, const sampling::Sampling
   return plan;
 }
 
-// The ids of one prompt as the engine computes it.
-Result<std::vector<int32_t>> PromptIds(PromptInput input, const GenerationRequest& request,
-                                       const ModelInfo& model) {
-  API_ASSIGN_OR_RETURN(const std::optional<int64_t> keep, TokensToKeep(request, model));
-  std::vector<int32_t> ids;
-  if (auto* given = std::get_if<std::vector<int32_t>>(&input)) {
-    ids = std::move(*given);
-  } else {
-    std::string_view text = std::get<std::string>(input);
-    if (keep) text = Reachable(text, request.truncate_right, model);
-    API_ASSIGN_OR_RETURN(ids, EncodeText(text, request.add_special_tokens, model));
-  }
-  if (keep) Truncate(*keep, request.truncate_right, &ids);
-  API_RETURN_IF_ERROR(CheckPrompt(ids, model));
-  return ids;
-}
-
 // Adds one prompt to the engine's requests and to the plan.
 std::optional<ApiError> AddPrompt(const GenerationRequest& request,
                                   const std::shared_ptr<const sampling::SamplingParams>& params,
@@ -256,7 +188,8 @@ std::string_view IdPrefix(Protocol protocol) {
     case Protocol::kMessages: return "msg_";
     case Protocol::kResponses: return "resp_";
     case Protocol::kChat: return "chatcmpl-";
-    case Protocol::kCompletions: break;
+    case Protocol::kCompletions:
+    case Protocol::kPooling: break;  // has those of its endpoints
   }
   return "cmpl-";
 }
@@ -279,7 +212,7 @@ Result<PreparedRequest> PrepareChatBody(Json body, Protocol protocol, std::strin
     out.plan.max_tool_calls = request.parallel_tool_calls ? kMaxTools : 1;
     out.plan.names_tool = request.names_tool;
   }
-  API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, model));
+  API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, kOutputTokens, model));
   std::string echo_text;
   const std::string& last_role = *request.chat.messages.back().Find("role")->string();
   // Without a generation prompt the answer goes on with the last message.
@@ -311,7 +244,7 @@ Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view reques
     if (request.echo && is_text && !request.truncate_prompt_tokens) {
       echo_text = std::get<std::string>(input);
     }
-    API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(input), request, model));
+    API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(input), request, kOutputTokens, model));
     if (request.echo && echo_text.empty()) echo_text = model.tokenizer->Decode(ids, false);
     API_RETURN_IF_ERROR(
         AddPrompt(request, params, std::move(ids), std::move(echo_text), model, &out));

@@ -8,6 +8,7 @@ enum class Protocol {
   kChat,         // OpenAI's /v1/chat/completions
   kMessages,     // Anthropic's /v1/messages
   kResponses,    // OpenAI's /v1/responses
+  kPooling,      // /v1/embeddings, /pooling, /classify, /score and /rerank
 };
 
 }  // namespace tiercel::api

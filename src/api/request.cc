@@ -32,50 +32,6 @@ std::optional<std::vector<int32_t>> TokenList(const Json::Array& items, std::str
   return ids;
 }
 
-std::optional<ApiError> ReadPrompts(Fields& fields, const ApiOptions& options,
-                                    std::vector<PromptInput>* prompts) {
-  Json* prompt = fields.Any("prompt");
-  if (prompt == nullptr) return BadRequest(std::string(kNoPrompt), "prompt");
-  if (std::string* text = prompt->string()) {
-    prompts->push_back(std::move(*text));
-  } else if (Json::Array* items = prompt->array()) {
-    if (items->empty()) return BadRequest(std::string(kNoPrompt), "prompt");
-    if (items->front().integer() != nullptr) {
-      if (auto ids = TokenList(*items, "prompt", fields)) prompts->push_back(std::move(*ids));
-      return std::nullopt;
-    }
-    if (static_cast<int>(items->size()) > options.max_completion_prompts) {
-      return BadParameter(fmt::format("prompt must have at most {} entries.",
-                                      options.max_completion_prompts),
-                          "prompt", std::to_string(items->size()));
-    }
-    prompts->reserve(items->size());
-    for (size_t i = 0; i < items->size(); ++i) {
-      Json& item = (*items)[i];
-      if (std::string* text = item.string()) {
-        prompts->push_back(std::move(*text));
-      } else if (const Json::Array* ids = item.array()) {
-        auto list = TokenList(*ids, fmt::format("prompt.{}", i), fields);
-        if (!list) return std::nullopt;
-        prompts->push_back(std::move(*list));
-      } else {
-        fields.Report("string_type", fmt::format("prompt.{}", i),
-                      "Input should be a valid string or list of token ids", &item);
-        return std::nullopt;
-      }
-    }
-  } else {
-    fields.Report("string_type", "prompt", "Input should be a valid string or list", prompt);
-    return std::nullopt;
-  }
-  for (const PromptInput& input : *prompts) {
-    if (std::visit([](const auto& v) { return v.empty(); }, input)) {
-      return BadRequest(std::string(kNoPrompt), "prompt");
-    }
-  }
-  return std::nullopt;
-}
-
 std::optional<ApiError> ReadCompletionLogprobs(Fields& fields, CompletionRequest* request) {
   const auto logprobs = fields.Int("logprobs");
   if (!logprobs) return std::nullopt;
@@ -131,6 +87,52 @@ std::optional<ApiError> ReadTools(Fields& fields, const ApiOptions& options, Cha
 
 }  // namespace
 
+std::optional<ApiError> ReadPromptInputs(Fields& fields, std::string_view name,
+                                         std::string_view missing, const ApiOptions& options,
+                                         std::vector<PromptInput>* prompts) {
+  const auto none = [&] { return BadRequest(std::string(missing), std::string(name)); };
+  Json* prompt = fields.Any(name);
+  if (prompt == nullptr) return none();
+  if (std::string* text = prompt->string()) {
+    prompts->push_back(std::move(*text));
+  } else if (Json::Array* items = prompt->array()) {
+    if (items->empty()) return none();
+    if (items->front().integer() != nullptr) {
+      if (auto ids = TokenList(*items, name, fields)) prompts->push_back(std::move(*ids));
+      return std::nullopt;
+    }
+    if (static_cast<int>(items->size()) > options.max_completion_prompts) {
+      return BadParameter(fmt::format("{} must have at most {} entries.", name,
+                                      options.max_completion_prompts),
+                          std::string(name), std::to_string(items->size()));
+    }
+    prompts->reserve(items->size());
+    for (size_t i = 0; i < items->size(); ++i) {
+      Json& item = (*items)[i];
+      if (std::string* text = item.string()) {
+        prompts->push_back(std::move(*text));
+      } else if (const Json::Array* ids = item.array()) {
+        auto list = TokenList(*ids, fmt::format("{}.{}", name, i), fields);
+        if (!list) return std::nullopt;
+        prompts->push_back(std::move(*list));
+      } else {
+        fields.Report("string_type", fmt::format("{}.{}", name, i),
+                      "Input should be a valid string or list of token ids", &item);
+        return std::nullopt;
+      }
+    }
+  } else {
+    fields.Report("string_type", name, "Input should be a valid string or list", prompt);
+    return std::nullopt;
+  }
+  for (const PromptInput& input : *prompts) {
+    if (std::visit([](const auto& v) { return v.empty(); }, input)) {
+      return none();
+    }
+  }
+  return std::nullopt;
+}
+
 Result<Json> ParseBody(std::string_view body) {
   Expected<Json> parsed = ParseJson(body);
   if (!parsed) return Fail({400, "Bad Request", parsed.error().message(), std::nullopt});
@@ -151,7 +153,7 @@ Result<CompletionRequest> ReadCompletionRequest(Json json, const ApiOptions& opt
                            "prompt_embeds"));
   }
   API_RETURN_IF_ERROR(ReadGenerationFields(fields, options, &request));
-  API_RETURN_IF_ERROR(ReadPrompts(fields, options, &request.prompts));
+  API_RETURN_IF_ERROR(ReadPromptInputs(fields, "prompt", kNoPrompt, options, &request.prompts));
   API_RETURN_IF_ERROR(ReadCompletionLogprobs(fields, &request));
   API_RETURN_IF_ERROR(RefuseUnofferedFields(fields));
   if (fields.Any("suffix") != nullptr) {

@@ -6,43 +6,44 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "api/errors.h"
 #include "api/json.h"
 #include "api/options.h"
+#include "api/prompt_text.h"
 #include "sampling/sampling_params.h"
 #include "text/grammar.h"
 
 namespace tiercel::api {
 
-// Fields that completions and chat completions share.
-struct GenerationRequest {
+class Fields;
+
+// Fields that all bodies with prompts share.
+struct RequestBase : PromptOptions {
   std::string model;  // empty: the first served name
+  int priority = 0;
+  std::string cache_salt;
+  std::string request_id;  // of the body; a header wins over it
+};
+
+// Fields that completions and chat completions share.
+struct GenerationRequest : RequestBase {
   // Server and neutral defaults filled in; max_tokens and bad_words_token_ids come in prepare.
   sampling::SamplingParams params;
   std::optional<int64_t> max_tokens;
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
-  std::optional<int64_t> truncate_prompt_tokens;  // −1: as much as fits
-  bool truncate_right = false;                    // keep the first tokens, not the last
-  bool add_special_tokens = true;
   bool return_token_ids = false;
   bool return_tokens_as_token_ids = false;
   int stream_interval = 1;
-  int priority = 0;
-  std::string cache_salt;
-  std::string request_id;  // of the body; a header wins over it
   std::optional<text::GrammarSource> grammar;  // that the answer must obey
   std::string grammar_param;                   // the field that asks for it
   std::optional<int64_t> thinking_token_budget;
   // The given values of fields that a later check may refuse, for "(parameter=p, value=v)".
   std::vector<std::pair<std::string, std::string>> given;
 };
-
-using PromptInput = std::variant<std::string, std::vector<int32_t>>;
 
 struct CompletionRequest : GenerationRequest {
   std::vector<PromptInput> prompts;  // at least one, none empty
@@ -85,6 +86,11 @@ struct DetokenizeRequest {
   std::vector<int32_t> tokens;
 };
 
+// The prompts of a body's member `name`: a text, a list of texts, token ids, or a list of lists of them;
+// at least one, none empty. `missing` is told where there is none.
+std::optional<ApiError> ReadPromptInputs(Fields& fields, std::string_view name,
+                                         std::string_view missing, const ApiOptions& options,
+                                         std::vector<PromptInput>* prompts);
 // The body as an object, or a 400 that says why it is none.
 Result<Json> ParseBody(std::string_view body);
 // Large contents are moved out of `body`, not copied.

@@ -36,6 +36,7 @@ std::unique_ptr<AnswerWriter> NewWriter(const Answer& answer) {
     case Protocol::kChat: return NewChatWriter(answer);
     case Protocol::kMessages: return NewMessagesWriter(answer);
     case Protocol::kResponses: return NewResponsesWriter(answer);
+    case Protocol::kPooling: return NewPoolingWriter(answer);
     case Protocol::kCompletions: break;
   }
   return NewCompletionWriter(answer);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "api/pooling_plan.h"
 #include "api/protocol.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer.h"
@@ -43,6 +44,7 @@ struct ResponsePlan {
   int64_t created = 0;  // Unix seconds
   text::DetokenizerOptions detokenizer;
   std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const PoolingPlan> pooling;  // of kPooling
   std::vector<PromptPlan> prompts;  // choice index = prompt · n + sample
 };
 

@@ -175,7 +175,7 @@ std::optional<ApiError> ReadStreaming(Fields& fields, const ApiOptions& options,
 }
 
 std::optional<ApiError> ReadScheduling(Fields& fields, const ApiOptions& options,
-                                       GenerationRequest* request) {
+                                       RequestBase* request) {
   request->priority = ToInt(fields.Int("priority").value_or(0));
   if (request->priority != 0 && !options.priority_scheduling) {
     return BadRequest(fmt::format("Got priority {} but Priority scheduling is not enabled.",
@@ -200,7 +200,7 @@ std::optional<ApiError> ReadScheduling(Fields& fields, const ApiOptions& options
   return std::nullopt;
 }
 
-std::optional<ApiError> ReadTruncation(Fields& fields, GenerationRequest* request) {
+std::optional<ApiError> ReadTruncation(Fields& fields, RequestBase* request) {
   request->truncate_prompt_tokens = fields.Int("truncate_prompt_tokens");
   if (request->truncate_prompt_tokens && *request->truncate_prompt_tokens < -1) {
     return BadParameter("truncate_prompt_tokens must be greater than or equal to -1.",
@@ -238,16 +238,21 @@ std::optional<ApiError> ReadConstraints(Fields& fields, const ApiOptions& option
 
 }  // namespace
 
+std::optional<ApiError> ReadBaseFields(Fields& fields, const ApiOptions& options,
+                                       RequestBase* request) {
+  request->model = fields.String("model").value_or("");
+  if (auto error = ReadScheduling(fields, options, request)) return error;
+  return ReadTruncation(fields, request);
+}
+
 std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& options,
                                              GenerationRequest* request) {
-  request->model = fields.String("model").value_or("");
   ReadDistribution(fields, options.sampling_defaults, &request->params);
   if (auto error = ReadStreaming(fields, options, request)) return error;
   if (auto error = ReadStops(fields, options, &request->params)) return error;
   if (auto error = ReadTokenRules(fields, &request->params)) return error;
   if (auto error = ReadPromptLogprobs(fields, request)) return error;
-  if (auto error = ReadScheduling(fields, options, request)) return error;
-  if (auto error = ReadTruncation(fields, request)) return error;
+  if (auto error = ReadBaseFields(fields, options, request)) return error;
   if (auto error = ReadConstraints(fields, options, request)) return error;
   request->return_token_ids = fields.Bool("return_token_ids").value_or(false);
   request->return_tokens_as_token_ids =

@@ -1,4 +1,4 @@
-// The fields of generation requests that both endpoints share, read and checked.
+// The fields that several endpoints share, read and checked.
 #pragma once
 
 #include <optional>
@@ -7,6 +7,10 @@
 #include "api/request.h"
 
 namespace tiercel::api {
+
+// Those of all bodies with prompts; as ReadGenerationFields.
+std::optional<ApiError> ReadBaseFields(Fields& fields, const ApiOptions& options,
+                                       RequestBase* request);
 
 // Fills `request` from the body. Ill-typed fields go to the Fields' SchemaErrors; the returned
 // error is the first wrong value or the first field that is not offered.

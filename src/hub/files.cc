@@ -51,6 +51,8 @@ Expected<std::vector<HubFile>> SelectFiles(const std::vector<HubFile>& files, co
   std::vector<HubFile> chosen, safetensors, gguf;
   bool has_model_files = false;
   for (const HubFile& file : files) {
+    // How hidden states become vectors, in the form of Sentence Transformers.
+    if (IsSafePath(file.path) && file.path.ends_with("_Pooling/config.json")) chosen.push_back(file);
     // Weights in folders are other forms of the same model (original/, onnx/, …).
     if (!IsSafeName(file.path)) continue;
     if (IsSupportFile(file.path)) {

@@ -19,8 +19,10 @@ bool EqualConstantTime(std::string_view given, std::string_view expected) {
 }
 
 bool NeedsKey(std::string_view path) {
-  // vLLM leaves /invocations open; it generates as /v1 does, so here it is not.
-  for (const std::string_view prefix : {"/v1", "/v2", "/inference", "/cohere", "/invocations"}) {
+  // vLLM leaves /invocations and the short names of what pools open; they compute as /v1 does, so here
+  // they are not.
+  for (const std::string_view prefix : {"/v1", "/v2", "/inference", "/cohere", "/invocations",
+                                        "/pooling", "/classify", "/score", "/rerank"}) {
     if (path.substr(0, prefix.size()) == prefix) return true;
   }
   return false;

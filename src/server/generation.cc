@@ -29,12 +29,12 @@ std::string_view CutText(std::string_view text, size_t most) {
 }  // namespace
 
 Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
-                       std::shared_ptr<Exchange> exchange, GenerationKind kind,
+                       std::shared_ptr<Exchange> exchange, const GenerationEndpoint& endpoint,
                        std::string request_id, HttpHeaders headers)
     : context_(context),
       model_(std::move(model)),
       exchange_(std::move(exchange)),
-      kind_(kind),
+      endpoint_(endpoint),
       request_id_(std::move(request_id)),
       headers_(std::move(headers)) {
   context_.load.fetch_add(1);
@@ -55,13 +55,8 @@ void Generation::Start() {
 
 void Generation::PrepareAndSubmit() {
   if (client_gone_.load()) return;
-  const auto prepare = kind_ == GenerationKind::kChat         ? api::PrepareChat
-                       : kind_ == GenerationKind::kCompletion ? api::PrepareCompletion
-                       : kind_ == GenerationKind::kMessages   ? api::PrepareMessages
-                       : kind_ == GenerationKind::kResponses  ? api::PrepareResponses
-                                                              : api::PrepareInvocation;
   api::Result<api::PreparedRequest> prepared = api::Guarded(
-      [&] { return prepare(body_.text(), request_id_, model_->info, model_->api); });
+      [&] { return endpoint_.prepare(body_.text(), request_id_, model_->info, model_->api); });
   body_.Clear();
   if (!prepared) {
     exchange_->Post([self = shared_from_this(), error = prepared.error()] { self->Fail(error); });
@@ -134,18 +129,13 @@ void Generation::Answer(Step&& step) {
   }
 }
 
-api::Protocol Generation::protocol() const {
-  if (kind_ == GenerationKind::kMessages) return api::Protocol::kMessages;
-  return kind_ == GenerationKind::kResponses ? api::Protocol::kResponses : api::Protocol::kChat;
-}
-
 void Generation::Fail(const api::ApiError& error) {
   if (client_gone_.load()) return;
   if (!head_sent_) {
-    exchange_->Respond(ErrorReply(error, headers_, protocol()));
+    exchange_->Respond(ErrorReply(error, headers_, endpoint_.protocol));
     return;
   }
-  exchange_->Write(api::ErrorEvents(error, protocol()));
+  exchange_->Write(api::ErrorEvents(error, endpoint_.protocol));
   exchange_->EndStream();
 }
 
@@ -193,6 +183,10 @@ void Generation::WriteDue() {
 // The prompt itself only at DEBUG, as vLLM does.
 void Generation::LogRequest(const api::PreparedRequest& prepared) const {
   for (const engine::Request& request : prepared.requests) {
+    if (request.pooling != nullptr) {
+      LOG_INFO("Received request {}: prompt tokens: {}, pooled", request.id, request.prompt.size());
+      continue;
+    }
     const sampling::SamplingParams& params = *request.params;
     LOG_INFO("Received request {}: prompt tokens: {}, params: n={}, temperature={}, top_p={}, "
              "top_k={}, max_tokens={}, stop={}, stream={}",

@@ -1,10 +1,11 @@
-// Generation: one completion or chat request on its way through the server.
+// Generation: one request that needs the engine on its way through the server.
 //
 //   I/O thread: Start → work pool: prepare, submit → I/O thread: Begin, then OnNews per step,
 //   until the answer is written or the client has gone; dropping the streams cancels them.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,7 +26,14 @@ struct LoadedModel {
   api::ApiOptions api;  // the server's, with this model's sampling defaults
 };
 
-enum class GenerationKind { kChat, kCompletion, kInvocation, kMessages, kResponses };
+// An endpoint that runs on the engine.
+struct GenerationEndpoint {
+  std::function<api::Result<api::PreparedRequest>(std::string_view body, std::string_view request_id,
+                                                  const api::ModelInfo& model,
+                                                  const api::ApiOptions& options)>
+      prepare;
+  api::Protocol protocol = api::Protocol::kChat;  // of errors before there is a plan
+};
 
 // What every Generation needs of the server, which outlives them all.
 struct GenerationContext {
@@ -38,8 +46,8 @@ struct GenerationContext {
 class Generation final : public NewsReader, public std::enable_shared_from_this<Generation> {
  public:
   Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
-             std::shared_ptr<Exchange> exchange, GenerationKind kind, std::string request_id,
-             HttpHeaders headers);
+             std::shared_ptr<Exchange> exchange, const GenerationEndpoint& endpoint,
+             std::string request_id, HttpHeaders headers);
   ~Generation() override;
 
   void Start();
@@ -57,14 +65,12 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   template <typename Step>
   void Answer(Step&& step);
   void Fail(const api::ApiError& error);
-  // Of an error before there is a plan.
-  api::Protocol protocol() const;
   void LogRequest(const api::PreparedRequest& prepared) const;
 
   const GenerationContext context_;
   const std::shared_ptr<const LoadedModel> model_;
   const std::shared_ptr<Exchange> exchange_;
-  const GenerationKind kind_;
+  const GenerationEndpoint& endpoint_;  // the server's
   const std::string request_id_;  // the client's or a random one
   const HttpHeaders headers_;     // of the answer
   BudgetedText body_;             // from Start until it has been prepared; the work pool's

@@ -85,6 +85,7 @@ struct ServingModel {
   int64_t vocab_size = 0;  // rows of the logits
   api::SamplingDefaults sampling_defaults;  // take the place of ServerOptions::api's
   std::shared_ptr<text::TemplatePool> template_pool;  // for the templates of requests
+  std::optional<api::PoolingInfo> pooling;            // of a model that gives vectors or labels
 };
 
 // Lets the process open as many files, connections among them, as its hard limit allows. For the

@@ -135,6 +135,7 @@ Expected<LoadedModel> Load(ServeConfig config, const Environ& environ,
                            kernels::Environment* environment) {
   config.load.graph.mode = model::GraphMode::kNone;  // no two steps have the same shape
   ASSIGN_OR_RETURN(const std::string path, FindModel(config.model, config.hub, environ));
+  config.runner = {.runner = "generate", .convert = "auto", .pooler = {}};  // it is the logits that are looked at
   return LoadAll(config, path, environ, environment);
 }
 

@@ -33,7 +33,17 @@ constexpr Key kCompilationKeys[] = {
     {"local_cache_dir", Is::kString},
 };
 
-// Those of the Ascend plugin, and w8a8_mix and quantize_lm_head, which are ours.
+constexpr Key kPoolerKeys[] = {
+    {"task", Is::kString},          {"pooling_type", Is::kString},
+    {"seq_pooling_type", Is::kString}, {"tok_pooling_type", Is::kString},
+    {"use_activation", Is::kBool},  {"normalize", Is::kBool},
+    {"activation", Is::kBool},      {"softmax", Is::kBool},
+    {"dimensions", Is::kInt},       {"enable_chunked_processing", Is::kBool},
+    {"max_embed_len", Is::kInt},    {"logit_bias", Is::kNumber},
+    {"logit_mean", Is::kNumber},    {"logit_sigma", Is::kNumber},
+    {"step_tag_id", Is::kInt},      {"returned_token_ids", Is::kList},
+};
+
 constexpr Key kStructuredOutputsKeys[] = {
     {"backend", Is::kString},
     {"disable_fallback", Is::kBool},
@@ -44,6 +54,7 @@ constexpr Key kStructuredOutputsKeys[] = {
     {"enable_in_reasoning", Is::kBool},
 };
 
+// Those of the Ascend plugin, and w8a8_mix and quantize_lm_head, which are ours.
 constexpr Key kAdditionalKeys[] = {
     {"w8a8_mix", Is::kString}, {"quantize_lm_head", Is::kBool},
     {"xlite_graph_config", Is::kObject}, {"weight_prefetch_config", Is::kObject},
@@ -298,6 +309,37 @@ Status ReadStructuredOutputsConfig(const std::string& json, api::ApiOptions* opt
     }
   }
   return OkStatus();
+}
+
+Expected<PoolerConfig> ReadPoolerConfig(const std::string& json, std::vector<std::string>* notices) {
+  const std::string flag = "--pooler-config";
+  ASSIGN_OR_RETURN(const Json config, api::ParseJson(json));
+  RETURN_IF_ERROR(CheckObject(flag, config, kPoolerKeys));
+  PoolerConfig pooler;
+  for (const Json::Member& member : *config.object()) {
+    const std::string where = flag + "." + member.key;
+    const Json& value = member.value;
+    if (value.is_null()) continue;
+    const auto only = [&](std::string_view expected) {
+      return InvalidArgument("{}: found {}, expected {}", where, value.Dump(), expected);
+    };
+    if (member.key == "pooling_type" || member.key == "seq_pooling_type") {
+      if (*value.string() != "LAST") return Unexpected(only("\"LAST\": the last token is pooled"));
+    } else if (member.key == "tok_pooling_type") {
+      if (*value.string() != "ALL") return Unexpected(only("\"ALL\""));
+    } else if (member.key == "use_activation" || member.key == "normalize" ||
+               member.key == "activation" || member.key == "softmax") {
+      pooler.use_activation = *value.boolean();
+    } else if (member.key == "dimensions") {
+      pooler.dimensions = *value.integer();
+      if (pooler.dimensions < 1) return Unexpected(only("a number of at least 1"));
+    } else if (member.key == "task") {
+      notices->push_back(where + " has no effect here: a request says its task");
+    } else {
+      return Unexpected(InvalidArgument("{}: not supported; leave it out", where));
+    }
+  }
+  return pooler;
 }
 
 }  // namespace tiercel::tools

@@ -1,7 +1,8 @@
-// The settings that vLLM takes as JSON: --compilation-config, --additional-config and
-// --structured-outputs-config.
+// The settings that vLLM takes as JSON: --compilation-config, --additional-config,
+// --structured-outputs-config and --pooler-config.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,5 +23,12 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
 // `reasoning_parser` becomes its value, which stays empty if it is not given.
 Status ReadStructuredOutputsConfig(const std::string& json, api::ApiOptions* options,
                                    std::string* reasoning_parser, std::vector<std::string>* notices);
+
+// What is made of the hidden states of a model that pools, where a request does not say.
+struct PoolerConfig {
+  std::optional<bool> use_activation;  // nullopt: as the model's files say
+  int64_t dimensions = 0;              // of vectors; 0: all
+};
+Expected<PoolerConfig> ReadPoolerConfig(const std::string& json, std::vector<std::string>* notices);
 
 }  // namespace tiercel::tools

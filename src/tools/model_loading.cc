@@ -124,18 +124,48 @@ std::vector<std::string> DiskFolders(const std::string& path, const Environ& env
 
 Expected<std::unique_ptr<model::CausalLm>> LoadWeights(const model::Checkpoint& checkpoint,
                                                        const ServeConfig& config,
+                                                       const Runner& runner,
                                                        const std::string& path,
                                                        const Environ& environ,
                                                        const std::atomic<bool>& cancelled,
                                                        kernels::Environment* environment) {
   model::LoadOptions options = config.load;
   options.weights.cancelled = &cancelled;
+  options.weights.head =
+      runner.task == RunnerTask::kGenerate ? model::Head::kLogits : model::Head::kHidden;
   options.weights.max_bytes_in_memory =
       MaxWeightBytes(checkpoint.config(), config.engine, environment->topology);
   options.weights.disk_folders = DiskFolders(path, environ);
   ProgressBar bar("Loading weights", config.progress_bar);
   return model::LoadModel(checkpoint, options, environment,
                           [&](int64_t done, int64_t total) { bar.Update(done, total); });
+}
+
+Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
+    const model::Checkpoint& checkpoint, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  for (const std::string& token : checkpoint.config().pooling.classifier_from_token) {
+    const auto id = tokenizer.TokenToId(token);
+    if (!id) {
+      return Unexpected(InvalidArgument("classifier_from_token: \"{}\" is no token of the tokenizer",
+                                        token.substr(0, 64)));
+    }
+    ids.push_back(*id);
+  }
+  ASSIGN_OR_RETURN(model::Classifier classifier, model::ReadClassifier(checkpoint, ids));
+  return std::make_shared<const model::Classifier>(std::move(classifier));
+}
+
+api::PoolingInfo DescribePooling(const Runner& runner, const model::ModelConfig& config) {
+  api::PoolingInfo info;
+  info.classifies = runner.task == RunnerTask::kClassify;
+  info.use_activation = runner.use_activation;
+  info.hidden_size = config.hidden_size;
+  info.dimensions = runner.dimensions;
+  info.is_matryoshka = config.pooling.is_matryoshka;
+  info.matryoshka_dimensions = config.pooling.matryoshka_dimensions;
+  info.labels = config.pooling.labels;
+  return info;
 }
 
 }  // namespace
@@ -155,7 +185,10 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
 
   std::error_code error;
   std::string text_dir = path;
-  if (!fs::is_directory(path, error)) text_dir = fs::path(path).parent_path();
+  const bool is_folder = fs::is_directory(path, error);
+  ASSIGN_OR_RETURN(loaded.runner, ResolveRunner(config.runner, checkpoint->config(),
+                                                is_folder ? path : std::string()));
+  if (!is_folder) text_dir = fs::path(path).parent_path();
   const model::GgufTokenizerData* gguf = checkpoint->gguf_tokenizer();
   if (!config.tokenizer.empty()) {
     HubOptions hub = config.hub;
@@ -167,7 +200,7 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
 
   std::atomic<bool> cancelled = false;
   auto weights = std::async(std::launch::async, [&] {
-    return LoadWeights(*checkpoint, config, path, environ, cancelled, environment);
+    return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environment);
   });
   auto tokenizer = LoadTokenizer(text_dir, gguf);
   loaded.template_pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
@@ -178,6 +211,12 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   if (!chat_template) return Unexpected(std::move(chat_template).error());
   if (!model) return Unexpected(std::move(model).error());
 
+  if (loaded.runner.task != RunnerTask::kGenerate) {
+    loaded.pooling = DescribePooling(loaded.runner, checkpoint->config());
+  }
+  if (loaded.runner.task == RunnerTask::kClassify) {
+    ASSIGN_OR_RETURN(loaded.classifier, LoadClassifier(*checkpoint, **tokenizer));
+  }
   loaded.model = std::move(*model);
   loaded.tokenizer = std::move(*tokenizer);
   loaded.chat_template = std::move(*chat_template);

@@ -17,7 +17,10 @@
 namespace tiercel::tools {
 
 struct LoadedModel {
+  Runner runner;
   std::unique_ptr<model::CausalLm> model;
+  std::shared_ptr<const model::Classifier> classifier;  // of a runner that classifies, else null
+  std::optional<api::PoolingInfo> pooling;              // of one that pools
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<text::TemplatePool> template_pool;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: the model has none

@@ -93,7 +93,9 @@ Expected<server::ServingModel> BuildServingModel(ServeConfig* config, const Envi
   serving.chat_template = loaded.chat_template;
   serving.template_pool = loaded.template_pool;
   serving.sampling_defaults = loaded.generation.defaults;
+  serving.pooling = std::move(loaded.pooling);
   config->engine.eos_token_ids = loaded.eos_token_ids;
+  config->engine.classifier = std::move(loaded.classifier);
   ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,
                                                           std::move(loaded.model)));
   return serving;

@@ -13,9 +13,11 @@ struct OfferedValues {
   std::string_view reason;
 };
 const OfferedValues kOfferedValues[] = {
-    {"runner", {"auto", "generate"}, "models are served for generation"},
-    {"convert", {"auto", "none"}, "models are served for generation"},
-    {"task", {"auto", "generate"}, "models are served for generation"},
+    {"runner", {"auto", "generate", "pooling"}, "there are no draft models"},
+    {"convert", {"auto", "none", "embed", "classify"}, "hidden states become vectors or labels"},
+    {"task",
+     {"auto", "generate", "embed", "embedding", "classify", "score"},
+     "models give tokens, vectors or labels"},
     {"kv-cache-dtype", {"auto", "bfloat16", "int8"}, "the CPU has no arithmetic for the others"},
     {"load-format", {"auto", "hf", "safetensors", "gguf", "dummy"}, "files of no other form are read"},
     {"tokenizer-mode", {"auto", "hf", "slow"}, "there is one tokenizer, that of tokenizer.json"},

@@ -36,6 +36,7 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   config->hub.download_dir = options.String("download-dir");
   config->tokenizer_revision = options.String("tokenizer-revision");
   config->hf_overrides = options.Given("hf-overrides") ? options.String("hf-overrides") : "";
+  ASSIGN_OR_RETURN(config->runner, ReadRunnerFlags(options, &config->warnings));
   config->quantization = options.String("quantization");
   RETURN_IF_ERROR(model::CheckQuantizationFlag(config->quantization));
   config->load.weights.quantize = config->quantization == "int8";

@@ -14,6 +14,7 @@
 #include "server/server.h"
 #include "tools/options/env_vars.h"
 #include "tools/options/option_parser.h"
+#include "tools/runner.h"
 
 namespace tiercel::tools {
 
@@ -33,6 +34,7 @@ struct ServeConfig {
   HubOptions hub;
   std::string tokenizer_revision;
   std::string hf_overrides;  // JSON object, or empty
+  RunnerFlags runner;
   std::string quantization;  // as given; empty: what the model's files say
   LoadFormat load_format = LoadFormat::kAuto;
   bool progress_bar = true;

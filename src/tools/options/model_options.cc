@@ -9,10 +9,12 @@ constexpr OptionSpec kModelConfig[] = {
     {"--model", Kind::kString, "Qwen/Qwen3-0.6B", Effect::kUsed,
      "The model, as a flag; the positional argument is the preferred form."},
     {"--runner", Kind::kString, "auto", Effect::kUsed,
-     "What the model is run for. Only generation is offered.",
+     "What the model is run for: generate gives tokens, pooling vectors or labels. auto: as its "
+     "architecture or its Sentence Transformers files say.",
      "auto|generate|pooling|draft"},
     {"--convert", Kind::kString, "auto", Effect::kUsed,
-     "Turn the model into another kind. Nothing but the model itself is offered.",
+     "What a model is turned into that pools: embed gives vectors, classify labels. auto: labels if its "
+     "architecture has them.",
      "auto|none|embed|classify|reward|mm_encoder_only"},
     {"--tokenizer", Kind::kString, "", Effect::kUsed,
      "Folder or hub id of the tokenizer, if it is not the model's own."},
@@ -84,7 +86,9 @@ constexpr OptionSpec kModelConfig[] = {
      "JSON object merged over the model's config.json."},
     {"--model-class-overrides", Kind::kJson, "{}", Effect::kRefused,
      "Python model classes cannot be loaded."},
-    {"--pooler-config", Kind::kJson, "", Effect::kRefused, "Pooling models are not offered."},
+    {"--pooler-config", Kind::kJson, "", Effect::kUsed,
+     "How a model pools where a request does not say: use_activation (normalize, activation, softmax) and "
+     "dimensions. It is the last token that is pooled."},
     {"--generation-config", Kind::kString, "auto", Effect::kUsed,
      "Where sampling defaults come from: auto (the model's generation_config.json), vllm "
      "(none), or a folder."},
