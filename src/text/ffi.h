@@ -71,10 +71,10 @@ bool tiercel_template_render(const TiercelTemplate* chat_template, const uint8_t
 TiercelGrammars* tiercel_grammars_new(const TiercelTokenizer* tokenizer, size_t vocab_size,
                                       const int32_t* eos, size_t num_eos, TiercelBytes* error);
 void tiercel_grammars_free(TiercelGrammars* grammars);
-// `kind`: "json_schema", "regex" or "lark".
+// `kind`: "json_schema", "regex" or "lark". `no_room`: it is not the source's fault, memory ends.
 TiercelGrammar* tiercel_grammar_compile(const TiercelGrammars* grammars, const uint8_t* kind,
                                         size_t kind_size, const uint8_t* source,
-                                        size_t source_size, TiercelBytes* error);
+                                        size_t source_size, bool* no_room, TiercelBytes* error);
 void tiercel_grammar_free(TiercelGrammar* grammar);
 // A matcher is used by one thread at a time. It outlives its grammar. Null after a panic.
 TiercelMatcher* tiercel_matcher_new(const TiercelGrammar* grammar);

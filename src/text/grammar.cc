@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "text/ffi_bytes.h"
 
 namespace tiercel::text {
@@ -84,9 +85,14 @@ Expected<std::shared_ptr<const Grammar>> GrammarCompiler::Compile(const GrammarS
   ASSIGN_OR_RETURN(TiercelGrammars* const vocabulary, Vocabulary());
   const std::string_view kind = NameOf(source.kind);
   FfiBytes error;
-  GrammarHandle<TiercelGrammar> handle(tiercel_grammar_compile(vocabulary, FfiData(kind), kind.size(),
-                                                               FfiData(source.text),
-                                                               source.text.size(), error.out()));
+  bool no_room = false;
+  GrammarHandle<TiercelGrammar> handle(
+      tiercel_grammar_compile(vocabulary, FfiData(kind), kind.size(), FfiData(source.text),
+                              source.text.size(), &no_room, error.out()));
+  if (no_room) {
+    LOG_WARNING("grammars: {}", error.view());
+    return Unexpected(ResourceExhausted("The server has no memory for this request. Try again later."));
+  }
   if (handle == nullptr) return Unexpected(InvalidArgument("{}", error.view()));
   auto grammar = std::make_shared<const Grammar>(std::move(handle));
   Keep(source, grammar);

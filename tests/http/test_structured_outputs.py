@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import resource
 
 import jsonschema
 import openai
@@ -204,3 +205,23 @@ def test_pattern_properties_end(server):
         assert "Properties" in answer.text
     else:
         jsonschema.validate(json.loads(answer.json()["choices"][0]["text"]), schema)
+
+
+def test_no_room_to_compile_is_the_servers_fault(make_server):
+    server = make_server()
+    pid = server.process.pid
+
+    def ask(pattern):
+        return server.post("/v1/completions", {"prompt": "x", "max_tokens": 3,
+                                               "structured_outputs": {"regex": pattern}})
+
+    assert ask("[ab]+").status_code == 200
+    unlimited = resource.prlimit(pid, resource.RLIMIT_AS)
+    pages = int(open(f"/proc/{pid}/statm").read().split()[0])
+    # Room for all but the stack of a thread that compiles.
+    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + (200 << 20), unlimited[1]))
+    refused = ask("[cd]+")
+    assert refused.status_code == 503 and refused.headers["Retry-After"], refused.text
+    assert ask("[ab]+").status_code == 200  # kept
+    resource.prlimit(pid, resource.RLIMIT_AS, unlimited)
+    assert ask("[cd]+").status_code == 200

@@ -122,8 +122,14 @@ fn compile(grammars: &TiercelGrammars, kind: &[u8], source: &[u8]) -> Result<Tie
     Ok(TiercelGrammar { fresh })
 }
 
-/// On a thread with room for every source; of the stack only what is used takes memory.
-fn compile_apart(grammars: &TiercelGrammars, kind: &[u8], source: &[u8]) -> Result<TiercelGrammar, String> {
+/// On a thread with room for every source; of the stack only what is used takes memory. Where the machine
+/// has no such thread, `no_room` says that it is not the source's fault.
+fn compile_apart(
+    grammars: &TiercelGrammars,
+    kind: &[u8],
+    source: &[u8],
+    no_room: &mut bool,
+) -> Result<TiercelGrammar, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!("it has {} bytes, at most {MAX_SOURCE} are taken", source.len()));
     }
@@ -131,7 +137,10 @@ fn compile_apart(grammars: &TiercelGrammars, kind: &[u8], source: &[u8]) -> Resu
         std::thread::Builder::new()
             .stack_size(COMPILE_STACK)
             .spawn_scoped(scope, || catch_panics(|| compile(grammars, kind, source)))
-            .map_err(|e| format!("no thread to compile it: {e}"))?
+            .map_err(|e| {
+                *no_room = true;
+                format!("no thread to compile it: {e}")
+            })?
             .join()
             .unwrap_or_else(|_| Err("the compiler broke off".into()))
     })
@@ -181,7 +190,7 @@ pub unsafe extern "C" fn tiercel_grammars_free(grammars: *mut TiercelGrammars) {
 }
 
 /// # Safety
-/// `grammars` is valid, `kind` and `source` readable, `error` writable.
+/// `grammars` is valid, `kind` and `source` readable, `no_room` and `error` writable.
 #[no_mangle]
 pub unsafe extern "C" fn tiercel_grammar_compile(
     grammars: *const TiercelGrammars,
@@ -189,10 +198,13 @@ pub unsafe extern "C" fn tiercel_grammar_compile(
     kind_size: usize,
     source: *const u8,
     source_size: usize,
+    no_room: *mut bool,
     error: *mut Bytes,
 ) -> *mut TiercelGrammar {
+    *no_room = false;
     guard(error, || {
-        compile_apart(&*grammars, slice(kind, kind_size), slice(source, source_size)).map(Box::new)
+        let (kind, source) = (slice(kind, kind_size), slice(source, source_size));
+        compile_apart(&*grammars, kind, source, &mut *no_room).map(Box::new)
     })
     .map_or(std::ptr::null_mut(), Box::into_raw)
 }
