@@ -29,7 +29,7 @@ std::string_view CutText(std::string_view text, size_t most) {
 }  // namespace
 
 Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
-                       std::shared_ptr<Exchange> exchange, const GenerationEndpoint& endpoint,
+                       std::shared_ptr<Exchange> exchange, const api::Endpoint& endpoint,
                        std::string request_id, HttpHeaders headers)
     : context_(context),
       model_(std::move(model)),

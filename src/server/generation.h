@@ -5,35 +5,19 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "api/prepare.h"
+#include "api/endpoints.h"
 #include "api/responder.h"
 #include "engine/engine.h"
 #include "server/http_server.h"
+#include "server/loaded_model.h"
 #include "server/news_board.h"
 #include "server/work_pool.h"
 
 namespace tiercel::server {
-
-// A loaded model: shared by the requests that use it, so that their streams end before the engine.
-struct LoadedModel {
-  std::unique_ptr<engine::Engine> engine;
-  api::ModelInfo info;
-  api::ApiOptions api;  // the server's, with this model's sampling defaults
-};
-
-// An endpoint that runs on the engine.
-struct GenerationEndpoint {
-  std::function<api::Result<api::PreparedRequest>(std::string_view body, std::string_view request_id,
-                                                  const api::ModelInfo& model,
-                                                  const api::ApiOptions& options)>
-      prepare;
-  api::Protocol protocol = api::Protocol::kChat;  // of errors before there is a plan
-};
 
 // What every Generation needs of the server, which outlives them all.
 struct GenerationContext {
@@ -46,7 +30,7 @@ struct GenerationContext {
 class Generation final : public NewsReader, public std::enable_shared_from_this<Generation> {
  public:
   Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
-             std::shared_ptr<Exchange> exchange, const GenerationEndpoint& endpoint,
+             std::shared_ptr<Exchange> exchange, const api::Endpoint& endpoint,
              std::string request_id, HttpHeaders headers);
   ~Generation() override;
 
@@ -70,7 +54,7 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   const GenerationContext context_;
   const std::shared_ptr<const LoadedModel> model_;
   const std::shared_ptr<Exchange> exchange_;
-  const GenerationEndpoint& endpoint_;  // the server's
+  const api::Endpoint& endpoint_;  // the server's
   const std::string request_id_;  // the client's or a random one
   const HttpHeaders headers_;     // of the answer
   BudgetedText body_;             // from Start until it has been prepared; the work pool's

@@ -59,30 +59,12 @@ class ServerImpl final : public Server {
   }
 
   Status SetModel(ServingModel model) override {
-    auto loaded = std::make_shared<LoadedModel>();
-    loaded->engine = std::move(model.engine);
-    loaded->info.served_names = options_.served_model_names;
-    loaded->info.root = std::move(model.root);
-    loaded->info.max_model_len = loaded->engine->options().max_model_len;
-    loaded->info.vocab_size = model.vocab_size;
-    loaded->info.created = std::chrono::duration_cast<std::chrono::seconds>(
-                               std::chrono::system_clock::now().time_since_epoch())
-                               .count();
-    loaded->info.grammars = std::make_shared<text::GrammarCompiler>(
-        model.tokenizer, model.vocab_size, loaded->engine->options().eos_token_ids);
-    loaded->info.tokenizer = std::move(model.tokenizer);
-    loaded->info.chat_template = std::move(model.chat_template);
-    loaded->info.template_pool = std::move(model.template_pool);
-    loaded->info.pooling = std::move(model.pooling);
-    if (loaded->info.pooling) {
-      loaded->info.pooling->has_score_template = api::HasScoreTemplate(loaded->info);
-    }
-    loaded->api = options_.api;
-    loaded->api.sampling_defaults = std::move(model.sampling_defaults);
+    const std::shared_ptr<LoadedModel> loaded =
+        MakeLoadedModel(std::move(model), options_.served_model_names, options_.api);
     loaded->engine->SetStepHook([board = board_.get()] { board->Deliver(); });
     {
       std::lock_guard lock(mutex_);
-      model_ = std::move(loaded);
+      model_ = loaded;
     }
     return options_.early_health ? OkStatus() : http_->Listen();
   }
@@ -181,24 +163,13 @@ class ServerImpl final : public Server {
     return false;
   }
 
-  // As if the route were not there; said with more words.
-  static bool CheckOffered(const Call& call, const LoadedModel& model, api::Protocol protocol) {
-    const bool pools = model.info.pooling.has_value();
-    if (pools == (protocol == api::Protocol::kPooling)) return true;
-    ReplyError(call,
-               {404, "NotFoundError",
-                fmt::format("Not Found: the model gives {}.",
-                            !pools                             ? "tokens (see --runner pooling)"
-                            : model.info.pooling->classifies ? "labels and scores, not tokens"
-                                                               : "vectors, not tokens"),
-                std::nullopt},
-               protocol);
-    return false;
-  }
-
-  void Generate(const Call& call, const GenerationEndpoint& endpoint) {
+  void Generate(const Call& call, const api::Endpoint& endpoint) {
     const auto model = NeedModel(call);
-    if (model == nullptr || !CheckOffered(call, *model, endpoint.protocol)) return;
+    if (model == nullptr) return;
+    // As if the route were not there; said with more words.
+    if (const auto error = api::CheckOffered(endpoint, model->info)) {
+      return ReplyError(call, *error, endpoint.protocol);
+    }
     if (!CheckJsonType(call)) return;
     std::make_shared<Generation>(GenerationContext{options_, pool_, *board_, load_}, model,
                                  call.exchange, endpoint, call.request_id, call.headers)
@@ -295,19 +266,6 @@ class ServerImpl final : public Server {
     const auto get = [this](auto handler) {
       return Router::Methods{{"GET", [this, handler](const Call& c) { std::invoke(handler, this, c); }}};
     };
-    const auto generate = [this](GenerationEndpoint endpoint) {
-      endpoints_.push_back(std::make_unique<GenerationEndpoint>(std::move(endpoint)));
-      return Router::Methods{{"POST", [this, e = endpoints_.back().get()](const Call& c) {
-                                Generate(c, *e);
-                              }}};
-    };
-    const auto pool = [&](api::PoolingEndpoint endpoint) {
-      return generate({[endpoint](std::string_view body, std::string_view request_id,
-                                  const api::ModelInfo& model, const api::ApiOptions& options) {
-                         return api::PreparePooling(endpoint, body, request_id, model, options);
-                       },
-                       api::Protocol::kPooling});
-    };
     const auto from_pool = [this](BodyFunction work) {
       return Router::Methods{{"POST", [this, work](const Call& c) { AnswerFromPool(c, work); }}};
     };
@@ -324,25 +282,15 @@ class ServerImpl final : public Server {
                   return api::DetokenizeBody(body, model.info);
                 }));
     router_.Add("/v1/models", get(&ServerImpl::Models));
-    router_.Add("/v1/chat/completions", generate({api::PrepareChat}));
-    router_.Add("/v1/completions", generate({api::PrepareCompletion, api::Protocol::kCompletions}));
-    router_.Add("/invocations", generate({api::PrepareInvocation}));
-    router_.Add("/v1/responses", generate({api::PrepareResponses, api::Protocol::kResponses}));
-    router_.Add("/v1/messages", generate({api::PrepareMessages, api::Protocol::kMessages}));
+    for (const api::Endpoint& endpoint : api::Endpoints()) {
+      router_.Add(std::string(endpoint.path),
+                  {{"POST", [this, &endpoint](const Call& c) { Generate(c, endpoint); }}});
+    }
     router_.Add("/v1/messages/count_tokens", {{"POST", [this](const Call& c) {
                   AnswerFromPool(c, [](std::string_view body, const LoadedModel& model) {
                     return api::CountTokensBody(body, model.info, model.api);
                   }, api::Protocol::kMessages);
                 }}});
-    router_.Add("/v1/embeddings", pool(api::PoolingEndpoint::kEmbeddings));
-    router_.Add("/pooling", pool(api::PoolingEndpoint::kPooling));
-    router_.Add("/classify", pool(api::PoolingEndpoint::kClassify));
-    for (const char* path : {"/score", "/v1/score"}) {
-      router_.Add(path, pool(api::PoolingEndpoint::kScore));
-    }
-    for (const char* path : {"/rerank", "/v1/rerank", "/v2/rerank"}) {
-      router_.Add(path, pool(api::PoolingEndpoint::kRerank));
-    }
     if (!options_.dev_mode) return;
     router_.Add("/server_info", get(&ServerImpl::ServerInfo), false);
     router_.Add("/reset_prefix_cache",
@@ -352,7 +300,6 @@ class ServerImpl final : public Server {
   ServerOptions options_;
   const double created_ = std::chrono::duration<double>(
                               std::chrono::system_clock::now().time_since_epoch()).count();
-  std::vector<std::unique_ptr<GenerationEndpoint>> endpoints_;  // at places of their own: requests refer to them
   Router router_{options_, [this] { return Model() == nullptr; }};
   std::atomic<int64_t> load_{0};
   mutable std::mutex mutex_;

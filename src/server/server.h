@@ -17,6 +17,7 @@
 #include "api/options.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "server/loaded_model.h"
 
 namespace tiercel::server {
 
@@ -75,17 +76,6 @@ struct ServerOptions {
   std::vector<std::pair<std::string, std::string>> cache_config_labels;
 
   api::ApiOptions api;
-};
-
-struct ServingModel {
-  std::unique_ptr<engine::Engine> engine;
-  std::shared_ptr<const text::Tokenizer> tokenizer;
-  std::shared_ptr<const text::ChatTemplate> chat_template;  // may be null
-  std::string root;        // path or id, as given on the command line
-  int64_t vocab_size = 0;  // rows of the logits
-  api::SamplingDefaults sampling_defaults;  // take the place of ServerOptions::api's
-  std::shared_ptr<text::TemplatePool> template_pool;  // for the templates of requests
-  std::optional<api::PoolingInfo> pooling;            // of a model that gives vectors or labels
 };
 
 // Lets the process open as many files, connections among them, as its hard limit allows. For the

@@ -234,7 +234,7 @@ class ServerTest : public testing::Test {
     engine_ = engine.get();
     const api::ModelInfo info = api::TestModel();
     const Status status = server_->SetModel({std::move(engine), info.tokenizer, info.chat_template,
-                                             "/models/test", api::kTestVocab, {}, info.template_pool});
+                                             "/models/test", api::kTestVocab, {}, info.template_pool, {}});
     EXPECT_TRUE(status.ok()) << status.message();
   }
   void StartLoaded(std::chrono::microseconds step = std::chrono::microseconds(200)) {
