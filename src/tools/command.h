@@ -18,6 +18,7 @@ int RunChat(const std::vector<std::string>& words);
 int RunComplete(const std::vector<std::string>& words);
 int RunEval(const std::vector<std::string>& words);
 int RunQuantize(const std::vector<std::string>& words);
+int RunRunBatch(const std::vector<std::string>& words);
 int RunCollectEnv(const std::vector<std::string>& words);
 
 // Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.

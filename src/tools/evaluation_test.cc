@@ -55,6 +55,7 @@ class ConstantLm final : public model::CausalLm {
   }
 
   int64_t vocab_size() const override { return std::ssize(logits_); }
+  int64_t hidden_size() const override { return 1; }
   int64_t max_position() const override { return 1024; }
   int workers() const override { return workers_; }
   int64_t KvBlockBytes(int) const override { return 1; }

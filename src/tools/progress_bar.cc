@@ -29,7 +29,8 @@ void ProgressBar::Finish() {
 }
 
 std::string ProgressBar::Human(int64_t amount) const {
-  return unit_ == Unit::kBytes ? HumanBytes(amount) : fmt::format("{} tokens", amount);
+  if (unit_ == Unit::kBytes) return HumanBytes(amount);
+  return fmt::format("{} {}", amount, unit_ == Unit::kTokens ? "tokens" : "requests");
 }
 
 void ProgressBar::Update(int64_t done, int64_t total) {
@@ -48,9 +49,10 @@ void ProgressBar::Draw(int64_t done, int64_t total, double now) {
   std::string bar(static_cast<size_t>(filled), '=');
   bar.resize(kBarWidth, ' ');
   const double rate = static_cast<double>(done) / std::max(now - start_, 1e-3);
-  const std::string line =
-      fmt::format("\r{}: {:3.0f}% [{}] {} of {}, {}/s\x1b[K", label_, share * 100, bar,
-                  Human(done), Human(total), Human(static_cast<int64_t>(rate)));
+  const std::string speed = unit_ == Unit::kRequests ? fmt::format("{:.2f} requests", rate)
+                                                     : Human(static_cast<int64_t>(rate));
+  const std::string line = fmt::format("\r{}: {:3.0f}% [{}] {} of {}, {}/s\x1b[K", label_,
+                                       share * 100, bar, Human(done), Human(total), speed);
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
   drawn_ = true;

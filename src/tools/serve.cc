@@ -9,8 +9,8 @@
 #include "kernels/environment.h"
 #include "tools/command.h"
 #include "tools/model_path.h"
-#include "tools/model_loading.h"
 #include "tools/serve_config.h"
+#include "tools/serving_model.h"
 #include "tools/signals.h"
 #include "tools/version.h"
 
@@ -74,33 +74,6 @@ void LogReady(const server::Server& server) {
   LOG_INFO("Application startup complete.");
 }
 
-Expected<server::ServingModel> BuildServingModel(ServeConfig* config, const Environ& environ,
-                                                 kernels::Environment* environment,
-                                                 const std::string& path) {
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, environment));
-  if (!loaded.generation.description.empty()) {
-    LOG_WARNING(
-        "Default vLLM sampling parameters have been overridden by {}: `{}`. If this is not "
-        "intended, please relaunch vLLM instance with `--generation-config vllm`.",
-        config->generation.source == "auto" ? "the model's `generation_config.json`"
-                                            : "--generation-config",
-        loaded.generation.description);
-  }
-  server::ServingModel serving;
-  serving.root = config->model;
-  serving.vocab_size = loaded.model->vocab_size();
-  serving.tokenizer = loaded.tokenizer;
-  serving.chat_template = loaded.chat_template;
-  serving.template_pool = loaded.template_pool;
-  serving.sampling_defaults = loaded.generation.defaults;
-  serving.pooling = std::move(loaded.pooling);
-  config->engine.eos_token_ids = loaded.eos_token_ids;
-  config->engine.classifier = std::move(loaded.classifier);
-  ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,
-                                                          std::move(loaded.model)));
-  return serving;
-}
-
 int Serve(ServeConfig config, const Environ& environ) {
   const double start = SteadyClock().Now();
   Shutdown shutdown(config.shutdown_timeout);
@@ -114,7 +87,7 @@ int Serve(ServeConfig config, const Environ& environ) {
   if (!path) return Fail(path.error());
   auto environment = kernels::Environment::Create({});
   if (!environment) return Fail(environment.error());
-  auto serving = BuildServingModel(&config, environ, environment->get(), *path);
+  auto serving = LoadServingModel(&config, *path, environ, environment->get());
   if (!serving) return Fail(serving.error());
   if (const Status status = (*server)->SetModel(std::move(*serving)); !status.ok()) {
     return Fail(status);
@@ -141,6 +114,10 @@ int RunServe(const std::vector<std::string>& words) {
   const Environ environ = ReadEnviron();
   auto config = MakeServeConfig(*options, environ);
   if (!config) return UsageError(kHelp, "tiercel serve", config.error().message());
+  if (options->positional().empty() && options->Given("model") && !options->Given("config")) {
+    config->warnings.push_back(
+        "With `serve`, give the model as the positional argument: --model may be removed");
+  }
   InitLogging(config->log_level);
   return Serve(std::move(*config), environ);
 }

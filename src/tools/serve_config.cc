@@ -21,10 +21,7 @@ std::string PythonName(std::string_view name) {
 
 Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   config->model = options.positional().empty() ? options.String("model") : options.positional()[0];
-  if (options.positional().empty() && options.Given("model") && !options.Given("config")) {
-    config->warnings.push_back(
-        "With `serve`, give the model as the positional argument: --model may be removed");
-  } else if (!options.positional().empty() && options.Given("model")) {
+  if (!options.positional().empty() && options.Given("model")) {
     config->warnings.push_back(
         fmt::format("--model {} gives way to the positional argument {}",
                     options.String("model"), config->model));

@@ -123,8 +123,8 @@ TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
   EXPECT_EQ(ErrorOf({"--kv-cache-dtype", "fp8"}),
             "argument --kv-cache-dtype: 'fp8' is not supported (the CPU has no arithmetic for the "
             "others); offered: auto, bfloat16, int8");
-  for (const auto& [flag, value] : {std::pair{"--runner", "pooling"}, {"--convert", "embed"},
-                                    {"--task", "embed"}, {"--load-format", "tensorizer"},
+  for (const auto& [flag, value] : {std::pair{"--runner", "draft"}, {"--convert", "reward"},
+                                    {"--task", "reward"}, {"--load-format", "tensorizer"},
                                     {"--tokenizer-mode", "mistral"}, {"--config-format", "mistral"},
                                     {"--distributed-executor-backend", "external_launcher"},
                                     {"--chat-template-content-format", "openai"}}) {
@@ -185,7 +185,7 @@ TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
         "reasoning-config",
         "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras",
         "enable-sleep-mode",
-        "pooler-config", "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
+        "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
         "middleware", "grpc", "headless", "nnodes", "node-rank", "otlp-traces-endpoint",
         "enable-per-request-metrics", "enable-tokenizer-info-endpoint"}) {
     const OptionSpec* spec = ServeOptionTable().Find(name);
@@ -304,11 +304,10 @@ TEST(ServeConfig, OldRopeFlagsBecomeOverrides) {
   EXPECT_THAT(config->hf_overrides, HasSubstr(R"("a":1)"));
 }
 
-TEST(ServeConfig, ModelByFlagWarnsAndGivesWay) {
+TEST(ServeConfig, ModelByFlagGivesWay) {
   auto config = Make({"--model", "m"});
   ASSERT_TRUE(config);
   EXPECT_EQ(config->model, "m");
-  EXPECT_THAT(config->warnings, Contains(HasSubstr("positional argument")));
   config = Make({"p", "--model", "m"});
   ASSERT_TRUE(config);
   EXPECT_EQ(config->model, "p");

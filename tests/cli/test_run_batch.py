@@ -1,0 +1,179 @@
+"""tiercel run-batch: every line answered as the server answers it, in order, whatever comes between."""
+import http.server
+import json
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+
+from cli_support import BINARY, TINY, Server, clean_env, run
+
+FLAGS = ("--model", TINY, "--served-model-name", "tiny", "--load-format", "dummy", "--max-model-len", 512,
+         "--kv-cache-memory-bytes", "64M", "--max-num-seqs", 4)
+
+
+def line(custom_id, body, url="/v1/chat/completions", **changes):
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body, **changes})
+
+
+def chat(text, **fields):
+    return {"model": "tiny", "messages": [{"role": "user", "content": text}], "max_tokens": 8,
+            "temperature": 0, **fields}
+
+
+def batch(folder, lines, *flags, expect=0, **options):
+    (folder / "in.jsonl").write_text("".join(text + "\n" for text in lines))
+    done = run("run-batch", "-i", folder / "in.jsonl", "-o", folder / "out.jsonl", *FLAGS, *flags, **options)
+    assert done.returncode == expect, done.stderr
+    if expect:
+        return done.stderr
+    return [json.loads(text) for text in (folder / "out.jsonl").read_text().splitlines()]
+
+
+def test_answers_are_the_servers(tmp_path):
+    bodies = [("/v1/chat/completions", chat(f"question {i}", n=1 + i % 3, logprobs=True, temperature=1, seed=i)) for i in range(20)]
+    bodies += [("/v1/completions", {"prompt": ["a", f"b{i}"], "max_tokens": 5, "temperature": 0, "echo": True})
+               for i in range(5)]
+    bodies += [("/v1/messages", {"model": "tiny", "max_tokens": 4, "messages": chat("x")["messages"],
+                                 "temperature": 0}),
+               ("/v1/responses", {"input": "x", "max_output_tokens": 4, "temperature": 0})]
+    answers = batch(tmp_path, [line(f"é-{i}", body, url) for i, (url, body) in enumerate(bodies)])
+    assert [a["custom_id"] for a in answers] == [f"é-{i}" for i in range(len(bodies))]
+    assert not list(tmp_path.glob("*.partial"))
+
+    def comparable(body):
+        assert (body.get("system_fingerprint") or "tiercel-").startswith("tiercel-")  # of the flags
+        for key in ("id", "created", "created_at", "completed_at", "system_fingerprint"):
+            body.pop(key, None)
+        for item in body.get("output", []):
+            item.pop("id", None)
+        return body
+
+    with Server(*FLAGS[1:]) as server:
+        server.read_until("startup complete")
+        for answer, (url, body) in zip(answers, bodies, strict=True):
+            expected = requests.post(f"http://127.0.0.1:{server.port}{url}", json=body, timeout=30).json()
+            assert answer["error"] is None and answer["response"]["status_code"] == 200
+            assert answer["id"].startswith("vllm-") and answer["response"]["request_id"].startswith("vllm-batch-")
+            assert comparable(answer["response"]["body"]) == comparable(expected), url
+
+
+def test_a_bad_line_is_its_own_answer(tmp_path):
+    lines = ["{", "7", line("no url", chat("x"), ""), line("get", chat("x"), method="GET"),
+             json.dumps({"method": "POST", "url": "/v1/chat/completions", "body": chat("x")}),
+             line("unknown", chat("x"), "/v1/other"), line("no body", "text"), line("stream", chat("x", stream=True)),
+             line("model", {**chat("x"), "model": "other"}), line("field", chat("x", temperature=-1)),
+             line("kind", {"input": "x"}, "/v1/embeddings"), line("long", chat("word " * 2000)), "", "  ",
+             line("good", chat("x"))]
+    answers = batch(tmp_path, lines)
+    assert [a["custom_id"] for a in answers] == ["", "", "no url", "get", "", "unknown", "no body", "stream",
+                                                 "model", "field", "kind", "long", "good"]
+    for answer in answers[:-1]:
+        assert answer["response"]["body"] is None and answer["error"]["error"]["message"], answer
+    codes = {a["custom_id"]: a["response"]["status_code"] for a in answers}
+    assert codes["model"] == 404 and codes["kind"] == 404 and codes["field"] == 400 and codes["good"] == 200
+    assert "body.stream" in answers[7]["error"]["error"]["message"]
+
+
+def test_goes_on_after_an_interruption(tmp_path):
+    lines = [line(str(i), chat(f"tell {i}", max_tokens=100, ignore_eos=True)) for i in range(120)]
+    whole = batch(tmp_path, lines)
+    (tmp_path / "out.jsonl").unlink()
+
+    command = [BINARY, "run-batch", "-i", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl",
+               *map(str, FLAGS)]
+    process = subprocess.Popen(list(map(str, command)), env=clean_env(), stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+
+    def partial():
+        return next(iter(tmp_path.glob("out.jsonl.*.partial")), None)
+
+    while not (partial() and partial().read_text().count("\n") >= 3) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 128 + signal.SIGINT, process.stderr.read()
+    kept = partial().read_text().splitlines()
+    assert 3 <= len(kept) < 120 and not (tmp_path / "out.jsonl").exists()
+    # An end within a line, as a machine that stops leaves it.
+    with open(partial(), "a") as file:
+        file.write('{"id":"vllm-')
+    done = run("run-batch", *map(str, command[2:]))
+    assert done.returncode == 0, done.stderr
+    assert f"{len(kept)} of 120 requests were answered before" in done.stderr
+    found = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert found[:len(kept)] == kept and partial() is None
+    said = [json.loads(text)["response"]["body"]["choices"] for text in found]
+    assert said == [a["response"]["body"]["choices"] for a in whole]
+
+
+def test_other_flags_begin_anew(tmp_path):
+    batch(tmp_path, [line("a", chat("x"))])
+    first = (tmp_path / "out.jsonl").read_text()
+    batch(tmp_path, [line("a", chat("x"))], "--seed", 1)
+    assert (tmp_path / "out.jsonl").read_text() != first  # ids
+
+
+@pytest.fixture
+def store():
+    """A place that gives a file and takes one."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        files, code = {}, 200
+
+        def do_GET(self):
+            text = self.files.get(self.path)
+            self.send_response(404 if text is None else 200)
+            self.send_header("Content-Length", str(len(text or b"")))
+            self.end_headers()
+            self.wfile.write(text or b"")
+
+        def do_PUT(self):
+            self.files[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(self.code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Handler.url = f"http://127.0.0.1:{server.server_port}"
+    yield Handler
+    server.shutdown()
+
+
+def test_urls(tmp_path, store):
+    store.files["/in"] = "".join(line(str(i), chat("x")) + "\n" for i in range(3)).encode()
+    done = run("run-batch", "-i", store.url + "/in", "-o", store.url + "/out", "--output-tmp-dir", tmp_path, *FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(text)["custom_id"] for text in store.files["/out"].splitlines()] == ["0", "1", "2"]
+    assert not list(tmp_path.iterdir())
+
+    store.code = 507
+    done = run("run-batch", "-i", store.url + "/in", "-o", store.url + "/out", "--output-tmp-dir", tmp_path, *FLAGS)
+    assert done.returncode == 1 and "answers 507; the answers lie in" in done.stderr
+    store.code = 200  # What was answered is sent, without another run of the model.
+    done = run("run-batch", "-i", store.url + "/in", "-o", store.url + "/out", "--output-tmp-dir", tmp_path, *FLAGS)
+    assert done.returncode == 0 and "Loaded" not in done.stderr, done.stderr
+    done = run("run-batch", "-i", store.url + "/none", "-o", tmp_path / "out", *FLAGS)
+    assert done.returncode == 1 and "/none answers 404" in done.stderr
+
+
+@pytest.mark.parametrize("flags, code, part", [
+    (["-i", "in.jsonl"], 2, "required: --output-file"),
+    (["-o", "out.jsonl"], 2, "required: --input-file"),
+    (["-i", "/nowhere.jsonl", "-o", "out.jsonl"], 1, "/nowhere.jsonl: no such file"),
+    (["-i", TINY / "config.json", "-o", "/nowhere/out.jsonl"], 1, "/nowhere/out.jsonl"),
+])
+def test_what_is_wrong_is_said(flags, code, part):
+    done = run("run-batch", *flags, *FLAGS)
+    assert done.returncode == code and part in done.stderr, done.stderr
+
+
+def test_help_names_both_files():
+    done = run("run-batch", "--help=all")
+    assert done.returncode == 0 and "--input-file" in done.stdout and "--output-file" in done.stdout
