@@ -89,6 +89,14 @@ class EngineImpl final : public Engine {
     return inbox_->ResetPrefixCache(&answer) && future.get();
   }
 
+  bool Sleep(bool abort) override {
+    std::promise<bool> answer;
+    std::future<bool> future = answer.get_future();
+    return inbox_->Sleep(abort, &answer) && future.get();
+  }
+  void WakeUp() override { inbox_->WakeUp(); }
+  bool sleeping() const override { return inbox_->sleeping(); }
+
   bool healthy() const override { return loop_.healthy(); }
   void Drain(double grace_seconds) override;
 

@@ -148,6 +148,12 @@ class Engine {
   virtual const EngineOptions& options() const = 0;  // with every derived value filled in
   virtual Stats GetStats() const = 0;                // a consistent snapshot
   virtual bool ResetPrefixCache() = 0;               // false while blocks are in use
+  // Refuses requests from now on (kUnavailable), ends those that run (or waits for their end, without
+  // `abort`), and gives the KV cache's memory back to the system; returns then. False if the engine ends
+  // first. WakeUp takes requests again.
+  virtual bool Sleep(bool abort) = 0;
+  virtual void WakeUp() = 0;
+  virtual bool sleeping() const = 0;
   virtual bool healthy() const = 0;                  // false once the engine thread has failed
   // Refuses new requests and returns when the running ones have ended, or aborts them after
   // `grace_seconds`.

@@ -46,7 +46,7 @@ constexpr double kRetrySeconds = 0.01;
 EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
                        const sampling::VectorOps& ops, const Clock* clock,
                        std::shared_ptr<Inbox> inbox)
-    : config_(config), clock_(clock), inbox_(std::move(inbox)),
+    : config_(config), model_(model), clock_(clock), inbox_(std::move(inbox)),
       scheduler_(MakeSchedulerOptions(config), PrefixHasher()),
       stats_(config.options.max_model_len, config.kv.num_blocks, config.options.log_stats_interval,
              clock->Now()),
@@ -70,6 +70,7 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
       if (Idle() && draining_) on_idle();
       inbox_->Wait(SecondsUntilWork());
       go_on = TakeMail();
+      SleepIfIdle();
       if (go_on && !Idle() && SecondsUntilPlanning() <= 0) status = Step();
       LogIfDue();
       NotifyReaders();
@@ -81,7 +82,10 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
   // First nothing more is let in, then the streams are told.
   inbox_->Close();
   if (!status.ok()) Fail(status);
-  for (std::promise<bool>* answer : inbox_->TakeOrders().resets) answer->set_value(false);
+  const Inbox::Orders orders = inbox_->TakeOrders();
+  sleepers_.insert(sleepers_.end(), orders.sleeps.begin(), orders.sleeps.end());
+  for (std::promise<bool>* answer : orders.resets) answer->set_value(false);
+  for (std::promise<bool>* answer : sleepers_) answer->set_value(false);
   while (std::unique_ptr<ActiveRequest> request = inbox_->NextRequest()) {
     Accept(std::move(request));
   }
@@ -124,10 +128,19 @@ bool EngineLoop::TakeMail() {
   for (std::promise<bool>* answer : orders.resets) {
     answer->set_value(scheduler_.ResetPrefixCache());
   }
+  sleepers_.insert(sleepers_.end(), orders.sleeps.begin(), orders.sleeps.end());
   if (orders.abort_all) AbortAll(FinishReason::kAbort, OkStatus());
   if (orders.drain) draining_ = true;
   if (changed) PublishStats();
   return !orders.shut_down;
+}
+
+void EngineLoop::SleepIfIdle() {
+  if (sleepers_.empty() || !Idle()) return;
+  CHECK(scheduler_.ResetPrefixCache());
+  model_->EmptyCache();
+  for (std::promise<bool>* answer : sleepers_) answer->set_value(true);
+  sleepers_.clear();
 }
 
 void EngineLoop::Accept(std::unique_ptr<ActiveRequest> owned) {

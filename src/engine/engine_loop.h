@@ -56,6 +56,8 @@ class EngineLoop {
   void Accept(std::unique_ptr<ActiveRequest> request);
   void Grant(const StreamState& stream, int index);
 
+  void SleepIfIdle();
+
   // Steps.
   Status Step();
   void Launch();
@@ -80,6 +82,7 @@ class EngineLoop {
   void NotifyReaders();
 
   const EngineConfig& config_;
+  model::CausalLm* const model_;
   const Clock* clock_;
   std::shared_ptr<Inbox> inbox_;
   Scheduler scheduler_;
@@ -96,6 +99,7 @@ class EngineLoop {
   std::function<void()> step_hook_;
   bool hook_due_ = false;
   bool draining_ = false;
+  std::vector<std::promise<bool>*> sleepers_;  // wait until nothing runs
   std::atomic<bool> healthy_{true};
 };
 

@@ -36,6 +36,7 @@ Status Inbox::Submit(std::unique_ptr<ActiveRequest> request) {
   {
     std::lock_guard lock(mutex_);
     if (closed_ || draining_) return Unavailable("The engine is shutting down.");
+    if (sleeping_) return Unavailable("The engine is asleep (see /wake_up).");
     RETURN_IF_ERROR(CheckLimits(*request));
     ActiveRequest& r = *request;
     requests_.push_back(std::move(request));
@@ -91,6 +92,24 @@ bool Inbox::Post(F&& set) {
 
 bool Inbox::ResetPrefixCache(std::promise<bool>* answer) {
   return Post([answer](Orders* orders) { orders->resets.push_back(answer); });
+}
+
+bool Inbox::Sleep(bool abort, std::promise<bool>* answer) {
+  return Post([&](Orders* orders) {
+    sleeping_ = true;
+    orders->sleeps.push_back(answer);
+    orders->abort_all |= abort;
+  });
+}
+
+void Inbox::WakeUp() {
+  std::lock_guard lock(mutex_);
+  sleeping_ = false;
+}
+
+bool Inbox::sleeping() const {
+  std::lock_guard lock(mutex_);
+  return sleeping_;
 }
 
 void Inbox::AbortAll() {

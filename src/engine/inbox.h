@@ -36,6 +36,10 @@ class Inbox {
 
   // The server's.
   bool ResetPrefixCache(std::promise<bool>* answer);  // false if closed: no answer comes
+  // Refuses requests until WakeUp; the answer comes when nothing runs any more. False if closed.
+  bool Sleep(bool abort, std::promise<bool>* answer);
+  void WakeUp();
+  bool sleeping() const;
   void AbortAll();
   bool Drain();  // false if closed
   void ShutDown();
@@ -45,7 +49,7 @@ class Inbox {
   // never), or by Wake, which any thread may call. Orders come before the requests that were let in
   // before them: take them first.
   struct Orders {
-    std::vector<std::promise<bool>*> resets;
+    std::vector<std::promise<bool>*> resets, sleeps;
     bool abort_all = false, drain = false, shut_down = false;
   };
   void Wait(double seconds);
@@ -90,6 +94,7 @@ class Inbox {
   Rejected num_rejected_;
   bool woken_ = false;
   bool draining_ = false;
+  bool sleeping_ = false;
   bool closed_ = false;
 };
 

@@ -95,6 +95,7 @@ class ActivationMemory {
   static Expected<ActivationMemory> Allocate(const ModelConfig& config, const Weights& weights,
                                              const kernels::KernelTable& kernels, int workers,
                                              const KvOptions& kv, const RunLimits& limits);
+  void EmptyCache() { kv_buffer_.Empty(); }
   const Activations& get() const { return activations_; }
 
  private:

@@ -75,6 +75,10 @@ class CausalLm {
   // Allocates cache and activations; called once before the first Run.
   virtual Status Prepare(const KvOptions& kv, const RunLimits& limits) = 0;
 
+  // Gives the memory of the KV cache back to the system until the next Run writes to it. Nothing runs, and
+  // what the cache held is gone.
+  virtual void EmptyCache() {}
+
   // Prepares the calling thread for Run, where it is worker 0. Once, by a thread other than the one
   // that made the environment.
   virtual void BindThread() {}

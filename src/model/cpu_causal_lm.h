@@ -47,6 +47,7 @@ class CpuCausalLm final : public CausalLm {
   Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
   Status Run(const StepBatch& batch,
              FunctionRef<void(const LogitGroup& group, int worker)> after) override;
+  void EmptyCache() override { memory_.EmptyCache(); }
   void BindThread() override;
   GraphStats graph_stats() const override;
 

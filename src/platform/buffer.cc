@@ -84,6 +84,7 @@ Expected<Buffer> Buffer::Allocate(size_t bytes, const std::string& root) {
   Buffer buffer;
   buffer.data_ = MapExplicitHugePages(size, root);
   if (buffer.data_ != nullptr) {
+    buffer.reserved_ = true;
     buffer.name_ = NamedMemory(buffer.data_, size,
                                "a reserved huge page is refused: a limit of the control group "
                                "(hugetlb.2MB.max) is met; raise it, or reserve no huge pages "
@@ -170,6 +171,11 @@ Expected<Buffer> Buffer::AllocatePartlyOnDisk(size_t bytes, size_t in_memory,
   const int error = errno;
   close(file);
   return Unexpected(ResourceExhausted("cannot map {} bytes: {}", size, std::strerror(error)));
+}
+
+void Buffer::Empty() {
+  if (data_ == nullptr) return;
+  if (reserved_ || madvise(data_, size_, MADV_DONTNEED) != 0) std::memset(data_, 0, size_);
 }
 
 void Buffer::WillNeed(const void* data, size_t bytes) { Advise(data, bytes, MADV_WILLNEED); }

@@ -40,6 +40,10 @@ class Buffer {
   size_t size() const { return size_; }
   size_t in_memory() const { return in_memory_; }
 
+  // Gives the memory of all pages back to the system: they are zero from now on, and cost nothing until
+  // they are touched. Reserved huge pages stay: nothing else could use them.
+  void Empty();
+
   // Hints for bytes of the part on disk, where whole pages are concerned: read them ahead, or let
   // memory go that will not be read for long.
   static void WillNeed(const void* data, size_t bytes);
@@ -50,11 +54,13 @@ class Buffer {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     std::swap(in_memory_, other.in_memory_);
+    std::swap(reserved_, other.reserved_);
     std::swap(name_, other.name_);
   }
   void* data_ = nullptr;
   size_t size_ = 0;  // a multiple of 2 MiB
   size_t in_memory_ = 0;
+  bool reserved_ = false;  // explicit huge pages
   NamedMemory name_;
 };
 

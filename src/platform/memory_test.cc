@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "platform/buffer.h"
 #include "platform/bus_error.h"
@@ -37,6 +39,24 @@ TEST(Buffer, IsZeroedAlignedAndWholeHugePages) {
   for (size_t i = 0; i < buffer->size() / 8; ++i) any |= words[i];
   EXPECT_EQ(any, 0u);
   buffer->as<uint8_t>()[buffer->size() - 1] = 1;
+}
+
+TEST(Buffer, EmptiedIsZeroAndTakesNoMemory) {
+  Expected<Buffer> buffer = Buffer::Allocate(8 * kHugePage);
+  ASSERT_TRUE(buffer);
+  const auto resident = [&] {
+    std::vector<unsigned char> pages(buffer->size() / 4096);
+    EXPECT_EQ(mincore(buffer->data(), buffer->size(), pages.data()), 0);
+    return std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
+  };
+  std::memset(buffer->data(), 7, buffer->size());
+  EXPECT_GT(resident(), 0);
+  buffer->Empty();
+  if (Topology::Detect()->explicit_huge_pages_free == 0) EXPECT_EQ(resident(), 0);
+  const uint8_t* const bytes = buffer->as<uint8_t>();
+  EXPECT_TRUE(std::all_of(bytes, bytes + buffer->size(), [](uint8_t byte) { return byte == 0; }));
+  buffer->as<uint8_t>()[5] = 1;
+  Buffer().Empty();
 }
 
 TEST(Buffer, LiesInHugePagesWhereTheyAreAllowed) {

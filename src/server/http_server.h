@@ -32,6 +32,8 @@ struct HttpRequest {
 
   // The first header of that name (compared without case); empty if there is none.
   std::string_view Header(std::string_view name) const;
+  // Every value of a parameter of the query, decoded, in order.
+  std::vector<std::string> Query(std::string_view name) const;
 };
 
 struct HttpReply {

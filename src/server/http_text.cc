@@ -1,6 +1,7 @@
 #include "server/http_server.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace tiercel::server {
 
@@ -27,6 +28,44 @@ std::string TidyPath(std::string_view path) {
   if (out.empty() || out.front() != '/') out.insert(out.begin(), '/');
   if (out.size() > 1 && out.back() == '/') out.pop_back();
   return out;
+}
+
+namespace {
+
+// "%41+b" is "A b"; what is no escape stays.
+std::string DecodeQuery(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned value = 0;
+    const char* const digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
+      out.push_back(static_cast<char>(value));
+      i += 2;
+    } else {
+      out.push_back(text[i] == '+' ? ' ' : text[i]);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> HttpRequest::Query(std::string_view name) const {
+  std::vector<std::string> values;
+  std::string_view query = target;
+  query.remove_prefix(std::min(query.find('?'), query.size()));
+  while (!query.empty()) {
+    query.remove_prefix(1);  // '?' or '&'
+    const size_t end = std::min(query.find('&'), query.size());
+    const std::string_view pair = query.substr(0, end);
+    const size_t equals = std::min(pair.find('='), pair.size());
+    if (DecodeQuery(pair.substr(0, equals)) == name) {
+      values.push_back(DecodeQuery(pair.substr(std::min(equals + 1, pair.size()))));
+    }
+    query.remove_prefix(end);
+  }
+  return values;
 }
 
 std::string PathOf(std::string_view target) {

@@ -21,12 +21,14 @@ struct ServingModel {
   api::SamplingDefaults sampling_defaults;  // take the place of ServerOptions::api's
   std::shared_ptr<text::TemplatePool> template_pool;  // for the templates of requests
   std::optional<api::PoolingInfo> pooling;            // of a model that gives vectors or labels
+  std::string tokenizer_info_json;                    // body of /tokenizer_info; empty: {}
 };
 
 // Shared by the requests that use it, so that their streams end before the engine.
 struct LoadedModel {
   std::unique_ptr<engine::Engine> engine;
   api::ModelInfo info;
+  std::string tokenizer_info_json;
   api::ApiOptions api;  // the server's, with this model's sampling defaults
 };
 

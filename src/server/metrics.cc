@@ -122,8 +122,8 @@ void WriteGauges(const engine::Stats& s, const EngineMetricsInfo& info, MetricsT
   gauge("vllm:gpu_cache_usage_perc",
         "KV-cache usage, under its older name. 1 means 100 percent usage.", s.kv_cache_usage);
   out->Begin("vllm:engine_sleep_state", "gauge", "Engine sleep state; 1 for the current one.");
-  out->Sample("", With(base, "sleep_state", "awake"), 1);
-  out->Sample("", With(base, "sleep_state", "weights_offloaded"), 0);
+  out->Sample("", With(base, "sleep_state", "awake"), info.sleeping ? 0 : 1);
+  out->Sample("", With(base, "sleep_state", "weights_offloaded"), info.sleeping ? 1 : 0);
   out->Sample("", With(base, "sleep_state", "discard_all"), 0);
   out->Begin("vllm:lora_requests_info", "gauge", "Running stats on LoRA requests.");
   out->Sample("", {{"max_lora", "0"}, {"waiting_lora_adapters", ""}, {"running_lora_adapters", ""}},

@@ -38,6 +38,7 @@ class MetricsText {
 struct EngineMetricsInfo {
   Labels base_labels;          // model_name, engine
   Labels cache_config_labels;  // of vllm:cache_config_info
+  bool sleeping = false;
 };
 
 // All series of the engine: present from the start, at 0 (no samples are missing before traffic).

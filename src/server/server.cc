@@ -216,6 +216,7 @@ class ServerImpl final : public Server {
       if (model != nullptr) {
         info.cache_config_labels.emplace_back(
             "block_size", std::to_string(model->engine->options().block_size));
+        info.sleeping = model->engine->sleeping();
       }
       WriteEngineMetrics(
           model != nullptr ? model->engine->GetStats() : engine::Stats::Empty(ExpectedModelLen()),
@@ -249,6 +250,55 @@ class ServerImpl final : public Server {
 
   void Models(const Call& call) const {
     if (const auto model = NeedModel(call)) Reply(call, api::ModelsBody(model->info));
+  }
+
+  void TokenizerInfo(const Call& call) const {
+    if (const auto model = NeedModel(call)) Reply(call, model->tokenizer_info_json);
+  }
+
+  void Sleep(const Call& call) {
+    auto model = NeedModel(call);
+    if (model == nullptr) return;
+    const auto last = [&](std::string_view name, std::string fallback) {
+      const std::vector<std::string> values = call.exchange->request().Query(name);
+      return values.empty() ? fallback : values.back();
+    };
+    const std::string level = last("level", "1"), mode = last("mode", "abort");
+    if (level != "1") {
+      return ReplyError(call, api::BadParameter("level must be 1: the weights stay in memory.", "level",
+                                                level.substr(0, 64)));
+    }
+    if (mode != "abort" && mode != "wait") {
+      return ReplyError(call, api::BadParameter("mode must be 'abort' or 'wait'.", "mode",
+                                                mode.substr(0, 64)));
+    }
+    // It waits for the engine: nothing for the thread that is kept for short work.
+    pool_.Post(kMaxShortCost + 1, [call, abort = mode == "abort", model = std::move(model)] {
+      const bool done = model->engine->Sleep(abort);
+      call.exchange->Post([call, done] {
+        if (done) return Reply(call, R"({"status":"sleeping","level":"1"})");
+        ReplyError(call, {503, "ServiceUnavailableError", "The engine has ended.", std::nullopt});
+      });
+    });
+  }
+
+  void WakeUp(const Call& call) const {
+    const auto model = NeedModel(call);
+    if (model == nullptr) return;
+    model->engine->WakeUp();
+    std::string body = R"({"status":"awake","tags":[)";
+    const std::vector<std::string> tags = call.exchange->request().Query("tags");
+    for (size_t i = 0; i < tags.size(); ++i) {
+      if (i > 0) body += ',';
+      api::AppendJsonString(&body, tags[i]);
+    }
+    Reply(call, body + "]}");
+  }
+
+  void IsSleeping(const Call& call) const {
+    const auto model = NeedModel(call);
+    if (model == nullptr) return;
+    Reply(call, fmt::format(R"({{"is_sleeping":{}}})", model->engine->sleeping()));
   }
 
   // On the pool, as the engine answers between two steps.
@@ -291,7 +341,13 @@ class ServerImpl final : public Server {
                     return api::CountTokensBody(body, model.info, model.api);
                   }, api::Protocol::kMessages);
                 }}});
+    if (options_.tokenizer_info) router_.Add("/tokenizer_info", get(&ServerImpl::TokenizerInfo));
     if (!options_.dev_mode) return;
+    if (options_.sleep_mode) {
+      router_.Add("/sleep", {{"POST", [this](const Call& c) { Sleep(c); }}});
+      router_.Add("/wake_up", {{"POST", [this](const Call& c) { WakeUp(c); }}});
+      router_.Add("/is_sleeping", get(&ServerImpl::IsSleeping), false);
+    }
     router_.Add("/server_info", get(&ServerImpl::ServerInfo), false);
     router_.Add("/reset_prefix_cache",
                 {{"POST", [this](const Call& c) { ResetPrefixCache(c); }}});

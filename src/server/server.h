@@ -68,7 +68,9 @@ struct ServerOptions {
 
   bool enable_request_id_headers = false;
   bool enable_server_load_tracking = false;
-  bool dev_mode = false;  // VLLM_SERVER_DEV_MODE=1: /server_info, /reset_prefix_cache
+  bool dev_mode = false;  // VLLM_SERVER_DEV_MODE=1: /server_info, /reset_prefix_cache, /sleep, …
+  bool sleep_mode = false;      // --enable-sleep-mode
+  bool tokenizer_info = false;  // --enable-tokenizer-info-endpoint
   std::string version;    // of /version
   std::string fingerprint;       // system_fingerprint of responses; empty: null
   std::string server_info_json;  // body of /server_info; empty: {}

@@ -57,6 +57,9 @@ class EchoEngine final : public engine::Engine {
     return stats;
   }
   bool ResetPrefixCache() override { return true; }
+  bool Sleep(bool) override { return true; }
+  void WakeUp() override {}
+  bool sleeping() const override { return false; }
   bool healthy() const override { return healthy_.load(); }
   void Drain(double grace) override {
     {
@@ -234,7 +237,7 @@ class ServerTest : public testing::Test {
     engine_ = engine.get();
     const api::ModelInfo info = api::TestModel();
     const Status status = server_->SetModel({std::move(engine), info.tokenizer, info.chat_template,
-                                             "/models/test", api::kTestVocab, {}, info.template_pool, {}});
+                                             "/models/test", api::kTestVocab, {}, info.template_pool, {}, {}});
     EXPECT_TRUE(status.ok()) << status.message();
   }
   void StartLoaded(std::chrono::microseconds step = std::chrono::microseconds(200)) {

@@ -29,6 +29,8 @@ class ChatTemplate {
   // its other faults. Unavailable: see TemplatePool::Run.
   Expected<std::string> Render(std::string_view values_json) const;
 
+  const std::string& source() const { return source_; }
+
  private:
   ChatTemplate(std::shared_ptr<TemplatePool> pool, std::string source)
       : pool_(std::move(pool)), source_(std::move(source)) {}

@@ -6,6 +6,7 @@
 #include <future>
 #include <limits>
 
+#include "api/json_reader.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/engine.h"
@@ -168,6 +169,18 @@ api::PoolingInfo DescribePooling(const Runner& runner, const model::ModelConfig&
   return info;
 }
 
+// What /tokenizer_info shows, as vLLM does: the tokenizer's own configuration, and the template that is used.
+std::string TokenizerInfo(const std::string& dir, const text::ChatTemplate* chat_template) {
+  api::Json info{api::Json::Object()};
+  if (const auto text = model::ReadSmallFile(dir + "/tokenizer_config.json")) {
+    if (auto config = api::ParseJson(*text); config && config->object() != nullptr) {
+      info = std::move(*config);
+    }
+  }
+  if (chat_template != nullptr) info.Set("chat_template", api::Json(chat_template->source()));
+  return info.Dump();
+}
+
 }  // namespace
 
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
@@ -219,6 +232,9 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   }
   loaded.model = std::move(*model);
   loaded.tokenizer = std::move(*tokenizer);
+  if (config.server.tokenizer_info) {
+    loaded.tokenizer_info_json = TokenizerInfo(text_dir, chat_template->get());
+  }
   loaded.chat_template = std::move(*chat_template);
   loaded.eos_token_ids =
       EosTokenIds(loaded.tokenizer->eos(), checkpoint->config().eos_token_ids,

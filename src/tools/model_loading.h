@@ -21,6 +21,7 @@ struct LoadedModel {
   std::unique_ptr<model::CausalLm> model;
   std::shared_ptr<const model::Classifier> classifier;  // of a runner that classifies, else null
   std::optional<api::PoolingInfo> pooling;              // of one that pools
+  std::string tokenizer_info_json;                      // tokenizer_config.json with the chat template
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<text::TemplatePool> template_pool;
   std::shared_ptr<const text::ChatTemplate> chat_template;  // null: the model has none

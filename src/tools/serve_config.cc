@@ -342,6 +342,12 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
   server.enable_request_id_headers = options.On("enable-request-id-headers");
   server.enable_server_load_tracking = options.On("enable-server-load-tracking");
   server.dev_mode = EnvIsOn(environ, "VLLM_SERVER_DEV_MODE");
+  server.sleep_mode = options.On("enable-sleep-mode");
+  if (server.sleep_mode && !server.dev_mode) {
+    config->warnings.push_back(
+        "--enable-sleep-mode has no effect: /sleep is offered with VLLM_SERVER_DEV_MODE=1");
+  }
+  server.tokenizer_info = options.On("enable-tokenizer-info-endpoint");
   server.version = TIERCEL_VERSION;
   server.fingerprint = Fingerprint(options, config->non_default_args);
   server.server_info_json =

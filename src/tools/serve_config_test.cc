@@ -184,10 +184,9 @@ TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
        {"tool-parser-plugin", "tool-server", "tool-strict-level", "reasoning-parser-plugin",
         "reasoning-config",
         "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras",
-        "enable-sleep-mode",
         "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
         "middleware", "grpc", "headless", "nnodes", "node-rank", "otlp-traces-endpoint",
-        "enable-per-request-metrics", "enable-tokenizer-info-endpoint"}) {
+        "enable-per-request-metrics"}) {
     const OptionSpec* spec = ServeOptionTable().Find(name);
     ASSERT_NE(spec, nullptr) << name;
     EXPECT_EQ(spec->effect, Effect::kRefused) << name;

@@ -25,6 +25,7 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
   serving.template_pool = loaded.template_pool;
   serving.sampling_defaults = loaded.generation.defaults;
   serving.pooling = std::move(loaded.pooling);
+  serving.tokenizer_info_json = std::move(loaded.tokenizer_info_json);
   config->engine.eos_token_ids = loaded.eos_token_ids;
   config->engine.classifier = std::move(loaded.classifier);
   ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,
