@@ -9,7 +9,9 @@ Answer::Answer(ResponsePlan response_plan)
     : plan(std::move(response_plan)), prompts(plan.prompts.size()) {
   const size_t count = plan.prompts.size() * static_cast<size_t>(plan.n);
   choices.reserve(count);
-  for (size_t i = 0; i < count; ++i) choices.push_back(std::make_unique<OutputAssembler>(plan));
+  for (const PromptPlan& prompt : plan.prompts) {
+    for (int i = 0; i < plan.n; ++i) choices.push_back(std::make_unique<OutputAssembler>(plan, prompt));
+  }
 }
 
 const std::vector<int32_t>* Answer::ShownPromptIds(int choice) const {

@@ -31,6 +31,9 @@ struct Answer {
   const PromptResult& prompt(int choice) const {
     return prompts[static_cast<size_t>(PromptOf(choice))];
   }
+  const PromptPlan& prompt_plan(int choice) const {
+    return plan.prompts[static_cast<size_t>(PromptOf(choice))];
+  }
   OutputAssembler& choice(int index) const { return *choices[static_cast<size_t>(index)]; }
   // The prompt's token ids where the answer shows them, else null.
   const std::vector<int32_t>* ShownPromptIds(int choice) const;

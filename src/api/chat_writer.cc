@@ -22,7 +22,7 @@ class ChatWriter final : public OpenAiWriter {
       out->append(R"({"index":)");
       AppendJsonInt(out, i);
       out->append(R"(,"delta":{"role":)");
-      AppendJsonString(out, plan().role);
+      AppendJsonString(out, answer_.prompt_plan(i).role);
       out->append(R"(,"content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":)");
       AppendIdsOrNull(answer_.ShownPromptIds(i), out);
       Usage usage = answer_.UsageOf(i);
@@ -107,12 +107,12 @@ class ChatWriter final : public OpenAiWriter {
     out->pop_back();
   }
 
-  void AppendMessage(const OutputDelta& whole, std::string* out) const {
+  void AppendMessage(const OutputDelta& whole, const std::string& role, std::string* out) const {
     out->append(R"("role":)");
-    AppendJsonString(out, plan().role);
+    AppendJsonString(out, role);
     out->append(R"(,"content":)");
     // Where nothing was said the content is null, if thought and calls are told apart from it.
-    if (whole.content.empty() && (!whole.calls.empty() || plan().thinks)) {
+    if (whole.content.empty() && (!whole.calls.empty() || plan().tells_thought())) {
       out->append("null");
     } else {
       AppendJsonString(out, whole.content);
@@ -125,7 +125,7 @@ class ChatWriter final : public OpenAiWriter {
     if (!whole.reasoning.empty()) {
       AppendReasoning(whole.reasoning, out);
     } else {
-      out->append(plan().thinks ? R"("reasoning":null,"reasoning_content":null)" : R"("reasoning":null)");
+      out->append(plan().tells_thought() ? R"("reasoning":null,"reasoning_content":null)" : R"("reasoning":null)");
     }
   }
 
@@ -141,7 +141,7 @@ class ChatWriter final : public OpenAiWriter {
     out->append(R"("index":)");
     AppendJsonInt(out, choice);
     out->append(R"(,"message":{)");
-    AppendMessage(answer_.choice(choice).Take(), out);
+    AppendMessage(answer_.choice(choice).Take(), answer_.prompt_plan(choice).role, out);
     out->push_back('}');
     out->append(R"(,"logprobs":)");
     tokens(choice).logprobs.TakeTo(out);

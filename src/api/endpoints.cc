@@ -15,6 +15,7 @@ Result<PreparedRequest> Pool(std::string_view body, std::string_view request_id,
 
 constexpr Endpoint kEndpoints[] = {
     {"/v1/chat/completions", Protocol::kChat, PrepareChat},
+    {"/v1/chat/completions/batch", Protocol::kChat, PrepareChatBatch},
     {"/v1/completions", Protocol::kCompletions, PrepareCompletion},
     {"/invocations", Protocol::kChat, PrepareInvocation},
     {"/v1/responses", Protocol::kResponses, PrepareResponses},

@@ -71,7 +71,7 @@ void OpenAiWriter::AppendUsage(const Usage& usage, std::string* out) const {
   } else {
     out->append("null");
   }
-  if (plan().thinks) {
+  if (plan().tells_thought()) {
     out->append(R"(,"completion_tokens_details":{"reasoning_tokens":)");
     AppendJsonInt(out, usage.reasoning_tokens);
     out->push_back('}');

@@ -27,9 +27,9 @@ int64_t OutputDelta::bytes() const {
   return static_cast<int64_t>(bytes);
 }
 
-OutputAssembler::OutputAssembler(const ResponsePlan& plan)
+OutputAssembler::OutputAssembler(const ResponsePlan& plan, const PromptPlan& prompt)
     : plan_(plan), detokenizer_(*plan.tokenizer, plan.detokenizer) {
-  if (plan.thinks) reasoning_.emplace(*plan.thinks);
+  if (prompt.thinks) reasoning_.emplace(*prompt.thinks);
   if (plan.max_tool_calls > 0) tools_.emplace(plan.max_tool_calls);
 }
 

@@ -47,7 +47,7 @@ struct OutputFinish {
 class OutputAssembler {
  public:
   // `plan` must outlive this.
-  explicit OutputAssembler(const ResponsePlan& plan);
+  OutputAssembler(const ResponsePlan& plan, const PromptPlan& prompt);
 
   // Text that is shown before the output; before the first Consume.
   void Echo(std::string_view text) { pending_.content += text; }

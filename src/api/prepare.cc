@@ -119,7 +119,6 @@ ResponsePlan BasePlan(const GenerationRequest& request, const sampling::Sampling
   plan.stream_interval = request.stream_interval;
   plan.created = UnixSeconds();
   plan.model = model.served_names.at(0);  // whatever name the request uses
-  plan.role = options.response_role;
   plan.tokenizer = model.tokenizer;
   plan.detokenizer.skip_special_tokens = params.skip_special_tokens;
   plan.detokenizer.stop = text::StopStrings(params.stop);
@@ -194,6 +193,46 @@ std::string_view IdPrefix(Protocol protocol) {
   return "cmpl-";
 }
 
+// What all conversations of a body share.
+ResponsePlan ChatPlan(const ChatRequest& request, const sampling::SamplingParams& params, Protocol protocol,
+                      std::string_view request_id, const ModelInfo& model, const ApiOptions& options) {
+  ResponsePlan plan = BasePlan(request, params, IdPrefix(protocol), request_id, model, options);
+  plan.protocol = protocol;
+  plan.include_reasoning = request.include_reasoning;
+  if (request.parse_tool_calls) {
+    plan.max_tool_calls = request.parallel_tool_calls ? kMaxTools : 1;
+    plan.names_tool = request.names_tool;
+  }
+  return plan;
+}
+
+// Adds the request's conversation. `params` get what restricts its answer.
+std::optional<ApiError> AddChat(const ChatRequest& request,
+                                const std::shared_ptr<sampling::SamplingParams>& params,
+                                const ModelInfo& model, const ApiOptions& options,
+                                PreparedRequest* out) {
+  Result<std::string> text = RenderChat(request.chat, model);
+  if (!text) return std::move(text).error();
+  const std::optional<bool> thinks = Thinks(request.chat, *text, options.reasoning);
+  if (auto error = SettleConstraint(request, thinks.value_or(false), model, options, params.get())) {
+    return error;
+  }
+  Result<std::vector<int32_t>> ids = PromptIds(std::move(*text), request, kOutputTokens, model);
+  if (!ids) return std::move(ids).error();
+  const std::string& last_role = *request.chat.messages.back().Find("role")->string();
+  // Without a generation prompt the answer goes on with the last message.
+  std::string role = request.chat.add_generation_prompt ? options.response_role : last_role;
+  std::string echo_text;
+  if (request.echo && last_role == role) echo_text = FinalContent(request.chat);
+  if (auto error = AddPrompt(request, params, std::move(*ids), std::move(echo_text), model, out)) {
+    return error;
+  }
+  PromptPlan& prompt = out->plan.prompts.back();
+  prompt.role = std::move(role);
+  prompt.thinks = thinks;
+  return std::nullopt;
+}
+
 // `protocol`: of the answer, any but kCompletions.
 Result<PreparedRequest> PrepareChatBody(Json body, Protocol protocol, std::string_view request_id,
                                         const ModelInfo& model, const ApiOptions& options) {
@@ -201,28 +240,45 @@ Result<PreparedRequest> PrepareChatBody(Json body, Protocol protocol, std::strin
   API_RETURN_IF_ERROR(CheckModel(request.model, model));
   API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
   PreparedRequest out;
-  out.plan = BasePlan(request, *params, IdPrefix(protocol), request_id, model, options);
-  out.plan.protocol = protocol;
-  API_ASSIGN_OR_RETURN(std::string text, RenderChat(request.chat, model));
-  out.plan.thinks = Thinks(request.chat, text, options.reasoning);
-  out.plan.include_reasoning = request.include_reasoning;
-  API_RETURN_IF_ERROR(
-      SettleConstraint(request, out.plan.thinks.value_or(false), model, options, params.get()));
-  if (request.parse_tool_calls) {
-    out.plan.max_tool_calls = request.parallel_tool_calls ? kMaxTools : 1;
-    out.plan.names_tool = request.names_tool;
-  }
-  API_ASSIGN_OR_RETURN(std::vector<int32_t> ids, PromptIds(std::move(text), request, kOutputTokens, model));
-  std::string echo_text;
-  const std::string& last_role = *request.chat.messages.back().Find("role")->string();
-  // Without a generation prompt the answer goes on with the last message.
-  if (!request.chat.add_generation_prompt) out.plan.role = last_role;
-  if (request.echo && last_role == out.plan.role) {
-    echo_text = FinalContent(request.chat);
-  }
-  API_RETURN_IF_ERROR(
-      AddPrompt(request, params, std::move(ids), std::move(echo_text), model, &out));
+  out.plan = ChatPlan(request, *params, protocol, request_id, model, options);
+  API_RETURN_IF_ERROR(AddChat(request, params, model, options, &out));
   return out;
+}
+
+// What a batch has beside its conversations is read for each of them: bounded, all together.
+std::optional<ApiError> CheckBatch(const Json& shared, const Json::Array* conversations,
+                                   const ApiOptions& options) {
+  if (conversations == nullptr || conversations->empty()) {
+    return BadRequest("`messages` must be a list of conversations, at least one.", "messages");
+  }
+  const auto count = static_cast<int64_t>(conversations->size());
+  if (count > options.max_completion_prompts) {
+    return BadParameter(
+        fmt::format("messages must have at most {} entries.", options.max_completion_prompts),
+        "messages", std::to_string(count));
+  }
+  constexpr int64_t kOwnBytes = 1024;
+  if ((static_cast<int64_t>(shared.StringBytes()) + kOwnBytes) * count >
+      static_cast<int64_t>(kMaxChatInputBytes)) {
+    return BadRequest(fmt::format("Fields of a batch that apply to each of its {} conversations are too "
+                                  "large. Send fewer conversations.",
+                                  count),
+                      "messages");
+  }
+  const auto is_set = [&](const char* name) {
+    const Json* value = shared.Find(name);
+    return value != nullptr && !value->is_null() && !(value->boolean() != nullptr && !*value->boolean());
+  };
+  for (const char* name : {"stream", "tools"}) {
+    if (is_set(name)) {
+      return BadRequest(fmt::format("`{}` is not supported for batches of conversations.", name), name);
+    }
+  }
+  const Json* n = shared.Find("n");
+  if (n != nullptr && !n->is_null() && (n->integer() == nullptr || *n->integer() != 1)) {
+    return BadRequest("`n` must be 1 for batches of conversations.", "n");
+  }
+  return std::nullopt;
 }
 
 Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view request_id,
@@ -266,6 +322,27 @@ Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view requ
                                     const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   return PrepareChatBody(std::move(json), Protocol::kChat, request_id, model, options);
+}
+
+Result<PreparedRequest> PrepareChatBatch(std::string_view body, std::string_view request_id,
+                                         const ModelInfo& model, const ApiOptions& options) {
+  API_ASSIGN_OR_RETURN(Json shared, ParseBody(body));
+  Json conversations = shared.Take("messages");
+  shared.Erase("messages");
+  API_RETURN_IF_ERROR(CheckBatch(shared, conversations.array(), options));
+  PreparedRequest out;
+  for (Json& conversation : *conversations.array()) {
+    Json one = shared;
+    one.Set("messages", std::move(conversation));
+    API_ASSIGN_OR_RETURN(ChatRequest request, ReadChatRequest(std::move(one), options));
+    API_RETURN_IF_ERROR(CheckModel(request.model, model));
+    API_ASSIGN_OR_RETURN(const auto params, SettleParams(&request, std::nullopt, model, options));
+    if (out.requests.empty()) {
+      out.plan = ChatPlan(request, *params, Protocol::kChat, request_id, model, options);
+    }
+    API_RETURN_IF_ERROR(AddChat(request, params, model, options, &out));
+  }
+  return out;
 }
 
 Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view request_id,

@@ -22,6 +22,9 @@ struct PreparedRequest {
 // `request_id` is the client's X-Request-Id (already checked, see server/), or empty.
 Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
                                     const ModelInfo& model, const ApiOptions& options);
+// /v1/chat/completions/batch: `messages` is a list of conversations, each with a choice of its own.
+Result<PreparedRequest> PrepareChatBatch(std::string_view body, std::string_view request_id,
+                                         const ModelInfo& model, const ApiOptions& options);
 Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options);
 

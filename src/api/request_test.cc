@@ -201,10 +201,10 @@ TEST_F(Requests, ValuesAreTakenAsVllmTakesThem) {
 
 // An answer that goes on with the last message has its role.
 TEST_F(Requests, TheAnswersRole) {
-  EXPECT_EQ(Chat("{" MESSAGES "}").plan.role, "assistant");
-  EXPECT_EQ(Chat("{" MESSAGES R"(,"add_generation_prompt":false})").plan.role, "user");
+  EXPECT_EQ(Chat("{" MESSAGES "}").plan.prompts[0].role, "assistant");
+  EXPECT_EQ(Chat("{" MESSAGES R"(,"add_generation_prompt":false})").plan.prompts[0].role, "user");
   EXPECT_EQ(Chat(R"({"messages":[{"role":"critic","content":"a"}],"continue_final_message":true})")
-                .plan.role, "critic");
+                .plan.prompts[0].role, "critic");
 }
 
 // Every list and string has its bound, and what is just within it is taken.

@@ -296,7 +296,7 @@ TEST(Responder, AnUnfinishedCharacterIsLeftOut) {
 TEST(Responder, SeveralPromptsAndSamplesKeepTheirIndex) {
   ResponsePlan plan = Plan(false, false);
   plan.n = 2;
-  plan.prompts.push_back({4, "", {}});
+  plan.prompts.push_back({4, "", {}, "assistant", std::nullopt});
   Responder responder(std::move(plan));
   ScriptedStream streams[2];
   streams[1].Put(Event(Bytes("d"), FinishReason::kLength, 1));
@@ -339,7 +339,7 @@ TEST(Responder, UsageOfAChunkIsItsChoices) {
     plan.continuous_usage = true;
     plan.include_usage = true;
     plan.n = 2;
-    if (!chat) plan.prompts.push_back({5, "", {}});
+    if (!chat) plan.prompts.push_back({5, "", {}, "assistant", std::nullopt});
     const int prompts = static_cast<int>(plan.prompts.size());
     Responder responder(std::move(plan));
     std::string out;

@@ -18,6 +18,8 @@ struct PromptPlan {
   int64_t num_tokens = 0;
   std::string echo_text;            // comes before the generated text; empty without echo
   std::vector<int32_t> token_ids;   // kept only where the answer shows them
+  std::string role;                 // of a chat's answer
+  std::optional<bool> thinks;  // whether an answer begins with thought; nullopt: it is not told apart
 };
 
 struct ResponsePlan {
@@ -35,17 +37,18 @@ struct ResponsePlan {
   bool prompt_logprobs = false;          // the answer has a prompt_logprobs field
   int n = 1;
   int stream_interval = 1;
-  std::optional<bool> thinks;     // whether an answer begins with thought; nullopt: it is not told apart
   bool include_reasoning = true;  // thought is shown
   size_t max_tool_calls = 0;      // 0: they are content
   bool names_tool = false;        // tool_choice named one: its call ends with `stop`, as in vLLM
-  std::string id, model, role, fingerprint;
+  std::string id, model, fingerprint;
   std::string echo;  // responses: what of the request is repeated (responses_request.h)
   int64_t created = 0;  // Unix seconds
   text::DetokenizerOptions detokenizer;
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const PoolingPlan> pooling;  // of kPooling
   std::vector<PromptPlan> prompts;  // choice index = prompt · n + sample
+
+  bool tells_thought() const { return !prompts.empty() && prompts[0].thinks.has_value(); }
 };
 
 }  // namespace tiercel::api

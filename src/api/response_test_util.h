@@ -19,9 +19,8 @@ inline ResponsePlan Plan(bool chat, bool stream) {
   plan.stream = stream;
   plan.id = "id";
   plan.model = "test";
-  plan.role = "assistant";
   plan.tokenizer = ByteTokenizer();
-  plan.prompts.push_back({3, "", {}});
+  plan.prompts.push_back({3, "", {}, "assistant", std::nullopt});
   return plan;
 }
 

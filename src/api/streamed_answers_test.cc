@@ -120,7 +120,7 @@ ResponsePlan RandomPlan(bool chat, std::mt19937* random) {
   if (coin()) plan.detokenizer.stop = text::StopStrings({"STOP", "tool"});
   plan.detokenizer.include_stop_str_in_output = coin();
   if (!chat) return plan;
-  if (coin()) plan.thinks = coin();
+  if (coin()) plan.prompts[0].thinks = coin();
   plan.include_reasoning = (*random)() % 4 != 0;
   if (coin()) plan.max_tool_calls = coin() ? 1 : 9;
   return plan;
@@ -359,7 +359,7 @@ TEST(StreamedAnswers, ForcedOutputsGiveTheirParts) {
   };
   for (const Forced& c : cases) {
     ResponsePlan plan = Plan(true, false);
-    plan.thinks = c.thinks;
+    plan.prompts[0].thinks = c.thinks;
     plan.max_tool_calls = c.tools ? 9 : 0;
     Responder responder(std::move(plan));
     ScriptedStream stream;
@@ -375,7 +375,7 @@ TEST(StreamedAnswers, ForcedOutputsGiveTheirParts) {
 
 TEST(StreamedAnswers, TokensOfThoughtAreCounted) {
   ResponsePlan plan = Plan(true, false);
-  plan.thinks = true;
+  plan.prompts[0].thinks = true;
   Responder responder(std::move(plan));
   ScriptedStream stream;
   stream.Put(Event(Bytes("abc</think>xy"), FinishReason::kLength));  // a token a byte

@@ -346,3 +346,40 @@ def test_not_offered_is_said(server):
     for fields, status in (({"use_beam_search": True}, 400), ({"suffix": "s"}, 400),
                            ({"prompt_embeds": "AAAA"}, 400), ({"repetition_detection": {}}, 400)):
         assert server.post("/v1/completions", {**body, **fields}).status_code == status, fields
+
+
+CONVERSATIONS = [[{"role": "user", "content": text}] for text in ("one", "two", "日本")]
+
+
+def test_a_batch_of_conversations_is_each_alone(server):
+    fields = {"model": NAME, "max_tokens": 6, "temperature": 0, "logprobs": True, "top_logprobs": 1}
+    batch = server.post("/v1/chat/completions/batch", {**fields, "messages": CONVERSATIONS})
+    assert batch.status_code == 200, batch.text
+    alone = [server.post("/v1/chat/completions", {**fields, "messages": c}).json() for c in CONVERSATIONS]
+    choices = batch.json()["choices"]
+    assert [c["index"] for c in choices] == [0, 1, 2]
+    assert [{**c, "index": 0} for c in choices] == [a["choices"][0] for a in alone]
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert batch.json()["usage"][name] == sum(a["usage"][name] for a in alone)
+
+
+def test_a_batch_may_have_a_grammar(server):
+    batch = server.post("/v1/chat/completions/batch", {
+        "messages": CONVERSATIONS, "max_tokens": 50, "structured_outputs": {"choice": ["yes", "no"]}}).json()
+    assert {c["message"]["content"] for c in batch["choices"]} <= {"yes", "no"}
+
+
+@pytest.mark.parametrize("body, part", [
+    ({}, "list of conversations"),
+    ({"messages": []}, "list of conversations"),
+    ({"messages": CONVERSATIONS[0]}, "valid list"),
+    ({"messages": CONVERSATIONS, "stream": True}, "`stream` is not supported"),
+    ({"messages": CONVERSATIONS, "tools": [{}]}, "`tools` is not supported"),
+    ({"messages": CONVERSATIONS, "n": 2}, "`n` must be 1"),
+    ({"messages": CONVERSATIONS * 2000}, "at most 4096 entries"),
+    ({"messages": CONVERSATIONS * 1000, "user": "x" * 10000}, "too large"),
+    ({"messages": [*CONVERSATIONS, []]}, "messages"),
+])
+def test_what_is_no_batch_is_refused(server, body, part):
+    response = server.post("/v1/chat/completions/batch", body)
+    assert response.status_code == 400 and part in response.json()["error"]["message"], response.text
