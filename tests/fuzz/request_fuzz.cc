@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "api/prepare.h"
+#include "api/endpoints.h"
 #include "api/text_bodies.h"
 #include "base/check.h"
 
@@ -32,6 +32,16 @@ api::ModelInfo TinyModel() {
   return model;
 }
 
+// The same one, if it gave vectors or labels.
+api::ModelInfo Pooling(api::ModelInfo model, bool classifies) {
+  model.pooling.emplace();
+  model.pooling->classifies = classifies;
+  model.pooling->hidden_size = 64;
+  model.pooling->is_matryoshka = true;
+  model.pooling->labels.resize(classifies ? 1 : 0);
+  return model;
+}
+
 void Check(const api::ApiError& error) {
   CHECK_MSG(error.http_status == 400 || error.http_status == 404, "{}: {}", error.http_status,
             error.message);
@@ -43,10 +53,12 @@ void Check(const api::Result<api::PreparedRequest>& prepared, const api::ModelIn
     Check(prepared.error());
     return;
   }
+  CHECK_EQ(prepared->requests.size(), prepared->plan.prompts.size());
   for (const engine::Request& request : prepared->requests) {
     CHECK(!request.prompt.empty());
-    CHECK_LT(static_cast<int64_t>(request.prompt.size()), model.max_model_len);
-    CHECK(request.params == prepared->requests.front().params);
+    const auto size = static_cast<int64_t>(request.prompt.size());
+    CHECK_LE(size + (request.pooling == nullptr ? 1 : 0), model.max_model_len);
+    CHECK((request.pooling == nullptr) != (request.params == nullptr));
   }
 }
 
@@ -56,14 +68,16 @@ void Check(const api::Result<api::PreparedRequest>& prepared, const api::ModelIn
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
   static const api::ModelInfo model = TinyModel();
+  static const api::ModelInfo embedding = Pooling(model, false), classifier = Pooling(model, true);
   const std::string_view body(reinterpret_cast<const char*>(data), size);
   api::ApiOptions options;
   // One template for all: compiling the request's own is the template fuzzer's part.
   options.auto_tool_choice = true;
   options.reasoning = api::ReasoningFormat::kQwen3;
-  for (const auto prepare : {api::PrepareChat, api::PrepareCompletion, api::PrepareInvocation,
-                             api::PrepareMessages, api::PrepareResponses}) {
-    Check(prepare(body, "", model, options), model);
+  for (const api::Endpoint& endpoint : api::Endpoints()) {
+    for (const api::ModelInfo* m : {&model, &embedding, &classifier}) {
+      if (!api::CheckOffered(endpoint, *m)) Check(endpoint.prepare(body, "", *m, options), *m);
+    }
   }
   if (const auto tokens = api::TokenizeBody(body, model, options); !tokens) Check(tokens.error());
   if (const auto text = api::DetokenizeBody(body, model); !text) Check(text.error());

@@ -6,6 +6,7 @@ import random
 import pytest
 import requests
 
+from conftest import Server
 from tiny_model import NAME
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -92,6 +93,36 @@ def check(server, path, data, headers=None):
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}, shown
     assert error["code"] == response.status_code and error["message"], shown
+
+
+POOLING_FIELDS = ["model", "input", "messages", "text_1", "text_2", "queries", "documents", "items", "data_1",
+                  "data_2", "query", "top_n", "dimensions", "encoding_format", "embed_dtype", "endianness",
+                  "task", "use_activation", "normalize", "padding", "truncate_prompt_tokens",
+                  "truncation_side", "add_special_tokens", "add_generation_prompt", "priority", "cache_salt",
+                  "request_id", "user", "max_tokens_per_doc", "stream", "chat_template_kwargs"]
+
+
+@pytest.fixture(scope="module")
+def embedding():
+    instance = Server("--runner", "pooling", "--max-model-len", "64", "--hf-overrides", '{"is_matryoshka": true}')
+    yield instance
+    instance.stop()
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/pooling", "/score", "/rerank", "/classify"])
+def test_random_bodies_to_pool(embedding, path):
+    source = random.Random(f"{path} 3")
+    for _ in range(300):
+        made = {"input": source.choice(["x", ["a", "b"], [5, 6], [[5], [6]]]), "text_1": "x", "text_2": ["y", "z"],
+                "query": "x", "documents": ["y", "z"]}
+        for _ in range(source.choice([1, 1, 2, 4])):
+            field = source.choice(POOLING_FIELDS)
+            if source.random() < 0.1:
+                made.pop(field, None)
+            else:
+                made[field] = value(source)
+        check(embedding, path, json.dumps(made))
+    assert embedding.post("/v1/embeddings", {"input": "x"}).status_code == 200
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, "/invocations", "/tokenize", "/detokenize"])
