@@ -10,6 +10,7 @@
 #include "text/chat_template.h"
 #include "text/grammar.h"
 #include "text/tokenizer.h"
+#include "text/tool_parser.h"
 
 namespace tiercel::api {
 
@@ -36,7 +37,8 @@ struct ApiOptions {
   int stream_interval = 1;  // tokens a chunk; the first token is never held back
   bool trust_request_chat_template = false;
   bool exclude_tools_when_tool_choice_none = false;
-  bool auto_tool_choice = false;  // --enable-auto-tool-choice, with --tool-call-parser hermes
+  bool auto_tool_choice = false;  // --enable-auto-tool-choice, with --tool-call-parser
+  text::ToolFormat tool_format = text::ToolFormat::kHermes;
   ReasoningFormat reasoning = ReasoningFormat::kNone;
   // --structured-outputs-config.
   bool disable_any_whitespace = false;

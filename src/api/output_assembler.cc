@@ -30,7 +30,9 @@ int64_t OutputDelta::bytes() const {
 OutputAssembler::OutputAssembler(const ResponsePlan& plan, const PromptPlan& prompt)
     : plan_(plan), detokenizer_(*plan.tokenizer, plan.detokenizer) {
   if (prompt.thinks) reasoning_.emplace(*prompt.thinks);
-  if (plan.max_tool_calls > 0) tools_.emplace(plan.max_tool_calls);
+  if (plan.max_tool_calls > 0) {
+    tools_ = text::NewToolParser(plan.tool_format, plan.max_tool_calls, plan.tool_types);
+  }
 }
 
 void OutputAssembler::AddToken(int32_t token, bool is_stop_token) {

@@ -77,7 +77,7 @@ class OutputAssembler {
   const ResponsePlan& plan_;
   text::Detokenizer detokenizer_;
   std::optional<text::ReasoningParser> reasoning_;
-  std::optional<text::ToolParser> tools_;
+  std::unique_ptr<text::ToolParser> tools_;
   OutputDelta pending_;
   int64_t completion_tokens_ = 0;
   int64_t reasoning_tokens_ = 0;

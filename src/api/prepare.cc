@@ -9,6 +9,7 @@
 #include "api/prompt_text.h"
 #include "api/render_chat.h"
 #include "api/responses_request.h"
+#include "api/tool_types.h"
 #include "text/reasoning_parser.h"
 
 namespace tiercel::api {
@@ -202,6 +203,10 @@ ResponsePlan ChatPlan(const ChatRequest& request, const sampling::SamplingParams
   if (request.parse_tool_calls) {
     plan.max_tool_calls = request.parallel_tool_calls ? kMaxTools : 1;
     plan.names_tool = request.names_tool;
+    plan.tool_format = request.tool_format;
+    if (plan.tool_format == text::ToolFormat::kQwen3Coder) {
+      plan.tool_types = MakeToolTypes(request.chat.tools);
+    }
   }
   return plan;
 }

@@ -7,6 +7,7 @@
 #include "api/json_reader.h"
 #include "api/sampling_fields.h"
 #include "api/structured_output.h"
+#include "base/log.h"
 
 namespace tiercel::api {
 
@@ -69,6 +70,8 @@ std::optional<ApiError> ReadTools(Fields& fields, const ApiOptions& options, Cha
   request->names_tool = choice->kind == ToolChoice::kNamed;
   if (choice->kind == ToolChoice::kNone) return std::nullopt;
   const bool must_call = choice->kind != ToolChoice::kAuto;
+  // Calls that are forced have the form of the grammar that forces them.
+  if (!must_call) request->tool_format = options.tool_format;
   if (must_call && request->grammar) {
     return BadRequest(
         "You can only either use constraints for structured outputs or tools, not both.",
@@ -79,8 +82,13 @@ std::optional<ApiError> ReadTools(Fields& fields, const ApiOptions& options, Cha
     request->grammar = ToolCallGrammar(request->chat.tools, choice->name, several, options);
     request->grammar_param = "tools";
   } else if (!request->grammar) {
-    request->grammar = StrictToolGrammar(request->chat.tools, options);
-    request->grammar_param = "tools";
+    MaybeGrammar grammar = StrictToolGrammar(request->chat.tools, options);
+    if (grammar && request->tool_format != text::ToolFormat::kHermes) {
+      LOG_WARNING("`strict` of a function has no effect with this --tool-call-parser");
+    } else {
+      request->grammar = std::move(grammar);
+      request->grammar_param = "tools";
+    }
   }
   return std::nullopt;
 }

@@ -69,6 +69,7 @@ struct ChatRequest : GenerationRequest {
   bool echo = false;
   bool include_reasoning = true;
   bool parse_tool_calls = false;
+  text::ToolFormat tool_format = text::ToolFormat::kHermes;  // of the calls
   bool names_tool = false;        // tool_choice names one function
   bool parallel_tool_calls = true;  // false: the first call alone is given
 };

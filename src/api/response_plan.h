@@ -11,6 +11,7 @@
 #include "api/protocol.h"
 #include "text/detokenizer.h"
 #include "text/tokenizer.h"
+#include "text/tool_parser.h"
 
 namespace tiercel::api {
 
@@ -39,6 +40,8 @@ struct ResponsePlan {
   int stream_interval = 1;
   bool include_reasoning = true;  // thought is shown
   size_t max_tool_calls = 0;      // 0: they are content
+  text::ToolFormat tool_format = text::ToolFormat::kHermes;
+  std::shared_ptr<const text::ToolTypes> tool_types;  // of the forms that do not show them
   bool names_tool = false;        // tool_choice named one: its call ends with `stop`, as in vLLM
   std::string id, model, fingerprint;
   std::string echo;  // responses: what of the request is repeated (responses_request.h)

@@ -26,7 +26,8 @@ constexpr const char* kFragments[] = {
     "<think>", "</think>", "<thi", "</", "<", ">", "<tool_call>", "</tool_call>", "<tool_", "\n", "\n\n", " ",
     R"({"name": "f", "arguments": {"a": 1}})", R"({"name": "g", "arguments": {)", R"("k": "v \" } <", )",
     R"({"name": ")", R"(", "arguments": )", "{", "}", "[", "]", "\"", "\\", ":", ",", "null", "STOP", "ST",
-    "OP", "plain words", "价格", "🌶", "\xE5\xAE", "\xF0\x9F\x8C", "\xFF", "<|", "é"};
+    "OP", "plain words", "价格", "🌶", "\xE5\xAE", "\xF0\x9F\x8C", "\xFF", "<|", "é",
+    "<function=f>", "<parameter=a>", "</parameter>", "</function>", "[f(a=", "b='x', ", ")]", "(", "; ", "<|python_tag|>"};
 
 std::string RandomText(std::mt19937* random) {
   std::string text;
@@ -123,6 +124,9 @@ ResponsePlan RandomPlan(bool chat, std::mt19937* random) {
   if (coin()) plan.prompts[0].thinks = coin();
   plan.include_reasoning = (*random)() % 4 != 0;
   if (coin()) plan.max_tool_calls = coin() ? 1 : 9;
+  constexpr text::ToolFormat kFormats[] = {text::ToolFormat::kHermes, text::ToolFormat::kQwen3Coder,
+                                           text::ToolFormat::kLlama3Json, text::ToolFormat::kPythonic};
+  plan.tool_format = kFormats[(*random)() % std::size(kFormats)];
   return plan;
 }
 

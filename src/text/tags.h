@@ -14,6 +14,8 @@ constexpr std::string_view kThoughtEnd = "</think>";
 constexpr std::string_view kCallBegin = "<tool_call>";
 constexpr std::string_view kCallEnd = "</tool_call>";
 
+constexpr std::string_view kPythonTag = "<|python_tag|>";  // Llama 3 puts it before calls
+
 constexpr std::string_view kBlanks = " \t\n\r\v\f";
 
 // How many of the last bytes of `text` may be the beginning of `tag`: the longest proper prefix of it

@@ -1,199 +1,54 @@
 #include "text/tool_parser.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
-namespace tiercel::text {
+#include "text/json_call_parser.h"
+#include "text/pythonic_call_parser.h"
+#include "text/xml_call_parser.h"
 
+namespace tiercel::text {
 namespace {
 
-bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
+constexpr struct {
+  std::string_view name;
+  ToolFormat format;
+} kFormats[] = {
+    {"hermes", ToolFormat::kHermes},
+    {"qwen3_json", ToolFormat::kHermes},
+    {"qwen3_coder", ToolFormat::kQwen3Coder},
+    {"qwen3_xml", ToolFormat::kQwen3Coder},
+    {"llama3_json", ToolFormat::kLlama3Json},
+    {"llama4_json", ToolFormat::kLlama3Json},
+    {"pythonic", ToolFormat::kPythonic},
+    {"llama4_pythonic", ToolFormat::kPythonic},
+};
 
 }  // namespace
 
-size_t ToolParser::ReadOutside(std::string_view text, Piece* piece) {
-  const size_t held = held_.size();
-  held_ += text;
-  const size_t tag = num_calls_ < max_calls_ ? held_.find(kCallBegin) : std::string::npos;
-  const size_t end = tag != std::string::npos ? tag : held_.size() - PossibleTag(held_, kCallBegin);
-  if (state_ == State::kContent) {
-    blanks_.Add(std::string_view(held_).substr(0, end), &piece->content);
+std::optional<ToolFormat> FindToolFormat(std::string_view name) {
+  const auto* const found = std::find_if(std::begin(kFormats), std::end(kFormats),
+                                         [&](const auto& entry) { return entry.name == name; });
+  if (found == std::end(kFormats)) return std::nullopt;
+  return found->format;
+}
+
+std::string ToolFormatNames() {
+  std::string names;
+  for (const auto& entry : kFormats) names.append(names.empty() ? "" : ", ").append(entry.name);
+  return names;
+}
+
+std::unique_ptr<ToolParser> NewToolParser(ToolFormat format, size_t max_calls,
+                                          std::shared_ptr<const ToolTypes> types) {
+  switch (format) {
+    case ToolFormat::kLlama3Json: return std::make_unique<Llama3JsonParser>(max_calls);
+    case ToolFormat::kQwen3Coder: return std::make_unique<XmlCallParser>(max_calls, std::move(types));
+    case ToolFormat::kPythonic: return std::make_unique<PythonicCallParser>(max_calls);
+    case ToolFormat::kHermes: break;
   }
-  if (tag == std::string::npos) {
-    held_.erase(0, end);
-    return text.size();
-  }
-  held_.clear();
-  blanks_.Take();  // before a call they are nothing
-  BeginCall();
-  return tag + kCallBegin.size() - held;
-}
-
-void ToolParser::BeginCall() {
-  state_ = State::kBeforeObject;
-  raw_ = kCallBegin;
-  key_.clear();
-  name_.clear();
-  arguments_.clear();
-  has_name_ = has_arguments_ = shown_ = false;
-}
-
-void ToolParser::ShowCall(Piece* piece) {
-  shown_ = true;
-  piece->calls.push_back({num_calls_++, std::move(name_), std::move(arguments_)});
-  raw_.clear();
-}
-
-void ToolParser::AddArguments(std::string_view text, Piece* piece) {
-  has_arguments_ = true;
-  if (!shown_) {
-    arguments_ += text;
-    // Not before its arguments have begun: until then it may be no call.
-    if (has_name_) ShowCall(piece);
-    return;
-  }
-  if (piece->calls.empty()) piece->calls.push_back({num_calls_ - 1, {}, {}});
-  piece->calls.back().arguments += text;
-}
-
-void ToolParser::EndCall(Piece* piece) {
-  if (!has_name_) return Break(piece);
-  if (!has_arguments_) AddArguments("{}", piece);
-  if (!shown_) ShowCall(piece);
-  state_ = State::kBetweenCalls;
-}
-
-void ToolParser::Break(Piece* piece) {
-  if (num_calls_ == 0) {
-    piece->content += raw_;
-    state_ = State::kPlain;
-  } else {
-    state_ = State::kBetweenCalls;
-  }
-  raw_.clear();
-}
-
-void ToolParser::EndKey() {
-  member_ = key_ == "name"                                   ? Member::kName
-            : key_ == "arguments" || key_ == "parameters" ? Member::kArguments
-                                                             : Member::kOther;
-  state_ = State::kBeforeColon;
-}
-
-void ToolParser::EndValue() {
-  state_ = State::kBeforeKey;
-  if (member_ != Member::kName) return;
-  // Functions' names are letters, digits, "_" and "-": an escape in one stays as it is.
-  has_name_ = value_.size() > 2 && value_.front() == '"';
-  if (has_name_) name_ = value_.substr(1, value_.size() - 2);
-}
-
-bool ToolParser::ReadValue(char c, Piece* piece) {
-  if (is_scalar_ && (IsBlank(c) || c == ',' || c == '}')) {
-    EndValue();
-    return ReadByte(c, piece);
-  }
-  // A tag outside of strings: the model has forgotten to close a bracket.
-  if (!in_string_ && c == '<') return false;
-  if (member_ == Member::kName) value_.push_back(c);
-  if (member_ == Member::kArguments) AddArguments({&c, 1}, piece);
-  if (in_string_) {
-    if (escaped_) {
-      escaped_ = false;
-    } else if (c == '\\') {
-      escaped_ = true;
-    } else if (c == '"') {
-      in_string_ = false;
-    }
-  } else if (c == '"') {
-    in_string_ = true;
-  } else if (c == '{' || c == '[') {
-    ++depth_;
-  } else if (c == '}' || c == ']') {
-    --depth_;
-  }
-  if (!is_scalar_ && !in_string_ && depth_ == 0) EndValue();
-  return true;
-}
-
-bool ToolParser::ReadByte(char c, Piece* piece) {
-  const bool skips = state_ != State::kKey && state_ != State::kValue;
-  if (skips && IsBlank(c)) return true;
-  switch (state_) {
-    case State::kBeforeObject:
-      if (c != '{') return false;
-      state_ = State::kBeforeKey;
-      return true;
-    case State::kBeforeKey:
-      if (c == ',') return true;
-      if (c == '}') {
-        EndCall(piece);
-        return true;
-      }
-      if (c != '"') return false;
-      key_.clear();
-      state_ = State::kKey;
-      return true;
-    case State::kKey:
-      // No key that matters has an escape, and none can hide the end of another.
-      if (c == '"' && !key_.ends_with('\\')) {
-        EndKey();
-      } else {
-        key_.push_back(c);
-      }
-      return true;
-    case State::kBeforeColon:
-      if (c != ':') return false;
-      state_ = State::kBeforeValue;
-      return true;
-    case State::kBeforeValue:
-      depth_ = 0;
-      in_string_ = escaped_ = false;
-      is_scalar_ = c != '{' && c != '[' && c != '"';
-      if (is_scalar_ && std::string_view("-0123456789tfn").find(c) == std::string_view::npos) {
-        return false;
-      }
-      value_.clear();
-      state_ = State::kValue;
-      return ReadValue(c, piece);
-    case State::kValue: return ReadValue(c, piece);
-    case State::kContent:
-    case State::kBetweenCalls:
-    case State::kPlain: break;
-  }
-  return false;
-}
-
-ToolParser::Piece ToolParser::Read(std::string_view text) {
-  Piece piece;
-  while (!text.empty()) {
-    if (state_ == State::kContent || state_ == State::kBetweenCalls) {
-      text.remove_prefix(ReadOutside(text, &piece));
-    } else if (state_ == State::kPlain) {
-      piece.content += text;
-      break;
-    } else if (!shown_) {
-      raw_.push_back(text.front());
-      if (ReadByte(text.front(), &piece)) {
-        text.remove_prefix(1);
-      } else {
-        raw_.pop_back();
-        Break(&piece);
-      }
-    } else if (ReadByte(text.front(), &piece)) {
-      text.remove_prefix(1);
-    } else {
-      Break(&piece);
-    }
-  }
-  return piece;
-}
-
-ToolParser::Piece ToolParser::Finish() {
-  Piece piece;
-  if (InCall()) Break(&piece);
-  if (state_ == State::kContent) piece.content += blanks_.Take() + held_;
-  held_.clear();
-  return piece;
+  return std::make_unique<HermesParser>(max_calls);
 }
 
 }  // namespace tiercel::text

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "text/pythonic_call_parser.h"
 
 namespace tiercel::text {
 namespace {
@@ -25,10 +28,21 @@ struct Case {
   size_t max_calls = 10;
 };
 
+// Of the tests: "n…" are numbers, "l…" lists.
+class TestTypes final : public ToolTypes {
+ public:
+  bool IsText(std::string_view, std::string_view parameter) const override {
+    return !parameter.starts_with('n') && !parameter.starts_with('l');
+  }
+  std::string ToJson(std::string_view, std::string_view, std::string_view text) const override {
+    return "<" + std::string(text) + ">";
+  }
+};
+
 std::string Tagged(const std::string& call) { return "<tool_call>\n" + call + "\n</tool_call>"; }
 
 // Expected values: vLLM's rules of its hermes parser; the arguments are those of the text.
-const Case kCases[] = {
+const Case kHermesCases[] = {
     {"no call", "no call", {}},
     {" \n", " \n", {}},
     {"a <tool b", "a <tool b", {}},
@@ -75,11 +89,12 @@ const Case kCases[] = {
      {{"f", "{}"}}, 1},
 };
 
-TEST(ToolParser, FindsCallsWhereverTheTextIsCut) {
+void ExpectFound(std::span<const Case> cases, ToolFormat format) {
   std::mt19937 random(2);
-  for (const Case& c : kCases) {
+  for (const Case& c : cases) {
     for (int round = 0; round < 200; ++round) {
-      ToolParser parser(c.max_calls);
+      const auto owned = NewToolParser(format, c.max_calls, std::make_shared<TestTypes>());
+      ToolParser& parser = *owned;
       std::string content;
       std::vector<Call> calls;
       const auto add = [&](const ToolParser::Piece& piece) {
@@ -110,8 +125,102 @@ TEST(ToolParser, FindsCallsWhereverTheTextIsCut) {
   }
 }
 
+TEST(ToolParser, FindsCallsWhereverTheTextIsCut) { ExpectFound(kHermesCases, ToolFormat::kHermes); }
+
+// As Qwen3-Coder's template shows them to the model.
+const Case kQwen3CoderCases[] = {
+    {"no call", "no call", {}},
+    {"a < b <func", "a < b <func", {}},
+    {"Sure.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nBerlin\n</parameter>\n<parameter=n>\n3\n"
+     "</parameter>\n</function>\n</tool_call>",
+     "Sure.\n", {{"get_weather", R"({"city": "Berlin", "n": <3>})"}}},
+    {"<tool_call>\n<function=now>\n</function>\n</tool_call>", "", {{"now", "{}"}}},
+    {"<tool_call>\n<function=f>\n<parameter=a>\n</parameter>\n</function>\n</tool_call>\n"
+     "<tool_call>\n<function=g>\n<parameter=list>\n[1,\n2]\n</parameter>\n</function>\n</tool_call> bye",
+     "", {{"f", R"({"a": ""})"}, {"g", "{\"list\": <[1,\n2]>}"}}},
+    // Lines, quotes, tags of other languages, brackets: all of it is text.
+    {"<tool_call><function=write><parameter=text>\n<b>\"x\"</b>\n\n\tif (a < b) {\\n}\n\n</parameter></function></tool_call>",
+     "", {{"write", R"({"text": "<b>\"x\"</b>\n\n\tif (a < b) {\\n}\n"})"}}},
+    {"<tool_call><function=f><parameter=a>null</parameter><parameter=b>nullable</parameter><parameter=c>\nNULL\n"
+     "</parameter></function></tool_call>", "", {{"f", R"({"a": null, "b": "nullable", "c": null})"}}},
+    // The outer tag, or an end, left out.
+    {"<function=f><parameter=a>1</parameter></function>", "", {{"f", R"({"a": "1"})"}}},
+    {"<tool_call><function=f><parameter=a>1<parameter=b>2</function></tool_call>", "",
+     {{"f", R"({"a": "1", "b": "2"})"}}},
+    {"<tool_call><function=f><parameter=a>1</tool_call>", "", {{"f", R"({"a": "1"})"}}},
+    // Cut off.
+    {"<tool_call>\n<function=f>\n<parameter=a>\nBer", "", {{"f", R"({"a": "Ber)"}}},
+    {"<tool_call>\n<function=f>\n<parame", "", {{"f", ""}}},
+    {"<tool_call>\n<funct", "<tool_call>\n<funct", {}},
+    // No call.
+    {"<tool_call>\nhello</tool_call>", "<tool_call>\nhello</tool_call>", {}},
+    {"<function=>x", "<function=>x", {}},
+    {"x<tool_call><function=f></function></tool_call><tool_call><function=g></function></tool_call>", "x",
+     {{"f", "{}"}}, 1},
+};
+
+TEST(ToolParser, FindsCallsOfQwen3Coder) { ExpectFound(kQwen3CoderCases, ToolFormat::kQwen3Coder); }
+
+// As the card of Llama 3.1 shows them.
+const Case kLlama3Cases[] = {
+    {"no call", "no call", {}},
+    {" \n", " \n", {}},
+    {"  x {\"name\": \"f\", \"parameters\": {}}", "  x {\"name\": \"f\", \"parameters\": {}}", {}},
+    {R"({"name": "f", "parameters": {"a": 1}})", "", {{"f", R"({"a": 1})"}}},
+    {"\n" R"({"name": "f", "arguments": {"a": [1, {"b": "}"}]}})", "", {{"f", R"({"a": [1, {"b": "}"}]})"}}},
+    {R"({"type": "function", "name": "f", "parameters": {"a": 1}}; {"name": "g", "parameters": {}})", "",
+     {{"f", R"({"a": 1})"}, {"g", "{}"}}},
+    {R"(<|python_tag|>{"name": "f", "parameters": {}})", "", {{"f", "{}"}}},
+    {R"(<|python_tag|> {"name": "f", "parameters": {}})", "", {{"f", "{}"}}},
+    {"<|python_tag|>print(1)", "<|python_tag|>print(1)", {}},
+    {"<|python", "<|python", {}},
+    {R"({"a": 1})", R"({"a": 1})", {}},
+    {R"( {"a": 1} x)", R"( {"a": 1} x)", {}},
+    {R"({"name": "f", "parameters": {"a": "b)", "", {{"f", R"({"a": "b)"}}},
+    {R"({"name": "f", "parameters": {}}; {"name": "g", "parameters": {}})", "", {{"f", "{}"}}, 1},
+};
+
+TEST(ToolParser, FindsCallsOfLlama3) { ExpectFound(kLlama3Cases, ToolFormat::kLlama3Json); }
+
+const Case kPythonicCases[] = {
+    {"no call", "no call", {}},
+    {"[1, 2]", "[1, 2]", {}},
+    {" [a] ", " [a] ", {}},
+    {"[get_weather(city='San Francisco', metric=\"celsius\")]", "",
+     {{"get_weather", R"({"city": "San Francisco", "metric": "celsius"})"}}},
+    {"[f(), g(a=1, b=-2.5, c=True, d=None, e=[1, 'x', (2,)], h={'k': {\"l\": False}})]", "",
+     {{"f", "{}"},
+      {"g", R"({"a": 1, "b": -2.5, "c": true, "d": null, "e": [1, "x", [2]], "h": {"k": {"l": false}}})"}}},
+    {"\n[f(a='it\\'s', b=\"\\u00e9\\n\\x41\", c='北京]),(')]", "",
+     {{"f", "{\"a\": \"it's\", \"b\": \"é\\nA\", \"c\": \"北京]),(\"}"}}},
+    {"[f(a=1_000, b=.5, c=2., d=1e-5, e='a' 'b')]", "",
+     {{"f", R"({"a": 1000, "b": 0.5, "c": 2.0, "d": 1e-5, "e": "ab"})"}}},
+    {"[f(a=1)] and more", "", {{"f", R"({"a": 1})"}}},
+    {"[f(a=x)]", "[f(a=x)]", {}},
+    {"[f(a=0x10)]", "[f(a=0x10)]", {}},
+    {"[f(1)]", "[f(1)]", {}},
+    {"[f(a=1), g(b=x)]", "", {{"f", R"({"a": 1})"}}},
+    {"[f(a=1, b='x", "", {{"f", R"({"a": 1)"}}},
+    {"[f(a=1), g()]", "", {{"f", R"({"a": 1})"}}, 1},
+};
+
+TEST(ToolParser, FindsPythonicCalls) { ExpectFound(kPythonicCases, ToolFormat::kPythonic); }
+
+TEST(ToolParser, PythonLiteralsAreBounded) {
+  const std::string deep = std::string(60, '[') + std::string(60, ']');
+  EXPECT_EQ(PythonLiteralToJson(deep), deep);
+  EXPECT_FALSE(PythonLiteralToJson(std::string(70, '[') + std::string(70, ']')));
+  EXPECT_FALSE(PythonLiteralToJson(std::string(1'000'000, '[')));
+  for (const char* text : {"", "[", "'", "'\\", "'\\u12'", "'\\ud800'", "{1: 2}", "{'a' 1}", "--1", "1.2.3", "01",
+                           "1e", "True1", "[1 2]", "{,}", "+"}) {
+    EXPECT_FALSE(PythonLiteralToJson(text)) << text;
+  }
+  EXPECT_EQ(PythonLiteralToJson("'\\ud83d\\ude42\\q'"), "\"🙂\\\\q\"");
+}
+
 TEST(ToolParser, ArgumentsComeWhileTheyAreWritten) {
-  ToolParser parser(10);
+  const auto owned = NewToolParser(ToolFormat::kHermes, 10, nullptr);
+  ToolParser& parser = *owned;
   EXPECT_TRUE(parser.Read(R"(<tool_call>{"name": "write", "arguments": )").calls.empty());
   const auto begin = parser.Read(R"({"text": "on)").calls;
   ASSERT_EQ(begin.size(), 1u);

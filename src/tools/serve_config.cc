@@ -235,9 +235,13 @@ Status FillOutputParsers(const ParsedOptions& options, std::vector<std::string>*
   RETURN_IF_ERROR(ReadStructuredOutputsConfig(options.String("structured-outputs-config"), api,
                                               &reasoning, notices));
   const std::string tools = options.String("tool-call-parser");
-  if (!tools.empty() && tools != "hermes" && tools != "qwen3_json") {
-    return InvalidArgument("argument --tool-call-parser: invalid tool call parser: '{}'; offered: "
-                           "hermes", tools);
+  if (!tools.empty()) {
+    const auto format = text::FindToolFormat(tools);
+    if (!format) {
+      return InvalidArgument("argument --tool-call-parser: invalid tool call parser: '{}'; offered: {}",
+                             tools, text::ToolFormatNames());
+    }
+    api->tool_format = *format;
   }
   if (options.On("enable-auto-tool-choice") && tools.empty()) {
     return InvalidArgument(

@@ -200,7 +200,7 @@ TEST(ServeConfig, OutputParsers) {
   EXPECT_EQ(Make({"dir", "--reasoning-parser", "deepseek_r1"})->server.api.reasoning,
             api::ReasoningFormat::kDeepSeekR1);
   EXPECT_THAT(ErrorOf({"--enable-auto-tool-choice"}), HasSubstr("requires --tool-call-parser"));
-  EXPECT_THAT(ErrorOf({"--tool-call-parser", "qwen3_coder"}), HasSubstr("offered: hermes"));
+  EXPECT_THAT(ErrorOf({"--tool-call-parser", "mistral"}), HasSubstr("offered: hermes"));
   EXPECT_THAT(ErrorOf({"--reasoning-parser", "glm45"}), HasSubstr("offered: qwen3, deepseek_r1"));
 }
 

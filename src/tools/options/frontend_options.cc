@@ -69,7 +69,8 @@ constexpr OptionSpec kFrontend[] = {
     {"--enable-auto-tool-choice", Kind::kSwitch, "False", Effect::kUsed,
      "Let the model choose whether it calls tools; with --tool-call-parser."},
     {"--tool-call-parser", Kind::kString, "", Effect::kUsed,
-     "How the model writes tool calls: hermes (also called qwen3_json), the form of Qwen3's own template."},
+     "How the model writes tool calls: hermes (also called qwen3_json), the form of Qwen3's own template; "
+     "qwen3_coder (qwen3_xml), llama3_json (llama4_json), pythonic (llama4_pythonic)."},
     {"--tool-parser-plugin", Kind::kString, "", Effect::kRefused, "Python plugins cannot be loaded."},
     {"--exclude-tools-when-tool-choice-none", Kind::kSwitch, "False", Effect::kUsed,
      "Leave tools out of the prompt for tool_choice none."},
