@@ -244,6 +244,7 @@ TEST_P(EngineTest, DroppedAndStoppedStreamsFreeEverything) {
   EXPECT_EQ(stats.finished_abort, 16u + 4 * 3 - 1);
   EXPECT_EQ(stats.e2e_request_latency.count, 28u);
   EXPECT_EQ(stats.request_params_n.count, 20u);
+  EXPECT_EQ(stats.request_max_num_generation_tokens.count, 20u);
   EXPECT_EQ(stats.request_generation_tokens.sum, static_cast<double>(stats.generation_tokens));
   // And it still works.
   const TestRequest request = MakeRequest(10, 1, 5);

@@ -33,6 +33,7 @@ Stats Stats::Empty(int64_t max_model_len) {
   Stats stats;
   stats.request_prompt_tokens = tokens;
   stats.request_generation_tokens = tokens;
+  stats.request_max_num_generation_tokens = tokens;
   stats.request_params_max_tokens = tokens;
   stats.iteration_tokens =
       Histogram({1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384});

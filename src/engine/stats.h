@@ -23,8 +23,8 @@ struct Histogram {
 };
 
 // A "request" in the request_* histograms and the finished_* counters is one sample of the n that
-// a request asked for, as in vLLM; request_params_n alone is observed once per request. Every
-// sample that ends, for whatever reason, is counted in exactly one finished_* counter and observed
+// a request asked for, as in vLLM; request_params_n and request_max_num_generation_tokens (of its
+// longest sample) alone are observed once per request. Every sample that ends, for whatever reason, is counted in exactly one finished_* counter and observed
 // in request_prompt_tokens, request_generation_tokens, request_num_preemptions and
 // e2e_request_latency; the queue, prefill, decode and inference times only if it came so far. So,
 // once nothing is running, the counts of e2e_request_latency and finished_* agree and the sum of
@@ -52,8 +52,8 @@ struct Stats {
   uint64_t num_steps = 0;
   uint64_t steps_replayed = 0, steps_eager = 0;  // with a captured Program, or recorded anew
   // histograms (seconds or tokens)
-  Histogram request_prompt_tokens, request_generation_tokens, iteration_tokens,
-      request_params_n, request_params_max_tokens, request_num_preemptions,
+  Histogram request_prompt_tokens, request_generation_tokens,
+      request_max_num_generation_tokens, iteration_tokens, request_params_n, request_params_max_tokens, request_num_preemptions,
       request_prefill_kv_computed_tokens, time_to_first_token, inter_token_latency,
       request_time_per_output_token, e2e_request_latency, request_queue_time,
       request_inference_time, request_prefill_time, request_decode_time;

@@ -1,5 +1,6 @@
 #include "engine/stats_recorder.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace tiercel::engine {
@@ -69,7 +70,11 @@ void StatsRecorder::Finished(const ActiveRequest& request, const Sequence& seque
 }
 
 void StatsRecorder::RequestDone(const ActiveRequest& request) {
-  stats_.request_params_n.Observe(static_cast<double>(request.state.sequences.size()));
+  const auto& sequences = request.state.sequences;
+  stats_.request_params_n.Observe(static_cast<double>(sequences.size()));
+  size_t longest = 0;
+  for (const auto& sequence : sequences) longest = std::max(longest, sequence->output.size());
+  stats_.request_max_num_generation_tokens.Observe(static_cast<double>(longest));
 }
 
 void StatsRecorder::Totals(uint64_t num_preempted, uint64_t prefix_queries, uint64_t prefix_hits) {

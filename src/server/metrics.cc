@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 namespace tiercel::server {
 
@@ -150,6 +152,9 @@ void WriteCounters(const engine::Stats& s, const EngineMetricsInfo& info, Metric
               static_cast<double>(s.prompt_tokens - s.prompt_tokens_cached));
   out->Sample("", With(base, "source", "local_cache_hit"),
               static_cast<double>(s.prompt_tokens_cached));
+  out->Begin("vllm:prompt_tokens_cached_by_source_total", "counter",
+             "Number of cached prefill tokens by where their KV was.");
+  out->Sample("", With(base, "source", "device"), static_cast<double>(s.prompt_tokens_cached));
   counter("vllm:generation_tokens_total", "Number of generation tokens processed.",
           s.generation_tokens);
   counter("vllm:prefix_cache_queries_total",
@@ -196,7 +201,8 @@ void WriteHistograms(const engine::Stats& s, const EngineMetricsInfo& info, Metr
       {"vllm:request_generation_tokens", "Number of generation tokens processed.",
        s.request_generation_tokens},
       {"vllm:request_max_num_generation_tokens",
-       "Histogram of maximum number of requested generation tokens.", s.request_generation_tokens},
+       "Histogram of maximum number of requested generation tokens.",
+       s.request_max_num_generation_tokens},
       {"vllm:iteration_tokens_total", "Histogram of number of tokens per engine_step.",
        s.iteration_tokens},
       {"vllm:request_params_n", "Histogram of the n request parameter.", s.request_params_n},
@@ -293,6 +299,28 @@ void HttpMetrics::Write(MetricsText* out) const {
   }
 }
 
+namespace {
+
+// Of this process, since 1970: the boot's time and the ticks from there (field 22 of stat, the
+// 20th behind the program's name, which may hold blanks and parentheses). 0 if it is not told.
+double ProcessStartTime() {
+  double boot = 0;
+  std::ifstream system("/proc/stat");
+  for (std::string line; std::getline(system, line);) {
+    if (line.rfind("btime ", 0) == 0) boot = std::strtod(line.c_str() + 6, nullptr);
+  }
+  std::string stat;
+  std::getline(std::ifstream("/proc/self/stat"), stat, '\0');
+  const size_t name_end = stat.rfind(')');
+  if (boot == 0 || name_end == std::string::npos) return 0;
+  std::istringstream fields(stat.substr(name_end + 1));
+  std::string field;
+  for (int i = 0; i < 20; ++i) fields >> field;
+  return boot + std::strtod(field.c_str(), nullptr) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+}  // namespace
+
 void WriteProcessMetrics(MetricsText* out) {
   const auto single = [&](std::string_view name, std::string_view type, std::string_view help,
                           double value) {
@@ -315,6 +343,8 @@ void WriteProcessMetrics(MetricsText* out) {
          virtual_pages * page);
   single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
          resident_pages * page);
+  single("process_start_time_seconds", "gauge",
+         "Start time of the process since unix epoch in seconds.", ProcessStartTime());
   std::error_code error;
   const auto fds = std::distance(std::filesystem::directory_iterator("/proc/self/fd", error),
                                  std::filesystem::directory_iterator());

@@ -1,7 +1,9 @@
 """Groups H, I, K and O: aborts, metrics, health under load, start and stop, the HTTP surface."""
 
 import concurrent.futures
+import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -123,6 +125,10 @@ def test_histograms_and_counters_agree(make_server):
         assert m(f"vllm:{name}_count") == samples, name
     assert m("vllm:request_success_total") == samples
     assert m("vllm:request_num_preemptions_sum") == m("vllm:num_preemptions_total")
+    # Once a request, of its longest sample; here all samples of a request are equally long.
+    assert m("vllm:request_max_num_generation_tokens_count") == m("vllm:request_params_n_count") == len(good)
+    assert m("vllm:request_max_num_generation_tokens_sum") == sum(
+        a["usage"]["completion_tokens"] / len(a["choices"]) for a in good)
     generated = sum(a["usage"]["completion_tokens"] for a in good)
     assert m("vllm:generation_tokens_total") == generated == m("vllm:request_generation_tokens_sum")
     assert (m("vllm:prompt_tokens_total") - m("vllm:prompt_tokens_cached_total")
@@ -161,6 +167,32 @@ def test_metrics_are_well_formed(server):
         if kind in ("counter", "histogram") and not name.startswith("process_"):
             stem = name.removesuffix("_total") if kind == "counter" else name
             assert f"{stem}_created" in created, name
+
+
+def test_process_metrics(make_server):
+    """Those of prometheus_client, against what the system says of the process."""
+    begun = time.time()
+    server = make_server()
+    m = server.metrics()
+    folder = f"/proc/{server.process.pid}"
+    # From its start to its first answer the process is at most as old as this test is long.
+    assert begun - 1.5 <= m["process_start_time_seconds"] <= time.time() + 1.5
+    with open(f"{folder}/statm") as file:
+        virtual, resident = (int(v) * resource.getpagesize() for v in file.read().split()[:2])
+    assert m["process_virtual_memory_bytes"] == pytest.approx(virtual, rel=0.1)
+    assert m["process_resident_memory_bytes"] == pytest.approx(resident, rel=0.1)
+    with open(f"{folder}/limits") as file:
+        limit = next(line.split()[3] for line in file if line.startswith("Max open files"))
+    assert m["process_max_fds"] == float(limit)
+    assert abs(m["process_open_fds"] - len(os.listdir(f"{folder}/fd"))) <= 3  # a connection or two
+    with open(f"{folder}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    assert 0 < m["process_cpu_seconds_total"] <= used + 0.1
+    kinds = dict(re.findall(r"# TYPE (process_\w+) (\w+)", requests.get(server.url + "/metrics").text))
+    assert kinds == {"process_virtual_memory_bytes": "gauge", "process_resident_memory_bytes": "gauge",
+                     "process_start_time_seconds": "gauge", "process_cpu_seconds_total": "counter",
+                     "process_open_fds": "gauge", "process_max_fds": "gauge"}
 
 
 def test_memory_does_not_grow(make_server):
