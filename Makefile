@@ -26,7 +26,7 @@ unit-test: deps-test
 # Python tests against a real server with the real clients.
 http-test: deps-test build
 	@scripts/make_venv.sh
-	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q $(wildcard tests/http) tests/cli
+	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q -rs $(wildcard tests/http) tests/cli
 
 # What the program bears: a minute of load, connections and hard ends. Longer by hand, without --short.
 STRESS ?= soak bodies connections endings

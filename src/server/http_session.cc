@@ -320,7 +320,7 @@ void SessionBase::AppendHead(const HttpReply& reply, bool chunked) {
   if (!reply.content_type.empty()) out_ += fmt::format("Content-Type: {}\r\n", reply.content_type);
   if (chunked) {
     out_ += "Transfer-Encoding: chunked\r\n";
-  } else if (!streaming_ && reply.status != 204) {
+  } else if (!streaming_ && reply.status != 204 && reply.status != 304) {
     out_ += fmt::format("Content-Length: {}\r\n", reply.body.size());
   }
   for (const auto& [name, value] : reply.headers) out_ += fmt::format("{}: {}\r\n", name, value);

@@ -16,6 +16,7 @@
 #include "server/http_server.h"
 #include "server/metrics.h"
 #include "server/news_board.h"
+#include "server/page.h"
 #include "server/router.h"
 #include "server/work_pool.h"
 
@@ -301,6 +302,10 @@ class ServerImpl final : public Server {
     Reply(call, fmt::format(R"({{"is_sleeping":{}}})", model->engine->sleeping()));
   }
 
+  void ShowPage(const Call& call) const {
+    call.exchange->Respond(page_.Answer(call.exchange->request(), call.headers));
+  }
+
   // On the pool, as the engine answers between two steps.
   void ResetPrefixCache(const Call& call) {
     auto model = NeedModel(call);
@@ -336,6 +341,7 @@ class ServerImpl final : public Server {
       router_.Add(std::string(endpoint.path),
                   {{"POST", [this, &endpoint](const Call& c) { Generate(c, endpoint); }}});
     }
+    if (options_.ui) router_.Add("/", get(&ServerImpl::ShowPage));
     router_.Add("/v1/messages/count_tokens", {{"POST", [this](const Call& c) {
                   AnswerFromPool(c, [](std::string_view body, const LoadedModel& model) {
                     return api::CountTokensBody(body, model.info, model.api);
@@ -356,6 +362,7 @@ class ServerImpl final : public Server {
   ServerOptions options_;
   const double created_ = std::chrono::duration<double>(
                               std::chrono::system_clock::now().time_since_epoch()).count();
+  const Page page_{kPageHtml};
   Router router_{options_, [this] { return Model() == nullptr; }};
   std::atomic<int64_t> load_{0};
   mutable std::mutex mutex_;

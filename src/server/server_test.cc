@@ -364,6 +364,30 @@ TEST_F(ServerTest, KeysGuardTheApiOnly) {
 }
 
 // Nothing of a request is read that is not let in.
+TEST_F(ServerTest, ThePageNeedsNoKeyAndNoModel) {
+  options_.api_keys = {"k"};
+  options_.early_health = true;
+  Start();
+  const auto page = Get("/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_EQ(*page.header("Content-Type"), "text/html; charset=utf-8");
+  EXPECT_EQ(page.body.rfind("<!DOCTYPE html>", 0), 0u);
+  EXPECT_NE(page.header("Content-Security-Policy")->find("default-src 'none'"), std::string::npos);
+  RawClient known(server_->port());
+  known.Send(fmt::format("GET / HTTP/1.1\r\nHost: x\r\nIf-None-Match: {}\r\nConnection: close\r\n\r\n",
+                         *page.header("ETag")));
+  const std::string answer = known.ReadToEnd();
+  EXPECT_EQ(answer.rfind("HTTP/1.1 304 Not Modified\r\n", 0), 0u) << answer;
+  EXPECT_EQ(answer.find("Content-Length"), std::string::npos);
+  EXPECT_EQ(answer.substr(answer.size() - 4), "\r\n\r\n");
+}
+
+TEST_F(ServerTest, ThePageCanBeTurnedOff) {
+  options_.ui = false;
+  StartLoaded();
+  EXPECT_EQ(Get("/").status, 404);
+}
+
 TEST_F(ServerTest, KeyRouteAndMethodAreLookedAtBeforeTheBody) {
   options_.api_keys = {"k1"};
   StartLoaded();

@@ -102,6 +102,11 @@ TEST(ServeConfig, NoEffectIsSaidOnceAndOnlyForOtherValuesThanTheDefault) {
   EXPECT_THAT(config->warnings, Contains(HasSubstr("--tensor-parallel-size has no effect here")));
 }
 
+TEST(ServeConfig, Page) {
+  EXPECT_TRUE(Make({"dir"})->server.ui);
+  EXPECT_FALSE(Make({"dir", "--no-ui"})->server.ui);
+}
+
 TEST(ServeConfig, Quantization) {
   EXPECT_EQ(Make({"dir"})->quantization, "");
   EXPECT_FALSE(Make({"dir", "--quantization", "ascend"})->load.weights.quantize);

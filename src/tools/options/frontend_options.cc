@@ -41,6 +41,8 @@ constexpr OptionSpec kFrontend[] = {
     {"--ssl-ciphers", Kind::kString, "", Effect::kUsed,
      "TLS ciphers (1.2 and older), as OpenSSL writes them."},
     {"--root-path", Kind::kString, "", Effect::kUsed, "Path prefix of a proxy in front."},
+    {"--ui", Kind::kSwitch, "True", Effect::kUsed,
+     "A page at / to chat and to see the server's load; it needs no key, what it asks for does."},
     {"--middleware", Kind::kStrings, "", Effect::kRefused, "Python plugins cannot be loaded."},
     {"--enable-request-id-headers", Kind::kSwitch, "False", Effect::kUsed,
      "Answer with an X-Request-Id header."},
