@@ -2,7 +2,7 @@
 
 Attention and MLP are zero, so that the last token alone chooses the next one: the head's row of a token
 is the embedding of the token before it. Each text is cut into pieces that are tokens of their own, no
-piece twice; so every token has one successor.
+piece twice; so every token has one successor. A text may be a list of parts: no piece is in two of them.
 """
 
 import json
@@ -21,16 +21,16 @@ def start(i):
 
 
 def pieces_of(text, taken, random_):
-    """Cuts `text`; what was taken before is made longer until it is new."""
+    """Cuts `text`; what was taken before is made longer until it is new, and what would take the < of a
+    special token behind it."""
     pieces, at = [], 0
     while at < len(text):
         size = random_.randint(1, 4)
-        while text[at:at + size] in taken and at + size < len(text):
+        while (text[at:at + size] in taken or text[at:at + size].endswith("<")) and at + size < len(text):
             size += 1
         piece = text[at:at + size]
-        if piece in taken:  # nothing follows: with the piece before it
+        while piece in taken:  # nothing follows: with the pieces before it
             piece = pieces.pop() + piece
-        assert piece not in taken, piece
         taken.add(piece)
         pieces.append(piece)
         at += size
@@ -63,7 +63,8 @@ def make(folder, texts, seed=1):
 
     for i, text in enumerate(texts):
         last = add(start(i), special=True)
-        for piece in pieces_of(text, taken, random_):
+        parts = [text] if isinstance(text, str) else text
+        for piece in (piece for part in parts for piece in pieces_of(part, taken, random_)):
             token = add(piece)
             after[last], last = token, token
         after[last] = end
