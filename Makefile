@@ -5,7 +5,7 @@ PORT ?= 8000
 ARGS ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build serve test check unit-test http-test stress asan tsan fuzz benchmarks deps deps-test deps-check clean
+.PHONY: build serve test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -27,6 +27,10 @@ unit-test: deps-test
 http-test: deps-test build
 	@scripts/make_venv.sh
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q -rs $(wildcard tests/http) tests/cli
+
+# Real clients of PyPI and npm against the program, some of them large: the table of docs/clients.md.
+clients: build
+	python3 tests/clients/run.py $(CLIENTS)
 
 # What the program bears: a minute of load, connections and hard ends. Longer by hand, without --short.
 STRESS ?= soak bodies connections endings
