@@ -35,6 +35,7 @@ struct HttpClientOptions {
   std::string no_proxy;                        // hosts, domains; "*": all
   // A file or folder of certificates, "": the system's; `ca_source` is its variable for messages.
   std::string ca_path, ca_source;
+  bool verify_peer = true;  // whether certificates are checked
 };
 
 struct HttpRequestSpec {

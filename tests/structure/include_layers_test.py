@@ -22,7 +22,7 @@ OWNED = [
     ("intrinsics", r"(immintrin|x86intrin|[a-z]+mmintrin|arm_neon|arm_sve)\.h$",
      [r"kernels/(x86|arm)/"]),
     ("the HTTP library", r"boost/(beast|asio)", [r"server/http"]),
-    ("the client library", r"curl/", [r"net/.*\.cc$"]),
+    ("the client library", r"curl/", [r"net/.*\.cc$", r"net/transfer\.h$"]),
     ("the Rust header", r"(text_ffi|text/ffi)\.h$", [r"text/"]),
     ("the JSON library", r"nlohmann/",
      [r"api/json", r"(model|text)/.*(config|json|safetensors|chat_template)",
