@@ -24,8 +24,8 @@ class CurlClient final : public AsyncHttpClient {
   bool usable() const { return multi_ != nullptr; }
 
   void Start(HttpRequestSpec spec, HttpClient::Sink sink, OnDone on_done) override {
-    auto exchange = std::make_unique<Exchange>(std::move(spec), std::move(sink),
-                                               std::move(on_done), TakeHandle(), options_);
+    auto exchange = std::make_unique<Exchange>(std::move(spec), std::move(sink), std::move(on_done),
+                                               TakeHandle(), options_);
     if (Status status = Add(exchange.get()); !status.ok()) {
       failed_.emplace_back(std::move(exchange->on_done), std::move(status));
       return;
@@ -55,8 +55,11 @@ class CurlClient final : public AsyncHttpClient {
   struct Exchange {
     Exchange(HttpRequestSpec given, HttpClient::Sink given_sink, OnDone given_done,
              EasyHandle handle, const HttpClientOptions& options)
-        : spec(std::move(given)), sink(std::move(given_sink)), on_done(std::move(given_done)),
-          easy(std::move(handle)), transfer(easy.get(), options, spec, sink, on_head) {}
+        : spec(std::move(given)),
+          sink(std::move(given_sink)),
+          on_done(std::move(given_done)),
+          easy(std::move(handle)),
+          transfer(easy.get(), options, spec, sink, on_head) {}
 
     const HttpRequestSpec spec;
     const HttpClient::Sink sink;

@@ -17,8 +17,9 @@ class AsyncHttpClient {
 
   virtual ~AsyncHttpClient() = default;  // what still runs is cut off without a word
 
-  // Begins a request. `sink` takes a 2xx body as it comes, and may not call Start. `on_done` is called
-  // once, with what HttpClient::Send would give; it may call Start. Redirects are not followed.
+  // Begins a request. `sink` takes a 2xx body as it comes, and may not call Start. `on_done` is
+  // called once, with what HttpClient::Send would give; it may call Start. Redirects are not
+  // followed.
   virtual void Start(HttpRequestSpec spec, HttpClient::Sink sink, OnDone on_done) = 0;
   // Waits until something comes, at most so long, and hands on what has come.
   virtual Status Poll(double seconds) = 0;

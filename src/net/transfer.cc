@@ -101,7 +101,8 @@ void Transfer::SetMethod() {
     curl_easy_setopt(easy_, CURLOPT_NOBODY, 1L);
   } else if (!spec_.body.empty() || spec_.method == "POST" || spec_.method == "PUT") {
     curl_easy_setopt(easy_, CURLOPT_POSTFIELDS, spec_.body.data());
-    curl_easy_setopt(easy_, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(spec_.body.size()));
+    curl_easy_setopt(easy_, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(spec_.body.size()));
     curl_easy_setopt(easy_, CURLOPT_CUSTOMREQUEST, spec_.method.c_str());
   } else {
     curl_easy_setopt(easy_, CURLOPT_CUSTOMREQUEST, spec_.method.c_str());
@@ -159,8 +160,8 @@ bool Transfer::TakeHeaderLine(std::string_view line) {
   if (head_done_) return true;  // a trailer
   head_bytes_ += line.size();
   if (head_bytes_ > kMaxHeadBytes) {
-    return Fail(ResourceExhausted("{}: the answer's head is larger than {} bytes", where_,
-                                  kMaxHeadBytes));
+    return Fail(
+        ResourceExhausted("{}: the answer's head is larger than {} bytes", where_, kMaxHeadBytes));
   }
   if (line.starts_with("HTTP/")) {
     response_.headers.clear();

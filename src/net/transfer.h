@@ -62,8 +62,7 @@ class Transfer {
 
   Url url_;
   std::string where_;  // its text
-  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> lines_{nullptr,
-                                                                     &curl_slist_free_all};
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> lines_{nullptr, &curl_slist_free_all};
   char detail_[CURL_ERROR_SIZE] = "";
   HttpResponse response_;
   size_t head_bytes_ = 0;

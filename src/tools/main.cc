@@ -26,13 +26,14 @@ constexpr Subcommand kSubcommands[] = {
     {"complete", "Let a running server complete text.", &RunComplete},
     {"run-batch", "Run a file of requests, without a server.", &RunRunBatch},
     {"eval", "Measure how well a model predicts a text.", &RunEval},
+    {"bench", "Measure a server, or the engine in this process.", &RunBench},
     {"quantize", "Write a float model as W8A8.", &RunQuantize},
     {"collect-env", "Show what this machine offers, for reports.", &RunCollectEnv},
 };
 
 std::string MainHelp() {
   std::string text =
-      "usage: tiercel [-h] [-v] {serve,chat,complete,run-batch,eval,quantize,collect-env} ...\n\n"
+      "usage: tiercel [-h] [-v] {serve,chat,complete,run-batch,eval,bench,quantize,collect-env} ...\n\n"
       "Serves language models on the CPU, as `vllm serve` does.\n\ncommands:\n";
   for (const Subcommand& command : kSubcommands) {
     text += fmt::format("  {:<14}{}\n", command.name, command.summary);
@@ -55,10 +56,10 @@ int Main(const std::vector<std::string>& words) {
   for (const Subcommand& command : kSubcommands) {
     if (command.name == words[0]) return command.run({words.begin() + 1, words.end()});
   }
-  return UsageError({"tiercel [-h] [-v] {serve,chat,complete,run-batch,eval,quantize,collect-env} ...", "", ""},
+  return UsageError({"tiercel [-h] [-v] {serve,chat,complete,run-batch,eval,bench,quantize,collect-env} ...", "", ""},
                     "tiercel",
                     fmt::format("invalid choice: '{}' (choose from 'serve', 'chat', 'complete', "
-                                "'run-batch', 'eval', 'quantize', 'collect-env')",
+                                "'run-batch', 'eval', 'bench', 'quantize', 'collect-env')",
                                 words[0]));
 }
 

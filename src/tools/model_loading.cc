@@ -183,6 +183,22 @@ std::string TokenizerInfo(const std::string& dir, const text::ChatTemplate* chat
 
 }  // namespace
 
+Expected<LoadedText> LoadText(const std::string& path) {
+  std::unique_ptr<model::Checkpoint> checkpoint;  // of a .gguf file
+  const model::GgufTokenizerData* gguf = nullptr;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(path, "", ""));
+    gguf = checkpoint->gguf_tokenizer();
+  }
+  const std::string dir = gguf == nullptr ? path : fs::path(path).parent_path().string();
+  LoadedText loaded;
+  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(dir, gguf));
+  const auto pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
+  ASSIGN_OR_RETURN(loaded.chat_template, LoadTemplate(ServeConfig{}, dir, gguf, pool));
+  return loaded;
+}
+
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
                               const Environ& environ, kernels::Environment* environment) {
   const double start = SteadyClock().Now();

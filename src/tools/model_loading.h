@@ -29,6 +29,15 @@ struct LoadedModel {
   std::vector<int32_t> eos_token_ids;  // [0] is the primary one
 };
 
+// What turns text into tokens, without weights.
+struct LoadedText {
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // null: there is none
+};
+
+// `path` is a folder or a .gguf file.
+Expected<LoadedText> LoadText(const std::string& path);
+
 // `path` is a folder or a .gguf file. The weights are packed on the environment's team while
 // tokenizer and template are read.
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 
 #include "base/clock.h"
 
@@ -13,6 +14,16 @@ namespace {
 
 constexpr double kMinInterval = 0.1;
 constexpr int kBarWidth = 30;
+
+std::string_view Noun(ProgressBar::Unit unit) {
+  switch (unit) {
+    case ProgressBar::Unit::kBytes: return "bytes";
+    case ProgressBar::Unit::kTokens: return "tokens";
+    case ProgressBar::Unit::kRequests: return "requests";
+    case ProgressBar::Unit::kIterations: return "iterations";
+  }
+  return "";
+}
 
 }  // namespace
 
@@ -29,8 +40,7 @@ void ProgressBar::Finish() {
 }
 
 std::string ProgressBar::Human(int64_t amount) const {
-  if (unit_ == Unit::kBytes) return HumanBytes(amount);
-  return fmt::format("{} {}", amount, unit_ == Unit::kTokens ? "tokens" : "requests");
+  return unit_ == Unit::kBytes ? HumanBytes(amount) : fmt::format("{} {}", amount, Noun(unit_));
 }
 
 void ProgressBar::Update(int64_t done, int64_t total) {
@@ -49,8 +59,10 @@ void ProgressBar::Draw(int64_t done, int64_t total, double now) {
   std::string bar(static_cast<size_t>(filled), '=');
   bar.resize(kBarWidth, ' ');
   const double rate = static_cast<double>(done) / std::max(now - start_, 1e-3);
-  const std::string speed = unit_ == Unit::kRequests ? fmt::format("{:.2f} requests", rate)
-                                                     : Human(static_cast<int64_t>(rate));
+  // Of what there are few, a rate may be below 1.
+  const bool few = unit_ == Unit::kRequests || unit_ == Unit::kIterations;
+  const std::string speed = few ? fmt::format("{:.2f} {}", rate, Noun(unit_))
+                                : Human(static_cast<int64_t>(rate));
   const std::string line = fmt::format("\r{}: {:3.0f}% [{}] {} of {}, {}/s\x1b[K", label_,
                                        share * 100, bar, Human(done), Human(total), speed);
   std::fputs(line.c_str(), stderr);

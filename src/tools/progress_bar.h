@@ -15,7 +15,7 @@ namespace tiercel::tools {
 // destructor.
 class ProgressBar {
  public:
-  enum class Unit { kBytes, kTokens, kRequests };
+  enum class Unit { kBytes, kTokens, kRequests, kIterations };
 
   // `enabled` false, or a standard error that is no terminal: nothing is drawn.
   ProgressBar(std::string label, bool enabled, Unit unit = Unit::kBytes);

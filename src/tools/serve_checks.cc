@@ -35,22 +35,6 @@ std::string Join(const List& list) {
   return text;
 }
 
-// Flags that ask for what is not there are refused, those without effect are named once.
-Status CheckEffects(const ParsedOptions& options, std::vector<std::string>* warnings) {
-  for (const OptionSpec* spec : options.NonDefault()) {
-    if (spec->effect == Effect::kRefused) {
-      const std::string_view help = spec->help;
-      return InvalidArgument("argument {}: not supported; start without it ({})", spec->Display(),
-                             help.substr(0, help.find_last_not_of('.') + 1));
-    }
-    if (spec->effect == Effect::kNone) {
-      warnings->push_back(
-          fmt::format("--{} has no effect here: {}", spec->name(), spec->help));
-    }
-  }
-  return OkStatus();
-}
-
 Status CheckEnvironment(const ParsedOptions& options, const Environ& environ,
                         std::vector<std::string>* warnings) {
   RETURN_IF_ERROR(CheckEnvironValues(environ));
@@ -85,6 +69,21 @@ Status CheckCombinations(const ParsedOptions& options) {
 }
 
 }  // namespace
+
+Status CheckEffects(const ParsedOptions& options, std::vector<std::string>* warnings) {
+  for (const OptionSpec* spec : options.NonDefault()) {
+    if (spec->effect == Effect::kRefused) {
+      const std::string_view help = spec->help;
+      return InvalidArgument("argument {}: not supported; start without it ({})", spec->Display(),
+                             help.substr(0, help.find_last_not_of('.') + 1));
+    }
+    if (spec->effect == Effect::kNone) {
+      warnings->push_back(
+          fmt::format("--{} has no effect here: {}", spec->name(), spec->help));
+    }
+  }
+  return OkStatus();
+}
 
 Status CheckServeOptions(const ParsedOptions& options, const Environ& environ,
                          std::vector<std::string>* warnings) {

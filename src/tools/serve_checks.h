@@ -10,6 +10,9 @@
 
 namespace tiercel::tools {
 
+// Flags that ask for what is not there are refused; a warning names each one without effect.
+Status CheckEffects(const ParsedOptions& options, std::vector<std::string>* warnings);
+
 // Refuses what is not offered and what does not go together, with vLLM's messages; adds a warning
 // for each flag and variable without effect.
 Status CheckServeOptions(const ParsedOptions& options, const Environ& environ,

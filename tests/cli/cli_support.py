@@ -31,9 +31,9 @@ def clean_env(extra=None):
     return env
 
 
-def run(*words, env=None, timeout=60, input=None):
+def run(*words, env=None, timeout=60, input=None, cwd=None):
     return subprocess.run([BINARY, *map(str, words)], env=clean_env(env), timeout=timeout,
-                          input=input, capture_output=True, text=True)
+                          input=input, cwd=cwd, capture_output=True, text=True)
 
 
 class Server:

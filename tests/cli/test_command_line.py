@@ -16,7 +16,7 @@ def test_version_is_one_line():
 
 def test_help_names_what_there_is():
     text = run("--help").stdout
-    for command in ("serve", "chat", "complete", "eval", "quantize", "collect-env"):
+    for command in ("serve", "chat", "complete", "eval", "bench", "quantize", "collect-env"):
         assert command in text
 
 

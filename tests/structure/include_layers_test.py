@@ -15,6 +15,8 @@ CHAINS = [
     ["base", "platform", "tensor", "kernels", "comm", "model", "engine", "api", "server", "tools"],
     ["base", "text", "sampling", "engine"],
     ["base", "net", "hub", "tools"],
+    ["base", "net", "bench", "tools"],
+    ["api", "bench", "tools"],
 ]
 
 # (what, pattern of the included header, patterns of the files that may)
@@ -31,7 +33,7 @@ OWNED = [
 ]
 # What the unit tests of a folder may include beside what the folder may.
 FOR_TESTS = {"server": {"net"}}  # the client that the server is tried with
-# The server and the tools see the engine through these alone.
+# The server, the benchmark and the tools see the engine through these alone.
 ENGINE_DOORS = {"engine/engine.h", "engine/stats.h"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -79,7 +81,7 @@ def find_faults(graph):
                 faults.append(f"{file}: \"{name}\" is not under src/ (includes start at src/)")
             elif quoted and target not in left[folder] | beside:
                 faults.append(f"{file}: includes {name}, but {target}/ stands to the right of {folder}/")
-            elif quoted and target == "engine" and folder in ("server", "tools") \
+            elif quoted and target == "engine" and folder in ("server", "bench", "tools") \
                     and name not in ENGINE_DOORS:
                 faults.append(f"{file}: includes {name}; {folder}/ sees the engine through "
                               f"{sorted(ENGINE_DOORS)} alone")
@@ -122,6 +124,7 @@ def self_test():
             {"net/a.h": [("curl/curl.h", False)]},
             {"server/a.cc": [("net/b.h", True)], "net/b.h": []},
             {"hub/a.cc": [("api/b.h", True)], "api/b.h": []},
+            {"bench/a.cc": [("server/b.h", True)], "server/b.h": []},
             {"server/a.cc": [("engine/scheduler.h", True)], "engine/scheduler.h": []},
             {"base/a.h": [("a2.h", True)]}):
         assert find_faults(bad), bad

@@ -81,6 +81,11 @@ class OptionTable {
 // All flags of `vllm serve`, split by vLLM's groups over the files *_options.cc.
 const OptionTable& ServeOptionTable();
 
+// Those of `vllm bench`.
+const OptionTable& BenchServeOptionTable();
+const OptionTable& BenchLatencyOptionTable();
+const OptionTable& BenchThroughputOptionTable();
+
 std::span<const OptionGroup> ModelOptionGroups();
 std::span<const OptionGroup> ParallelOptionGroups();
 std::span<const OptionGroup> CacheOptionGroups();

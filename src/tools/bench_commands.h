@@ -1,0 +1,13 @@
+// The benchmarks of `tiercel bench`: each gets the words behind its name and returns the exit code.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace tiercel::tools {
+
+int RunBenchServe(const std::vector<std::string>& words);
+int RunBenchLatency(const std::vector<std::string>& words);
+int RunBenchThroughput(const std::vector<std::string>& words);
+
+}  // namespace tiercel::tools

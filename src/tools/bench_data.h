@@ -1,0 +1,25 @@
+// What the benchmarks share: data sets from flags, and files of results.
+#pragma once
+
+#include <string>
+
+#include "api/json.h"
+#include "base/status.h"
+#include "bench/data_sets.h"
+#include "tools/model_loading.h"
+#include "tools/options/option_parser.h"
+
+namespace tiercel::tools {
+
+// The flags of the group "dataset", and --seed.
+Expected<bench::DataSetOptions> DataSetFromFlags(const ParsedOptions& options);
+
+// `template_kwargs`: more variables for the template, a JSON object or empty.
+Expected<bench::TextTools> MakeTextTools(const LoadedText& text,
+                                         const std::string& template_kwargs);
+
+// Whether a file can be written there, before a benchmark runs for nothing. Makes its folder.
+Status PrepareFile(const std::string& path);
+Status WriteJson(const std::string& path, const api::Json& json, bool append);
+
+}  // namespace tiercel::tools
