@@ -1,17 +1,28 @@
-# make build | serve | test | check | clean.  MODEL=, PORT= and ARGS= are for serve.
+# make build | install | serve | test | check | clean.  MODEL=, PORT= and ARGS= are for serve, PREFIX=,
+# DESTDIR= and VLLM_NAME=1 for install.
 SHELL := /bin/bash
 MODEL ?=
 PORT ?= 8000
 ARGS ?=
+PREFIX ?= /usr/local
+VLLM_NAME ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build serve test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
+.PHONY: build install serve test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
 build: deps
 	@cmake --preset release -DTIERCEL_BUILD_TESTS=OFF >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel -j $(JOBS)
+
+# The program, its license and its documents. VLLM_NAME=1: also as PREFIX/bin/vllm, for what runs
+# `vllm serve …` by that name.
+install: build
+	cmake --install build/release --prefix "$(PREFIX)" --component tiercel
+ifneq ($(VLLM_NAME),)
+	cmake --install build/release --prefix "$(PREFIX)" --component vllm_name
+endif
 
 serve: build
 	@scripts/serve.sh "$(MODEL)" "$(PORT)" $(ARGS)
