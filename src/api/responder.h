@@ -23,6 +23,7 @@ class Responder {
   Responder(const Responder&) = delete;
 
   const ResponsePlan& plan() const { return answer_.plan; }
+  const Answer& answer() const { return answer_; }  // as far as it has come
 
   // Takes all that `stream`, which runs plan().prompts[prompt], has to give, and stops samples
   // whose stop string was found.

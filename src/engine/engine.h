@@ -97,6 +97,12 @@ struct StreamEvent {
   Status error;                       // of kError
 };
 
+// In seconds of the engine's clock: EngineOptions::clock, the steady clock.
+struct PromptTimes {
+  double submitted = 0, first_scheduled = 0;
+  double computed = 0;  // with the first token
+};
+
 // Known once the prompt has been computed; comes before or with the first token.
 struct PromptInfo {
   int64_t cached_tokens = 0;  // found in the prefix cache
@@ -104,6 +110,7 @@ struct PromptInfo {
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;
   // Of a request that pools, with its end: the values of its last token, or of every token in order.
   std::vector<std::vector<float>> pooled;
+  PromptTimes times;
 };
 
 // The reading end of one request. Not thread-safe: one reader at a time.

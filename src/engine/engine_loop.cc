@@ -243,10 +243,11 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
       }
       Sequence* const sequence =
           request->state.sequences[static_cast<size_t>(entry->sample)].get();
+      const PromptTimes times{request->arrival_time, sequence->first_scheduled_time, now};
       if (auto* const pooled = std::get_if<PooledRow>(&row.purpose)) {
         request->pooled.push_back(std::move(pooled->result));
         if (!pooled->is_last) continue;
-        entry->prompt_info = {request->state.num_cached_tokens, {}, std::move(request->pooled)};
+        entry->prompt_info = {request->state.num_cached_tokens, {}, std::move(request->pooled), times};
         stats_.Pooled(*sequence);
         Finish(request, sequence, FinishReason::kStop, now);
         continue;
@@ -254,7 +255,7 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
       if (sequence->status == SequenceStatus::kFinished) continue;
       if (!std::exchange(request->info_published, true)) {
         entry->prompt_info = {request->state.num_cached_tokens,
-                              std::move(request->prompt_logprobs), {}};
+                              std::move(request->prompt_logprobs), {}, times};
       }
       MergeToken(request, sequence, &std::get<SampleRow>(row.purpose), now);
     }

@@ -36,7 +36,8 @@ Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedMo
       exchange_(std::move(exchange)),
       endpoint_(endpoint),
       request_id_(std::move(request_id)),
-      headers_(std::move(headers)) {
+      headers_(std::move(headers)),
+      trace_(context.options.spans, exchange_->request(), request_id_) {
   context_.load.fetch_add(1);
 }
 
@@ -80,6 +81,7 @@ void Generation::PrepareAndSubmit() {
 api::Result<Generation::Streams> Generation::Submit(api::PreparedRequest* prepared) {
   Streams streams;
   for (engine::Request& request : prepared->requests) {
+    trace_.AddPrompt(request);
     // Runs on the engine thread. Pinned once until it has looked.
     auto on_news = [weak = weak_from_this(), board = &context_.board,
                     io_thread = exchange_->io_thread()] {
@@ -130,6 +132,7 @@ void Generation::Answer(Step&& step) {
 }
 
 void Generation::Fail(const api::ApiError& error) {
+  trace_.Failed(error.message);
   if (client_gone_.load()) return;
   if (!head_sent_) {
     exchange_->Respond(ErrorReply(error, headers_, endpoint_.protocol));
@@ -148,7 +151,9 @@ void Generation::ReadNews() {
   if (streams_.empty() || client_gone_.load()) return;
   for (size_t i = 0; i < streams_.size(); ++i) {
     responder_->Consume(static_cast<int>(i), streams_[i].get());
+    if (!responder_->error() && streams_[i]->finished()) trace_.Ended(i, responder_->answer());
   }
+  if (responder_->error()) trace_.Failed(responder_->error()->message);
   if (responder_->done()) streams_.clear();
   WriteDue();
 }
@@ -170,6 +175,7 @@ void Generation::WriteDue() {
         responder_->pending_bytes() > context_.options.max_unsent_bytes) {
       LOG_WARNING("request {}: aborted, its client does not read: {} bytes wait",
                   responder_->plan().id, responder_->pending_bytes());
+      trace_.Failed("The client does not read.");
       exchange_->Abort();
     }
     return;

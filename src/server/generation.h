@@ -15,6 +15,7 @@
 #include "server/http_server.h"
 #include "server/loaded_model.h"
 #include "server/news_board.h"
+#include "server/request_trace.h"
 #include "server/work_pool.h"
 
 namespace tiercel::server {
@@ -57,6 +58,7 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   const api::Endpoint& endpoint_;  // the server's
   const std::string request_id_;  // the client's or a random one
   const HttpHeaders headers_;     // of the answer
+  RequestTrace trace_;            // the work pool's until Begin, then the I/O thread's
   BudgetedText body_;             // from Start until it has been prepared; the work pool's
   std::atomic<bool> client_gone_{false};
   std::atomic<bool> pinned_{false};

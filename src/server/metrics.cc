@@ -321,6 +321,14 @@ double ProcessStartTime() {
 
 }  // namespace
 
+void WriteTraceMetrics(const SpanSink::Counts& counts, MetricsText* out) {
+  out->Begin("tiercel:trace_spans_exported_total", "counter", "Spans that the collector has taken.");
+  out->Sample("", {}, static_cast<double>(counts.exported));
+  out->Begin("tiercel:trace_spans_dropped_total", "counter",
+             "Spans that were lost: no room in the queue, or not taken by the collector.");
+  out->Sample("", {}, static_cast<double>(counts.dropped));
+}
+
 void WriteProcessMetrics(MetricsText* out) {
   const auto single = [&](std::string_view name, std::string_view type, std::string_view help,
                           double value) {

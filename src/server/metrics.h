@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/stats.h"
+#include "server/tracing.h"
 
 namespace tiercel::server {
 
@@ -66,6 +67,8 @@ class HttpMetrics {
   std::map<std::string, Totals> request_sizes_, response_sizes_;
   engine::Histogram fine_durations_;
 };
+
+void WriteTraceMetrics(const SpanSink::Counts& counts, MetricsText* out);
 
 // process_cpu_seconds_total, process_resident_memory_bytes, …
 void WriteProcessMetrics(MetricsText* out);

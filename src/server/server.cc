@@ -224,6 +224,7 @@ class ServerImpl final : public Server {
           info, &text);
     }
     router_.metrics().Write(&text);
+    if (options_.spans != nullptr) WriteTraceMetrics(options_.spans->counts(), &text);
     WriteProcessMetrics(&text);
     Reply(call, text.Finish(), "text/plain; version=0.0.4; charset=utf-8");
   }

@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "engine/engine.h"
 #include "server/loaded_model.h"
+#include "server/tracing.h"
 
 namespace tiercel::server {
 
@@ -65,6 +66,7 @@ struct ServerOptions {
   std::optional<int> max_log_len;
   int64_t max_model_len = 0;  // as asked for, 0: the model's; for metrics while it is being loaded
   bool log_stats = true;  // --disable-log-stats turns the vllm: metrics off
+  SpanSink* spans = nullptr;  // null: no traces; else it outlives the server
 
   bool enable_request_id_headers = false;
   bool enable_server_load_tracking = false;

@@ -65,6 +65,9 @@ Expected<BatchConfig> MakeBatchConfig(const ParsedOptions& options, const Enviro
   }
   BatchConfig config;
   ASSIGN_OR_RETURN(config.model, MakeServeConfig(options, environ));
+  if (options.Given("otlp-traces-endpoint")) {
+    config.model.warnings.push_back("--otlp-traces-endpoint has no effect here: a batch has no traces");
+  }
   config.input = options.String("input-file");
   config.output = options.String("output-file");
   config.folder = options.String("output-tmp-dir");

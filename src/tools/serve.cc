@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include "tools/serve_config.h"
 #include "tools/serving_model.h"
 #include "tools/signals.h"
+#include "tools/span_exporter.h"
 #include "tools/version.h"
 
 namespace tiercel::tools {
@@ -65,6 +67,7 @@ void LogStart(const ServeConfig& config) {
   LOG_INFO("Tiercel {} ({}), serving {}", TIERCEL_VERSION, TIERCEL_COMPILER, config.model);
   LOG_INFO("non-default args: {}", config.non_default_args);
   for (const std::string& warning : config.warnings) LOG_WARNING("{}", warning);
+  if (config.traces) LOG_INFO("Sending traces to {}", config.traces->url);
 }
 
 void LogReady(const server::Server& server) {
@@ -79,6 +82,11 @@ int Serve(ServeConfig config, const Environ& environ) {
   Shutdown shutdown(config.shutdown_timeout);
   const SignalWatcher watcher([&](int signal, int count) { shutdown.OnSignal(signal, count); });
   server::RaiseFileLimit();
+  std::optional<SpanExporter> spans;  // outlives the server
+  if (config.traces) {
+    spans.emplace(*config.traces, net::HttpClientOptions::FromEnviron(environ));
+    config.server.spans = &*spans;
+  }
   auto server = server::Server::Bind(config.server);
   if (!server) return Fail(server.error());
   LogStart(config);

@@ -394,6 +394,8 @@ Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Enviro
   RETURN_IF_ERROR(FillEngine(options, environ, &config));
   RETURN_IF_ERROR(FillGraph(options, environ, &config));
   RETURN_IF_ERROR(FillServer(options, environ, &config));
+  ASSIGN_OR_RETURN(config.traces, ReadOtlpTarget(options.String("otlp-traces-endpoint"), environ,
+                                                 &config.warnings));
   config.shutdown_timeout = options.Float("shutdown-timeout");
   if (config.shutdown_timeout < 0) {
     return Unexpected(InvalidArgument("argument --shutdown-timeout: found {}, expected at least 0",

@@ -14,6 +14,7 @@
 #include "server/server.h"
 #include "tools/options/env_vars.h"
 #include "tools/options/option_parser.h"
+#include "tools/otlp_target.h"
 #include "tools/runner.h"
 
 namespace tiercel::tools {
@@ -46,6 +47,7 @@ struct ServeConfig {
   model::LoadOptions load;
   server::ServerOptions server;
   double shutdown_timeout = 0;
+  std::optional<OtlpTarget> traces;
 
   LogLevel log_level = LogLevel::info;
   std::string non_default_args;        // "{'port': 8113, …}", for the log

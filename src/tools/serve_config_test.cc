@@ -190,7 +190,7 @@ TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
         "reasoning-config",
         "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras",
         "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
-        "middleware", "grpc", "headless", "nnodes", "node-rank", "otlp-traces-endpoint",
+        "middleware", "grpc", "headless", "nnodes", "node-rank", "collect-detailed-traces",
         "enable-per-request-metrics"}) {
     const OptionSpec* spec = ServeOptionTable().Find(name);
     ASSERT_NE(spec, nullptr) << name;

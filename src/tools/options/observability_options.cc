@@ -18,10 +18,11 @@ constexpr OptionSpec kLoggingConfig[] = {
 constexpr OptionSpec kObservabilityConfig[] = {
     {"--show-hidden-metrics-for-version", Kind::kString, "", Effect::kNone,
      "Not offered; /metrics and the log have the figures."},
-    {"--otlp-traces-endpoint", Kind::kString, "", Effect::kRefused,
-     "Traces are not offered; /metrics and the log have the figures."},
+    {"--otlp-traces-endpoint", Kind::kString, "", Effect::kUsed,
+     "Send a span of every request to this collector, by OTLP over HTTP, such as "
+     "http://localhost:4318/v1/traces (also OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)."},
     {"--collect-detailed-traces", Kind::kStrings, "", Effect::kRefused,
-     "Traces are not offered; /metrics and the log have the figures."},
+     "A span of every request is what there is."},
     {"--per-request-spec-decode-metrics", Kind::kString, "none", Effect::kRefused,
      "Not offered; /metrics and the log have the figures."},
     {"--kv-cache-metrics", Kind::kSwitch, "False", Effect::kRefused,
