@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from conftest import free_port
+from serving import free_port
 from tiny_model import NAME, ROOT
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text(encoding="utf-8"))

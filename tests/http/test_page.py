@@ -138,7 +138,7 @@ def server(make_module_server):
 
 @pytest.fixture(scope="module")
 def make_module_server(tmp_path_factory):
-    from conftest import Server
+    from serving import Server
     folder = tmp_path_factory.mktemp("page")
     make(folder, list(SAID.values()))
     template = folder / "last.jinja"

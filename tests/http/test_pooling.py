@@ -11,7 +11,7 @@ import struct
 import openai
 import pytest
 
-from conftest import Server
+from serving import Server
 from tiny_model import MODEL, NAME
 
 MODELS = MODEL.parent / "models"

@@ -6,7 +6,7 @@ import random
 import pytest
 import requests
 
-from conftest import Server
+from serving import Server
 from tiny_model import NAME
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

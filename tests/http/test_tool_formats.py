@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conftest import Server
+from serving import Server
 from replay_model import make, start
 from tiny_model import NAME
 
