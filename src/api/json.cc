@@ -62,14 +62,26 @@ bool Json::Erase(std::string_view key) {
          std::erase_if(*members, [&](const Member& member) { return member.key == key; }) > 0;
 }
 
+namespace {
+
+size_t EscapedBytes(std::string_view text) {
+  size_t escapes = 0;
+  for (const char c : text) escapes += static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\';
+  return text.size() + escapes;
+}
+
+}  // namespace
+
 size_t Json::StringBytes() const {
   size_t bytes = 0;
   if (const std::string* text = string()) {
-    bytes = text->size();
+    bytes = EscapedBytes(*text);
   } else if (const Array* items = array()) {
     for (const Json& item : *items) bytes += item.StringBytes();
   } else if (const Object* members = object()) {
-    for (const Member& member : *members) bytes += member.key.size() + member.value.StringBytes();
+    for (const Member& member : *members) {
+      bytes += EscapedBytes(member.key) + member.value.StringBytes();
+    }
   }
   return bytes;
 }

@@ -59,7 +59,7 @@ class Json {
   void Set(std::string_view key, Json value);
   bool Erase(std::string_view key);
 
-  // The bytes of all its strings and keys.
+  // What its strings and keys take as JSON at least: their bytes, and a backslash where one is needed.
   size_t StringBytes() const;
 
   // Compact JSON text, always valid UTF-8.

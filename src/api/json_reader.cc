@@ -3,6 +3,7 @@
 #include "api/json_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstddef>
 #include <cstring>
@@ -54,6 +55,16 @@ bool HasSpecial(uint64_t word) {
   const uint64_t backslash = word ^ (kOnes * '\\');
   return ((word | (word - kOnes * 0x20) | (quote - kOnes) | (backslash - kOnes)) & kHighs) != 0;
 }
+
+// What a letter behind a backslash stands for; 0: nothing. A table, as a text may have millions of them.
+constexpr std::array<char, 256> kMeanings = [] {
+  std::array<char, 256> table{};
+  constexpr std::string_view kLetters = "nt\"\\/bfr", kCharacters = "\n\t\"\\/\b\f\r";
+  for (size_t i = 0; i < kLetters.size(); ++i) {
+    table[static_cast<unsigned char>(kLetters[i])] = kCharacters[i];
+  }
+  return table;
+}();
 
 // Open containers are owned by the stack until they close, so that growing an array moves no parent.
 class Reader {
@@ -293,11 +304,10 @@ class Reader {
       ++at_;
       return ReadUnicodeEscape(value);
     }
-    constexpr std::string_view kLetters = "nt\"\\/bfr", kMeanings = "\n\t\"\\/\b\f\r";
-    const size_t i = kLetters.find(*at_);
-    if (i == std::string_view::npos) return Fail("expected one of \"\\/bfnrtu after a backslash");
+    const char meaning = kMeanings[static_cast<unsigned char>(*at_)];
+    if (meaning == 0) return Fail("expected one of \"\\/bfnrtu after a backslash");
     ++at_;
-    value->push_back(kMeanings[i]);
+    value->push_back(meaning);
     return true;
   }
 

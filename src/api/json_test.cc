@@ -181,5 +181,13 @@ TEST(JsonWriter, ClampsMaskedLogprobs) {
   EXPECT_EQ(out, "-9999.0 -0.5 -9999.0");
 }
 
+TEST(Json, CountsWhatItsTextTakes) {
+  const auto json = ParseJson(R"({"a\n": ["x", "\"\\\u0001", {"é": 7}], "b": null})");
+  ASSERT_TRUE(json.has_value());
+  // a\n, x, \"\\ and a backslash for the control character, é, b
+  EXPECT_EQ(json->StringBytes(), 3u + 1 + 6 + 2 + 1);
+  EXPECT_LE(json->StringBytes(), json->Dump().size());
+}
+
 }  // namespace
 }  // namespace tiercel::api
