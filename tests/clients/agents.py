@@ -46,7 +46,7 @@ def main():
         with tempfile.TemporaryDirectory() as home:
             (pathlib.Path(home) / "config.toml").write_text(CODEX)
             ran = subprocess.run(command, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                 timeout=120, env={"PATH": os.environ["PATH"], "HOME": home, "CODEX_HOME": home,
+                                 timeout=300, env={"PATH": os.environ["PATH"], "HOME": home, "CODEX_HOME": home,
                                                    "TERM": "dumb", **environment})
         said = ran.stdout + ran.stderr
         error = None

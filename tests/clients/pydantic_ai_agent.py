@@ -7,12 +7,12 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from check import MODEL, PERSON, URL, equal, run
 
-openai = OpenAIProvider(base_url=URL + "/v1", api_key="none")
-
 
 def models():
-    yield OpenAIChatModel(MODEL, provider=openai)
-    yield OpenAIResponsesModel(MODEL, provider=openai)
+    # Anew for each check: a client belongs to the event loop that it was first used in.
+    provider = OpenAIProvider(base_url=URL + "/v1", api_key="none")
+    yield OpenAIChatModel(MODEL, provider=provider)
+    yield OpenAIResponsesModel(MODEL, provider=provider)
 
 
 class Person(pydantic.BaseModel):
