@@ -103,7 +103,10 @@ class EchoEngine final : public engine::Engine {
     }
     bool Wait(double) override { return false; }
     void Stop(int) override { owner_->Cancel(state_); }
-    bool finished() const override { return state_->done; }
+    bool finished() const override {
+      std::lock_guard lock(owner_->mutex_);
+      return state_->done && state_->events.empty();
+    }
     std::optional<engine::PromptInfo> TakePromptInfo() override {
       if (std::exchange(state_->info_taken, true)) return std::nullopt;
       return engine::PromptInfo();
