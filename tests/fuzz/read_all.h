@@ -11,7 +11,7 @@
 namespace tiercel::fuzz {
 
 inline void ReadAll(const model::Checkpoint& checkpoint) {
-  const auto account = model::AccountForTensors(checkpoint);
+  const auto account = model::AccountForTensors(checkpoint, model::Head::kLogits);
   ExpectOneLineError(account);
   if (account) {
     for (const std::string& warning : *account) ExpectOneLine(warning);
