@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::ExpectOneLineError(config);
   if (!config) return 0;
   CHECK_GE(config->DerivedMaxModelLen(), 1);
-  for (const model::PlannedShape& tensor : model::TensorsOf(*config)) {
+  for (const model::PlannedShape& tensor : model::TensorsOf(*config, model::Head::kLogits)) {
     int64_t elements = 1;
     for (const int64_t dimension : tensor.shape) {
       CHECK_GT(dimension, 0);
