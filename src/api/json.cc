@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "api/json_writer.h"
+#include "text/json_escape.h"
 
 namespace tiercel::api {
 
@@ -64,10 +65,10 @@ bool Json::Erase(std::string_view key) {
 
 namespace {
 
-size_t EscapedBytes(std::string_view text) {
+size_t EscapedBytes(std::string_view value) {
   size_t escapes = 0;
-  for (const char c : text) escapes += static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\';
-  return text.size() + escapes;
+  for (const char c : value) escapes += text::NeedsJsonEscape(static_cast<unsigned char>(c));
+  return value.size() + escapes;
 }
 
 }  // namespace

@@ -3,30 +3,15 @@
 #include <charconv>
 #include <cmath>
 
+#include "text/json_escape.h"
 #include "text/utf8.h"
 
 namespace tiercel::api {
 
 namespace {
 
-void AppendEscaped(std::string* out, unsigned char c) {
-  switch (c) {
-    case '"': out->append("\\\""); return;
-    case '\\': out->append("\\\\"); return;
-    case '\n': out->append("\\n"); return;
-    case '\r': out->append("\\r"); return;
-    case '\t': out->append("\\t"); return;
-    case '\b': out->append("\\b"); return;
-    case '\f': out->append("\\f"); return;
-    default: break;
-  }
-  constexpr char kHex[] = "0123456789abcdef";
-  out->append("\\u00");
-  out->push_back(kHex[c >> 4]);
-  out->push_back(kHex[c & 15]);
-}
-
-bool IsPlain(unsigned char c) { return c >= 0x20 && c != '"' && c != '\\' && c < 0x7f; }
+// DEL is escaped too: it is no character to show.
+bool IsPlain(unsigned char c) { return c < 0x7f && !text::NeedsJsonEscape(c); }
 
 }  // namespace
 
@@ -42,7 +27,7 @@ void AppendJsonString(std::string* out, std::string_view value) {
     }
     out->append(value, begin, i - begin);
     if (c < 0x80) {
-      AppendEscaped(out, c);
+      text::AppendJsonEscape(c, out);
       begin = ++i;
       continue;
     }

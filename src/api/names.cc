@@ -36,4 +36,10 @@ bool IsPlainId(std::string_view id) {
          });
 }
 
+std::string AnswerId(std::string_view prefix, std::string_view header_id, std::string_view body_id) {
+  std::string id(prefix);
+  if (!header_id.empty()) return id.append(header_id);
+  return IsPlainId(body_id) ? id.append(body_id) : id.append(RandomId());
+}
+
 }  // namespace tiercel::api

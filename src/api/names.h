@@ -21,5 +21,8 @@ int64_t UnixSeconds();
 std::string RandomId();
 // Letters, digits and "-_.:" only, at most 128 of them: safe in headers, logs and chunks.
 bool IsPlainId(std::string_view id);
+// An answer's: the header's id (already checked) behind `prefix`, else the body's if it is plain,
+// else a random one.
+std::string AnswerId(std::string_view prefix, std::string_view header_id, std::string_view body_id);
 
 }  // namespace tiercel::api

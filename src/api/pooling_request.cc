@@ -137,12 +137,10 @@ std::optional<ApiError> ReadPairs(Fields& fields, const ApiOptions& options,
   const size_t firsts = request->first_texts.size(), seconds = request->second_texts.size();
   if (fields.full() || firsts == 0 || seconds == 0) {
     // What is missing or of another type is told with the schema's faults; what is empty here.
-    if (firsts == 0 && fields.Any(first) != nullptr && fields.Any(first)->array() != nullptr) {
-      return BadRequest(fmt::format("At least one {} element must be given", first), std::string(first));
-    }
-    if (seconds == 0 && fields.Any(second) != nullptr && fields.Any(second)->array() != nullptr) {
-      return BadRequest(fmt::format("At least one {} element must be given", second),
-                        std::string(second));
+    for (const std::string_view name : {first, second}) {
+      const Json* value = fields.Any(name);
+      if (value == nullptr || value->array() == nullptr || !value->array()->empty()) continue;
+      return BadRequest(fmt::format("At least one {} element must be given", name), std::string(name));
     }
     return std::nullopt;
   }
@@ -167,7 +165,11 @@ std::optional<ApiError> ReadInput(Fields& fields, const ApiOptions& options,
   return std::nullopt;
 }
 
-std::optional<ApiError> CheckOffered(PoolingEndpoint endpoint, const PoolingInfo& info) {
+bool Compares(PoolingEndpoint endpoint) {
+  return endpoint == PoolingEndpoint::kScore || endpoint == PoolingEndpoint::kRerank;
+}
+
+std::optional<ApiError> CheckSupported(PoolingEndpoint endpoint, const PoolingInfo& info) {
   const bool needs_labels = endpoint == PoolingEndpoint::kClassify;
   const bool needs_vectors = endpoint == PoolingEndpoint::kEmbeddings;
   if (needs_vectors && info.classifies) {
@@ -176,8 +178,7 @@ std::optional<ApiError> CheckOffered(PoolingEndpoint endpoint, const PoolingInfo
   if (needs_labels && !info.classifies) {
     return BadRequest("The model does not support Classification API");
   }
-  const bool compares = endpoint == PoolingEndpoint::kScore || endpoint == PoolingEndpoint::kRerank;
-  if (compares && info.classifies && info.labels.size() != 1) {
+  if (Compares(endpoint) && info.classifies && info.labels.size() != 1) {
     return BadRequest(fmt::format("The model does not support Score API: it has {} labels, a score is "
                                   "that of one",
                                   info.labels.size()));
@@ -190,7 +191,7 @@ std::optional<ApiError> CheckOffered(PoolingEndpoint endpoint, const PoolingInfo
 Result<PoolingRequest> ReadPoolingRequest(Json json, PoolingEndpoint endpoint, const ModelInfo& model,
                                           const ApiOptions& options) {
   const PoolingInfo& info = *model.pooling;
-  API_RETURN_IF_ERROR(CheckOffered(endpoint, info));
+  API_RETURN_IF_ERROR(CheckSupported(endpoint, info));
   SchemaErrors errors;
   Fields fields(json, &errors);
   if (fields.Any("normalize") != nullptr) {
@@ -202,8 +203,7 @@ Result<PoolingRequest> ReadPoolingRequest(Json json, PoolingEndpoint endpoint, c
   API_RETURN_IF_ERROR(ReadBaseFields(fields, options, &request));
   API_RETURN_IF_ERROR(ReadTask(fields, info, &request));
   request.params.use_activation = fields.Bool("use_activation").value_or(info.use_activation);
-  const bool compares = endpoint == PoolingEndpoint::kScore || endpoint == PoolingEndpoint::kRerank;
-  if (compares) {
+  if (Compares(endpoint)) {
     API_RETURN_IF_ERROR(ReadPairs(fields, options, &request));
   } else {
     API_RETURN_IF_ERROR(ReadEncoding(fields, &request.encoding));

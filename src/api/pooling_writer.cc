@@ -1,6 +1,4 @@
 // The answers of the endpoints that pool. Nothing is streamed: all is written once, at the end.
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -8,6 +6,7 @@
 #include <numeric>
 
 #include "api/answer_writer.h"
+#include "api/base64.h"
 #include "api/json_writer.h"
 #include "base/bf16.h"
 #include "base/check.h"
@@ -57,15 +56,6 @@ void AppendBytes(const std::vector<float>& values, const PoolingEncoding& encodi
         break;
     }
   }
-}
-
-void AppendBase64(const std::string& bytes, std::string* out) {
-  const size_t begin = out->size();
-  out->resize(begin + (bytes.size() + 2) / 3 * 4 + 1);  // with its final zero
-  const int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out->data() + begin),
-                                     reinterpret_cast<const unsigned char*>(bytes.data()),
-                                     static_cast<int>(bytes.size()));
-  out->resize(begin + static_cast<size_t>(length));
 }
 
 double Cosine(const std::vector<float>& a, const std::vector<float>& b) {

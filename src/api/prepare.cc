@@ -125,9 +125,7 @@ ResponsePlan BasePlan(const GenerationRequest& request, const sampling::Sampling
   plan.detokenizer.stop = text::StopStrings(params.stop);
   plan.detokenizer.include_stop_str_in_output = params.include_stop_str_in_output;
   plan.detokenizer.min_tokens = params.min_tokens;
-  std::string suffix(request_id);
-  if (suffix.empty() && IsPlainId(request.request_id)) suffix = request.request_id;
-  plan.id = std::string(prefix) + (suffix.empty() ? RandomId() : suffix);
+  plan.id = AnswerId(prefix, request_id, request.request_id);
   return plan;
 }
 
@@ -143,18 +141,11 @@ std::optional<ApiError> AddPrompt(const GenerationRequest& request,
                     params->min_tokens),
         "min_tokens", std::to_string(params->min_tokens));
   }
-  engine::Request engine_request;
-  engine_request.id = fmt::format("{}-{}", out->plan.id, out->requests.size());
+  engine::Request& engine_request = out->Add(request, std::move(ids));
   engine_request.params = params;
-  engine_request.priority = request.priority;
-  engine_request.cache_salt = request.cache_salt;
-  PromptPlan prompt;
-  prompt.num_tokens = num_tokens;
+  PromptPlan& prompt = out->plan.prompts.back();
   prompt.echo_text = std::move(echo_text);
-  if (request.return_token_ids || params->prompt_logprobs) prompt.token_ids = ids;
-  engine_request.prompt = std::move(ids);
-  out->plan.prompts.push_back(std::move(prompt));
-  out->requests.push_back(std::move(engine_request));
+  if (request.return_token_ids || params->prompt_logprobs) prompt.token_ids = engine_request.prompt;
   return std::nullopt;
 }
 
@@ -322,6 +313,18 @@ Result<PreparedRequest> PrepareCompletionBody(Json body, std::string_view reques
 }
 
 }  // namespace
+
+engine::Request& PreparedRequest::Add(const RequestBase& request, std::vector<int32_t> ids) {
+  PromptPlan& prompt = plan.prompts.emplace_back();
+  prompt.num_tokens = std::ssize(ids);
+  const std::string id = fmt::format("{}-{}", plan.id, requests.size());
+  engine::Request& added = requests.emplace_back();
+  added.id = id;
+  added.prompt = std::move(ids);
+  added.priority = request.priority;
+  added.cache_salt = request.cache_salt;
+  return added;
+}
 
 Result<PreparedRequest> PrepareChat(std::string_view body, std::string_view request_id,
                                     const ModelInfo& model, const ApiOptions& options) {

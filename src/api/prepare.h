@@ -17,6 +17,9 @@ namespace tiercel::api {
 struct PreparedRequest {
   std::vector<engine::Request> requests;  // one for each of plan.prompts
   ResponsePlan plan;
+
+  // One more prompt, in both. What is to be computed of it is the caller's to say.
+  engine::Request& Add(const RequestBase& request, std::vector<int32_t> ids);
 };
 
 // `request_id` is the client's X-Request-Id (already checked, see server/), or empty.

@@ -46,9 +46,7 @@ class Preparer {
     plan.created = UnixSeconds();
     plan.model = model.served_names.at(0);
     plan.tokenizer = model.tokenizer;
-    std::string suffix(request_id);
-    if (suffix.empty() && IsPlainId(request_.request_id)) suffix = request_.request_id;
-    plan.id = std::string(IdPrefix(request_.endpoint)) + (suffix.empty() ? RandomId() : suffix);
+    plan.id = AnswerId(IdPrefix(request_.endpoint), request_id, request_.request_id);
   }
 
   Result<PreparedRequest> Prepare() {
@@ -122,16 +120,7 @@ class Preparer {
                                     kMaxPooledValues),
                         "input");
     }
-    PromptPlan prompt;
-    prompt.num_tokens = std::ssize(*ids);
-    prepared_.plan.prompts.push_back(std::move(prompt));
-    engine::Request request;
-    request.id = fmt::format("{}-{}", prepared_.plan.id, prepared_.requests.size());
-    request.prompt = std::move(*ids);
-    request.pooling = params_;
-    request.priority = request_.priority;
-    request.cache_salt = request_.cache_salt;
-    prepared_.requests.push_back(std::move(request));
+    prepared_.Add(request_, std::move(*ids)).pooling = params_;
     return std::nullopt;
   }
 

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "api/json_reader.h"
+#include "base/split.h"
 #include "bench/record_file.h"
 
 namespace tiercel::bench {
@@ -57,16 +58,6 @@ Expected<std::string> MaybeRender(const DataSetOptions& options, const TextTools
   return tools.render_chat(text);
 }
 
-std::vector<std::string_view> SplitCells(std::string_view line) {
-  std::vector<std::string_view> cells;
-  while (true) {
-    const size_t end = std::min(line.find(','), line.size());
-    cells.push_back(line.substr(0, end));
-    if (end == line.size()) return cells;
-    line.remove_prefix(end + 1);
-  }
-}
-
 // Lengths of one row of BurstGPT's table.
 struct Burst {
   int64_t prompt_tokens, output_tokens;
@@ -90,10 +81,10 @@ class BurstTable {
     ASSIGN_OR_RETURN(const size_t prompt, Column("Request tokens"));
     ASSIGN_OR_RETURN(const size_t output, Column("Response tokens"));
     for (size_t i = 1; i < file_.size(); ++i) {
-      const std::vector<std::string_view> cells = SplitCells(file_.text(i));
+      const std::vector<std::string_view> cells = Split(file_.text(i), ',');
       if (cells.size() <= std::max({model, prompt, output})) {
         return InvalidArgument("{}: found {} columns, the first line has {}", file_.Where(i),
-                               cells.size(), SplitCells(file_.text(0)).size());
+                               cells.size(), Split(file_.text(0), ',').size());
       }
       if (cells[model] != "GPT-4") continue;  // as vLLM
       ASSIGN_OR_RETURN(const int64_t prompt_tokens, Count(cells[prompt], i, "Request tokens"));
@@ -105,7 +96,7 @@ class BurstTable {
 
   Expected<size_t> Column(std::string_view name) const {
     if (file_.size() > 0) {
-      const auto names = SplitCells(file_.text(0));
+      const auto names = Split(file_.text(0), ',');
       const auto at = std::find(names.begin(), names.end(), name);
       if (at != names.end()) return static_cast<size_t>(at - names.begin());
     }

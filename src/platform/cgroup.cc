@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/split.h"
 #include "platform/sysfs.h"
 
 namespace tiercel::platform {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/split.h"
 #include "platform/sysfs.h"
 
 #if defined(__x86_64__)

@@ -7,6 +7,8 @@
 #include <charconv>
 #include <limits>
 
+#include "base/split.h"
+
 namespace tiercel::platform {
 namespace {
 
@@ -72,16 +74,6 @@ std::optional<int64_t> FindIntField(std::string_view text, std::string_view key)
     return ParseInt(rest);
   }
   return std::nullopt;
-}
-
-std::vector<std::string_view> Split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  while (true) {
-    const size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
 }
 
 }  // namespace tiercel::platform

@@ -23,6 +23,4 @@ std::vector<int> ParseCpuList(std::string_view text);
 // The number after `key` at the start of a line ("MemTotal:", "inactive_file").
 std::optional<int64_t> FindIntField(std::string_view text, std::string_view key);
 
-std::vector<std::string_view> Split(std::string_view text, char separator);
-
 }  // namespace tiercel::platform

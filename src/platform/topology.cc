@@ -5,6 +5,7 @@
 #include <iterator>
 #include <set>
 
+#include "base/split.h"
 #include "platform/cgroup.h"
 #include "platform/sysfs.h"
 

@@ -1,7 +1,8 @@
 #include "server/http_server.h"
 
 #include <algorithm>
-#include <charconv>
+
+#include "base/percent_encoding.h"
 
 namespace tiercel::server {
 
@@ -32,21 +33,10 @@ std::string TidyPath(std::string_view path) {
 
 namespace {
 
-// "%41+b" is "A b"; what is no escape stays.
-std::string DecodeQuery(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    unsigned value = 0;
-    const char* const digits = text.data() + i + 1;
-    if (text[i] == '%' && i + 2 < text.size() &&
-        std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
-      out.push_back(static_cast<char>(value));
-      i += 2;
-    } else {
-      out.push_back(text[i] == '+' ? ' ' : text[i]);
-    }
-  }
-  return out;
+// As forms write it: "%41+b" is "A b".
+std::string DecodeQuery(std::string text) {
+  std::replace(text.begin(), text.end(), '+', ' ');
+  return PercentDecoded(text);
 }
 
 }  // namespace
@@ -60,8 +50,8 @@ std::vector<std::string> HttpRequest::Query(std::string_view name) const {
     const size_t end = std::min(query.find('&'), query.size());
     const std::string_view pair = query.substr(0, end);
     const size_t equals = std::min(pair.find('='), pair.size());
-    if (DecodeQuery(pair.substr(0, equals)) == name) {
-      values.push_back(DecodeQuery(pair.substr(std::min(equals + 1, pair.size()))));
+    if (DecodeQuery(std::string(pair.substr(0, equals))) == name) {
+      values.push_back(DecodeQuery(std::string(pair.substr(std::min(equals + 1, pair.size())))));
     }
     query.remove_prefix(end);
   }

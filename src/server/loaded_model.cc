@@ -22,7 +22,10 @@ std::shared_ptr<LoadedModel> MakeLoadedModel(ServingModel model,
   info.chat_template = std::move(model.chat_template);
   info.template_pool = std::move(model.template_pool);
   info.pooling = std::move(model.pooling);
-  if (info.pooling) info.pooling->has_score_template = api::HasScoreTemplate(info);
+  // Only a classifier reads pairs as one prompt.
+  if (info.pooling && info.pooling->classifies) {
+    info.pooling->has_score_template = api::HasScoreTemplate(info);
+  }
   loaded->tokenizer_info_json = std::move(model.tokenizer_info_json);
   loaded->api = options;
   loaded->api.sampling_defaults = std::move(model.sampling_defaults);

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "api/base64.h"
 #include "base/check.h"
 
 namespace tiercel::server {
@@ -15,10 +16,9 @@ std::string Digest(std::string_view text) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> hash;
   unsigned size = 0;
   CHECK(EVP_Digest(text.data(), text.size(), hash.data(), &size, EVP_sha256(), nullptr) == 1);
-  // Four characters for every three bytes, and a zero.
-  std::array<unsigned char, 4 * ((EVP_MAX_MD_SIZE + 2) / 3) + 1> base64;
-  const int length = EVP_EncodeBlock(base64.data(), hash.data(), static_cast<int>(size));
-  return {reinterpret_cast<const char*>(base64.data()), static_cast<size_t>(length)};
+  std::string base64;
+  api::AppendBase64({reinterpret_cast<const char*>(hash.data()), size}, &base64);
+  return base64;
 }
 
 // What stands in the page's only element of that name, without attributes.

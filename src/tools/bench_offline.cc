@@ -34,14 +34,6 @@ constexpr CommandHelp kThroughputHelp = {"tiercel bench throughput --model MODEL
                                          "files are those of `vllm bench throughput`.",
                                          ""};
 
-Expected<int64_t> Bounded(const ParsedOptions& options, const char* flag, int64_t low,
-                          int64_t high) {
-  const int64_t value = options.Int(flag);
-  if (value >= low && value <= high) return value;
-  return Unexpected(
-      InvalidArgument("argument --{}: found {}, expected {} … {}", flag, value, low, high));
-}
-
 // The model of the flags, in an engine of this process.
 struct OfflineEngine {
   std::unique_ptr<kernels::Environment> environment;
@@ -73,7 +65,7 @@ Expected<OfflineConfig> MakeOfflineConfig(const ParsedOptions& options, const En
   OfflineConfig config;
   ASSIGN_OR_RETURN(config.model, MakeServeConfig(options, environ));
   config.model.engine.log_stats_interval = 0;
-  ASSIGN_OR_RETURN(const int64_t n, Bounded(options, "n", 1, sampling::kMaxSamples));
+  ASSIGN_OR_RETURN(const int64_t n, options.IntBetween("n", 1, sampling::kMaxSamples));
   config.n = static_cast<int>(n);
   config.detokenize = !options.On("disable-detokenize");
   config.progress_bar = !options.On("disable-tqdm");
@@ -98,11 +90,11 @@ struct Batches {
 Expected<Batches> BatchesFromFlags(const ParsedOptions& options) {
   Batches batches{};
   constexpr int64_t kMaxBatch = 1 << 16, kMaxIterations = 1'000'000;
-  ASSIGN_OR_RETURN(batches.input_len, Bounded(options, "input-len", 1, bench::kMaxPromptTokens));
-  ASSIGN_OR_RETURN(batches.output_len, Bounded(options, "output-len", 1, bench::kMaxPromptTokens));
-  ASSIGN_OR_RETURN(batches.batch_size, Bounded(options, "batch-size", 1, kMaxBatch));
-  ASSIGN_OR_RETURN(batches.warmups, Bounded(options, "num-iters-warmup", 0, kMaxIterations));
-  ASSIGN_OR_RETURN(batches.iterations, Bounded(options, "num-iters", 1, kMaxIterations));
+  ASSIGN_OR_RETURN(batches.input_len, options.IntBetween("input-len", 1, bench::kMaxPromptTokens));
+  ASSIGN_OR_RETURN(batches.output_len, options.IntBetween("output-len", 1, bench::kMaxPromptTokens));
+  ASSIGN_OR_RETURN(batches.batch_size, options.IntBetween("batch-size", 1, kMaxBatch));
+  ASSIGN_OR_RETURN(batches.warmups, options.IntBetween("num-iters-warmup", 0, kMaxIterations));
+  ASSIGN_OR_RETURN(batches.iterations, options.IntBetween("num-iters", 1, kMaxIterations));
   return batches;
 }
 
@@ -183,7 +175,7 @@ Expected<bench::DataSetOptions> ThroughputDataSet(const ParsedOptions& options) 
 Status Throughput(const ParsedOptions& options, OfflineConfig config, const Environ& environ,
                   Interrupt* interrupt) {
   ASSIGN_OR_RETURN(const bench::DataSetOptions set_options, ThroughputDataSet(options));
-  ASSIGN_OR_RETURN(const int64_t warmups, Bounded(options, "num-warmups", 0, bench::kMaxPrompts));
+  ASSIGN_OR_RETURN(const int64_t warmups, options.IntBetween("num-warmups", 0, bench::kMaxPrompts));
   ASSIGN_OR_RETURN(OfflineEngine engine, Start(config.model, environ));
   const LoadedText text{engine.model.tokenizer, engine.model.chat_template};
   ASSIGN_OR_RETURN(const bench::TextTools tools,

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "api/json_reader.h"
+#include "base/split.h"
 #include "tools/bench_data.h"
 #include "tools/options/human_int.h"
 #include "tools/serve_checks.h"
@@ -16,18 +17,6 @@ namespace tiercel::tools {
 namespace {
 
 using api::Json;
-
-std::vector<std::string> SplitAt(const std::string& text, char separator) {
-  std::vector<std::string> parts(1);
-  for (const char c : text) {
-    if (c == separator) {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
-  }
-  return parts;
-}
 
 // A flag's KEY=VALUE words.
 Expected<std::vector<std::pair<std::string, std::string>>> Pairs(const ParsedOptions& options,
@@ -87,24 +76,27 @@ Status FillTraffic(const ParsedOptions& options, bench::ServeRun* run) {
 
 Status FillMetrics(const ParsedOptions& options, BenchServeConfig* config) {
   const std::vector<std::string>& names = bench::PercentileMetricNames();
-  config->run.percentile_metrics = SplitAt(options.String("percentile-metrics"), ',');
-  for (const std::string& name : config->run.percentile_metrics) {
+  config->run.percentile_metrics.clear();
+  const std::string wanted = options.String("percentile-metrics");
+  for (const std::string_view name : Split(wanted, ',')) {
     if (std::find(names.begin(), names.end(), name) == names.end()) {
       return InvalidArgument("argument --percentile-metrics: found '{}', expected of {}", name,
                              fmt::join(names, ", "));
     }
+    config->run.percentile_metrics.emplace_back(name);
   }
   config->metrics.percents.clear();
-  for (const std::string& text : SplitAt(options.String("metric-percentiles"), ',')) {
-    const auto percent = ParseFloat(text);
+  const std::string percentiles = options.String("metric-percentiles");
+  for (const std::string_view text : Split(percentiles, ',')) {
+    const auto percent = ParseFloat(std::string(text));
     if (!percent || *percent < 0 || *percent > 100) {
       return InvalidArgument("argument --metric-percentiles: found '{}', expected 0 … 100", text);
     }
     config->metrics.percents.push_back(*percent);
   }
   for (const std::string& word : options.Strings("goodput")) {
-    const std::vector<std::string> parts = SplitAt(word, ':');
-    const auto bound = parts.size() == 2 ? ParseFloat(parts[1]) : Expected<double>(-1);
+    const std::vector<std::string_view> parts = Split(word, ':');
+    const auto bound = parts.size() == 2 ? ParseFloat(std::string(parts[1])) : Expected<double>(-1);
     const bool known = parts[0] == "ttft" || parts[0] == "tpot" || parts[0] == "e2el";
     if (!known || !bound || *bound < 0) {
       return InvalidArgument(
@@ -112,7 +104,7 @@ Status FillMetrics(const ParsedOptions& options, BenchServeConfig* config) {
           "milliseconds, as in ttft:200",
           word);
     }
-    config->metrics.goodput_ms[parts[0]] = *bound;
+    config->metrics.goodput_ms[std::string(parts[0])] = *bound;
   }
   return OkStatus();
 }

@@ -45,12 +45,7 @@ constexpr OptionSpec kEvalOptions[] = {
 };
 
 const OptionTable& EvalTable() {
-  static const OptionTable table = [] {
-    std::vector<OptionGroup> groups = {{"eval", "Of tiercel eval.", kEvalOptions}};
-    const auto& serve = ServeOptionTable().groups();
-    groups.insert(groups.end(), serve.begin(), serve.end());
-    return OptionTable(std::move(groups));
-  }();
+  static const OptionTable table = WithServeOptions({{"eval", "Of tiercel eval.", kEvalOptions}});
   return table;
 }
 
@@ -92,16 +87,6 @@ constexpr int64_t kDefaultWindow = 1024;
 constexpr int64_t kMaxWindow = int64_t{1} << 20;
 constexpr int64_t kMaxTokens = int64_t{1} << 30;
 
-Expected<int64_t> Bounded(const ParsedOptions& options, const char* flag, int64_t low,
-                          int64_t high) {
-  const int64_t value = options.Int(flag);
-  if (value < low || value > high) {
-    return Unexpected(
-        InvalidArgument("argument --{}: found {}, expected {} to {}", flag, value, low, high));
-  }
-  return value;
-}
-
 Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptions& options,
                                     const Environ& environ) {
   EvalConfig config;
@@ -120,12 +105,12 @@ Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptio
   ASSIGN_OR_RETURN(config.model, MakeServeConfig(options, environ));
   config.reference = options.String("reference");
   config.text = options.String("text");
-  ASSIGN_OR_RETURN(config.tokens, Bounded(options, "tokens", 0, kMaxTokens));
+  ASSIGN_OR_RETURN(config.tokens, options.IntBetween("tokens", 0, kMaxTokens));
   if (options.Given("window")) {
-    ASSIGN_OR_RETURN(config.window, Bounded(options, "window", 2, kMaxWindow));
+    ASSIGN_OR_RETURN(config.window, options.IntBetween("window", 2, kMaxWindow));
   }
   if (options.Given("stride")) {
-    ASSIGN_OR_RETURN(config.stride, Bounded(options, "stride", 1, kMaxWindow));
+    ASSIGN_OR_RETURN(config.stride, options.IntBetween("stride", 1, kMaxWindow));
   }
   config.json = options.On("json");
   return config;

@@ -4,6 +4,8 @@
 #include <cctype>
 #include <string_view>
 
+#include "base/percent_encoding.h"
+#include "base/split.h"
 #include "net/url.h"
 
 namespace tiercel::tools {
@@ -19,29 +21,12 @@ std::string_view Trim(std::string_view text) {
   return text;
 }
 
-std::string PercentDecoded(std::string_view text) {
-  const auto digit = [](char c) {
-    return std::isdigit(static_cast<unsigned char>(c)) ? c - '0' : (c | 0x20) - 'a' + 10;
-  };
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool is_escape = text[i] == '%' && i + 2 < text.size() &&
-                           std::isxdigit(static_cast<unsigned char>(text[i + 1])) &&
-                           std::isxdigit(static_cast<unsigned char>(text[i + 2]));
-    out += is_escape ? static_cast<char>(16 * digit(text[i + 1]) + digit(text[i + 2])) : text[i];
-    if (is_escape) i += 2;
-  }
-  return out;
-}
-
 // A list in the form of W3C's Baggage: name=value,name=value, percent-encoded. Values may be secrets.
 Expected<Pairs> ReadPairs(const Environ& environ, std::string_view variable) {
   const std::string value = EnvValue(environ, variable);
   Pairs pairs;
-  for (size_t begin = 0; begin < value.size();) {
-    const size_t end = std::min(value.find(',', begin), value.size());
-    const std::string_view item = Trim(std::string_view(value).substr(begin, end - begin));
-    begin = end + 1;
+  for (const std::string_view part : Split(value, ',')) {
+    const std::string_view item = Trim(part);
     if (item.empty()) continue;
     const size_t equals = item.find('=');
     const std::string_view name = Trim(item.substr(0, equals));

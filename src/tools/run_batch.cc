@@ -44,12 +44,7 @@ constexpr OptionSpec kBatchOptions[] = {
 };
 
 const OptionTable& BatchTable() {
-  static const OptionTable table = [] {
-    std::vector<OptionGroup> groups = {{"run-batch", "Of tiercel run-batch.", kBatchOptions}};
-    const auto& serve = ServeOptionTable().groups();
-    groups.insert(groups.end(), serve.begin(), serve.end());
-    return OptionTable(std::move(groups));
-  }();
+  static const OptionTable table = WithServeOptions({{"run-batch", "Of tiercel run-batch.", kBatchOptions}});
   return table;
 }
 
@@ -156,18 +151,11 @@ Status Upload(const std::string& path, const std::string& url, net::HttpClient* 
   return OkStatus();
 }
 
-// FNV-1a.
-uint64_t HashOf(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash;
-}
-
 // Where the answers are collected: a name that only the same input with the same flags has.
 Expected<std::string> PartialPath(const BatchConfig& config, const std::string& input) {
   ASSIGN_OR_RETURN(const std::string sha, hub::Sha256OfFile(input));
   const std::string base = IsUrl(config.output) ? config.folder + "/tiercel-batch" : config.output;
-  return fmt::format("{}.{:016x}.partial", base, HashOf(sha + config.model.non_default_args));
+  return fmt::format("{}.{}-{}.partial", base, sha.substr(0, 16), ShortHash(config.model.non_default_args));
 }
 
 // How many answers a file of an earlier run has; what of it is no whole line is cut off.

@@ -11,6 +11,13 @@
 #include "tools/version.h"
 
 namespace tiercel::tools {
+
+std::string ShortHash(std::string_view text) {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return fmt::format("{:08x}", hash);
+}
+
 namespace {
 
 std::string PythonName(std::string_view name) {
@@ -213,13 +220,7 @@ Status FillGraph(const ParsedOptions& options, const Environ& environ, ServeConf
   return OkStatus();
 }
 
-// A number that identifies the configuration, for system_fingerprint.
-std::string ShortHash(std::string_view text) {
-  uint32_t hash = 2166136261u;  // FNV-1a
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-  return fmt::format("{:08x}", hash);
-}
-
+// What identifies the configuration, for system_fingerprint.
 std::string Fingerprint(const ParsedOptions& options, const std::string& arguments) {
   const std::string mode = options.String("fingerprint-mode");
   if (mode == "none") return "";

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/log.h"
@@ -56,5 +57,8 @@ struct ServeConfig {
 
 // The user's fault is kInvalidArgument and names the flag.
 Expected<ServeConfig> MakeServeConfig(const ParsedOptions& options, const Environ& environ);
+
+// Eight hex digits that tell texts apart which no one chose to collide.
+std::string ShortHash(std::string_view text);
 
 }  // namespace tiercel::tools

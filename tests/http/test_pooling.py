@@ -219,6 +219,8 @@ def test_scores_of_vectors_are_cosines(embedding):
     assert [r["index"] for r in best["results"]] == order[:1]
     assert "1:1, 1:N or N:N" in error(embedding, "/score", text_1=texts[:2], text_2=texts[:3])
     assert "At least one" in error(embedding, "/score", text_1="a", text_2=[])
+    assert "valid string" in error(embedding, "/score", text_1="a", text_2=["b", 1])
+    assert "documents" in error(embedding, "/rerank", query="a")
 
 
 def test_reranker_is_hugging_faces_softmax_over_two_tokens(reranker):

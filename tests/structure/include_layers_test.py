@@ -16,7 +16,7 @@ CHAINS = [
     ["base", "text", "sampling", "engine"],
     ["base", "net", "hub", "tools"],
     ["base", "net", "bench", "tools"],
-    ["api", "bench", "tools"],
+    ["text", "api", "bench", "tools"],
 ]
 
 # (what, pattern of the included header, patterns of the files that may)

@@ -176,17 +176,10 @@ constexpr OptionSpec kThroughput[] = {
     {"--lora-path", Kind::kString, "", Effect::kRefused, "There is no LoRA."},
 };
 
-// The groups of a benchmark, then the engine's own.
-OptionTable WithEngine(std::vector<OptionGroup> groups) {
-  const auto& engine = ServeOptionTable().groups();
-  groups.insert(groups.end(), engine.begin(), engine.end());
-  return OptionTable(std::move(groups));
-}
-
 }  // namespace
 
 const OptionTable& BenchLatencyOptionTable() {
-  static const OptionTable table = WithEngine({
+  static const OptionTable table = WithServeOptions({
       {"latency", "The batch.", kLatency},
       {"bench", "Of both benchmarks of the engine.", kOffline},
   });
@@ -194,7 +187,7 @@ const OptionTable& BenchLatencyOptionTable() {
 }
 
 const OptionTable& BenchThroughputOptionTable() {
-  static const OptionTable table = WithEngine({
+  static const OptionTable table = WithServeOptions({
       {"throughput", "The run.", kThroughput},
       {"bench", "Of both benchmarks of the engine.", kOffline},
       {"dataset", "Prompts and lengths.", kDataSets},

@@ -324,6 +324,12 @@ int64_t ParsedOptions::Int(std::string_view name) const {
   return ParseInt(String(name)).value_or(0);
 }
 
+Expected<int64_t> ParsedOptions::IntBetween(std::string_view name, int64_t low, int64_t high) const {
+  const int64_t value = Int(name);
+  if (value >= low && value <= high) return value;
+  return Unexpected(InvalidArgument("argument --{}: found {}, expected {} … {}", name, value, low, high));
+}
+
 double ParsedOptions::Float(std::string_view name) const {
   return ParseFloat(String(name)).value_or(0);
 }

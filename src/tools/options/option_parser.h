@@ -25,6 +25,8 @@ class ParsedOptions {
   bool On(std::string_view name) const;
   std::string String(std::string_view name) const;  // also the text of kJson
   int64_t Int(std::string_view name) const;         // kInt, kHumanInt; 0 if the default is None
+  // As Int; outside of the bounds the user's fault, which names the flag and both.
+  Expected<int64_t> IntBetween(std::string_view name, int64_t low, int64_t high) const;
   double Float(std::string_view name) const;
   std::vector<std::string> Strings(std::string_view name) const;  // kStrings, kInts, kJsonList
 

@@ -90,4 +90,10 @@ const OptionTable& ServeOptionTable() {
   return table;
 }
 
+OptionTable WithServeOptions(std::vector<OptionGroup> groups) {
+  const std::vector<OptionGroup>& serve = ServeOptionTable().groups();
+  groups.insert(groups.end(), serve.begin(), serve.end());
+  return OptionTable(std::move(groups));
+}
+
 }  // namespace tiercel::tools

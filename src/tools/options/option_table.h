@@ -80,6 +80,8 @@ class OptionTable {
 
 // All flags of `vllm serve`, split by vLLM's groups over the files *_options.cc.
 const OptionTable& ServeOptionTable();
+// `groups`, then serve's: of a command that loads and runs a model by the same flags.
+OptionTable WithServeOptions(std::vector<OptionGroup> groups);
 
 // Those of `vllm bench`.
 const OptionTable& BenchServeOptionTable();
