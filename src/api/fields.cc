@@ -176,6 +176,12 @@ std::optional<std::vector<std::string>> Fields::StringList(std::string_view name
   return items;
 }
 
+std::optional<Fields> Fields::Inner(std::string_view name) {
+  Json* const object = Object(name);
+  if (object == nullptr) return std::nullopt;
+  return Fields(*object, errors_, PathOf(name));
+}
+
 Json* Fields::Object(std::string_view name, size_t max_members) {
   Json* value = Any(name);
   if (value == nullptr) return nullptr;

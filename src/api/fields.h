@@ -49,6 +49,8 @@ class Fields {
                                                      size_t max_bytes);
   Json* Object(std::string_view name, size_t max_members = kMaxObjectKeys);
   Json* Array(std::string_view name, size_t max_items = kMaxJsonValues);
+  // The fields of a member that is an object; its faults have its name before them.
+  std::optional<Fields> Inner(std::string_view name);
   // Of any kind; null if absent or null.
   Json* Any(std::string_view name);
 

@@ -129,6 +129,7 @@ class MessagesWriter final : public AnswerWriter {
     switch (finish.end) {
       case OutputEnd::kStop: reason = sequence != nullptr ? "stop_sequence" : "end_turn"; break;
       case OutputEnd::kLength: reason = "max_tokens"; break;
+      case OutputEnd::kRepetition:
       case OutputEnd::kAbort: reason = "end_turn"; break;
       case OutputEnd::kToolCalls: reason = "tool_use"; break;
     }

@@ -10,6 +10,7 @@ std::string_view FinishName(OutputEnd end) {
   switch (end) {
     case OutputEnd::kStop: return "stop";
     case OutputEnd::kLength: return "length";
+    case OutputEnd::kRepetition: return "repetition";
     case OutputEnd::kAbort: return "abort";
     case OutputEnd::kToolCalls: return "tool_calls";
   }

@@ -12,6 +12,7 @@ OutputEnd EndOf(FinishReason reason) {
   switch (reason) {
     case FinishReason::kStop: return OutputEnd::kStop;
     case FinishReason::kLength: return OutputEnd::kLength;
+    case FinishReason::kRepetition: return OutputEnd::kRepetition;
     case FinishReason::kNone:
     case FinishReason::kAbort:
     case FinishReason::kError: break;
@@ -105,6 +106,7 @@ size_t OutputAssembler::Consume(const engine::StreamEvent& event) {
     AddText(detokenizer_.Finish());
     OutputFinish finish{EndOf(event.finish), {}};
     if (event.stop_token) finish.stop = *event.stop_token;
+    if (finish.end == OutputEnd::kRepetition) finish.stop = "repetition_detected";  // vLLM's word
     Finish(std::move(finish));
   }
   return count;

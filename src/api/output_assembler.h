@@ -35,10 +35,10 @@ struct OutputDelta {
 };
 
 // kToolCalls: the model stopped by itself and has called tools.
-enum class OutputEnd { kStop, kLength, kAbort, kToolCalls };
+enum class OutputEnd { kStop, kLength, kRepetition, kAbort, kToolCalls };
 
 // Why a choice has ended, and where the model stopped, by what: nothing for the end of sequence, a stop token, or
-// a stop string.
+// a stop string (or the word for repetition).
 struct OutputFinish {
   OutputEnd end = OutputEnd::kStop;
   std::variant<std::monostate, int32_t, std::string> stop;

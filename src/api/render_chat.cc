@@ -19,6 +19,40 @@ void AppendValue(std::string* out, std::string_view key, const Json& value) {
 // own blank is gone from behind it, the template strips contents.
 constexpr std::string_view kEndMark = "END_OF_THE_FINAL_MESSAGE ";
 
+// The strings of `value`, with added tokens in them made text.
+Json Marked(const Json& value, const text::Tokenizer& tokenizer) {
+  if (const std::string* text = value.string()) return tokenizer.Marked(*text);
+  if (const Json::Array* items = value.array()) {
+    Json::Array marked;
+    for (const Json& item : *items) marked.push_back(Marked(item, tokenizer));
+    return marked;
+  }
+  if (const Json::Object* members = value.object()) {
+    Json::Object marked;
+    for (const auto& [key, member] : *members) {
+      marked.push_back({tokenizer.Marked(key), Marked(member, tokenizer)});
+    }
+    return marked;
+  }
+  return value;
+}
+
+// A message of the application itself, or of the model: templates look for tags in the latter.
+bool IsTrusted(const Json& message) {
+  const std::string* role = message.FindString("role");
+  return role != nullptr && (*role == "system" || *role == "developer" || *role == "assistant");
+}
+
+// What others have written into a chat is text, whatever it looks like.
+ChatInput WithoutSpecialTokens(ChatInput chat, const text::Tokenizer& tokenizer) {
+  for (Json& message : chat.messages) {
+    if (!IsTrusted(message)) message = Marked(message, tokenizer);
+  }
+  chat.tools = Marked(chat.tools, tokenizer);
+  chat.documents = Marked(chat.documents, tokenizer);
+  return chat;
+}
+
 // Less than their JSON has.
 size_t InputBytes(const ChatInput& chat) {
   size_t bytes = chat.tools.StringBytes() + chat.documents.StringBytes();
@@ -79,15 +113,7 @@ ApiError TemplateError(const Status& status, std::string param) {
   return error;
 }
 
-}  // namespace
-
-std::string_view FinalContent(const ChatInput& chat) {
-  const Json* content = chat.messages.back().Find("content");
-  return content != nullptr && content->string() != nullptr ? std::string_view(*content->string())
-                                                            : std::string_view();
-}
-
-Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
+Result<std::string> Render(const ChatInput& chat, const ModelInfo& model) {
   std::shared_ptr<const text::ChatTemplate> chat_template = model.chat_template;
   if (!chat.chat_template.empty()) {
     Expected<std::shared_ptr<const text::ChatTemplate>> own =
@@ -118,6 +144,20 @@ Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
   if (!rendered) return Fail(TemplateError(rendered.error(), "messages"));
   if (!chat.continue_final_message) return std::move(*rendered);
   return CutAtEndMark(std::move(*rendered), FinalContent(chat));
+}
+
+}  // namespace
+
+std::string_view FinalContent(const ChatInput& chat) {
+  const Json* content = chat.messages.back().Find("content");
+  return content != nullptr && content->string() != nullptr ? std::string_view(*content->string())
+                                                            : std::string_view();
+}
+
+Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model) {
+  return model.tokenizer->splits_special_tokens()
+             ? Render(WithoutSpecialTokens(chat, *model.tokenizer), model)
+             : Render(chat, model);
 }
 
 }  // namespace tiercel::api

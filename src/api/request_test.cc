@@ -97,8 +97,18 @@ TEST_F(Requests, CompletionErrors) {
      "`prompt_embeds` are not supported: send text or token ids.", "prompt_embeds"},
     {R"({"prompt":"a","use_beam_search":true})", 400,
      "Beam search is not supported by this server.", "use_beam_search"},
-    {R"({"prompt":"a","repetition_detection":{}})", 400,
-     "`repetition_detection` is not supported by this server.", "repetition_detection"},
+    {R"({"prompt":"a","repetition_detection":{"max_pattern_size":2,"min_count":1}})", 400,
+     "min_count must be at least 2, got 1.", "repetition_detection"},
+    {R"({"prompt":"a","repetition_detection":{"max_pattern_size":2049,"min_count":2}})", 400,
+     "max_pattern_size must be between 0 and 2048, got 2049.", "repetition_detection"},
+    {R"({"prompt":"a","repetition_detection":{"max_pattern_size":1,"min_pattern_size":2}})", 400,
+     "min_pattern_size must be between 0 and max_pattern_size=1, got 2.", "repetition_detection"},
+    {R"({"prompt":"a","repetition_detection":{"max_pattern_size":"x"}})", 400,
+     "1 validation error:\n  {'type': 'int_type', 'loc': ('body', 'repetition_detection',"
+     " 'max_pattern_size'), 'msg': 'Input should be a valid integer', 'input': \"x\"}", "repetition_detection.max_pattern_size"},
+    {R"({"prompt":"a","repetition_detection":true})", 400,
+     "1 validation error:\n  {'type': 'dict_type', 'loc': ('body', 'repetition_detection'), 'msg':"
+     " 'Input should be a valid dictionary', 'input': true}", "repetition_detection"},
     {R"({"prompt":"a","max_tokens":"many","top_p":[]})", 400,
      "2 validation errors:\n"
      "  {'type': 'float_type', 'loc': ('body', 'top_p'), 'msg': 'Input should be a valid number',"

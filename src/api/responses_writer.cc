@@ -199,6 +199,7 @@ class ResponsesWriter final : public AnswerWriter {
   std::string_view Status() const {
     switch (answer_.choice(0).finish()->end) {
       case OutputEnd::kStop:
+      case OutputEnd::kRepetition:
       case OutputEnd::kToolCalls: return "completed";
       case OutputEnd::kLength: return "incomplete";
       case OutputEnd::kAbort: break;

@@ -83,6 +83,14 @@ std::optional<ApiError> ReadStops(Fields& fields, const ApiOptions& options,
   return std::nullopt;
 }
 
+void ReadRepetitionDetection(Fields& fields, SamplingParams* params) {
+  std::optional<Fields> inner = fields.Inner("repetition_detection");
+  if (!inner) return;
+  params->repetition_detection = {.max_pattern_size = ToInt(inner->Int("max_pattern_size").value_or(0)),
+                                  .min_pattern_size = ToInt(inner->Int("min_pattern_size").value_or(0)),
+                                  .min_count = ToInt(inner->Int("min_count").value_or(0))};
+}
+
 std::optional<ApiError> ReadTokenRules(Fields& fields, SamplingParams* params) {
   if (const Json* bias = fields.Object("logit_bias", kMaxLogitBias)) {
     params->logit_bias.reserve(bias->object()->size());
@@ -250,6 +258,7 @@ std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& o
   ReadDistribution(fields, options.sampling_defaults, &request->params);
   if (auto error = ReadStreaming(fields, options, request)) return error;
   if (auto error = ReadStops(fields, options, &request->params)) return error;
+  ReadRepetitionDetection(fields, &request->params);
   if (auto error = ReadTokenRules(fields, &request->params)) return error;
   if (auto error = ReadPromptLogprobs(fields, request)) return error;
   if (auto error = ReadBaseFields(fields, options, request)) return error;
@@ -274,8 +283,8 @@ std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
   if (fields.Bool("use_beam_search").value_or(false)) {
     return NotOffered("Beam search is not supported by this server.", "use_beam_search");
   }
-  for (const char* name : {"repetition_detection", "watermarking", "logprob_token_ids",
-                           "kv_transfer_params", "ec_transfer_params"}) {
+  for (const char* name : {"watermarking", "logprob_token_ids", "kv_transfer_params",
+                           "ec_transfer_params"}) {
     if (fields.Any(name) != nullptr) {
       return NotOffered(fmt::format("`{}` is not supported by this server.", name), name);
     }

@@ -78,7 +78,8 @@ struct Request {
   std::string cache_salt;
 };
 
-enum class FinishReason { kNone, kStop, kLength, kAbort, kError };
+// kRepetition: see SamplingParams::repetition_detection.
+enum class FinishReason { kNone, kStop, kLength, kRepetition, kAbort, kError };
 
 using TokenLogprob = sampling::TokenLogprob;
 

@@ -302,7 +302,8 @@ void EngineLoop::Publish(BatchPlan* batch, BatchEntry* entry) {
   if (news) AddNews(entry->stream);
 }
 
-// vLLM's order: nothing before min_tokens; the primary eos; the stop tokens; the length.
+// vLLM's order: the primary eos and the stop tokens, but not before min_tokens; the length; repetition,
+// which also waits for min_tokens.
 FinishReason EngineLoop::CheckEnd(const Sequence& sequence,
                                   std::optional<int32_t>* stop_token) const {
   const sampling::SamplingParams& params = *sequence.request->params;
@@ -321,6 +322,10 @@ FinishReason EngineLoop::CheckEnd(const Sequence& sequence,
   }
   if (length >= params.max_tokens || sequence.num_known() >= config_.max_length) {
     return FinishReason::kLength;
+  }
+  if (length >= params.min_tokens &&
+      sampling::EndsInRepetition(sequence.output, params.repetition_detection)) {
+    return FinishReason::kRepetition;
   }
   return FinishReason::kNone;
 }

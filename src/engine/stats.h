@@ -47,7 +47,8 @@ struct Stats {
   uint64_t prefix_cache_queries = 0;  // tokens
   uint64_t prefix_cache_hits = 0;     // tokens
   uint64_t num_preemptions = 0;
-  uint64_t finished_stop = 0, finished_length = 0, finished_abort = 0, finished_error = 0;
+  uint64_t finished_stop = 0, finished_length = 0, finished_repetition = 0, finished_abort = 0,
+           finished_error = 0;
   uint64_t rejected_queued_reqs = 0, rejected_queued_tokens = 0;
   uint64_t num_steps = 0;
   uint64_t steps_replayed = 0, steps_eager = 0;  // with a captured Program, or recorded anew

@@ -47,6 +47,7 @@ void StatsRecorder::Finished(const ActiveRequest& request, const Sequence& seque
   switch (reason) {
     case FinishReason::kStop: ++s.finished_stop; break;
     case FinishReason::kLength: ++s.finished_length; break;
+    case FinishReason::kRepetition: ++s.finished_repetition; break;
     case FinishReason::kAbort: ++s.finished_abort; break;
     case FinishReason::kError: ++s.finished_error; break;
     case FinishReason::kNone: break;

@@ -77,6 +77,22 @@ Status CheckLengths(const SamplingParams& p) {
   return OkStatus();
 }
 
+Status CheckRepetitionDetection(const RepetitionDetection& d) {
+  constexpr const char* kField = "repetition_detection";
+  if (d.max_pattern_size < 0 || d.max_pattern_size > kMaxPatternSize) {
+    return BadField(kField, "max_pattern_size must be between 0 and {}, got {}.", kMaxPatternSize,
+                    d.max_pattern_size);
+  }
+  if (d.min_pattern_size < 0 || d.min_pattern_size > d.max_pattern_size) {
+    return BadField(kField, "min_pattern_size must be between 0 and max_pattern_size={}, got {}.",
+                    d.max_pattern_size, d.min_pattern_size);
+  }
+  if (d.max_pattern_size > 0 && d.min_count < 2) {
+    return BadField(kField, "min_count must be at least 2, got {}.", d.min_count);
+  }
+  return OkStatus();
+}
+
 Status CheckLogprobs(const std::optional<int>& value, const char* param, const char* kind,
                      int64_t vocab_size, int max_logprobs) {
   if (!value) return OkStatus();
@@ -146,6 +162,7 @@ Status SamplingParams::Validate(int64_t vocab_size, int max_logprobs) {
   RETURN_IF_ERROR(CheckPenalties(*this));
   RETURN_IF_ERROR(CheckDistribution(*this));
   RETURN_IF_ERROR(CheckLengths(*this));
+  RETURN_IF_ERROR(CheckRepetitionDetection(repetition_detection));
   RETURN_IF_ERROR(CheckLogprobs(logprobs, "logprobs", "sample", vocab_size, max_logprobs));
   RETURN_IF_ERROR(
       CheckLogprobs(prompt_logprobs, "prompt_logprobs", "prompt", vocab_size, max_logprobs));

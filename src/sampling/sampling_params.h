@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "sampling/repetition.h"
 #include "sampling/token_constraint.h"
 
 namespace tiercel::sampling {
@@ -32,6 +33,7 @@ struct SamplingParams {
   std::vector<int32_t> stop_token_ids;
   std::vector<std::string> stop;  // matched on text, off the engine thread
   bool include_stop_str_in_output = false;
+  RepetitionDetection repetition_detection;
   bool skip_special_tokens = true;
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::optional<std::vector<int32_t>> allowed_token_ids;

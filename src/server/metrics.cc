@@ -175,7 +175,7 @@ void WriteCounters(const engine::Stats& s, const EngineMetricsInfo& info, Metric
                                                       {"length", s.finished_length},
                                                       {"abort", s.finished_abort},
                                                       {"error", s.finished_error},
-                                                      {"repetition", 0}};
+                                                      {"repetition", s.finished_repetition}};
   for (const auto& [reason, value] : reasons) {
     out->Sample("", With(base, "finished_reason", reason), static_cast<double>(value));
   }

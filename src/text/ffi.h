@@ -38,6 +38,10 @@ TiercelTokenizer* tiercel_tokenizer_from_gguf(const uint8_t* description, size_t
                                               TiercelBytes* error);
 void tiercel_tokenizer_free(TiercelTokenizer* tokenizer);
 
+// From now on U+FDD0 in a text is dropped, after added tokens were looked for. Before the tokenizer is
+// shared.
+bool tiercel_tokenizer_drop_marks(TiercelTokenizer* tokenizer, TiercelBytes* error);
+
 // Invalid UTF-8 is replaced.
 bool tiercel_tokenizer_encode(const TiercelTokenizer* tokenizer, const uint8_t* text, size_t size,
                               bool add_special, TiercelIds* ids, TiercelBytes* error);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/file_hints.h"
 #include "text/ffi.h"
 #include "text/ffi_bytes.h"
@@ -22,7 +23,9 @@ struct Tokenizer::Impl {
   TiercelTokenizer* handle = nullptr;
   std::vector<Token> tokens;
   size_t leading_spaces = 0;  // that Decode takes off
+  std::vector<std::string_view> added[256];  // by first byte, if special tokens may be split
   size_t longest = 0;         // bytes of a token
+  bool splits_special_tokens = false;
   std::optional<int32_t> bos, eos;
 };
 
@@ -31,6 +34,8 @@ namespace {
 // The largest known tokenizer.json has 35 MB; as a tree of values it takes some thirty times that.
 constexpr size_t kMaxTokenizerBytes = size_t{64} << 20;
 constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
+constexpr std::string_view kMark = "\xEF\xB7\x90";  // U+FDD0
 
 std::string_view View(const uint8_t* data, size_t size) {
   return {reinterpret_cast<const char*>(data), size};
@@ -53,7 +58,47 @@ Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
 
 Tokenizer::~Tokenizer() = default;
 
-Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& dir) {
+Expected<std::shared_ptr<Tokenizer>> Tokenizer::Make(std::unique_ptr<Impl> impl,
+                                                     const TokenizerOptions& options) {
+  if (options.split_special_tokens) {
+    FfiBytes error;
+    if (!tiercel_tokenizer_drop_marks(impl->handle, error.out())) {
+      return Unexpected(InvalidArgument("--split-special-tokens is not possible here: {}", error.text()));
+    }
+    for (size_t id = 0, size = tiercel_tokenizer_size(impl->handle); id < size; ++id) {
+      const TiercelTokenView token = tiercel_tokenizer_token(impl->handle, id);
+      if ((token.flags & kTiercelTokenAdded) == 0 || token.bytes_size == 0) continue;
+      impl->added[token.bytes[0]].push_back(View(token.bytes, token.bytes_size));
+    }
+    impl->splits_special_tokens = true;
+  }
+  return std::shared_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
+}
+
+bool Tokenizer::splits_special_tokens() const { return impl_->splits_special_tokens; }
+
+std::string Tokenizer::Marked(std::string_view text) const {
+  CHECK(splits_special_tokens());
+  std::string marked;
+  marked.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    marked.push_back(text[i]);
+    const std::vector<std::string_view>& added = impl_->added[static_cast<uint8_t>(text[i])];
+    if (std::none_of(added.begin(), added.end(),
+                     [&](std::string_view token) { return text.substr(i).starts_with(token); })) {
+      continue;
+    }
+    // Behind the whole first character.
+    while (i + 1 < text.size() && (static_cast<uint8_t>(text[i + 1]) & 0xC0) == 0x80) {
+      marked.push_back(text[++i]);
+    }
+    marked += kMark;
+  }
+  return marked;
+}
+
+Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& dir,
+                                                           TokenizerOptions options) {
   const std::string path = dir + "/tokenizer.json";
   ASSIGN_OR_RETURN(const auto json, ReadFileIfPresent(path, kMaxTokenizerBytes));
   if (!json) {
@@ -70,7 +115,7 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& di
   if (impl->handle == nullptr) {
     return Unexpected(InvalidArgument("{}: {}{}", dir, error.text(), WrongFileHint(*json)));
   }
-  auto tokenizer = std::shared_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
+  ASSIGN_OR_RETURN(const std::shared_ptr<Tokenizer> tokenizer, Make(std::move(impl), options));
   if (config) {
     const TokenizerConfig parsed = ParseTokenizerConfig(*config);
     const auto id = [&](const std::optional<std::string>& token) -> std::optional<int32_t> {
@@ -82,7 +127,8 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& di
   return tokenizer;
 }
 
-Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& vocab) {
+Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& vocab,
+                                                               TokenizerOptions options) {
   const std::string json = ToJson(vocab);
   auto impl = std::make_unique<Impl>();
   FfiBytes error;
@@ -93,7 +139,7 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufVocab& 
   };
   impl->bos = optional(vocab.bos);
   impl->eos = optional(vocab.eos);
-  return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
+  return Make(std::move(impl), options);
 }
 
 Expected<std::vector<int32_t>> Tokenizer::Encode(std::string_view text, bool add_special) const {

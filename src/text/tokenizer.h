@@ -29,12 +29,20 @@ struct GgufVocab {
   bool add_space_prefix = true;  // "llama" only: a text is encoded with a space before it
 };
 
+struct TokenizerOptions {
+  // Text may be marked with Marked(); U+FDD0, which Unicode promises to be no character, is dropped
+  // from all texts. Refused where marks cannot hold an added token off.
+  bool split_special_tokens = false;
+};
+
 class Tokenizer {
  public:
   // `dir` holds tokenizer.json (and, if present, tokenizer_config.json, for added tokens' flags,
   // bos/eos and model_max_length).
-  static Expected<std::shared_ptr<const Tokenizer>> Load(const std::string& dir);
-  static Expected<std::shared_ptr<const Tokenizer>> FromGguf(const GgufVocab& vocab);
+  static Expected<std::shared_ptr<const Tokenizer>> Load(const std::string& dir,
+                                                         TokenizerOptions options = {});
+  static Expected<std::shared_ptr<const Tokenizer>> FromGguf(const GgufVocab& vocab,
+                                                             TokenizerOptions options = {});
   ~Tokenizer();
 
   // Added tokens in `text` are recognized, as Hugging Face's encode does. `add_special` adds what
@@ -42,6 +50,11 @@ class Tokenizer {
   // InvalidArgument where the vocabulary has no token for a piece of the text, or its patterns find no
   // end in it.
   Expected<std::vector<int32_t>> Encode(std::string_view text, bool add_special) const;
+
+  bool splits_special_tokens() const;
+  // `text` so that, within whatever it becomes a part of, Encode takes what looks like an added token for
+  // text. Only where splits_special_tokens().
+  std::string Marked(std::string_view text) const;
 
   // Ids that are negative or beyond the vocabulary decode to nothing. The space that a Llama
   // vocabulary puts before a text that it encodes is taken off again.
@@ -66,6 +79,8 @@ class Tokenizer {
  private:
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
+  static Expected<std::shared_ptr<Tokenizer>> Make(std::unique_ptr<Impl> impl,
+                                                   const TokenizerOptions& options);
   std::unique_ptr<Impl> impl_;
 };
 

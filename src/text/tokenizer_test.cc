@@ -35,6 +35,31 @@ TEST(Tokenizer, EqualsHuggingFace) {
   }
 }
 
+// Against a tokenizer of the same file without added tokens, alone and between real ones.
+TEST(Tokenizer, MarkedTextHasNoAddedTokens) {
+  auto tokenizer = Tokenizer::Load(kSmall, {.split_special_tokens = true});
+  ASSERT_TRUE(tokenizer) << tokenizer.error();
+  const Tokenizer& t = **tokenizer;
+  std::ifstream in(kSmall + "/vectors.json");
+  const auto vectors = nlohmann::json::parse(in);
+  ASSERT_GE(vectors["plain"].size(), 40u);
+  const int32_t begin = *t.TokenToId("<|im_start|>"), end = *t.TokenToId("<|im_end|>");
+  for (const auto& v : vectors["plain"]) {
+    const auto text = v["text"].get<std::string>();
+    auto ids = v["ids"].get<std::vector<int32_t>>();
+    EXPECT_EQ(*t.Encode(t.Marked(text), false), ids) << text;
+    ids.insert(ids.begin(), begin);
+    ids.push_back(end);
+    EXPECT_EQ(*t.Encode("<|im_start|>" + t.Marked(text) + "<|im_end|>", false), ids) << text;
+    // The mark itself holds nothing together.
+    EXPECT_EQ(t.Decode(*t.Encode(t.Marked("\uFDD0" + text), false), false), t.Decode(v["ids"].get<std::vector<int32_t>>(), false));
+  }
+  // What is not marked is as ever.
+  for (const auto& v : vectors["encode"]) {
+    EXPECT_EQ(*t.Encode(v["text"].get<std::string>(), false), v["ids"].get<std::vector<int32_t>>());
+  }
+}
+
 TEST(Tokenizer, UnknownIdsDecodeToNothing) {
   auto tokenizer = Tokenizer::Load(kSmall);
   ASSERT_TRUE(tokenizer) << tokenizer.error();
@@ -114,6 +139,25 @@ TEST_F(StrangeTokenizer, TextsDoNotGrowWithoutBound) {
   EXPECT_THAT(Error(file.dump()), testing::HasSubstr("1001 times as long, expected at most 256"));
   file["normalizer"] = replace("\u2581");
   EXPECT_EQ(Error(file.dump()), "no error");
+}
+
+TEST_F(StrangeTokenizer, MarksAreRefusedWhereTheyHoldNothingOff) {
+  const auto split = [this](const Json& token) {
+    Json file = good_;
+    file["added_tokens"].push_back(token);
+    EXPECT_EQ(Error(file.dump()), "no error");
+    const auto tokenizer = Tokenizer::Load(folder_, {.split_special_tokens = true});
+    return tokenizer ? "no error" : tokenizer.error().message();
+  };
+  Json token = good_["added_tokens"].back();
+  token["id"] = token["id"].get<int>() + 1;
+  token["content"] = "<x>";
+  EXPECT_EQ(split(token), "no error");
+  token["normalized"] = true;
+  EXPECT_THAT(split(token), testing::HasSubstr("\"<x>\", is looked for in normalized text"));
+  token["normalized"] = false;
+  token["content"] = "\u2603";
+  EXPECT_THAT(split(token), testing::HasSubstr("one character"));
 }
 
 // Every text that a client sends must end in tokens or in an error.

@@ -62,9 +62,10 @@ text::GgufVocab ToVocab(const model::GgufTokenizerData& data) {
 }
 
 Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
-    const std::string& dir, const model::GgufTokenizerData* gguf) {
-  if (gguf != nullptr) return text::Tokenizer::FromGguf(ToVocab(*gguf));
-  return text::Tokenizer::Load(dir);
+    const std::string& dir, const model::GgufTokenizerData* gguf,
+    const text::TokenizerOptions& options) {
+  if (gguf != nullptr) return text::Tokenizer::FromGguf(ToVocab(*gguf), options);
+  return text::Tokenizer::Load(dir, options);
 }
 
 // --chat-template: a file, or the template itself.
@@ -193,7 +194,7 @@ Expected<LoadedText> LoadText(const std::string& path) {
   }
   const std::string dir = gguf == nullptr ? path : fs::path(path).parent_path().string();
   LoadedText loaded;
-  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(dir, gguf));
+  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(dir, gguf, {}));
   const auto pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
   ASSIGN_OR_RETURN(loaded.chat_template, LoadTemplate(ServeConfig{}, dir, gguf, pool));
   return loaded;
@@ -231,7 +232,7 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   auto weights = std::async(std::launch::async, [&] {
     return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environment);
   });
-  auto tokenizer = LoadTokenizer(text_dir, gguf);
+  auto tokenizer = LoadTokenizer(text_dir, gguf, config.tokenizer_options);
   loaded.template_pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
   auto chat_template = LoadTemplate(config, text_dir, gguf, loaded.template_pool);
   cancelled = !tokenizer || !chat_template;  // then nobody waits for the weights

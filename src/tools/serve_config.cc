@@ -39,6 +39,7 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   config->hub.token = options.String("hf-token");
   config->hub.download_dir = options.String("download-dir");
   config->tokenizer_revision = options.String("tokenizer-revision");
+  config->tokenizer_options.split_special_tokens = options.On("split-special-tokens");
   config->hf_overrides = options.Given("hf-overrides") ? options.String("hf-overrides") : "";
   ASSIGN_OR_RETURN(config->runner, ReadRunnerFlags(options, &config->warnings));
   config->quantization = options.String("quantization");

@@ -13,6 +13,7 @@
 #include "hub/hub.h"
 #include "model/load_model.h"
 #include "server/server.h"
+#include "text/tokenizer.h"
 #include "tools/options/env_vars.h"
 #include "tools/options/option_parser.h"
 #include "tools/otlp_target.h"
@@ -35,6 +36,7 @@ struct ServeConfig {
   std::string tokenizer;  // empty: the model's
   HubOptions hub;
   std::string tokenizer_revision;
+  text::TokenizerOptions tokenizer_options;
   std::string hf_overrides;  // JSON object, or empty
   RunnerFlags runner;
   std::string quantization;  // as given; empty: what the model's files say

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
+use tokenizers::normalizers::Sequence;
 use tokenizers::{
     AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
     Tokenizer, TokenizerImpl,
@@ -197,6 +199,32 @@ fn build(mut tokenizer: Tokenizer) -> Result<TiercelTokenizer, String> {
     Ok(TiercelTokenizer { tokenizer, tokens, leading_spaces })
 }
 
+/// What `drop_marks` makes the tokenizer drop. Unicode promises that it is no character.
+const MARK: char = '\u{fdd0}';
+
+impl TiercelTokenizer {
+    /// From now on a MARK in a text is dropped, after added tokens were looked for: where it stands
+    /// within the text of one, there is none. Added tokens that are looked for in normalized text
+    /// would be found all the same, and one of a single character has no within.
+    fn drop_marks(&mut self) -> Result<(), String> {
+        let unfit = |added: &AddedToken| added.normalized || added.content.chars().count() < 2;
+        if let Some((id, added)) =
+            self.tokenizer.get_added_tokens_decoder().into_iter().find(|(_, added)| unfit(added))
+        {
+            return Err(format!(
+                "the added token {id}, {:?}, is looked for in normalized text, or is one character",
+                added.content
+            ));
+        }
+        let drop = Replace::new(ReplacePattern::String(MARK.to_string()), "")
+            .map_err(|e| e.to_string())?;
+        let mut steps = vec![NormalizerWrapper::Replace(drop)];
+        steps.extend(self.tokenizer.get_normalizer().cloned());
+        self.tokenizer.with_normalizer(Some(Sequence::new(steps)));
+        Ok(())
+    }
+}
+
 fn parse(name: &str, json: &[u8]) -> Result<Value, String> {
     if json.is_empty() {
         return Ok(Value::Null);
@@ -269,6 +297,16 @@ pub unsafe extern "C" fn tiercel_tokenizer_free(tokenizer: *mut TiercelTokenizer
             drop(Box::from_raw(tokenizer));
         }
     })
+}
+
+/// # Safety
+/// `tokenizer` is valid and nobody else's yet, `error` writable.
+#[no_mangle]
+pub unsafe extern "C" fn tiercel_tokenizer_drop_marks(
+    tokenizer: *mut TiercelTokenizer,
+    error: *mut Bytes,
+) -> bool {
+    guard(error, || (*tokenizer).drop_marks()).is_some()
 }
 
 /// # Safety

@@ -61,6 +61,9 @@ constexpr OptionSpec kFrontend[] = {
      "auto|string|openai"},
     {"--trust-request-chat-template", Kind::kSwitch, "False", Effect::kUsed,
      "Let requests bring their own chat_template."},
+    {"--split-special-tokens", Kind::kSwitch, "False", Effect::kUsed,
+     "What looks like a special token in tools, documents and messages (but those of system and "
+     "assistant) is text: a user cannot end a turn."},
     {"--default-chat-template-kwargs", Kind::kJson, "{}", Effect::kUsed,
      "JSON object with template variables for every chat request, such as "
      "{\"enable_thinking\": false}."},
