@@ -9,6 +9,7 @@
 #include "api/prompt_text.h"
 #include "api/render_chat.h"
 #include "api/responses_request.h"
+#include "api/sampling_fields.h"
 #include "api/tool_types.h"
 #include "text/reasoning_parser.h"
 
@@ -66,6 +67,7 @@ ApiError ParameterError(const GenerationRequest& request, const Status& status) 
 Result<std::shared_ptr<sampling::SamplingParams>> SettleParams(
     GenerationRequest* request, std::optional<int64_t> fallback_max_tokens, const ModelInfo& model,
     const ApiOptions& options) {
+  if (request->params.use_beam_search) API_RETURN_IF_ERROR(CheckBeamSearch(*request));
   auto params = std::make_shared<sampling::SamplingParams>(std::move(request->params));
   API_ASSIGN_OR_RETURN(params->max_tokens,
                        ResolveMaxTokens(*request, fallback_max_tokens, model, options));

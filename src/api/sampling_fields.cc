@@ -83,6 +83,11 @@ std::optional<ApiError> ReadStops(Fields& fields, const ApiOptions& options,
   return std::nullopt;
 }
 
+void ReadBeamSearch(Fields& fields, SamplingParams* params) {
+  params->use_beam_search = fields.Bool("use_beam_search").value_or(false);
+  Assign(&params->length_penalty, fields.Number("length_penalty"), std::optional<float>());
+}
+
 void ReadRepetitionDetection(Fields& fields, SamplingParams* params) {
   std::optional<Fields> inner = fields.Inner("repetition_detection");
   if (!inner) return;
@@ -259,6 +264,7 @@ std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& o
   if (auto error = ReadStreaming(fields, options, request)) return error;
   if (auto error = ReadStops(fields, options, &request->params)) return error;
   ReadRepetitionDetection(fields, &request->params);
+  ReadBeamSearch(fields, &request->params);
   if (auto error = ReadTokenRules(fields, &request->params)) return error;
   if (auto error = ReadPromptLogprobs(fields, request)) return error;
   if (auto error = ReadBaseFields(fields, options, request)) return error;
@@ -280,9 +286,6 @@ std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& o
 }
 
 std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
-  if (fields.Bool("use_beam_search").value_or(false)) {
-    return NotOffered("Beam search is not supported by this server.", "use_beam_search");
-  }
   for (const char* name : {"watermarking", "logprob_token_ids", "kv_transfer_params",
                            "ec_transfer_params"}) {
     if (fields.Any(name) != nullptr) {
@@ -298,10 +301,42 @@ std::optional<ApiError> RefuseUnofferedFields(Fields& fields) {
   // their types.
   fields.String("user", kMaxJsonBytes);
   fields.Bool("spaces_between_special_tokens");
-  fields.Number("length_penalty");
   fields.Object("vllm_xargs", kMaxObjectKeys);
   for (const char* name : {"best_of", "session_id", "metadata", "store", "service_tier"}) {
     fields.Any(name);
+  }
+  return std::nullopt;
+}
+
+std::optional<ApiError> CheckBeamSearch(const GenerationRequest& request) {
+  const SamplingParams& params = request.params;
+  if (request.stream) {
+    return BadRequest("Streaming is not currently supported with beam search", "stream");
+  }
+  const auto is_given = [&request](std::string_view name) {
+    return std::any_of(request.given.begin(), request.given.end(),
+                       [name](const auto& given) { return given.first == name; });
+  };
+  // What the server sets as a default means sampling alone, and is no fault of the request.
+  const std::pair<const char*, bool> wanted[] = {
+      {"repetition_penalty", is_given("repetition_penalty") && params.repetition_penalty != 1},
+      {"presence_penalty", is_given("presence_penalty") && params.presence_penalty != 0},
+      {"frequency_penalty", is_given("frequency_penalty") && params.frequency_penalty != 0},
+      {"min_tokens", params.min_tokens > 0},
+      {"stop_token_ids", !params.stop_token_ids.empty()},
+      {"logit_bias", !params.logit_bias.empty()},
+      {"allowed_token_ids", params.allowed_token_ids.has_value()},
+      {"bad_words", !params.bad_words.empty()},
+      {"prompt_logprobs", params.prompt_logprobs.has_value()},
+      {"repetition_detection", params.repetition_detection.max_pattern_size > 0},
+      {"thinking_token_budget", request.thinking_token_budget.has_value()},
+  };
+  for (const auto& [name, is_wanted] : wanted) {
+    if (is_wanted) return NotOffered(fmt::format("`{}` is not supported with beam search.", name), name);
+  }
+  if (request.grammar) {
+    return NotOffered(fmt::format("`{}` is not supported with beam search.", request.grammar_param),
+                      request.grammar_param);
   }
   return std::nullopt;
 }

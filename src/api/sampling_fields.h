@@ -17,7 +17,10 @@ std::optional<ApiError> ReadBaseFields(Fields& fields, const ApiOptions& options
 std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& options,
                                              GenerationRequest* request);
 
-// Refuses fields that are understood and not offered (beam search, LoRA, …);
+// Refuses what has no meaning for a request with use_beam_search.
+std::optional<ApiError> CheckBeamSearch(const GenerationRequest& request);
+
+// Refuses fields that are understood and not offered (watermarks, LoRA, …);
 // warns of removed ones that vLLM ignores as well (guided_json, …).
 std::optional<ApiError> RefuseUnofferedFields(Fields& fields);
 

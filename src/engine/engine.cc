@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/beam_search.h"
 #include "engine/engine_config.h"
 #include "engine/engine_loop.h"
 #include "engine/inbox.h"
@@ -102,6 +103,7 @@ class EngineImpl final : public Engine {
 
  private:
   Status Check(const Request& request) const;
+  Expected<std::unique_ptr<Stream>> SearchBeams(Request request, std::function<void()> on_news);
 
   void ReportIdle() {
     std::lock_guard lock(idle_mutex_);
@@ -211,6 +213,9 @@ void AddSamples(const EngineOptions& options, RequestState* state) {
 Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
                                                      std::function<void()> on_news) {
   RETURN_IF_ERROR(Check(request));
+  if (request.params != nullptr && request.params->use_beam_search) {
+    return SearchBeams(std::move(request), std::move(on_news));
+  }
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t room = config_.max_length - prompt;
   int64_t max_tokens = 0, entries = 0;
@@ -253,6 +258,21 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
   auto handle = std::make_unique<StreamHandle>(active->stream, inbox_);
   RETURN_IF_ERROR(inbox_->Submit(std::move(active)));
   return handle;
+}
+
+Expected<std::unique_ptr<Stream>> EngineImpl::SearchBeams(Request request,
+                                                          std::function<void()> on_news) {
+  const int64_t room = config_.max_length - std::ssize(request.prompt);
+  const int64_t max_tokens = std::min(request.params->max_tokens, room);
+  const Expected<int64_t> entries = CountLogprobEntries(
+      *request.params, std::ssize(request.prompt), max_tokens, model_->vocab_size());
+  if (!entries) return Unexpected(entries.error());
+  return StartBeamSearch(
+      std::move(request), max_tokens, config_.options.eos_token_ids,
+      [this](Request step, std::function<void()> news) {
+        return Submit(std::move(step), std::move(news));
+      },
+      std::move(on_news));
 }
 
 void EngineImpl::Drain(double grace_seconds) {

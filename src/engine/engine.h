@@ -146,7 +146,8 @@ class Engine {
   // Refuses (Status) what can never run: prompt too long for max_model_len or the KV pool, full
   // queues (kResourceExhausted), a stopping engine (kUnavailable). `on_news`, if given, is called
   // on the engine thread when the stream has something to Poll and had nothing before; it must
-  // not block and must stay callable until the Stream is destroyed.
+  // not block and must stay callable until the Stream is destroyed. The stream of a beam search submits
+  // what it needs while it is polled: it must not be polled once the engine is gone.
   virtual Expected<std::unique_ptr<Stream>> Submit(Request request,
                                                    std::function<void()> on_news) = 0;
   // Called on the engine thread once at the end of each step that called any on_news: one wake-up

@@ -112,6 +112,58 @@ TEST_P(EngineTest, EndsAtEosStopTokensAndLengths) {
   EXPECT_EQ(o.ids(), (std::vector<int32_t>{2, 0, 1, 2, 3}));
 }
 
+TEST_P(EngineTest, BeamsEndWithTheRoomAndLeaveNothingBehind) {
+  // The next number is the likeliest, the one after it comes second.
+  FakeLmOptions fake;
+  fake.logits = [](const std::vector<int32_t>& tokens, float* logits) {
+    for (int i = 0; i < 101; ++i) logits[i] = 0;
+    logits[(tokens.back() + 1) % 50] = 9;
+    logits[(tokens.back() + 2) % 50] = 7;
+  };
+  EngineOptions options = Options();
+  options.num_gpu_blocks_override = 12;
+  TestEngine test = MakeEngine(options, fake);
+  TestRequest request = MakeRequest(30, 3, 1000);
+  request.params.n = 3;
+  request.params.use_beam_search = true;
+  const std::vector<Outcome> outcomes = Ask(test.engine.get(), request);
+  std::set<std::vector<int32_t>> answers;
+  for (const Outcome& o : outcomes) {
+    EXPECT_EQ(o.finish, FinishReason::kLength);
+    EXPECT_EQ(o.tokens.size(), 44u - 30u);  // eleven blocks of four
+    answers.insert(o.ids());
+  }
+  EXPECT_EQ(answers.size(), 3u);
+  // The best one always takes the likeliest.
+  int32_t next = request.prompt.back();
+  for (const int32_t token : outcomes[0].ids()) EXPECT_EQ(token, next = (next + 1) % 50);
+
+  const auto start = [&] {
+    auto stream = test.engine->Submit(request, nullptr);
+    EXPECT_TRUE(stream.has_value());
+    return std::move(*stream);
+  };
+  {
+    const auto left = start();
+    std::vector<StreamEvent> events;
+    left->Wait(0.01);
+    left->Poll(&events);
+  }
+  const auto refused = start();
+  test.engine->Drain(0);
+  std::vector<StreamEvent> events;
+  while (!refused->finished()) {
+    ASSERT_TRUE(refused->Wait(20));
+    refused->Poll(&events);
+  }
+  ASSERT_EQ(events.size(), 3u);
+  for (const StreamEvent& event : events) {
+    EXPECT_TRUE(event.finish == FinishReason::kAbort || event.finish == FinishReason::kError);
+  }
+  const Stats stats = test.engine->GetStats();
+  EXPECT_EQ(stats.num_requests_running + stats.num_requests_waiting, 0);
+}
+
 TEST_P(EngineTest, ManySamplesShareThePromptAndDiffer) {
   for (const bool caching : {true, false}) {
     EngineOptions options = Options();

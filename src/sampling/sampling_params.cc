@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/log.h"
+#include "sampling/beams.h"
 
 namespace tiercel::sampling {
 namespace {
@@ -167,8 +168,11 @@ Status SamplingParams::Validate(int64_t vocab_size, int max_logprobs) {
   RETURN_IF_ERROR(
       CheckLogprobs(prompt_logprobs, "prompt_logprobs", "prompt", vocab_size, max_logprobs));
   RETURN_IF_ERROR(CheckTokenLists(*this, vocab_size));
+  if (use_beam_search && n > kMaxBeamWidth) {
+    return BadField("n", "n must be at most {} with beam search, got {}.", kMaxBeamWidth, n);
+  }
   if (greedy()) {
-    if (n > 1) return BadField("n", "n must be 1 when using greedy sampling, got {}.", n);
+    if (n > 1 && !use_beam_search) return BadField("n", "n must be 1 when using greedy sampling, got {}.", n);
     // Greedy search looks at the largest logit alone.
     temperature = 0;
     top_p = 1;

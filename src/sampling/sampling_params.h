@@ -34,6 +34,10 @@ struct SamplingParams {
   std::vector<std::string> stop;  // matched on text, off the engine thread
   bool include_stop_str_in_output = false;
   RepetitionDetection repetition_detection;
+  // The n likeliest answers that a search of n beams finds (sampling/beams.h): of the fields here only
+  // max_tokens, ignore_eos, logprobs and what concerns text have a meaning for it.
+  bool use_beam_search = false;
+  float length_penalty = 1.0f;
   bool skip_special_tokens = true;
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::optional<std::vector<int32_t>> allowed_token_ids;

@@ -3,12 +3,13 @@
 import json
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
 import requests
 
-from tiny_model import NAME
+from tiny_model import MODEL, NAME
 
 CHAT = "/v1/chat/completions"
 
@@ -341,6 +342,72 @@ def test_token_rules(server):
     assert len(held["text"]) >= 5
 
 
+def beam_search(server, prompt, width, max_tokens, length_penalty, ends):
+    """vLLM's search, each step of every beam a request of one token: (tokens, ended), best first."""
+    def score(beam):
+        tokens, logprob = beam
+        count = len(prompt) + len(tokens) - (bool(tokens) and tokens[-1] in ends)
+        return logprob / count ** length_penalty
+
+    live, ended = [([], 0.0)], []
+    for _ in range(max_tokens):
+        grown = []
+        for tokens, logprob in live:
+            choice = server.complete(prompt + tokens, max_tokens=1, logprobs=2 * width, ignore_eos=True,
+                                     return_tokens_as_token_ids=True)["choices"][0]
+            for name, value in choice["logprobs"]["top_logprobs"][0].items():
+                token = int(name.split(":")[1])
+                (ended if token in ends else grown).append((tokens + [token], logprob + value))
+        live = sorted(grown, key=score, reverse=True)[:width]
+    return [(t, bool(t) and t[-1] in ends) for t, _ in sorted(ended + live, key=score, reverse=True)[:width]]
+
+
+def test_beam_search(server, make_server):
+    prompts = [server.tokens("Hello"), server.tokens("beam"), list(range(60, 200))]
+    # What often comes is an end.
+    ends = set(json.loads((MODEL / "generation_config.json").read_text())["eos_token_id"])
+    for prompt, place in zip(prompts, (1, 2, 3)):
+        first = server.complete(prompt, max_tokens=1, logprobs=4, return_tokens_as_token_ids=True)["choices"][0]
+        ends.add(int(list(first["logprobs"]["top_logprobs"][0])[place].split(":")[1]))
+    ending = make_server("--hf-overrides", json.dumps({"eos_token_id": sorted(ends)}))
+    found = [check_beams(ending, prompts, *case)
+             for case in ((3, 7, 1.0, ends), (4, 5, 0.0, ends), (2, 8, 2.0, set()), (1, 6, 1.0, ends))]
+    assert set().union(*found) == {"stop", "length"}
+
+
+def check_beams(server, prompts, width, max_tokens, length_penalty, ends):
+    found = set()
+    for prompt in prompts:
+        answer = server.complete(prompt, use_beam_search=True, n=width, max_tokens=max_tokens, logprobs=2,
+                                 length_penalty=length_penalty, ignore_eos=not ends, return_token_ids=True)
+        expected = beam_search(server, prompt, width, max_tokens, length_penalty, ends)
+        assert [c["token_ids"] for c in answer["choices"]] == [tokens for tokens, _ in expected]
+        assert [c["finish_reason"] for c in answer["choices"]] == [
+            "stop" if ended else "length" for _, ended in expected]
+        found |= {c["finish_reason"] for c in answer["choices"]}
+        for choice, (tokens, ended) in zip(answer["choices"], expected):
+            shown = tokens[:-1] if ended else tokens
+            text = server.post("/detokenize", {"model": NAME, "tokens": shown}).json()["prompt"]
+            assert choice["text"].replace("\ufffd", "") == text.replace("\ufffd", "")
+            assert len(choice["logprobs"]["token_logprobs"]) == len(tokens)
+        assert answer["usage"]["completion_tokens"] == sum(len(tokens) for tokens, _ in expected)
+    return found
+
+
+def test_beam_search_in_chats_and_beside_others(server):
+    body = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "temperature": 0, "n": 3,
+            "use_beam_search": True, "max_tokens": 6}
+    alone = server.post("/v1/chat/completions", body).json()["choices"]
+    assert [c["index"] for c in alone] == [0, 1, 2]
+    greedy = server.post("/v1/chat/completions", {**body, "n": 1, "use_beam_search": False}).json()
+    single = server.post("/v1/chat/completions", {**body, "n": 1}).json()
+    assert single["choices"][0]["message"] == greedy["choices"][0]["message"]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda _: server.post("/v1/chat/completions", body).json()["choices"], range(16)))
+    assert all(choices == alone for choices in together)
+    server.wait_for_metric("vllm:num_requests_running", 0)
+
+
 def test_special_tokens_in_text_are_text_where_that_is_asked_for(make_server):
     split = make_server("--split-special-tokens")
     plain = make_server()
@@ -419,7 +486,7 @@ def test_repetition_ends_an_answer(server):
 
 def test_not_offered_is_said(server):
     body = {"model": NAME, "prompt": "x"}
-    for fields, status in (({"use_beam_search": True}, 400), ({"suffix": "s"}, 400),
+    for fields, status in (({"suffix": "s"}, 400),
                            ({"prompt_embeds": "AAAA"}, 400), ({"watermarking": {}}, 400)):
         assert server.post("/v1/completions", {**body, **fields}).status_code == status, fields
 

@@ -68,7 +68,7 @@ constexpr OptionSpec kSampling[] = {
     {"--repetition-penalty", Kind::kFloat, "", Effect::kUsed, "Default: 1 for completions."},
     {"--logprobs", Kind::kInt, "", Effect::kUsed, "Log probabilities to ask for with every token."},
     {"--extra-body", Kind::kJson, "", Effect::kUsed, "More fields of every request's body."},
-    {"--use-beam-search", Kind::kFlag, "", Effect::kRefused, "There is no beam search."},
+    {"--use-beam-search", Kind::kFlag, "", Effect::kRefused, "Beam search is not measured."},
 };
 
 constexpr OptionSpec kResults[] = {
@@ -160,7 +160,7 @@ constexpr OptionSpec kLatency[] = {
     {"--batch-size", Kind::kInt, "8", Effect::kUsed, "Prompts at a time."},
     {"--num-iters-warmup", Kind::kInt, "10", Effect::kUsed, "Batches before those that are timed."},
     {"--num-iters", Kind::kInt, "30", Effect::kUsed, "Batches that are timed."},
-    {"--use-beam-search", Kind::kFlag, "", Effect::kRefused, "There is no beam search."},
+    {"--use-beam-search", Kind::kFlag, "", Effect::kRefused, "Beam search is not measured."},
 };
 
 constexpr OptionSpec kThroughput[] = {
