@@ -8,7 +8,8 @@
 #include "api/bounds.h"
 #include "api/chat_messages.h"
 #include "api/json_reader.h"
-#include "api/json_writer.h"
+#include "api/lark.h"
+#include "api/structural_tag.h"
 #include "text/gbnf.h"
 #include "text/tags.h"
 
@@ -19,55 +20,10 @@ namespace {
 using text::GrammarKind;
 using text::GrammarSource;
 
-// What a tag of a structural tag begins with, holds and ends with.
-struct Tag {
-  std::string begin, end;
-  Json schema;
-};
-
-// White space between the parts of JSON, where any is allowed: enough for a deeply indented line. Without
-// a bound a model can go on with it forever.
-constexpr std::string_view kWhitespace = R"([ \t\n\r]{1,128})";
-
-struct JsonStyle {
-  bool any_whitespace = true;
-  bool additional_properties = true;
-  std::string whitespace_pattern;  // empty: kWhitespace
-};
-
 JsonStyle DefaultStyle(const ApiOptions& options) {
   return {.any_whitespace = !options.disable_any_whitespace,
           .additional_properties = !options.disable_additional_properties,
           .whitespace_pattern = {}};
-}
-
-// As vLLM's disable_additional_properties: objects that say what they have have nothing else.
-void CloseObjects(Json* schema) {
-  if (Json::Array* items = schema->array()) {
-    for (Json& item : *items) CloseObjects(&item);
-  } else if (Json::Object* members = schema->object()) {
-    for (Json::Member& member : *members) CloseObjects(&member.value);
-    if (schema->Find("properties") != nullptr && schema->Find("additionalProperties") == nullptr &&
-        schema->Find("patternProperties") == nullptr) {
-      schema->Set("additionalProperties", Json(false));
-    }
-  }
-}
-
-// The schema as the grammar library reads it: what it may leave open is said in a member of its own.
-std::string SchemaText(Json schema, const JsonStyle& style) {
-  if (const bool* any = schema.boolean(); any != nullptr && *any) schema = Json(Json::Object{});
-  if (schema.object() == nullptr) return schema.Dump();
-  if (!style.additional_properties) CloseObjects(&schema);
-  Json::Object how;
-  how.push_back({"whitespace_flexible", Json(style.any_whitespace)});
-  if (style.any_whitespace) {
-    how.push_back({"whitespace_pattern",
-                   Json(style.whitespace_pattern.empty() ? std::string(kWhitespace)
-                                                         : style.whitespace_pattern)});
-  }
-  schema.Set("x-guidance", Json(std::move(how)));
-  return schema.Dump();
 }
 
 GrammarSource SchemaGrammar(Json schema, const JsonStyle& style) {
@@ -76,121 +32,15 @@ GrammarSource SchemaGrammar(Json schema, const JsonStyle& style) {
 
 Json AnyObject() { return Json(Json::Object{{"type", Json("object")}}); }
 
-// A literal in Lark.
-std::string Literal(std::string_view text) {
-  std::string out;
-  AppendJsonString(&out, text);
-  return out;
-}
-
-// Text that ends with the first `end`, as a regular expression.
-std::string UpTo(std::string_view end) {
-  std::string regex = "/(?s:.*)";
-  for (const char c : end) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80) {
-      regex += fmt::format("\\x{:02x}", byte);
-    } else {
-      regex.push_back(c);
-    }
-  }
-  return regex + "/";
-}
-
-// Any text; behind a trigger comes one of the tags that begin with it.
-Result<GrammarSource> TagGrammar(const std::vector<std::string>& triggers, std::vector<Tag> tags,
-                                 bool at_least_one, bool only_one, const JsonStyle& style) {
-  std::string rules, segments;
-  std::vector<bool> used(tags.size());
-  for (size_t t = 0; t < triggers.size(); ++t) {
-    std::string choices;
-    for (size_t i = 0; i < tags.size(); ++i) {
-      if (used[i] || !tags[i].begin.starts_with(triggers[t])) continue;
-      used[i] = true;
-      choices += fmt::format("{}tag_{}", choices.empty() ? "" : " | ", i);
-      const std::string rest = tags[i].begin.substr(triggers[t].size());
-      rules += fmt::format("tag_{}:{} %json {} {}\n", i, rest.empty() ? "" : " " + Literal(rest),
-                           SchemaText(std::move(tags[i].schema), style), Literal(tags[i].end));
-    }
-    if (choices.empty()) continue;
-    segments += fmt::format("{}(trigger_{} ({}))", segments.empty() ? "" : " | ", t, choices);
-    rules += fmt::format("trigger_{}[lazy]: {}\n", t, UpTo(triggers[t]));
-  }
-  for (size_t i = 0; i < tags.size(); ++i) {
-    if (!used[i]) {
-      return Fail(BadRequest(fmt::format("structural_tag: the tag that begins with {} begins with none "
-                                         "of the triggers.",
-                                         Literal(tags[i].begin).substr(0, 100)),
-                             "structural_tag"));
-    }
-  }
-  const std::string_view times = only_one ? (at_least_one ? "" : "?") : (at_least_one ? "+" : "*");
-  return GrammarSource{GrammarKind::kLark,
-                       fmt::format("%llguidance {{}}\nstart: ({}){} rest\nrest: /(?s:.*)/\n{}", segments,
-                                   times, rules)};
-}
-
 // A string member; empty if there is none.
 std::string Text(const Json& object, std::string_view key) {
   const std::string* text = object.FindString(key);
   return text != nullptr ? *text : std::string();
 }
 
-ApiError TagFault(std::string_view what) {
-  return BadRequest(fmt::format("structural_tag: {}", what), "structural_tag");
-}
-
 bool IsTrue(const Json& object, std::string_view key) {
   const Json* value = object.Find(key);
   return value != nullptr && value->boolean() != nullptr && *value->boolean();
-}
-
-// Both forms: {structures: [{begin, schema, end}], triggers: […]}, and {format: {type: "triggered_tags",
-// triggers: […], tags: [{begin, content: {type: "json_schema", json_schema: …}, end}]}}.
-Result<GrammarSource> StructuralTagGrammar(const Json& given, const JsonStyle& style) {
-  const Json* format = given.Find("format");
-  const Json& root = format != nullptr ? *format : given;
-  if (format != nullptr) {
-    const std::string type = Text(*format, "type");
-    if (type != "triggered_tags") {
-      return Fail(TagFault(fmt::format("a format of type '{}' is not supported; offered: triggered_tags.",
-                                       type.substr(0, 64))));
-    }
-  }
-  const Json* items = root.Find(format != nullptr ? "tags" : "structures");
-  const Json* words = root.Find("triggers");
-  if (items == nullptr || items->array() == nullptr || items->array()->empty() || words == nullptr ||
-      words->array() == nullptr || words->array()->empty()) {
-    return Fail(TagFault(fmt::format("`{}` and `triggers` must be lists that are not empty.",
-                                     format != nullptr ? "tags" : "structures")));
-  }
-  std::vector<std::string> triggers;
-  for (const Json& word : *words->array()) {
-    if (word.string() == nullptr || word.string()->empty()) {
-      return Fail(TagFault("a trigger must be a string that is not empty."));
-    }
-    triggers.push_back(*word.string());
-  }
-  std::vector<Tag> tags;
-  for (const Json& item : *items->array()) {
-    const std::string begin = Text(item, "begin"), end = Text(item, "end");
-    const Json* schema = item.Find("schema");
-    if (format != nullptr) {
-      const Json* content = item.Find("content");
-      const std::string type = content != nullptr ? Text(*content, "type") : "";
-      if (type != "json_schema") {
-        return Fail(TagFault(fmt::format("content of type '{}' is not supported; offered: json_schema.",
-                                         type.substr(0, 64))));
-      }
-      schema = content->Find("json_schema");
-    }
-    if (begin.empty() || end.empty() || schema == nullptr) {
-      return Fail(TagFault("each tag needs `begin`, `end` and a schema."));
-    }
-    tags.push_back({begin, end, *schema});
-  }
-  return TagGrammar(triggers, std::move(tags), IsTrue(root, "at_least_one"),
-                    IsTrue(root, "stop_after_first"), style);
 }
 
 Result<GrammarSource> ChoiceGrammar(const Json& choices) {
@@ -204,7 +54,7 @@ Result<GrammarSource> ChoiceGrammar(const Json& choices) {
       return Fail(BadRequest("`structured_outputs.choice` must have strings that are not empty.",
                              "structured_outputs"));
     }
-    lark += (lark.back() == ':' ? " " : " | ") + Literal(*choice.string());
+    lark += (lark.back() == ':' ? " " : " | ") + LarkLiteral(*choice.string());
   }
   return GrammarSource{GrammarKind::kLark, std::move(lark)};
 }
@@ -317,7 +167,7 @@ Json Parameters(const Json& tool) {
 }
 
 std::string CallBegin(std::string_view name) {
-  return fmt::format("{}\n{{\"name\": {}, \"arguments\": ", text::kCallBegin, Literal(name));
+  return fmt::format("{}\n{{\"name\": {}, \"arguments\": ", text::kCallBegin, LarkLiteral(name));
 }
 std::string CallEnd() { return fmt::format("}}\n{}", text::kCallEnd); }
 
@@ -346,8 +196,8 @@ GrammarSource ToolCallGrammar(const Json& tools, std::string_view name, bool sev
     const std::string& tool_name = *FunctionName(tool);
     if (!name.empty() && tool_name != name) continue;
     choices += fmt::format("{}call_{}", choices.empty() ? "" : " | ", i);
-    rules += fmt::format("call_{}: {} %json {} {}\n", i, Literal(CallBegin(tool_name)),
-                         SchemaText(Parameters(tool), style), Literal(CallEnd()));
+    rules += fmt::format("call_{}: {} %json {} {}\n", i, LarkLiteral(CallBegin(tool_name)),
+                         SchemaText(Parameters(tool), style), LarkLiteral(CallEnd()));
   }
   return {GrammarKind::kLark,
           fmt::format("%llguidance {{}}\nstart: call{}\ncall: {}\n{}",
@@ -355,7 +205,7 @@ GrammarSource ToolCallGrammar(const Json& tools, std::string_view name, bool sev
 }
 
 MaybeGrammar StrictToolGrammar(const Json& tools, const ApiOptions& options) {
-  std::vector<Tag> tags;
+  std::vector<JsonTag> tags;
   bool any_strict = false;
   for (const Json& tool : *tools.array()) {
     const Json* function = tool.Find("function");
@@ -366,7 +216,7 @@ MaybeGrammar StrictToolGrammar(const Json& tools, const ApiOptions& options) {
   }
   if (!any_strict) return std::nullopt;
   Result<GrammarSource> grammar =
-      TagGrammar({std::string(text::kCallBegin)}, std::move(tags), false, false, DefaultStyle(options));
+      TriggeredJson(std::string(text::kCallBegin), tags, DefaultStyle(options));
   return grammar ? MaybeGrammar(std::move(*grammar)) : std::nullopt;
 }
 

@@ -1,6 +1,7 @@
 // Bodies that ask for a structure, and which texts their samples may then be. Token b is byte b.
 #include "api/structured_output.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -108,6 +109,63 @@ TEST_F(StructuredOutput, StructuralTags) {
       "content":{"type":"json_schema","json_schema":{"const":1}},"end":"</f>"}],"at_least_one":true})";
   Check(std::string(CHAT R"("structured_outputs":{"structural_tag":{"format":)") + format + "}}}",
         {"<f=a>1</f>", "x<f=a>1</f>y"}, {"", "x", "<f=a>2</f>"});
+}
+
+TEST_F(StructuredOutput, FormatsOfStructuralTags) {
+  const auto format = [](const std::string& text) {
+    return std::string(CHAT R"("structured_outputs":{"structural_tag":{"format":)") + text + "}}}";
+  };
+  const std::string one = R"({"type":"json_schema","json_schema":{"const":1}})";
+  const std::string x = R"({"type":"const_string","value":"x\n\""})", any = R"({"type":"any_text"})";
+  const auto tag = [](const std::string& begin, const std::string& content, const std::string& end) {
+    return R"({"type":"tag","begin":")" + begin + R"(","content":)" + content + R"(,"end":)" + end + "}";
+  };
+  const auto list = [](const std::string& type, const std::string& elements) {
+    return R"({"type":")" + type + R"(","elements":[)" + elements + "]}";
+  };
+  Check(format(x), {"x\n\""}, {"", "x", "x\n\"x"});
+  Check(format(one), {"1"}, {"2", "11"});
+  Check(format(any), {"", "text\n"}, {});
+  Check(format(R"({"type":"regex","pattern":"[a/]+\\/\\d"})"), {"a//1", "//2"}, {"a1", "/1"});
+  Check(format(R"({"type":"grammar","grammar":"root ::= \"a\" root | \"b\""})"), {"b", "aab"}, {"a"});
+  Check(format(R"({"type":"grammar","grammar":"start: \"a\" start | \"b\""})"), {"b", "aab"}, {"a"});
+  Check(format(list("sequence", x + "," + one)), {"x\n\"1"}, {"1", "x\n\""});
+  Check(format(list("or", x + "," + one)), {"x\n\"", "1"}, {"", "x\n\"1"});
+  // Free text ends with the first of what stands behind it.
+  Check(format(tag("<a>", any, "\"</a>\"")), {"<a></a>", "<a>b<c></a>"}, {"<a>", "<a></a>b", "b"});
+  Check(format(tag("<a>", any, R"(["</a>","!"])")), {"<a></a>", "<a>b!"}, {"<a>b!c", "<a>!</a>"});
+  Check(format(list("sequence", any + "," + x + "," + one)), {"x\n\"1", "yx\n\"1"}, {"1", "yx\n\"x\n\"1"});
+  Check(format(list("sequence", any + "," + tag("<a>", one, "\"</a>\"") + "," + x)),
+        {"<a>1</a>x\n\"", "t<a>1</a>x\n\""}, {"t<a>1</a>", "t<a>2</a>x\n\""});
+  // Thought, then calls; as templates of models have it.
+  const std::string calls = R"({"type":"triggered_tags","triggers":["<f"],"tags":[)" +
+                            tag("<f=1>", one, "\"</f>\"") + "," +
+                            tag("<f=2>", R"({"type":"regex","pattern":"[ab]*"})", "\"</f>\"") + "]}";
+  Check(format(list("sequence", tag("<think>", any, "\"</think>\"") + "," + calls)),
+        {"<think>hm</think>", "<think></think>so<f=1>1</f>and<f=2>ab</f>!"},
+        {"hm", "<think>hm</think><f=1>2</f>", "<think></think><f=3>"});
+  // Tags within a tag end where it ends.
+  Check(format(tag("<c>", calls, "\"</c>\"")), {"<c></c>", "<c>t<f=1>1</f>u</c>"}, {"<c><f=1></c>", "<c></c>t"});
+  const std::string separated = R"({"type":"tags_with_separator","separator":", ","tags":[)" +
+                                tag("[", one, "\"]\"") + "," + tag("(", x, "\")\"") + "]";
+  Check(format(separated + "}"), {"", "[1]", "[1], (x\n\"), [1]"}, {"[1][1]", "[1], ", "[1],[1]"});
+  Check(format(separated + R"(,"at_least_one":true})"), {"[1]", "[1], [1]"}, {""});
+  Check(format(separated + R"(,"stop_after_first":true})"), {"", "[1]"}, {"[1], [1]"});
+  Check(format(list("or", separated + "}," + any)), {"", "[1], [1]", "anything"}, {});
+
+  using testing::HasSubstr;
+  EXPECT_THAT(Error(format(R"({"type":"qwen_xml_parameter"})")), HasSubstr("type 'qwen_xml_parameter' is not supported"));
+  EXPECT_THAT(Error(format(list("sequence", any + "," + one))), HasSubstr("free text must come last"));
+  EXPECT_THAT(Error(format(list("sequence", ""))), HasSubstr("`elements` must be a list"));
+  EXPECT_THAT(Error(format(R"({"type":"any_text","excludes":["a"]})")), HasSubstr("`excludes` is not supported"));
+  EXPECT_THAT(Error(format(tag("a", one, "1"))), HasSubstr("`end` must be a string"));
+  EXPECT_THAT(Error(format(R"({"type":"const_string"})")), HasSubstr("`value` must be a string"));
+  EXPECT_THAT(Error(format(R"({"type":"triggered_tags","triggers":["x"],"tags":[)" +
+                           tag("<f>", one, "\"!\"") + "]}")), HasSubstr("begins with none of the triggers"));
+  // Ends multiply what free text is written for, but not without bound.
+  std::string nested = any;
+  for (int i = 0; i < 18; ++i) nested = list("sequence", x + "," + tag("a", nested, R"(["b","c","d"])") + "," + any);
+  EXPECT_THAT(Error(format(nested)), HasSubstr("too large"));
 }
 
 constexpr const char* kTools = R"("tools":[{"type":"function","function":{"name":"f","parameters":
