@@ -84,7 +84,7 @@ fn number_text(value: &Value, [nan, infinity]: [&str; 2]) -> String {
 }
 
 /// str(value) in Python; repr for strings inside containers.
-fn python_text(value: &Value, nested: bool, out: &mut String) {
+pub fn python_text(value: &Value, nested: bool, out: &mut String) {
     match value.kind() {
         ValueKind::Undefined => {}
         ValueKind::None => out.push_str("None"),
@@ -398,8 +398,11 @@ fn compile(source: &[u8]) -> Result<TiercelTemplate, String> {
     });
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
+    crate::python_operators::add_to(&mut environment);
+    let source = without_generation_blocks(&with_line_feeds(source));
+    let source = crate::python_operators::with_calls(&source).unwrap_or(source);
     environment
-        .add_template_owned(NAME, without_generation_blocks(&with_line_feeds(source)))
+        .add_template_owned(NAME, source)
         .map_err(|e| describe(&e))?;
     Ok(TiercelTemplate { environment })
 }

@@ -9,5 +9,7 @@ mod given_values;
 mod gguf_vocab;
 mod grammar;
 mod jinja_filters;
+mod printf;
+mod python_operators;
 mod python_strings;
 mod tokenizer;

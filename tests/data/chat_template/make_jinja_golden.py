@@ -52,7 +52,31 @@ FILTERED = [
     "[1, 2]|reverse|list", "'abc'|reverse", "dict(a=1).a", "namespace(a=1).a", "cycler('a', 'b').next()",
     "joiner('|')()", "[1]|tojson", "{'é': \"'\"}|tojson", "1.0|string", "1e22|string", "true|string",
     "[1, 'a', none]|string", "'a'|list", "(1, 2)|list", "3|abs", "-3|abs"]
+PRINTF = ["%d", "%5d|", "%-5d|", "%05d", "%+d", "% d", "%.3d", "%x", "%#x", "%X", "%o", "%#o", "%e", "%E", "%.2e", "%f", "%.0f", "%8.3f|", "%-9.2f|", "%+.1f",
+          "%09.2f", "%g", "%.3g", "%#g", "%G", "%c", "%s", "%8s|", "%-8s|", "%.2s", "%r", "%5.1s|", "%i", "%u", "%ld"]
+PRINTED = ["0", "7", "-42", "255", "3.7", "-0.5", "1234567.0", "0.00001", "1e20", "true", "'é'", "'abc'", "none", "[1, 'a']"]
+OPERATORS = [
+    "'%*d|' % (5, 3)", "'%-*d|' % (5, 3)", "'%.*f' % (1, 2.25)", "'%(a)5s|%(a)r' % {'a': 'x'}", "'%(b)s' % {'a': 1}", "'%(a)s' % 5", "'%(a' % {'a': 1}",
+    "'%s-%s'|format(1, 'b')", "'%(a)s'|format(a=2)", "'%s'|format(1, 2)", "'%s %s'|format(1)", "'%(a)s'|format(1, a=2)", "'a' % [1]", "'%s' % '' % 'b'",
+    "'%s' % 'x'", "'%s' % x", "'%s' % 5", "'%d' % 3.7", "'%s-%s' % (1, 'b')", "'%s' % [1, 2]", "'%s' % (1,)", "'%s %s' % [1, 2]",
+    "'%s' % ([1, 2], )", "'%s%%' % 50", "'%05.1f' % 2.25", "'%x' % 255", "'%r' % 'a'", "'%(a)s-%(b)d' % {'a': 'x', 'b': 2}",
+    "'%s' % {'a': 1}", "'%s' % none", "'%s' % true", "'%s %s' % ('a')", "'%s' % ('a', 'b')", "'a' % 'b'", "'%' % 1", "'%q' % 1",
+    "('%s' ~ '!') % 'a'", "'%s' % ('a' ~ 'b')", "'%s' % 'a' ~ 'b'", "'%s' % 'a'|upper", "('%s' % 'a')|upper", "'[%s]' % '%'",
+    "'%s' % '%s' % 'z'", "'%s' % (7 % 4)", "['%d' % 1, '%d' % 2]", "{'a': '%d' % 3}", "'%s' % [3, 1]|first", "'%-4s|' % 'é'",
+    "7 % 3", "-7 % 3", "7 % -3", "-7 % -3", "-7.5 % 2", "7.5 % -2", "6 % 3", "-6 % 3", "0 % -3", "6.0 % -3", "-6.0 % 3", "7 % 0",
+    "7.0 % 0", "true % 2", "7 % true", "none % 2", "'a' % 2 == 'a'", "10 % 4 * 3", "3 * 10 % 4", "10 - 7 % 3", "17 % 10 % 4", "2 * (17 % 10) % 4",
+    "(1 + 2) % (1 + 1)", "7 % 4 == 3", "7 % 4 is odd", "[1, 2, 3][7 % 3]", "range(10)[7 % 4:9 % 5]|list", "'y' if 4 % 2 == 0 else 'n'",
+    "2 ** -1", "2 ** 3", "2 ** 0.5", "-2 ** 2", "(-2) ** 3", "0 ** -1", "0.0 ** -1", "2 ** 3 ** 2", "2 ** 3 % 5", "2 * 3 ** 2",
+    "10 ** 20", "2 ** -1|abs", "10 ** -3", "1.5 ** 2", "true ** 2", "'a' ** 2", "[1, 2]|map('string')|join(2 ** 1 ~ '')", "dict(a=5 % 3).a",
+    "namespace(a=2 ** 3).a", "'%s' % loop", "range(7 % 4)|list", "'a%b' ~ 5 % 3", "'**' ~ 2 ** 2", "7 %3", "7% 3", "7%3", "2**3"]
 BLOCKS = [
+    "{% for i in range(4) %}{% if i % 2 == 0 %}e{{ i }}{% else %}o{{ i ** 2 }}{% endif %}{% endfor %}",
+    "{% set x = 7 % 4 %}{{ x }}{% set ns = namespace(a=0) %}{% set ns.a = 9 % 5 %}{{ ns.a }}", "{%- if 5 % 2 -%} y {%- endif -%}",
+    "{% macro m(a=7 % 4) %}{{ a % 2 }}{% endmacro %}{{ m() }}{{ m(4 % 3) }}", "{% raw %}{{ 7 % 4 }}{% endraw %}{{ 7 % 4 }}",
+    "{# 7 % 4 #}{{ '%s' % '{{ 1 % 2 }}' }}", "{% for i in range(9) if i % 4 == 1 %}{{ i }}{% endfor %}", "{% with a = 7 % 4 %}{{ a ** a }}{% endwith %}",
+    "{% set x %}{{ 7 % 4 }}{% endset %}{{ x }}", "{% filter upper %}a{{ '%s' % 'b' }}{% endfilter %}", "{{ 7\n%\n4 }}\n{{ 2\n**\n3 }}",
+    "{% macro w() %}[{{ caller(7 % 4) }}]{% endmacro %}{% call(x) w() %}{{ x % 2 }}{% endcall %}", "100 % sure {{ 5 % 3 }} 50 % {{ '%d%%' % 7 }}",
+    "{% if 1 %}{{ 5 % 3 }}{% elif 7 % 2 %}x{% endif %}{{ ('é%s' % 'ü') ~ 7 % 4 }}",
     "a\r\nb\rc\r\n", "{% if true %}\r\nx{% endif %}\r\n\r\n", "x\n", "x\n\n",
     "{% for i in [1, 2, 3] %}{{ loop.index }}{{ loop.last }}{{ loop.cycle('a', 'b') }}{% endfor %}",
     "{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{% endfor %}",
@@ -74,7 +98,8 @@ def main():
                                                 extensions=[loopcontrols])
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     sources = [f"{{{{ {text}.{method} }}}}" for text in TEXTS for method in METHODS]
-    sources += [f"{{{{ {expression} }}}}" for expression in FILTERED] + BLOCKS
+    sources += [f"{{{{ '{form}' % {value} }}}}" for form in PRINTF for value in PRINTED]
+    sources += [f"{{{{ {expression} }}}}" for expression in FILTERED + OPERATORS] + BLOCKS
     with open(pathlib.Path(__file__).parent / "jinja_golden.jsonl", "w", encoding="utf-8") as file:
         for source in sources:
             line = {"source": source}
