@@ -20,9 +20,9 @@ bool Contains(const Range& range, std::string_view text) {
   return std::find(std::begin(range), std::end(range), text) != std::end(range);
 }
 
-// One part's text, appended to `content`; `is_first` until one was.
-std::optional<ApiError> AppendPart(const Json& part, bool* is_first, std::string* content) {
-  const std::string* text = part.string();  // vLLM takes bare strings in the list as well
+// One part's text, appended to `texts`.
+std::optional<ApiError> AppendPart(Json& part, std::vector<std::string>* texts) {
+  std::string* text = part.string();  // vLLM takes bare strings in the list as well
   if (text == nullptr) {
     const Json* type_field = part.Find("type");
     const std::string* type = type_field != nullptr ? type_field->string() : nullptr;
@@ -39,7 +39,7 @@ std::optional<ApiError> AppendPart(const Json& part, bool* is_first, std::string
     if (field.empty()) {
       return BadRequest(fmt::format("Unknown part type: {}", type->substr(0, 64)), "messages");
     }
-    const Json* value = part.Find(field);
+    Json* value = part.Find(field);
     text = value != nullptr ? value->string() : nullptr;
     if (text == nullptr) {
       return BadRequest(fmt::format("Expected '{}' field in message part of type '{}'.", field,
@@ -47,32 +47,46 @@ std::optional<ApiError> AppendPart(const Json& part, bool* is_first, std::string
                         "messages");
     }
   }
-  if (!*is_first) content->push_back('\n');
-  *is_first = false;
-  content->append(*text);
+  texts->push_back(std::move(*text));
   return std::nullopt;
 }
 
-Result<std::string> ContentText(Json* content, const std::string& path, SchemaErrors* errors) {
-  std::string text;
-  if (content == nullptr || content->is_null()) return text;
-  if (std::string* v = content->string()) return std::move(*v);
-  if (const Json::Array* parts = content->array()) {
+Result<std::vector<std::string>> ContentTexts(Json* content, const std::string& path,
+                                              SchemaErrors* errors) {
+  std::vector<std::string> texts;
+  if (content == nullptr || content->is_null()) return texts;
+  if (std::string* text = content->string()) {
+    texts.push_back(std::move(*text));
+    return texts;
+  }
+  if (Json::Array* parts = content->array()) {
     if (parts->size() > kMaxContentParts) {
       errors->Add("too_long", path + ".content",
                   fmt::format("List should have at most {} items after validation, not {}",
                               kMaxContentParts, parts->size()),
                   nullptr);
-      return text;
+      return texts;
     }
-    bool is_first = true;
-    for (const Json& part : *parts) {
-      API_RETURN_IF_ERROR(AppendPart(part, &is_first, &text));
-    }
-    return text;
+    for (Json& part : *parts) API_RETURN_IF_ERROR(AppendPart(part, &texts));
+    return texts;
   }
   errors->Add("string_type", path + ".content", "Input should be a valid string or list", content);
-  return text;
+  return texts;
+}
+
+// Content as the template takes it.
+Json Content(std::vector<std::string> texts, bool as_parts) {
+  if (as_parts) {
+    Json::Array parts;
+    for (std::string& text : texts) parts.push_back(TextPart(std::move(text)));
+    return Json(std::move(parts));
+  }
+  std::string joined;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    if (i > 0) joined.push_back('\n');
+    joined += texts[i];
+  }
+  return Json(std::move(joined));
 }
 
 // "{\"a\":1}" becomes {"a":1}; absent and empty become {}.
@@ -106,7 +120,7 @@ std::optional<ApiError> ParseToolCalls(Json* calls, int64_t* values_left) {
   return std::nullopt;
 }
 
-Result<Json> TemplateMessage(Json& message, size_t index, int64_t* values_left,
+Result<Json> TemplateMessage(Json& message, size_t index, bool as_parts, int64_t* values_left,
                              SchemaErrors* errors) {
   const std::string path = fmt::format("messages.{}", index);
   if (message.object() == nullptr) {
@@ -124,10 +138,11 @@ Result<Json> TemplateMessage(Json& message, size_t index, int64_t* values_left,
     return Json(Json::Object{});
   }
   if (*role == "developer") role = "system";
-  API_ASSIGN_OR_RETURN(std::string content, ContentText(message.Find("content"), path, errors));
+  API_ASSIGN_OR_RETURN(std::vector<std::string> texts,
+                       ContentTexts(message.Find("content"), path, errors));
   Json::Object out;
   out.push_back({"role", Json(*role)});
-  out.push_back({"content", Json(std::move(content))});
+  out.push_back({"content", Content(std::move(texts), as_parts)});
   if (auto name = fields.String("name", kMaxRoleBytes)) {
     out.push_back({"name", Json(std::move(*name))});
   }
@@ -151,7 +166,7 @@ Result<Json> TemplateMessage(Json& message, size_t index, int64_t* values_left,
   return Json(std::move(out));
 }
 
-std::optional<ApiError> ReadMessages(Fields& fields, Json::Array* out) {
+std::optional<ApiError> ReadMessages(Fields& fields, bool as_parts, Json::Array* out) {
   Json* messages = fields.Array("messages", kMaxMessages);
   if (messages == nullptr) {
     if (fields.Any("messages") == nullptr) fields.Report("missing", "messages", "Field required");
@@ -164,7 +179,7 @@ std::optional<ApiError> ReadMessages(Fields& fields, Json::Array* out) {
   int64_t values_left = kMaxJsonValues;
   out->reserve(messages->array()->size());
   for (size_t i = 0; i < messages->array()->size() && !errors.full(); ++i) {
-    Result<Json> message = TemplateMessage((*messages->array())[i], i, &values_left, &errors);
+    Result<Json> message = TemplateMessage((*messages->array())[i], i, as_parts, &values_left, &errors);
     if (!message) return std::move(message).error();
     out->push_back(std::move(*message));
   }
@@ -237,8 +252,16 @@ void CheckTool(const Json& tool, const std::string& path, Fields& fields) {
 
 }  // namespace
 
+Json TextPart(std::string text) {
+  return Json::Of({{"type", Json("text")}, {"text", Json(std::move(text))}});
+}
+
 std::optional<ApiError> ReadChatInput(Fields& fields, const ApiOptions& options, ChatInput* chat) {
-  if (auto error = ReadMessages(fields, &chat->messages)) return error;
+  // What a request's own template takes is not known.
+  const bool as_parts = options.content_format == ContentFormat::kOpenAi ||
+                        (options.content_format == ContentFormat::kAuto &&
+                         options.template_takes_parts && fields.Any("chat_template") == nullptr);
+  if (auto error = ReadMessages(fields, as_parts, &chat->messages)) return error;
   if (Json* tools = fields.Array("tools", kMaxTools)) {
     if (tools->array()->empty()) {
       return BadParameter(

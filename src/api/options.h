@@ -27,6 +27,9 @@ struct SamplingDefaults {
 // Qwen3 thinks unless enable_thinking is false, DeepSeek R1 always thinks.
 enum class ReasoningFormat { kNone, kQwen3, kDeepSeekR1 };
 
+// --chat-template-content-format: what a template finds as the content of messages. kAuto: what it takes.
+enum class ContentFormat { kAuto, kString, kOpenAi };
+
 // Names and defaults are those of the flags.
 struct ApiOptions {
   int max_logprobs = 20;  // −1: the whole vocabulary
@@ -35,6 +38,8 @@ struct ApiOptions {
   bool enable_prompt_tokens_details = false;
   bool enable_force_include_usage = false;
   int stream_interval = 1;  // tokens a chunk; the first token is never held back
+  ContentFormat content_format = ContentFormat::kAuto;
+  bool template_takes_parts = false;  // the model's, found when it was loaded
   bool trust_request_chat_template = false;
   bool exclude_tools_when_tool_choice_none = false;
   bool auto_tool_choice = false;  // --enable-auto-tool-choice, with --tool-call-parser

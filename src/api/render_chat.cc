@@ -1,6 +1,7 @@
 #include "api/render_chat.h"
 
 #include "api/bounds.h"
+#include "api/chat_messages.h"
 #include "api/json_writer.h"
 #include "text/blanks.h"
 
@@ -61,6 +62,18 @@ size_t InputBytes(const ChatInput& chat) {
   return bytes;
 }
 
+// The text of a message, or of its last part.
+void SetFinalText(std::string text, Json* message) {
+  Json* content = message->Find("content");
+  if (content == nullptr || content->array() == nullptr) {
+    message->Set("content", Json(std::move(text)));
+  } else if (content->array()->empty()) {
+    content->array()->push_back(TextPart(std::move(text)));
+  } else {
+    content->array()->back().Set("text", Json(std::move(text)));
+  }
+}
+
 std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
   std::string values = "{";
   for (const Json::Member& member : chat.template_kwargs) {
@@ -81,7 +94,7 @@ std::string TemplateValues(const ChatInput& chat, const ModelInfo& model) {
     if (i > 0) values.push_back(',');
     if (chat.continue_final_message && i + 1 == chat.messages.size()) {
       Json marked = chat.messages[i];
-      marked.Set("content", Json(std::string(FinalContent(chat)).append(kEndMark)));
+      SetFinalText(std::string(FinalContent(chat)).append(kEndMark), &marked);
       marked.AppendTo(&values);
     } else {
       chat.messages[i].AppendTo(&values);
@@ -148,8 +161,23 @@ Result<std::string> Render(const ChatInput& chat, const ModelInfo& model) {
 
 }  // namespace
 
+bool TakesParts(const ModelInfo& model) {
+  constexpr std::string_view kText = "SOME_TEXT";
+  if (model.chat_template == nullptr) return false;
+  ChatInput chat;
+  chat.messages.push_back(Json::Of(
+      {{"role", Json("user")}, {"content", Json(Json::Array{TextPart(std::string(kText))})}}));
+  const Result<std::string> text = RenderChat(chat, model);
+  // Who takes content for text prints the list.
+  return text && text->find(kText) != std::string::npos &&
+         text->find("'type'") == std::string::npos && text->find("\"type\"") == std::string::npos;
+}
+
 std::string_view FinalContent(const ChatInput& chat) {
   const Json* content = chat.messages.back().Find("content");
+  if (content != nullptr && content->array() != nullptr && !content->array()->empty()) {
+    content = content->array()->back().Find("text");
+  }
   return content != nullptr && content->string() != nullptr ? std::string_view(*content->string())
                                                             : std::string_view();
 }

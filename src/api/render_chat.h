@@ -13,7 +13,10 @@ namespace tiercel::api {
 // template that fails is the request's fault. Pure; any thread.
 Result<std::string> RenderChat(const ChatInput& chat, const ModelInfo& model);
 
-// The text of the last message; empty if it is no string.
+// Whether the model's template takes the content of messages as a list of parts: it writes their texts.
+bool TakesParts(const ModelInfo& model);
+
+// The text of the last message, or of its last part; empty if there is none.
 std::string_view FinalContent(const ChatInput& chat);
 
 }  // namespace tiercel::api

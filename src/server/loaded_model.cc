@@ -2,6 +2,7 @@
 
 #include "api/names.h"
 #include "api/prepare_pooling.h"
+#include "api/render_chat.h"
 
 namespace tiercel::server {
 
@@ -28,6 +29,8 @@ std::shared_ptr<LoadedModel> MakeLoadedModel(ServingModel model,
   }
   loaded->tokenizer_info_json = std::move(model.tokenizer_info_json);
   loaded->api = options;
+  loaded->api.template_takes_parts =
+      options.content_format == api::ContentFormat::kAuto && api::TakesParts(info);
   loaded->api.sampling_defaults = std::move(model.sampling_defaults);
   return loaded;
 }

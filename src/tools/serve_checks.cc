@@ -23,7 +23,6 @@ const OfferedValues kOfferedValues[] = {
     {"tokenizer-mode", {"auto", "hf", "slow"}, "there is one tokenizer, that of tokenizer.json"},
     {"config-format", {"auto", "hf"}, "config.json is read"},
     {"distributed-executor-backend", {"", "ray", "mp", "uni"}, "one process serves the model"},
-    {"chat-template-content-format", {"auto", "string"}, "content reaches the template as text"},
 };
 
 template <typename List>

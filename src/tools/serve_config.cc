@@ -273,6 +273,10 @@ Status FillApi(const ParsedOptions& options, const Environ& environ,
   api->enable_force_include_usage = options.On("enable-force-include-usage");
   api->stream_interval =
       static_cast<int>(std::min<int64_t>(options.Int("stream-interval"), 1 << 20));
+  if (const std::string format = options.String("chat-template-content-format"); format != "auto") {
+    api->content_format =
+        format == "openai" ? api::ContentFormat::kOpenAi : api::ContentFormat::kString;
+  }
   api->trust_request_chat_template = options.On("trust-request-chat-template");
   api->exclude_tools_when_tool_choice_none = options.On("exclude-tools-when-tool-choice-none");
   if (options.Given("default-chat-template-kwargs")) {

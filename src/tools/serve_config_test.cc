@@ -131,8 +131,7 @@ TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
   for (const auto& [flag, value] : {std::pair{"--runner", "draft"}, {"--convert", "reward"},
                                     {"--task", "reward"}, {"--load-format", "tensorizer"},
                                     {"--tokenizer-mode", "mistral"}, {"--config-format", "mistral"},
-                                    {"--distributed-executor-backend", "external_launcher"},
-                                    {"--chat-template-content-format", "openai"}}) {
+                                    {"--distributed-executor-backend", "external_launcher"}}) {
     EXPECT_THAT(ErrorOf({flag, value}), HasSubstr(std::string("argument ") + flag)) << value;
   }
 }

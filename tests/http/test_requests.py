@@ -408,6 +408,36 @@ def test_beam_search_in_chats_and_beside_others(server):
     server.wait_for_metric("vllm:num_requests_running", 0)
 
 
+ONLY_TEXT = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+ONLY_PARTS = "{% for m in messages %}<{% for p in m.content %}[{{ p.text }}]{% endfor %}>{% endfor %}"
+BOTH = ("{% for m in messages %}<{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for p in m.content %}{% if p.type == 'text' %}[{{ p.text }}]{% endif %}{% endfor %}{% endif %}>{% endfor %}")
+
+
+@pytest.mark.parametrize("flags, template, expected", [
+    ((), ONLY_TEXT, "<a\nb><c><>"), ((), ONLY_PARTS, "<[a][b]><[c]><>"), ((), BOTH, "<[a][b]><[c]><>"),
+    (("--chat-template-content-format", "string"), BOTH, "<a\nb><c><>"),
+    (("--chat-template-content-format", "openai"), BOTH, "<[a][b]><[c]><>"),
+])
+def test_content_has_the_form_that_the_template_takes(make_server, flags, template, expected):
+    server = make_server("--trust-request-chat-template", "--chat-template", template, *flags)
+    parts = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+             {"role": "user", "content": "c"}, {"role": "assistant", "content": None}]
+
+    def rendered(**fields):
+        answer = server.post("/tokenize", {"messages": parts, "add_generation_prompt": False, **fields})
+        assert answer.status_code == 200, answer.text
+        return server.post("/detokenize", {"tokens": answer.json()["tokens"]}).json()["prompt"]
+
+    assert rendered() == expected
+    # Of a request's own template nothing is known.
+    own = expected if flags == ("--chat-template-content-format", "openai") else "<a\nb><c><>"
+    assert rendered(chat_template=BOTH) == own
+    begun = [*parts[:2], {"role": "assistant", "content": "d"}]
+    ended = rendered(messages=begun, continue_final_message=True)
+    assert ended == expected.rstrip(">").removesuffix("<") + ("<[d" if "[" in expected else "<d")
+
+
 def test_special_tokens_in_text_are_text_where_that_is_asked_for(make_server):
     split = make_server("--split-special-tokens")
     plain = make_server()

@@ -56,8 +56,9 @@ constexpr OptionSpec kFrontend[] = {
     {"--lora-modules", Kind::kStrings, "", Effect::kRefused, "LoRA adapters are not offered yet."},
     {"--chat-template", Kind::kString, "", Effect::kUsed,
      "A Jinja template (a file, or the text itself) instead of the model's own."},
-    {"--chat-template-content-format", Kind::kString, "auto", Effect::kNone,
-     "Content reaches the template as text.",
+    {"--chat-template-content-format", Kind::kString, "auto", Effect::kUsed,
+     "What the template finds as the content of messages: string, a text; openai, a list of parts; auto: a "
+     "list where the template writes its texts.",
      "auto|string|openai"},
     {"--trust-request-chat-template", Kind::kSwitch, "False", Effect::kUsed,
      "Let requests bring their own chat_template."},
