@@ -73,6 +73,7 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
     team.pin = false;
   }
   team.nodes = env->topology.NodesOf(team.cpus);
+  team.caches = env->topology.CachesOf(team.cpus);
   ASSIGN_OR_RETURN(env->team, platform::WorkerTeam::Create(team));
   env->team->Run([&](int) { env->kernels->init_thread(); });
 

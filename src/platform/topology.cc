@@ -86,6 +86,23 @@ int AssignNumaNodes(const std::string& root, std::vector<Cpu>& cpus) {
   return static_cast<int>(std::max<size_t>(1, used.size()));
 }
 
+// One file for each cache: it lists all that share it.
+void AssignCaches(const std::string& root, std::vector<Cpu>& cpus) {
+  std::set<int> known;
+  for (Cpu& cpu : cpus) {
+    if (known.contains(cpu.id)) continue;
+    const std::string path = root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu.id) +
+                             "/cache/index3/shared_cpu_list";
+    const std::vector<int> members = ParseCpuList(ReadTextFile(path).value_or(""));
+    if (members.empty()) continue;
+    for (Cpu& other : cpus) {
+      if (!std::binary_search(members.begin(), members.end(), other.id)) continue;
+      other.cache = members.front();
+      known.insert(other.id);
+    }
+  }
+}
+
 int64_t ParseCacheSize(std::string_view text) {  // "48K", "2M"
   const int64_t number = ParseInt(text).value_or(0);
   if (text.ends_with('K')) return number << 10;
@@ -148,6 +165,15 @@ std::vector<int> OneCpuOfEachCore(const std::vector<Cpu>& cpus) {
   return ids;
 }
 
+std::vector<int> FieldOf(const std::vector<Cpu>& cpus, const std::vector<int>& ids, int Cpu::*field) {
+  std::vector<int> values;
+  for (const int id : ids) {
+    const auto cpu = std::find_if(cpus.begin(), cpus.end(), [id](const Cpu& c) { return c.id == id; });
+    values.push_back(cpu != cpus.end() ? (*cpu).*field : 0);
+  }
+  return values;
+}
+
 }  // namespace
 
 Expected<Topology> Topology::Detect(const std::string& root) {
@@ -163,6 +189,7 @@ Expected<Topology> Topology::Detect(const std::string& root) {
   topology.cpus = DescribeCpus(root, ids);
   FindEfficientCores(root, topology.cpus);
   topology.numa_nodes = AssignNumaNodes(root, topology.cpus);
+  AssignCaches(root, topology.cpus);
   topology.cpu_quota = limits.cpu_quota;
   ReadMemory(root, limits, topology);
   ReadCaches(root, ids.front(), topology);
@@ -182,12 +209,11 @@ std::vector<int> Topology::WorkerCpus(int limit) const {
 }
 
 std::vector<int> Topology::NodesOf(const std::vector<int>& ids) const {
-  std::vector<int> nodes;
-  for (const int id : ids) {
-    const auto cpu = std::find_if(cpus.begin(), cpus.end(), [id](const Cpu& c) { return c.id == id; });
-    nodes.push_back(cpu != cpus.end() ? cpu->numa_node : 0);
-  }
-  return nodes;
+  return FieldOf(cpus, ids, &Cpu::numa_node);
+}
+
+std::vector<int> Topology::CachesOf(const std::vector<int>& ids) const {
+  return FieldOf(cpus, ids, &Cpu::cache);
 }
 
 bool Topology::ShouldPin(size_t workers) const {

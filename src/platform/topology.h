@@ -15,6 +15,7 @@ struct Cpu {
   int core = 0;  // physical core, unique over packages
   int package = 0;
   int numa_node = 0;
+  int cache = 0;  // its last-level cache: the lowest CPU that shares it, or 0 where that is not told
   bool efficient = false;  // an efficiency core beside faster ones
 };
 
@@ -40,6 +41,9 @@ struct Topology {
 
   // The NUMA node of each of `ids`.
   std::vector<int> NodesOf(const std::vector<int>& ids) const;
+
+  // The last-level cache of each of `ids`.
+  std::vector<int> CachesOf(const std::vector<int>& ids) const;
 
   // Whether a team of `workers` should be pinned: only when it fills every core that WorkerCpus may
   // choose from. A smaller team (a CPU quota, OMP_NUM_THREADS) would choose the same first cores as

@@ -1,15 +1,11 @@
 #include "platform/worker_team.h"
 
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,78 +18,12 @@
 #include <utility>
 
 #include "base/log.h"
+#include "platform/event.h"
+#include "platform/team_barrier.h"
 #include "platform/topology.h"
 
 namespace tiercel::platform {
 namespace {
-
-constexpr size_t kCacheLine = 128;  // two lines: the L2 prefetcher fetches them in pairs
-
-inline void Pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// An event counter that threads wait on: spin for a while, then sleep in the kernel.
-//
-// The counter's store and the look at `sleepers_` (and a sleeper's increment and the kernel's look
-// at the counter) are both sequentially consistent: either the waker sees the sleeper, or the
-// kernel sees the new count and does not put it to sleep.
-class alignas(kCacheLine) Event {
- public:
-  uint32_t count() const { return count_.load(std::memory_order_acquire); }
-
-  // Only one thread at a time may advance.
-  void Advance() {
-    count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-      syscall(SYS_futex, Word(), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
-    }
-  }
-
-  // Whether the counter is no longer `seen`; spins `most` pauses at most.
-  //
-  // A spin in vain took a core from whoever is late: then the next ones are shorter by half, down to
-  // a sixteenth; those that succeed lengthen them by an eighth. So the spin fades while a neighbor
-  // holds a core, and is back some barriers after it has gone.
-  template <typename Meanwhile>
-  bool Spin(uint32_t seen, int most, Meanwhile meanwhile) {
-    const int limit = most - shortened_.load(std::memory_order_relaxed);
-    for (int i = 0; i < limit; ++i) {
-      if (count() != seen) {
-        if (i > 0 && limit < most) Shorten(most - std::min(most, limit + limit / 8 + 1));
-        return true;
-      }
-      if (!meanwhile()) Pause();
-    }
-    if (limit > most / 16) Shorten(most - std::max(most / 16, limit / 2));
-    return false;
-  }
-
-  // Sleeps while the counter is `seen`, until `patience` is over (null: for ever) or for no reason.
-  void Sleep(uint32_t seen, const timespec* patience) {
-    sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    if (count() == seen) {
-      syscall(SYS_futex, Word(), FUTEX_WAIT_PRIVATE, seen, patience, nullptr, 0);
-    }
-    sleepers_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
- private:
-  uint32_t* Word() {
-    static_assert(sizeof(count_) == sizeof(uint32_t) && decltype(count_)::is_always_lock_free);
-    return reinterpret_cast<uint32_t*>(&count_);
-  }
-
-  void Shorten(int pauses) { shortened_.store(pauses, std::memory_order_relaxed); }
-
-  std::atomic<uint32_t> count_{0};
-  std::atomic<uint32_t> sleepers_{0};
-  std::atomic<int> shortened_{0};  // pauses that waits do without at present
-};
 
 std::chrono::nanoseconds PauseTime() {
   constexpr int kPauses = 256;  // 5 to 15 µs
@@ -167,10 +97,13 @@ class ScopedPin {
 
 // What the others know of one worker.
 struct alignas(kCacheLine) Member {
-  std::atomic<uint32_t> arrivals{0};  // at barriers, so far
+  // At barriers so far: those of all workers, and those of its rank where there are several.
+  std::atomic<uint32_t> arrivals{0}, rank_arrivals{0};
   std::atomic<pthread_t> thread{};    // of worker 0: the present caller of Run
   std::atomic<int> cpu{0};            // where it is pinned
   int node = 0;                       // of that CPU, whichever it is at present
+  int index = 0;                      // of the worker, among all
+  int rank = 0;
 };
 
 // What a wait that only waits does meanwhile.
@@ -200,41 +133,59 @@ struct WorkerTeam::Impl {
   std::vector<std::thread> threads;
 
   Event dispatch;  // one count for each Run
-  // The barrier: the last of `size` arrivals advances `phase`. A worker reads the phase before it
-  // arrives, and the phase cannot advance without it, so one counter serves every round.
-  Event phase;
-  alignas(kCacheLine) std::atomic<int> arrived{0};
+  std::optional<TeamBarrier> of_all;
+  std::vector<std::unique_ptr<TeamBarrier>> of_ranks;  // empty: one rank, which is all
   std::atomic<bool> lending{false};
 
+  using Arrivals = std::atomic<uint32_t> Member::*;
+
+  int rank_size() const { return size / std::max<int>(1, static_cast<int>(of_ranks.size())); }
+
   // Returns the phase to wait for the end of.
-  uint32_t Arrive() {
-    const uint32_t current = phase.count();
-    self->arrivals.store(current + 1, std::memory_order_relaxed);
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
-      arrived.store(0, std::memory_order_relaxed);  // published by the phase's store
-      phase.Advance();
-    }
-    return current;
+  uint32_t ArriveOfAll() {
+    self->arrivals.store(of_all->phase().count() + 1, std::memory_order_relaxed);
+    return of_all->Arrive(self->index);
+  }
+  uint32_t ArriveOfRank() {
+    TeamBarrier& barrier = *of_ranks[static_cast<size_t>(self->rank)];
+    self->rank_arrivals.store(barrier.phase().count() + 1, std::memory_order_relaxed);
+    return barrier.Arrive(self->index % rank_size());
   }
 
   template <typename Meanwhile>
-  void WaitForPhase(uint32_t current, Meanwhile meanwhile) {
-    if (phase.Spin(current, spin_iterations, meanwhile)) return;
+  void MeetAll(Meanwhile meanwhile) {
+    Wait(&of_all->phase(), ArriveOfAll(), &Member::arrivals, 0, size, meanwhile);
+  }
+  template <typename Meanwhile>
+  void MeetRank(Meanwhile meanwhile) {
+    if (of_ranks.empty()) return MeetAll(meanwhile);
+    if (rank_size() == 1) return;
+    const int first = self->rank * rank_size();
+    Wait(&of_ranks[static_cast<size_t>(self->rank)]->phase(), ArriveOfRank(), &Member::rank_arrivals,
+         first, first + rank_size(), meanwhile);
+  }
+
+  // For the end of a phase, for which the workers [first, end) are awaited.
+  template <typename Meanwhile>
+  void Wait(Event* phase, uint32_t current, Arrivals arrivals, int first, int end,
+            Meanwhile meanwhile) {
+    if (phase->Spin(current, spin_iterations, meanwhile)) return;
     constexpr timespec kPatience{0, 300'000};  // ns: the late one may lose its core later, too
-    while (phase.count() == current) {
-      if (lend) LendCore(current);
-      phase.Sleep(current, lend ? &kPatience : nullptr);
+    while (phase->count() == current) {
+      if (lend) LendCore(*phase, current, arrivals, first, end);
+      phase->Sleep(current, lend ? &kPatience : nullptr);
     }
   }
 
   // A worker that waits has a core to spare. If another is late because something else runs on its
   // core (the kernel gives that milliseconds at a time, as long as tens of barriers), the two change
   // places: the late one goes on here at once, and this one sleeps over there until it is woken.
-  void LendCore(uint32_t current) {
+  void LendCore(const Event& phase, uint32_t current, Arrivals arrivals, int first, int end) {
     if (lending.exchange(true, std::memory_order_acquire)) return;
-    for (Member& late : members) {
+    for (int worker = first; worker < end; ++worker) {
+      Member& late = members[static_cast<size_t>(worker)];
       if (late.node != self->node) continue;
-      if (late.arrivals.load(std::memory_order_relaxed) == current + 1) continue;
+      if ((late.*arrivals).load(std::memory_order_relaxed) == current + 1) continue;
       const pthread_t thread = late.thread.load(std::memory_order_relaxed);
       if (!IsOffCore(thread) || phase.count() != current) break;
       const int here = self->cpu.load(std::memory_order_relaxed);
@@ -267,7 +218,7 @@ struct WorkerTeam::Impl {
       }
       if (stop) return;
       Call(worker);
-      Arrive();  // the next dispatch comes after all have arrived: no need to wait for the phase
+      ArriveOfAll();  // the next dispatch comes after all have arrived: no need to wait for the phase
     }
   }
 
@@ -292,6 +243,14 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
     return Unexpected(InvalidArgument("a worker team of {} CPUs has as many NUMA nodes, not {}",
                                       options.cpus.size(), options.nodes.size()));
   }
+  if (!options.caches.empty() && options.caches.size() != options.cpus.size()) {
+    return Unexpected(InvalidArgument("a worker team of {} CPUs has as many caches, not {}",
+                                      options.cpus.size(), options.caches.size()));
+  }
+  if (options.ranks < 1 || options.cpus.size() % static_cast<size_t>(options.ranks) != 0) {
+    return Unexpected(InvalidArgument("{} workers cannot be shared out among {} ranks",
+                                      options.cpus.size(), options.ranks));
+  }
   auto impl = std::make_unique<Impl>();
   impl->size = static_cast<int>(options.cpus.size());
   impl->pin = options.pin;
@@ -301,6 +260,20 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
   for (size_t i = 0; i < options.cpus.size(); ++i) {
     impl->members[i].cpu = options.cpus[i];
     if (!options.nodes.empty()) impl->members[i].node = options.nodes[i];
+    impl->members[i].index = static_cast<int>(i);
+    impl->members[i].rank = static_cast<int>(i * static_cast<size_t>(options.ranks) / options.cpus.size());
+  }
+  const std::vector<int> caches =
+      options.caches.empty() ? std::vector<int>(options.cpus.size()) : options.caches;
+  // A cache that ranks share is a group for each of them.
+  std::vector<int> groups = caches;
+  const int most = *std::max_element(caches.begin(), caches.end()) + 1;
+  for (size_t i = 0; i < groups.size(); ++i) groups[i] += impl->members[i].rank * most;
+  impl->of_all.emplace(groups);
+  for (int rank = 0; options.ranks > 1 && rank < options.ranks; ++rank) {
+    const auto per_rank = static_cast<std::ptrdiff_t>(caches.size()) / options.ranks;
+    const auto first = caches.begin() + rank * per_rank;
+    impl->of_ranks.push_back(std::make_unique<TeamBarrier>(std::vector<int>(first, first + per_rank)));
   }
   impl->spin_iterations =
       options.spin_iterations >= 0 ? options.spin_iterations : ChooseSpinIterations(options.cpus);
@@ -331,19 +304,31 @@ void WorkerTeam::Run(FunctionRef<void(int worker)> fn) noexcept {
     impl_->function = &fn;
     impl_->dispatch.Advance();
     impl_->Call(0);
-    impl_->WaitForPhase(impl_->Arrive(), kNothing);
+    impl_->MeetAll(kNothing);
   }
   self = outer;
 }
 
+int WorkerTeam::ranks() const { return impl_->size / impl_->rank_size(); }
+
 void WorkerTeam::Barrier() {
-  if (impl_->size > 1) impl_->WaitForPhase(impl_->Arrive(), kNothing);
+  if (impl_->size > 1) impl_->MeetRank(kNothing);
 }
 
 void WorkerTeam::Barrier(FunctionRef<bool()> meanwhile) {
   if (impl_->size == 1) return;
   bool more = true;
-  impl_->WaitForPhase(impl_->Arrive(), [&] { return more && (more = meanwhile()); });
+  impl_->MeetRank([&] { return more && (more = meanwhile()); });
+}
+
+void WorkerTeam::BarrierOfRanks() {
+  if (impl_->size > 1) impl_->MeetAll(kNothing);
+}
+
+void WorkerTeam::BarrierOfRanks(FunctionRef<bool()> meanwhile) {
+  if (impl_->size == 1) return;
+  bool more = true;
+  impl_->MeetAll([&] { return more && (more = meanwhile()); });
 }
 
 }  // namespace tiercel::platform

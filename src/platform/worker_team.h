@@ -8,6 +8,9 @@
 // NUMA node: its memory does. Under a CPU quota or with more workers than CPUs the spin is kept near
 // zero.
 //
+// A team may be several ranks, each of as many workers one after the other: Barrier() is then that of the
+// caller's rank, and BarrierOfRanks() that of all.
+//
 // An exception that leaves fn has nobody to go to: the other workers stand at a barrier that the one who
 // threw will never reach. It ends the process with its message.
 #pragma once
@@ -25,6 +28,9 @@ struct WorkerTeamOptions {
   std::vector<int> cpus;
   // The NUMA node of each of `cpus` (Topology::NodesOf); empty: all lie on one.
   std::vector<int> nodes = {};
+  // The last-level cache of each of `cpus` (Topology::CachesOf), not negative; empty: all share one.
+  std::vector<int> caches = {};
+  int ranks = 1;  // divides the workers
   // Pins each worker to its CPU (workers may change places later); worker 0 (the caller) only for
   // the length of a Run, so that the threads that it starts between Runs do not inherit one CPU.
   bool pin = true;
@@ -36,12 +42,15 @@ class WorkerTeam {
   static Expected<std::unique_ptr<WorkerTeam>> Create(const WorkerTeamOptions& options);
   ~WorkerTeam();  // joins the threads
 
-  int size() const;
+  int size() const;  // of all ranks
+  int ranks() const;
   void Run(FunctionRef<void(int worker)> fn) noexcept;
   void Barrier();
   // The same; while it waits, the worker calls `meanwhile` again and again, until that returns false.
   // A call should take well below a microsecond.
   void Barrier(FunctionRef<bool()> meanwhile);
+  void BarrierOfRanks();
+  void BarrierOfRanks(FunctionRef<bool()> meanwhile);
 
  private:
   struct Impl;

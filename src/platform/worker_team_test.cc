@@ -119,6 +119,80 @@ TEST_P(TeamOf, LateWorkersAreWaitedFor) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, TeamOf, testing::Range(1, 9));
 
+struct Ranks {
+  int ranks, workers;  // of each
+  std::vector<int> caches;
+};
+
+class TeamOfRanks : public testing::TestWithParam<Ranks> {};
+
+// Plain variables, written before a barrier and read after it: by the rank at its own, by all at that of
+// all, in any order of the two.
+TEST_P(TeamOfRanks, BarriersOrderPlainWrites) {
+  const auto& [ranks, workers, caches] = GetParam();
+  WorkerTeamOptions options = Options(ranks * workers);
+  options.ranks = ranks;
+  options.caches = caches;
+  const auto team = WorkerTeam::Create(options);
+  ASSERT_TRUE(team) << team.error();
+  ASSERT_EQ((*team)->ranks(), ranks);
+  ASSERT_EQ((*team)->size(), ranks * workers);
+  std::vector<int64_t> values(static_cast<size_t>(ranks * workers), 0);
+  std::atomic<int> wrong{0};
+  (*team)->Run([&](int worker) {
+    const int first = worker / workers * workers;
+    const auto equal = [&](int begin, int end, int64_t value) {
+      for (int i = begin; i < end; ++i) wrong += values[static_cast<size_t>(i)] != value;
+    };
+    for (int64_t round = 1; round <= 300; ++round) {
+      values[static_cast<size_t>(worker)] = round;
+      const bool all = round % 3 == 0;
+      all ? (*team)->BarrierOfRanks() : (*team)->Barrier();
+      all ? equal(0, ranks * workers, round) : equal(first, first + workers, round);
+      // What all have read, nobody writes before all have read it.
+      all || round % 2 == 0 ? (*team)->BarrierOfRanks() : (*team)->Barrier();
+    }
+  });
+  EXPECT_EQ(wrong, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, TeamOfRanks,
+                         testing::Values(Ranks{1, 3, {}}, Ranks{2, 1, {}}, Ranks{2, 2, {}}, Ranks{3, 2, {}},
+                                         Ranks{2, 2, {0, 0, 8, 8}}, Ranks{2, 3, {0, 4, 4, 4, 8, 8}},
+                                         Ranks{1, 4, {0, 2, 0, 2}}, Ranks{1, 3, {0, 1, 2}}),
+                         [](const auto& info) {
+                           return std::to_string(info.param.ranks) + "x" + std::to_string(info.param.workers) +
+                                  (info.param.caches.empty() ? "" : "Caches" + std::to_string(info.index));
+                         });
+
+TEST(WorkerTeam, ARanksBarrierWaitsForNoOtherRank) {
+  WorkerTeamOptions options = Options(4);
+  options.ranks = 2;
+  const auto team = WorkerTeam::Create(options);
+  ASSERT_TRUE(team) << team.error();
+  std::atomic<int> passed{0};
+  (*team)->Run([&](int worker) {
+    if (worker >= 2) {
+      while (passed < 200) std::this_thread::yield();  // the first rank's barriers end meanwhile
+    }
+    for (int round = 0; round < 100; ++round) {
+      (*team)->Barrier();
+      if (worker < 2) ++passed;
+    }
+  });
+  EXPECT_EQ(passed, 200);
+}
+
+TEST(WorkerTeam, RefusesRanksThatDoNotDivideItsWorkers) {
+  WorkerTeamOptions options = Options(3);
+  for (const int ranks : {0, 2, 4}) {
+    options.ranks = ranks;
+    const auto team = WorkerTeam::Create(options);
+    ASSERT_FALSE(team);
+    EXPECT_THAT(team.error().message(), testing::HasSubstr("3 workers cannot be shared out"));
+  }
+}
+
 TEST(WorkerTeam, RefusesAnEmptyTeam) {
   const auto team = WorkerTeam::Create({});
   ASSERT_FALSE(team);
