@@ -7,6 +7,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernels/test_kernels.h"
@@ -311,6 +312,37 @@ TEST(QkNormRope, WhatOverflowsInTheNormIsTheLargestNumber) {
     for (int d = 0; d < 32; ++d) {
       EXPECT_EQ(problem.cache[problem.layout.KeyOffset(0, d)].bits, d % 2 == 0 ? 0x7f7f : 0xff7f)
           << kernels->detail;
+    }
+  }
+}
+
+// In FP32 and in the order of the parts, rounded once: every ISA, every share of the work.
+TEST(AddParts, AddsInOrderAndRoundsOnce) {
+  for (const auto& [rows, n, parts] : {std::tuple{1, 64, 1}, {3, 40, 2}, {5, 100, 4}, {2, 7, 3}}) {
+    const int64_t ldp = n + 4, ld = n + 6;
+    std::vector<std::vector<float>> values;
+    std::vector<const float*> begins;
+    for (int p = 0; p < parts; ++p) values.push_back(Normal(rows * ldp, 11 + p));
+    for (const auto& v : values) begins.push_back(v.data());
+    const std::vector<BF16> residual = NormalBF16(rows * ld, 5);
+    for (const KernelTable* kernels : Kernels()) {
+      for (const int workers : {1, 3}) {
+        std::vector<BF16> out(rows * ld, kCanary);
+        const AddPartsArgs args{.parts = begins.data(), .num_parts = parts, .ldp = ldp,
+                                .residual = residual.data(), .ldr = ld, .out = out.data(), .ldo = ld,
+                                .n = n, .rows = rows};
+        for (int worker = 0; worker < workers; ++worker) kernels->add_parts(args, {worker, workers});
+        for (int64_t i = 0; i < rows * ld; ++i) {
+          const int64_t r = i / ld, c = i % ld;
+          if (c >= n) {
+            ASSERT_EQ(out[i].bits, kCanary.bits) << kernels->detail;
+            continue;
+          }
+          float sum = values[0][r * ldp + c];
+          for (int p = 1; p < parts; ++p) sum += values[p][r * ldp + c];
+          ASSERT_EQ(out[i].bits, ToBF16(ToFloat(residual[i]) + sum).bits) << kernels->detail << " " << i;
+        }
+      }
     }
   }
 }

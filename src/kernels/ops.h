@@ -210,6 +210,21 @@ struct RopeTableArgs {
   int64_t rows = 0;
 };
 
+// out[r, c] = residual[r, c] + (parts[0][r, c] + parts[1][r, c] + …), in FP32 and in this order, rounded
+// once: what the ranks of a row-parallel linear have computed, each over its own slice of k. Split by runs
+// of 16 columns, row after row. `residual` may be `out`.
+struct AddPartsArgs {
+  const float* const* parts = nullptr;  // [num_parts] of [rows, ldp]
+  int num_parts = 0;                    // ≥ 1
+  int64_t ldp = 0;
+  const BF16* residual = nullptr;  // [rows, ldr]
+  int64_t ldr = 0;
+  BF16* out = nullptr;  // [rows, ldo]
+  int64_t ldo = 0;
+  int64_t n = 0;  // columns
+  int64_t rows = 0;
+};
+
 // Row operators of the sampler over one row of n FP32 logits. Whole-row calls, not split: the
 // sampler shares out rows (few rows: ranges of one row) among the workers.
 struct RowOps {
@@ -244,6 +259,7 @@ struct KernelTable {
   // Bytes of scratch that each worker needs for attention (max over all shapes it may get).
   int64_t (*attention_scratch_bytes)(const AttentionArgs&, int workers) = nullptr;
   void (*rope_table)(const RopeTableArgs&, Share) = nullptr;
+  void (*add_parts)(const AddPartsArgs&, Share) = nullptr;
   // Called once on each worker thread before its first kernel (AMX tile permission and the like).
   void (*init_thread)() = nullptr;
   RowOps rows;

@@ -18,6 +18,7 @@ const KernelTable& Table() {
       .attention = Attention,
       .attention_scratch_bytes = AttentionScratchBytes,
       .rope_table = RopeTable,
+      .add_parts = AddParts,
       .init_thread = [] {},
       .rows = {.argmax = ArgMax,
                .sum_exp = SumExp,

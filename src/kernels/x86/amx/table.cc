@@ -20,6 +20,7 @@ const KernelTable& Table() {
       .attention = Attention,
       .attention_scratch_bytes = AttentionScratchBytes,
       .rope_table = reference::RopeTable,
+      .add_parts = avx512::AddParts,
       .init_thread = InitThread,
       .rows = {.argmax = avx512::ArgMax,
                .sum_exp = avx512::SumExp,

@@ -12,6 +12,7 @@ void Quantize(const QuantizeArgs& args, Share share);
 void QuantMatmul(const QuantMatmulArgs& args, Share share);
 void QuantMatmulVnni(const QuantMatmulArgs& args, Share share);  // by vpdpbusd
 void SwiGlu(const SwiGluArgs& args, Share share);
+void AddParts(const AddPartsArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);

@@ -19,6 +19,7 @@ const KernelTable& Table() {
       .attention = Attention,
       .attention_scratch_bytes = AttentionScratchBytes,
       .rope_table = reference::RopeTable,
+      .add_parts = AddParts,
       .init_thread = [] {},
       .rows = {.argmax = ArgMax,
                .sum_exp = SumExp,

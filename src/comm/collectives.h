@@ -1,0 +1,66 @@
+// Collectives among the ranks of one worker team, which share an address space.
+//
+// Every worker of every rank calls the same collective at once, from within WorkerTeam::Run. Data crosses
+// by being read where it lies: nothing is copied into buffers between. Sums are taken in the order of the
+// ranks, in FP32, whoever takes them: the bits depend on the number of ranks alone.
+#pragma once
+
+#include <cstdint>
+
+#include "base/bf16.h"
+#include "kernels/ops.h"
+#include "platform/worker_team.h"
+
+namespace tiercel::comm {
+
+// Which part of `items` (rows, or columns) rank `rank` owns.
+constexpr Range OwnedBy(int rank, int ranks, int64_t items) {
+  return SplitRange(items, 1, {rank, ranks});
+}
+
+// The same rows on every rank: `rows[r]` is rank r's copy.
+struct RankRows {
+  BF16* const* rows = nullptr;  // [ranks] of [count, ld]
+  int64_t ld = 0;
+  int64_t n = 0;  // columns
+  int64_t count = 0;
+};
+
+// What each rank has computed of them: parts[r] is rank r's.
+struct RankParts {
+  const float* const* parts = nullptr;  // [ranks] of [count, ld]
+  int64_t ld = 0;
+};
+
+class Collectives {
+ public:
+  // Both outlive this.
+  Collectives(platform::WorkerTeam* team, const kernels::KernelTable* kernels)
+      : team_(*team), kernels_(*kernels) {}
+
+  int ranks() const { return team_.ranks(); }
+  int RankOf(int worker) const { return worker / rank_size(); }
+
+  // rows[r] += parts[0] + parts[1] + …, for every rank r. Every worker has written its share of its
+  // rank's part before it calls this; afterwards it may read what it has written of the sums itself,
+  // and all of its rank's after the rank's next barrier. Few rows: each rank adds all for itself, after
+  // one barrier. Many: each adds its own rows and takes the others' from their owners, after two.
+  // The parts may be written again once every rank has passed a further barrier of all.
+  void AllReduce(const RankParts& parts, const RankRows& rows, int worker) const;
+
+  // The same for the rows that the caller's rank owns (OwnedBy): the others of its copy stay as they are.
+  void ReduceScatter(const RankParts& parts, const RankRows& rows, int worker) const;
+  // Copies the rows that others own from their owners, which have finished theirs before they call.
+  void AllGather(const RankRows& rows, int worker) const;
+
+ private:
+  int rank_size() const { return team_.size() / team_.ranks(); }
+  Share ShareOf(int worker) const { return {worker % rank_size(), rank_size()}; }
+  void AddOwn(const RankParts& parts, const RankRows& rows, Range own, int worker) const;
+  void TakeOthers(const RankRows& rows, int worker) const;
+
+  platform::WorkerTeam& team_;
+  const kernels::KernelTable& kernels_;
+};
+
+}  // namespace tiercel::comm

@@ -1,0 +1,115 @@
+#include "comm/collectives.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "kernels/test_kernels.h"
+#include "platform/topology.h"
+
+namespace tiercel::comm {
+namespace {
+
+struct Shape {
+  int ranks, workers;  // of each
+  int64_t rows, n;
+};
+
+class CollectivesTest : public testing::TestWithParam<Shape> {
+ protected:
+  void SetUp() override {
+    const Shape& s = GetParam();
+    const platform::Topology topology = *platform::Topology::Detect();
+    platform::WorkerTeamOptions options;
+    options.ranks = s.ranks;
+    for (int i = 0; i < s.ranks * s.workers; ++i) {
+      options.cpus.push_back(topology.cpus[static_cast<size_t>(i) % topology.cpus.size()].id);
+    }
+    team_ = std::move(*platform::WorkerTeam::Create(options));
+    ld_ = s.n + 8;
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    const auto size = static_cast<size_t>(s.rows * ld_);
+    for (int r = 0; r < s.ranks; ++r) {
+      parts_.emplace_back(size);
+      for (float& v : parts_.back()) v = normal(random);
+      part_.push_back(parts_.back().data());
+    }
+    std::vector<BF16> residual(size);
+    for (BF16& v : residual) v = ToBF16(normal(random));
+    copies_.assign(static_cast<size_t>(s.ranks), residual);
+    for (auto& copy : copies_) copy_.push_back(copy.data());
+    // As the header says it: the parts in the order of the ranks, then the residual, rounded once.
+    expected_ = residual;
+    for (int64_t i = 0; i < s.rows * ld_; ++i) {
+      if (i % ld_ >= s.n) continue;
+      float sum = parts_[0][static_cast<size_t>(i)];
+      for (int r = 1; r < s.ranks; ++r) sum += parts_[static_cast<size_t>(r)][static_cast<size_t>(i)];
+      auto& value = expected_[static_cast<size_t>(i)];
+      value = ToBF16(ToFloat(value) + sum);
+    }
+  }
+
+  RankParts Parts() const { return {part_.data(), ld_}; }
+  RankRows Rows() const { return {copy_.data(), ld_, GetParam().n, GetParam().rows}; }
+
+  std::unique_ptr<platform::WorkerTeam> team_;
+  int64_t ld_ = 0;
+  std::vector<std::vector<float>> parts_;
+  std::vector<const float*> part_;
+  std::vector<std::vector<BF16>> copies_;
+  std::vector<BF16*> copy_;
+  std::vector<BF16> expected_;
+};
+
+TEST_P(CollectivesTest, EveryRankGetsTheSum) {
+  const std::vector<std::vector<BF16>> before = copies_;
+  for (const kernels::KernelTable* kernels : kernels::Kernels()) {
+    const Collectives collectives(team_.get(), kernels);
+    for (int round = 0; round < 20; ++round) {
+      for (size_t r = 0; r < copies_.size(); ++r) copies_[r] = before[r];
+      team_->Run([&](int worker) {
+        if ((worker + round) % 3 == 0) std::this_thread::yield();  // some come late
+        collectives.AllReduce(Parts(), Rows(), worker);
+      });
+      for (const auto& copy : copies_) ASSERT_TRUE(copy == expected_) << kernels->detail;
+    }
+  }
+}
+
+TEST_P(CollectivesTest, RanksAddTheirOwnRowsAndGatherTheOthers) {
+  const Shape& s = GetParam();
+  const Collectives collectives(team_.get(), kernels::Kernels().back());
+  const std::vector<BF16> before = copies_[0];
+  team_->Run([&](int worker) { collectives.ReduceScatter(Parts(), Rows(), worker); });
+  int64_t owned = 0;
+  for (int r = 0; r < s.ranks; ++r) {
+    const Range own = OwnedBy(r, s.ranks, s.rows);
+    owned += own.size();
+    for (int64_t i = 0; i < s.rows * ld_; ++i) {
+      const bool is_own = i / ld_ >= own.begin && i / ld_ < own.end;
+      const auto at = static_cast<size_t>(i);
+      ASSERT_EQ(copies_[static_cast<size_t>(r)][at].bits, (is_own ? expected_ : before)[at].bits)
+          << "rank " << r << " value " << i;
+    }
+  }
+  EXPECT_EQ(owned, s.rows);
+  team_->Run([&](int worker) { collectives.AllGather(Rows(), worker); });
+  for (const auto& copy : copies_) EXPECT_TRUE(copy == expected_);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, CollectivesTest,
+                         testing::Values(Shape{1, 1, 3, 40}, Shape{1, 2, 5, 100}, Shape{2, 1, 1, 1024},
+                                         Shape{2, 2, 7, 33}, Shape{3, 1, 2, 48}, Shape{4, 2, 9, 17},
+                                         Shape{2, 1, 64, 1024}, Shape{3, 2, 50, 1000}, Shape{4, 1, 3, 8192}),
+                         [](const auto& info) {
+                           const Shape& s = info.param;
+                           return std::to_string(s.ranks) + "x" + std::to_string(s.workers) + "_" +
+                                  std::to_string(s.rows) + "x" + std::to_string(s.n);
+                         });
+
+}  // namespace
+}  // namespace tiercel::comm

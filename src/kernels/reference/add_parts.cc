@@ -1,0 +1,19 @@
+#include "kernels/reference/kernels.h"
+
+namespace tiercel::kernels::reference {
+
+void AddParts(const AddPartsArgs& args, Share share) {
+  constexpr int64_t kRun = 16;
+  const int64_t runs = (args.n + kRun - 1) / kRun;  // of a row
+  const Range mine = SplitRange(args.rows * runs, 1, share);
+  for (int64_t i = mine.begin; i < mine.end; ++i) {
+    const int64_t row = i / runs, begin = i % runs * kRun;
+    for (int64_t c = begin; c < std::min(begin + kRun, args.n); ++c) {
+      float sum = args.parts[0][row * args.ldp + c];
+      for (int p = 1; p < args.num_parts; ++p) sum += args.parts[p][row * args.ldp + c];
+      args.out[row * args.ldo + c] = ToBF16(ToFloat(args.residual[row * args.ldr + c]) + sum);
+    }
+  }
+}
+
+}  // namespace tiercel::kernels::reference
