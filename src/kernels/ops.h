@@ -20,7 +20,10 @@ namespace tiercel::kernels {
 struct EmbedArgs {
   const int32_t* token_ids = nullptr;    // [rows]
   const BF16* table = nullptr;           // [vocab, hidden] row-major, or null: then `packed`
-  const PackedMatrix* packed = nullptr;  // a tied lm_head: n ≥ vocab, k = hidden
+  // A tied lm_head: k = hidden, its columns in one matrix or, among ranks, in one after the other; n of all
+  // together ≥ vocab.
+  const PackedMatrix* packed = nullptr;  // [num_packed]
+  int num_packed = 1;
   BF16* out = nullptr;                   // [rows, hidden]
   int64_t hidden = 0;
   int64_t rows = 0;

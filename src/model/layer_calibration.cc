@@ -175,7 +175,7 @@ Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
                                     config.vocab_size, kHeadRows));
   }
   std::unique_ptr<LayerCalibration> calibration(new LayerCalibration(checkpoint, environment));
-  const RowReader embedding(checkpoint, name, config.hidden_size);
+  RowReader embedding(checkpoint, name, config.hidden_size, {0, config.hidden_size});
   for (const std::vector<int32_t>& tokens : sequences) {
     CHECK(!tokens.empty() && std::ssize(tokens) <= kMaxTokens);
     std::vector<BF16> hidden(tokens.size() * static_cast<size_t>(config.hidden_size));

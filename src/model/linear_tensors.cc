@@ -242,16 +242,18 @@ float QuantizeRow(const float* w, int64_t k, int8_t* q) {
 }
 
 WeightReader::WeightReader(const Checkpoint& checkpoint, const std::string& name,
-                           const LinearTensors& tensors, int64_t k)
+                           const LinearTensors& tensors, int64_t k, Range slice)
     : checkpoint_(checkpoint),
       name_(name + ".weight"),
       tensors_(tensors),
       k_(k),
-      rows_(checkpoint, name_, k) {
+      slice_(slice),
+      rows_(checkpoint, name_, k, slice) {
   if (tensors.scheme != LinearScheme::kFloat) {
     int8_ = reinterpret_cast<const int8_t*>(checkpoint.MappedBytes(name_));
   } else if (tensors.input.kind != InputKind::kBF16) {
     row_.resize(static_cast<size_t>(k));
+    int8_row_.resize(static_cast<size_t>(k));
   }
 }
 
@@ -259,24 +261,28 @@ Status WeightReader::ReadBF16(int64_t row, BF16* out) {
   if (int8_ == nullptr) return rows_.Read(row, out);
   const float scale = tensors_.scale[row];
   const float offset = tensors_.offset.empty() ? 0 : tensors_.offset[row];
-  for (int64_t i = 0; i < k_; ++i) {
-    out[i] = ToBF16(scale * (static_cast<float>(int8_[row * k_ + i]) - offset));
+  const int8_t* values = int8_ + row * k_ + slice_.begin;
+  for (int64_t i = 0; i < slice_.size(); ++i) {
+    out[i] = ToBF16(scale * (static_cast<float>(values[i]) - offset));
   }
   return OkStatus();
 }
 
 Expected<WeightReader::Int8Row> WeightReader::ReadInt8(int64_t row, int8_t* out) {
   Int8Row result;
+  const int8_t* values = nullptr;
   if (int8_ != nullptr) {
-    std::copy_n(int8_ + row * k_, k_, out);
+    values = int8_ + row * k_;
   } else {
     RETURN_IF_ERROR(checkpoint_.ReadRows(name_, row, row + 1, row_.data()));
-    result.scale = QuantizeRow(row_.data(), k_, out);
+    result.scale = QuantizeRow(row_.data(), k_, int8_row_.data());
     if (!std::isfinite(result.scale)) {
       return Unexpected(InvalidArgument("{}: row {} has values that are not finite", name_, row));
     }
+    values = int8_row_.data();
   }
-  for (int64_t i = 0; i < k_; ++i) result.sum += out[i];
+  std::copy(values + slice_.begin, values + slice_.end, out);
+  for (int64_t i = 0; i < slice_.size(); ++i) result.sum += out[i];
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include "model/checkpoint.h"
 #include "model/quantization.h"
 #include "model/tensor_reader.h"
+#include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
 
@@ -54,15 +55,16 @@ Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const st
 // zeros. What the Ascend quantizer does to a row. `w` must be finite: else the scale returned is not.
 float QuantizeRow(const float* w, int64_t k, int8_t* q);
 
-// Rows of one linear's weight as the packer wants them. Each worker has its own.
+// Rows of one linear's weight as the packer wants them: of their k values those of `slice`. Each worker
+// has its own.
 class WeightReader {
  public:
   WeightReader(const Checkpoint& checkpoint, const std::string& name, const LinearTensors& tensors,
-               int64_t k);
+               int64_t k, Range slice);
 
   // kBF16 inputs: row `row` in BF16, dequantized where the checkpoint has it in INT8.
   Status ReadBF16(int64_t row, BF16* out);
-  // INT8: the row, its sum, and its scale where it was quantized here (else 0).
+  // INT8: the slice, its sum, and the whole row's scale where it was quantized here (else 0).
   struct Int8Row {
     int32_t sum = 0;
     float scale = 0;
@@ -74,9 +76,11 @@ class WeightReader {
   const std::string name_;
   const LinearTensors& tensors_;
   const int64_t k_;
+  const Range slice_;
   RowReader rows_;
   const int8_t* int8_ = nullptr;  // the weight in the file, where it is INT8
-  std::vector<float> row_;
+  std::vector<float> row_;        // a whole one
+  std::vector<int8_t> int8_row_;
 };
 
 }  // namespace tiercel::model

@@ -138,7 +138,8 @@ void Forward::Embed() {
   kernels::EmbedArgs embed;
   embed.token_ids = a_.token_ids;
   embed.table = w_.embedding;
-  embed.packed = w_.embedding == nullptr ? &w_.lm_head.weight : nullptr;
+  embed.packed = w_.embedding == nullptr ? w_.tied.data() : nullptr;
+  embed.num_packed = static_cast<int>(w_.tied.size());
   embed.out = a_.hidden.data;
   embed.hidden = c_.hidden_size;
   embed.rows = shape_.rows;

@@ -10,6 +10,7 @@
 #include "base/bf16.h"
 #include "base/status.h"
 #include "model/checkpoint.h"
+#include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
 
@@ -22,18 +23,29 @@ Status CheckTensor(const Checkpoint& checkpoint, const std::string& name,
 // subnormal number is (1 / s is infinite), nor what is negative, infinite or not a number.
 inline bool IsScale(float value) { return value >= 1e-18f && value <= 1e18f; }
 
-// Rows of one matrix as BF16: straight from the mapped file where it holds BF16.
+// Rows of one matrix of k columns as BF16, of each the columns of `slice`: straight from the mapped file
+// where it holds BF16.
 class RowReader {
  public:
-  RowReader(const Checkpoint& checkpoint, std::string name, int64_t k)
+  RowReader(const Checkpoint& checkpoint, std::string name, int64_t k, Range slice)
       : checkpoint_(checkpoint),
         name_(std::move(name)),
         k_(k),
-        mapped_(checkpoint.MappedBF16(name_)) {}
+        slice_(slice),
+        mapped_(checkpoint.MappedBF16(name_)) {
+    if (mapped_ == nullptr && slice.size() < k) row_.resize(static_cast<size_t>(k));
+  }
 
-  Status Read(int64_t row, BF16* out) const {
-    if (mapped_ == nullptr) return checkpoint_.ReadRows(name_, row, row + 1, out);
-    std::copy_n(mapped_ + row * k_, k_, out);
+  Status Read(int64_t row, BF16* out) {
+    if (mapped_ == nullptr && row_.empty()) return checkpoint_.ReadRows(name_, row, row + 1, out);
+    const BF16* values = nullptr;
+    if (mapped_ != nullptr) {
+      values = mapped_ + row * k_;
+    } else {
+      RETURN_IF_ERROR(checkpoint_.ReadRows(name_, row, row + 1, row_.data()));
+      values = row_.data();
+    }
+    std::copy(values + slice_.begin, values + slice_.end, out);
     return OkStatus();
   }
 
@@ -41,7 +53,9 @@ class RowReader {
   const Checkpoint& checkpoint_;
   std::string name_;
   int64_t k_;
+  Range slice_;
   const BF16* mapped_;
+  std::vector<BF16> row_;  // a whole one, where it must be read to be cut
 };
 
 }  // namespace tiercel::model

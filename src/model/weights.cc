@@ -13,6 +13,7 @@
 #include "kernels/attention_work.h"
 #include "model/column_order.h"
 #include "model/packing.h"
+#include "model/rank.h"
 #include "model/tensor_reader.h"
 
 namespace tiercel::model {
@@ -20,10 +21,11 @@ namespace {
 
 constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-// One shard of a fused linear: which tensors of the checkpoint, and what was read of them.
+// One shard of a fused linear: which tensors of the checkpoint, which of their rows, and what was read
+// of them.
 struct Shard {
   std::string name;  // without ".weight"
-  int64_t rows = 0;
+  Range rows;        // the rank's
   LinearTensors tensors;
 };
 
@@ -32,6 +34,9 @@ struct FusedLinear {
   Order order = Order::kPlain;
   std::vector<Shard> shards;
   int64_t k = 0;
+  Range slice;  // of k: the rank's
+  // Where ranks have slices, their products are added: what belongs to the sum is the first rank's.
+  bool has_bias = true;
 };
 
 // One matrix to pack: those of the shards whose inputs are quantized in one way.
@@ -47,10 +52,16 @@ struct Job {
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const WeightOptions& options, platform::WorkerTeam& team)
-      : checkpoint_(checkpoint), config_(checkpoint.config()), options_(options), team_(team) {}
+  Loader(const Checkpoint& checkpoint, const WeightOptions& options, Rank rank, int workers)
+      : checkpoint_(checkpoint),
+        config_(checkpoint.config()),
+        part_(PartOf(checkpoint.config(), rank)),
+        options_(options),
+        rank_(rank),
+        workers_(workers) {}
 
-  Expected<Weights> Load(LoadProgress progress) {
+  // Plans every matrix, reads what is small, and allocates.
+  Status Prepare() {
     const bool has_kv_scales = checkpoint_.quantization().kv_cache_int8();
     weights_.kv_dtype = options_.kv_dtype.value_or(has_kv_scales ? DType::kI8 : DType::kBF16);
     weights_.layers.resize(config_.num_layers);
@@ -61,14 +72,37 @@ class Loader {
     }
     layer_begin_.push_back(total_);
     RETURN_IF_ERROR(Allocate());
-    RETURN_IF_ERROR(Pack(progress));
-    return std::move(weights_);
+    for (const Job& job : jobs_) {
+      if (job.linear != nullptr) {
+        job.linear->weight.data = DataOf(job);
+      } else if (job.bytes > 0) {
+        weights_.embedding = reinterpret_cast<const BF16*>(DataOf(job));
+      }
+    }
+    return OkStatus();
   }
 
+  // The matrices, one after the other; every rank has as many.
+  size_t num_jobs() const { return jobs_.size(); }
+  Status Pack(size_t job, int worker) const { return PackOne(jobs_[job], worker); }
+  void WillNeed(size_t job) const {
+    for (const Shard& shard : jobs_[job].source->shards) checkpoint_.WillNeed(shard.name + ".weight");
+  }
+  void DontNeed(size_t job) const {
+    for (const Shard& shard : jobs_[job].source->shards) checkpoint_.DontNeed(shard.name + ".weight");
+  }
+  int64_t BytesUpTo(size_t job) const {
+    return std::min(jobs_[job].offset + RoundUp(jobs_[job].bytes, 64), total_);
+  }
+  int64_t total() const { return total_; }
+  Weights TakeWeights() { return std::move(weights_); }
+
  private:
+  // A tensor of `rows` rows, of which the rank takes some.
   struct ShardName {
     std::string name;
     int64_t rows;
+    Range taken;
   };
 
   Status PlanEnds();
@@ -76,14 +110,23 @@ class Loader {
   Status Allocate();
   Status AllocatePartlyOnDisk(int64_t in_memory);
   Status PlanEmbedding(const std::string& name);
-  Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, bool has_bias,
-              bool quantize);
+  // By columns: each rank takes rows of the tensors. By rows (of the packed matrix): a slice of their k.
+  Status PlanByColumns(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k,
+                       bool has_bias, bool quantize) {
+    return Plan(linear, order, std::move(shards), k, {0, k}, has_bias, quantize);
+  }
+  Status PlanByRows(Linear* linear, const std::string& name, int64_t k, Range slice, bool has_bias,
+                    bool quantize) {
+    const int64_t rows = config_.hidden_size;
+    return Plan(linear, Order::kPlain, {{name, rows, {0, rows}}}, k, slice, has_bias, quantize);
+  }
+  Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
+              bool has_bias, bool quantize);
   void PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
   Status ReadKvChannels(const std::string& attention, KvChannels* out);
   Status ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out);
-  Status Pack(LoadProgress progress);
   Status PackOne(const Job& job, int worker) const;
   Status PackEmbedding(const Job& job, int worker) const;
   std::byte* DataOf(const Job& job) const {
@@ -92,8 +135,10 @@ class Loader {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
+  const ModelConfig part_;  // the rank's
   const WeightOptions options_;
-  platform::WorkerTeam& team_;
+  const Rank rank_;
+  const int workers_;  // of the rank
   Weights weights_;
   std::vector<std::unique_ptr<FusedLinear>> sources_;  // jobs point to them
   std::vector<Job> jobs_;
@@ -153,6 +198,7 @@ Status Loader::PlanEnds() {
   const bool quantize = options_.quantize_lm_head;
   const int64_t hidden = config_.hidden_size;
   const int64_t vocab = config_.vocab_size;
+  const Range own = VocabularyOf(config_, rank_);
   weights_.head = options_.head;
   if (options_.head == Head::kHidden) {
     RETURN_IF_ERROR(PlanEmbedding(embedding));
@@ -161,12 +207,12 @@ Status Loader::PlanEnds() {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
     if (quantize) RETURN_IF_ERROR(PlanEmbedding(embedding));
-    RETURN_IF_ERROR(
-        Plan(&weights_.lm_head, Order::kPlain, {{embedding, vocab}}, hidden, false, quantize));
+    RETURN_IF_ERROR(PlanByColumns(&weights_.lm_head, Order::kPlain, {{embedding, vocab, own}}, hidden,
+                                  false, quantize));
   } else {
     RETURN_IF_ERROR(PlanEmbedding(embedding));
-    RETURN_IF_ERROR(
-        Plan(&weights_.lm_head, Order::kPlain, {{"lm_head", vocab}}, hidden, false, quantize));
+    RETURN_IF_ERROR(PlanByColumns(&weights_.lm_head, Order::kPlain, {{"lm_head", vocab, own}}, hidden,
+                                  false, quantize));
   }
   return ReadNorm("model.norm", hidden, &weights_.final_norm);
 }
@@ -179,13 +225,18 @@ Status Loader::PlanLayer(int64_t i) {
   const std::string mlp = prefix + "mlp.";
   const int64_t q_rows = c.num_heads * c.head_dim;
   const int64_t kv_rows = c.num_kv_heads * c.head_dim;
+  const auto rows_of = [&](Range heads) {
+    return Range{heads.begin * c.head_dim, heads.end * c.head_dim};
+  };
+  const Range q = rows_of(HeadsOf(c, rank_)), kv = rows_of(KvHeadsOf(c, rank_));
+  const Range inner = InnerColumnsOf(c, rank_);
   const bool quantize = options_.quantize;
   RETURN_IF_ERROR(ReadNorm(prefix + "input_layernorm", c.hidden_size, &layer.input_norm));
-  RETURN_IF_ERROR(Plan(&layer.qkv, Order::kQkvByGroup,
-                       {{attention + "q_proj", q_rows},
-                        {attention + "k_proj", kv_rows},
-                        {attention + "v_proj", kv_rows}},
-                       c.hidden_size, c.qkv_bias, quantize));
+  RETURN_IF_ERROR(PlanByColumns(&layer.qkv, Order::kQkvByGroup,
+                                {{attention + "q_proj", q_rows, q},
+                                 {attention + "k_proj", kv_rows, kv},
+                                 {attention + "v_proj", kv_rows, kv}},
+                                c.hidden_size, c.qkv_bias, quantize));
   if (c.qk_norm) {
     RETURN_IF_ERROR(ReadNorm(attention + "q_norm", c.head_dim, &layer.q_norm));
     RETURN_IF_ERROR(ReadNorm(attention + "k_norm", c.head_dim, &layer.k_norm));
@@ -193,31 +244,32 @@ Status Loader::PlanLayer(int64_t i) {
   if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache_int8()) {
     RETURN_IF_ERROR(ReadKvChannels(attention, &layer.kv));
   }
-  RETURN_IF_ERROR(Plan(&layer.o, Order::kPlain, {{attention + "o_proj", c.hidden_size}}, q_rows,
-                       c.o_bias, quantize));
+  RETURN_IF_ERROR(PlanByRows(&layer.o, attention + "o_proj", q_rows, q, c.o_bias, quantize));
   RETURN_IF_ERROR(ReadNorm(prefix + "post_attention_layernorm", c.hidden_size,
                            &layer.post_attention_norm));
-  RETURN_IF_ERROR(
-      Plan(&layer.gate_up, Order::kGateUp,
-           {{mlp + "gate_proj", c.intermediate_size}, {mlp + "up_proj", c.intermediate_size}},
-           c.hidden_size, c.mlp_bias, quantize));
-  return Plan(&layer.down, Order::kPlain, {{mlp + "down_proj", c.hidden_size}},
-              c.intermediate_size, c.mlp_bias, quantize);
+  RETURN_IF_ERROR(PlanByColumns(&layer.gate_up, Order::kGateUp,
+                                {{mlp + "gate_proj", c.intermediate_size, inner},
+                                 {mlp + "up_proj", c.intermediate_size, inner}},
+                                c.hidden_size, c.mlp_bias, quantize));
+  return PlanByRows(&layer.down, mlp + "down_proj", c.intermediate_size, inner, c.mlp_bias, quantize);
 }
 
 Status Loader::PlanEmbedding(const std::string& name) {
   auto source = std::make_unique<FusedLinear>();
   source->k = config_.hidden_size;
+  source->slice = {0, source->k};
   ASSIGN_OR_RETURN(LinearTensors tensors,
                    ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false, {}));
-  source->shards.push_back({name, config_.vocab_size, std::move(tensors)});
+  // The first rank keeps it for all.
+  const int64_t rows = rank_.index == 0 ? config_.vocab_size : 0;
+  source->shards.push_back({name, {0, rows}, std::move(tensors)});
   if (source->shards[0].tensors.input.kind != InputKind::kBF16) {
     return Unimplemented("{}.weight: found INT8, expected float embeddings", name);
   }
   Job job;
   job.source = source.get();
   job.offset = total_;
-  job.bytes = config_.vocab_size * source->k * static_cast<int64_t>(sizeof(BF16));
+  job.bytes = rows * source->k * static_cast<int64_t>(sizeof(BF16));
   total_ += RoundUp(job.bytes, 64);
   jobs_.push_back(job);
   sources_.push_back(std::move(source));
@@ -226,11 +278,13 @@ Status Loader::PlanEmbedding(const std::string& name) {
 
 // Reads the shards' small tensors, and plans a matrix for each way in which their inputs are
 // quantized.
-Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k,
+Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
                     bool has_bias, bool quantize) {
   auto source = std::make_unique<FusedLinear>();
   source->order = order;
   source->k = k;
+  source->slice = slice;
+  source->has_bias = slice.size() == k || rank_.index == 0;
   std::vector<InputQuantization> ways;
   for (ShardName& shard : shards) {
     ASSIGN_OR_RETURN(LinearTensors tensors,
@@ -239,7 +293,7 @@ Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, 
     if (std::find(ways.begin(), ways.end(), tensors.input) == ways.end()) {
       ways.push_back(tensors.input);
     }
-    source->shards.push_back({std::move(shard.name), shard.rows, std::move(tensors)});
+    source->shards.push_back({std::move(shard.name), shard.taken, std::move(tensors)});
   }
   linear->more.resize(ways.size() - 1);
   PlanMatrix(linear, *source, ways[0]);
@@ -253,17 +307,17 @@ void Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQu
   PackedMatrix& m = linear->weight;
   linear->input = input;
   m.dtype = input.kind == InputKind::kBF16 ? DType::kBF16 : DType::kI8;
-  m.k = source.k;
-  m.k_padded = PaddedK(source.k, m.dtype);
-  m.workers = team_.size();
+  m.k = source.slice.size();
+  m.k_padded = PaddedK(m.k, m.dtype);
+  m.workers = workers_;
   int64_t rows = 0;
-  for (const Shard& shard : source.shards) rows += shard.rows;
+  for (const Shard& shard : source.shards) rows += shard.rows.size();
   if (source.order == Order::kGateUp) {
     m.granule = 2 * kColumnGroup;
   } else if (source.order == Order::kQkvByGroup &&
-             kernels::AttentionOwnsGroups(static_cast<int>(config_.num_kv_heads), team_.size())) {
+             kernels::AttentionOwnsGroups(static_cast<int>(part_.num_kv_heads), workers_)) {
     // A worker gets whole KV groups, and keeps them from here through the attention.
-    m.granule = rows / config_.num_kv_heads;
+    m.granule = rows / part_.num_kv_heads;
   }
   m.n = RoundUp(rows, m.granule);
 
@@ -273,16 +327,17 @@ void Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQu
     linear->scale.assign(m.n, 0.0f);
   }
   for (int64_t column = 0; column < m.n; ++column) {
-    const Place place = PlaceOf(source.order, config_, column, source.shards[0].rows);
+    const Place place = PlaceOf(source.order, part_, column, source.shards[0].rows.size());
     if (place.part < 0 || !job.Has(source.shards[place.part])) continue;
     const LinearTensors& t = source.shards[place.part].tensors;
-    if (!t.bias.empty()) {
+    const int64_t row = source.shards[place.part].rows.begin + place.row;
+    if (!t.bias.empty() && source.has_bias) {
       linear->bias.resize(m.n, 0.0f);
-      linear->bias[column] = t.bias[place.row];
+      linear->bias[column] = t.bias[row];
     }
     if (!linear->is_int8()) continue;
-    if (!t.scale.empty()) linear->scale[column] = t.scale[place.row];
-    if (!t.acc_bias.empty()) linear->acc_bias[column] = t.acc_bias[place.row];
+    if (!t.scale.empty()) linear->scale[column] = t.scale[row];
+    if (!t.acc_bias.empty() && source.has_bias) linear->acc_bias[column] = t.acc_bias[row];
   }
   weights_.bytes += m.n * static_cast<int64_t>(linear->is_int8() ? sizeof(int32_t) + sizeof(float) : 0);
   total_ += RoundUp(job.bytes, 64);
@@ -313,7 +368,7 @@ Status Loader::ReadKvChannels(const std::string& attention, KvChannels* out) {
   return ReadKvScale(v + "offset", false, &out->v_offset);
 }
 
-// [KV heads · head_dim], or one for all of them.
+// [KV heads · head_dim], or one for all of them; of these the rank's.
 Status Loader::ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out) {
   const int64_t n = config_.num_kv_heads * config_.head_dim;
   const auto info = checkpoint_.Find(name);
@@ -325,6 +380,9 @@ Status Loader::ReadKvScale(const std::string& name, bool is_scale, std::vector<f
     return InvalidArgument("{}: found {}, expected a {}", name, x,
                            is_scale ? "scale from 1e-18 to 1e+18" : "finite offset");
   }
+  const Range heads = KvHeadsOf(config_, rank_);
+  out->resize(static_cast<size_t>(heads.end * config_.head_dim));
+  out->erase(out->begin(), out->begin() + heads.begin * config_.head_dim);
   return OkStatus();
 }
 
@@ -332,8 +390,8 @@ Status Loader::PackEmbedding(const Job& job, int worker) const {
   const Shard& shard = job.source->shards[0];
   const int64_t k = job.source->k;
   BF16* const data = reinterpret_cast<BF16*>(DataOf(job));
-  WeightReader reader(checkpoint_, shard.name, shard.tensors, k);
-  const Range rows = SplitRange(shard.rows, 1, {worker, team_.size()});
+  WeightReader reader(checkpoint_, shard.name, shard.tensors, k, {0, k});
+  const Range rows = SplitRange(shard.rows.size(), 1, {worker, workers_});
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     RETURN_IF_ERROR(reader.ReadBF16(r, data + r * k));
   }
@@ -345,19 +403,20 @@ Status Loader::PackOne(const Job& job, int worker) const {
   const FusedLinear& source = *job.source;
   std::vector<WeightReader> readers;
   for (const Shard& shard : source.shards) {
-    readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k);
+    readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k, source.slice);
   }
   Linear& linear = *job.linear;
   return PackColumns(linear.weight, DataOf(job), worker, [&](int64_t column, void* row) -> Status {
-    const Place place = PlaceOf(source.order, config_, column, source.shards[0].rows);
+    const Place place = PlaceOf(source.order, part_, column, source.shards[0].rows.size());
     if (place.part < 0 || !job.Has(source.shards[place.part])) {
-      std::memset(row, 0, static_cast<size_t>(source.k) * SizeOf(linear.weight.dtype));
+      std::memset(row, 0, static_cast<size_t>(linear.weight.k) * SizeOf(linear.weight.dtype));
       return OkStatus();
     }
     WeightReader& reader = readers[place.part];
-    if (!linear.is_int8()) return reader.ReadBF16(place.row, static_cast<BF16*>(row));
+    const int64_t from = source.shards[place.part].rows.begin + place.row;
+    if (!linear.is_int8()) return reader.ReadBF16(from, static_cast<BF16*>(row));
     ASSIGN_OR_RETURN(const WeightReader::Int8Row read,
-                     reader.ReadInt8(place.row, static_cast<int8_t*>(row)));
+                     reader.ReadInt8(from, static_cast<int8_t*>(row)));
     // Modulo 2³², as the kernels sum.
     const int32_t factor = source.shards[place.part].tensors.weight_sum_factor;
     linear.acc_bias[column] = static_cast<int32_t>(
@@ -370,33 +429,29 @@ Status Loader::PackOne(const Job& job, int worker) const {
 
 // One dispatch; the workers go through the matrices together so that a matrix's file pages can be
 // dropped once all have read them.
-Status Loader::Pack(LoadProgress progress) {
-  for (const Job& job : jobs_) {
-    if (job.linear == nullptr) {
-      weights_.embedding = reinterpret_cast<const BF16*>(DataOf(job));
-    } else {
-      job.linear->weight.data = DataOf(job);
-    }
-  }
-  std::vector<Status> status(team_.size());
-  progress(0, total_);
-  team_.Run([&](int worker) {
-    for (size_t i = 0; i < jobs_.size(); ++i) {
-      if (worker == 0 && i + 1 < jobs_.size()) {
-        for (const Shard& shard : jobs_[i + 1].source->shards) {
-          checkpoint_.WillNeed(shard.name + ".weight");
-        }
+Status PackAll(const std::vector<std::unique_ptr<Loader>>& ranks, const WeightOptions& options,
+               platform::WorkerTeam& team, LoadProgress progress) {
+  const int rank_size = team.size() / team.ranks();
+  const size_t jobs = ranks[0]->num_jobs();
+  int64_t total = 0;
+  for (const auto& rank : ranks) total += rank->total();
+  std::vector<Status> status(static_cast<size_t>(team.size()));
+  progress(0, total);
+  team.Run([&](int worker) {
+    const Loader& rank = *ranks[static_cast<size_t>(worker / rank_size)];
+    Status& mine = status[static_cast<size_t>(worker)];
+    for (size_t i = 0; i < jobs; ++i) {
+      if (worker == 0 && i + 1 < jobs) rank.WillNeed(i + 1);
+      if (options.cancelled != nullptr && *options.cancelled) {
+        mine = Status(StatusCode::kCancelled, "loading was cancelled");
       }
-      if (options_.cancelled != nullptr && *options_.cancelled) {
-        status[worker] = Status(StatusCode::kCancelled, "loading was cancelled");
-      }
-      if (status[worker].ok()) status[worker] = PackOne(jobs_[i], worker);
-      team_.Barrier();
+      if (mine.ok()) mine = rank.Pack(i, worker % rank_size);
+      team.BarrierOfRanks();
       if (worker != 0) continue;
-      for (const Shard& shard : jobs_[i].source->shards) {
-        checkpoint_.DontNeed(shard.name + ".weight");
-      }
-      progress(std::min(jobs_[i].offset + RoundUp(jobs_[i].bytes, 64), total_), total_);
+      rank.DontNeed(i);
+      int64_t done = 0;
+      for (const auto& each : ranks) done += each->BytesUpTo(i);
+      progress(done, total);
     }
   });
   for (Status& s : status) RETURN_IF_ERROR(std::move(s));
@@ -436,7 +491,31 @@ std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptio
 
 Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions& options,
                               platform::WorkerTeam& team, LoadProgress progress) {
-  return Loader(checkpoint, options, team).Load(progress);
+  CHECK_EQ(team.ranks(), 1);
+  ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, options, team, progress));
+  return std::move(ranks[0]);
+}
+
+Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
+                                         platform::WorkerTeam& team, LoadProgress progress) {
+  WeightOptions of_rank = options;
+  of_rank.max_bytes_in_memory /= team.ranks();
+  std::vector<std::unique_ptr<Loader>> loaders;
+  for (int r = 0; r < team.ranks(); ++r) {
+    loaders.push_back(std::make_unique<Loader>(checkpoint, of_rank, Rank{r, team.ranks()},
+                                               team.size() / team.ranks()));
+    RETURN_IF_ERROR(loaders.back()->Prepare());
+  }
+  RETURN_IF_ERROR(PackAll(loaders, options, team, progress));
+  std::vector<Weights> weights;
+  for (const auto& loader : loaders) weights.push_back(loader->TakeWeights());
+  std::vector<PackedMatrix> heads;
+  for (const Weights& rank : weights) heads.push_back(rank.lm_head.weight);
+  for (Weights& rank : weights) {
+    rank.embedding = weights[0].embedding;
+    if (rank.embedding == nullptr) rank.tied = heads;
+  }
+  return weights;
 }
 
 }  // namespace tiercel::model

@@ -66,12 +66,15 @@ struct LayerWeights {
   std::span<const std::byte> on_disk;  // the part of its matrices that is read from disk
 };
 
+// Those of one rank.
 struct Weights {
-  const BF16* embedding = nullptr;  // [vocab, hidden], or null: then the rows of lm_head (tied)
+  // [vocab, hidden], the same of every rank; or null: then the columns of the ranks' heads (tied).
+  const BF16* embedding = nullptr;
+  std::vector<PackedMatrix> tied;
   std::vector<LayerWeights> layers;
   NormWeights final_norm;  // [hidden]
   Head head = Head::kLogits;
-  Linear lm_head;  // of kLogits
+  Linear lm_head;  // of kLogits: [the rank's part of the vocabulary]
   DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8
   platform::Buffer buffer;  // every matrix
   int64_t bytes = 0;        // of all of it
@@ -100,6 +103,11 @@ using LoadProgress = FunctionRef<void(int64_t bytes_done, int64_t bytes_total)>;
 // dropped after use, so memory peaks near the weights' own size.
 Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions& options,
                               platform::WorkerTeam& team, LoadProgress progress);
+
+// The same for each rank of the team: it reads its part alone of every matrix. Biases of row-parallel
+// linears go to the first rank.
+Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
+                                         platform::WorkerTeam& team, LoadProgress progress);
 
 // "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.
 std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options);

@@ -32,7 +32,10 @@ void Embed(const EmbedArgs& args, Share share) {
     if (args.table != nullptr) {
       std::memcpy(out, args.table + id * args.hidden, args.hidden * sizeof(BF16));
     } else {
-      GatherPackedRow(*args.packed, id, out);
+      const PackedMatrix* part = args.packed;
+      int64_t column = id;
+      for (; column >= part->n; ++part) column -= part->n;
+      GatherPackedRow(*part, column, out);
     }
   }
 }

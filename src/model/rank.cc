@@ -1,0 +1,32 @@
+#include "model/rank.h"
+
+#include <algorithm>
+
+namespace tiercel::model {
+
+Range HeadsOf(const ModelConfig& config, Rank rank) {
+  return SplitRange(config.num_heads, 1, {rank.index, rank.count});
+}
+
+Range KvHeadsOf(const ModelConfig& config, Rank rank) {
+  const int64_t begin = config.num_kv_heads * rank.index / rank.count;
+  return {begin, begin + std::max<int64_t>(1, config.num_kv_heads / rank.count)};
+}
+
+Range InnerColumnsOf(const ModelConfig& config, Rank rank) {
+  return SplitRange(config.intermediate_size, kColumnGroup, {rank.index, rank.count});
+}
+
+Range VocabularyOf(const ModelConfig& config, Rank rank) {
+  return SplitRange(config.vocab_size, kColumnGroup, {rank.index, rank.count});
+}
+
+ModelConfig PartOf(const ModelConfig& config, Rank rank) {
+  ModelConfig part = config;
+  part.num_heads = HeadsOf(config, rank).size();
+  part.num_kv_heads = KvHeadsOf(config, rank).size();
+  part.intermediate_size = InnerColumnsOf(config, rank).size();
+  return part;
+}
+
+}  // namespace tiercel::model
