@@ -27,7 +27,7 @@ void Collectives::AddOwn(const RankParts& parts, const RankRows& rows, Range own
   args.parts = begins;
   args.num_parts = ranks();
   args.ldp = parts.ld;
-  args.out = rows.rows[RankOf(worker)] + own.begin * rows.ld;
+  args.out = rows.rows[RankOf(worker)] + (rows.first + own.begin) * rows.ld;
   args.ldo = rows.ld;
   args.residual = args.out;
   args.ldr = rows.ld;
@@ -42,7 +42,8 @@ void Collectives::TakeOthers(const RankRows& rows, int worker) const {
     const int owner = (rank + i) % ranks();  // each begins with another
     const Range owned = OwnedBy(owner, ranks(), rows.count);
     const Range mine = SplitRange(owned.size(), 1, ShareOf(worker));
-    for (int64_t r = owned.begin + mine.begin; r < owned.begin + mine.end; ++r) {
+    const int64_t first = rows.first + owned.begin;
+    for (int64_t r = first + mine.begin; r < first + mine.end; ++r) {
       std::memcpy(rows.rows[rank] + r * rows.ld, rows.rows[owner] + r * rows.ld,
                   static_cast<size_t>(rows.n) * sizeof(BF16));
     }

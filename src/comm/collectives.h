@@ -18,11 +18,12 @@ constexpr Range OwnedBy(int rank, int ranks, int64_t items) {
   return SplitRange(items, 1, {rank, ranks});
 }
 
-// The same rows on every rank: `rows[r]` is rank r's copy.
+// The same rows on every rank, of those that begin at `rows[r]` on rank r the `count` from `first` on.
 struct RankRows {
-  BF16* const* rows = nullptr;  // [ranks] of [count, ld]
+  BF16* const* rows = nullptr;  // [ranks] of [first + count, ld]
   int64_t ld = 0;
   int64_t n = 0;  // columns
+  int64_t first = 0;
   int64_t count = 0;
 };
 

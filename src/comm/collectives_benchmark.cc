@@ -45,7 +45,7 @@ void AllReduce(benchmark::State& state) {
   for (auto _ : state) {
     machine.team->Run([&](int worker) {
       for (int64_t i = 0; i < repeats; ++i) {
-        collectives.AllReduce({part.data(), kColumns}, {copy.data(), kColumns, kColumns, rows}, worker);
+        collectives.AllReduce({part.data(), kColumns}, {copy.data(), kColumns, kColumns, 0, rows}, worker);
       }
     });
   }

@@ -38,7 +38,7 @@ class CollectivesTest : public testing::TestWithParam<Shape> {
       for (float& v : parts_.back()) v = normal(random);
       part_.push_back(parts_.back().data());
     }
-    std::vector<BF16> residual(size);
+    std::vector<BF16> residual(size + static_cast<size_t>(kBefore * ld_));
     for (BF16& v : residual) v = ToBF16(normal(random));
     copies_.assign(static_cast<size_t>(s.ranks), residual);
     for (auto& copy : copies_) copy_.push_back(copy.data());
@@ -48,13 +48,14 @@ class CollectivesTest : public testing::TestWithParam<Shape> {
       if (i % ld_ >= s.n) continue;
       float sum = parts_[0][static_cast<size_t>(i)];
       for (int r = 1; r < s.ranks; ++r) sum += parts_[static_cast<size_t>(r)][static_cast<size_t>(i)];
-      auto& value = expected_[static_cast<size_t>(i)];
+      auto& value = expected_[static_cast<size_t>(kBefore * ld_ + i)];
       value = ToBF16(ToFloat(value) + sum);
     }
   }
 
   RankParts Parts() const { return {part_.data(), ld_}; }
-  RankRows Rows() const { return {copy_.data(), ld_, GetParam().n, GetParam().rows}; }
+  RankRows Rows() const { return {copy_.data(), ld_, GetParam().n, kBefore, GetParam().rows}; }
+  static constexpr int64_t kBefore = 2;  // rows that nobody asks for
 
   std::unique_ptr<platform::WorkerTeam> team_;
   int64_t ld_ = 0;
@@ -89,8 +90,9 @@ TEST_P(CollectivesTest, RanksAddTheirOwnRowsAndGatherTheOthers) {
   for (int r = 0; r < s.ranks; ++r) {
     const Range own = OwnedBy(r, s.ranks, s.rows);
     owned += own.size();
-    for (int64_t i = 0; i < s.rows * ld_; ++i) {
-      const bool is_own = i / ld_ >= own.begin && i / ld_ < own.end;
+    for (int64_t i = 0; i < (kBefore + s.rows) * ld_; ++i) {
+      const int64_t row = i / ld_ - kBefore;
+      const bool is_own = row >= own.begin && row < own.end;
       const auto at = static_cast<size_t>(i);
       ASSERT_EQ(copies_[static_cast<size_t>(r)][at].bits, (is_own ? expected_ : before)[at].bits)
           << "rank " << r << " value " << i;

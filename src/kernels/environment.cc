@@ -66,9 +66,15 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
   platform::WorkerTeamOptions team;
   team.cpus = env->topology.WorkerCpus(limit);
   if (team.cpus.empty()) return Unexpected(Internal("topology: found no usable CPU"));
+  team.ranks = options.ranks;
+  // A rank's workers lie together: on one node, within one cache, as far as that goes.
+  if (team.ranks > 1) team.cpus = env->topology.ByNodeAndCache(team.cpus);
   const size_t cores = team.cpus.size();
+  const auto ranks = static_cast<size_t>(team.ranks);
   team.pin = options.pin && env->topology.ShouldPin(cores);
-  for (size_t i = 0; static_cast<int>(team.cpus.size()) < options.threads; ++i) {
+  const size_t wanted = std::max({ranks, cores / ranks * ranks, static_cast<size_t>(options.threads)});
+  if (wanted < cores) team.cpus.resize(wanted);
+  for (size_t i = 0; team.cpus.size() < wanted; ++i) {
     team.cpus.push_back(team.cpus[i % cores]);
     team.pin = false;
   }
@@ -77,6 +83,14 @@ Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOpti
   ASSIGN_OR_RETURN(env->team, platform::WorkerTeam::Create(team));
   env->team->Run([&](int) { env->kernels->init_thread(); });
 
+  if (team.ranks > 1) {
+    LOG_INFO("{} ranks of {} workers", team.ranks, env->team->size() / team.ranks);
+    if (wanted > cores) {
+      LOG_WARNING("{} ranks on {} cores: workers share cores, and wait for each other", team.ranks, cores);
+    } else if (wanted < cores) {
+      LOG_WARNING("{} of {} cores are used: as many for each of {} ranks", wanted, cores, team.ranks);
+    }
+  }
   LOG_INFO("CPU kernels: {}{}; {} workers on CPUs {}{}; huge pages: THP {}, {} reserved",
            env->kernels->detail, Describe(peaks), env->team->size(), Join(team.cpus),
            team.pin ? "" : " (not pinned)",

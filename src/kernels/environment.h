@@ -17,6 +17,7 @@ struct EnvironmentOptions {
   int threads = 0;  // 0: one per usable physical core (OMP_NUM_THREADS lowers it)
   std::string isa;  // "" or TIERCEL_CPU_ISA's value
   bool pin = true;
+  int ranks = 1;  // of the team, with as many workers each
 };
 
 struct Environment {

@@ -212,6 +212,13 @@ std::vector<int> Topology::NodesOf(const std::vector<int>& ids) const {
   return FieldOf(cpus, ids, &Cpu::numa_node);
 }
 
+std::vector<int> Topology::ByNodeAndCache(std::vector<int> ids) const {
+  std::stable_sort(ids.begin(), ids.end(), [this](int a, int b) {
+    return std::pair(NodesOf({a}), CachesOf({a})) < std::pair(NodesOf({b}), CachesOf({b}));
+  });
+  return ids;
+}
+
 std::vector<int> Topology::CachesOf(const std::vector<int>& ids) const {
   return FieldOf(cpus, ids, &Cpu::cache);
 }

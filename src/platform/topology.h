@@ -42,6 +42,9 @@ struct Topology {
   // The NUMA node of each of `ids`.
   std::vector<int> NodesOf(const std::vector<int>& ids) const;
 
+  // `ids` in the order of their nodes, and within a node of their caches; else as they are.
+  std::vector<int> ByNodeAndCache(std::vector<int> ids) const;
+
   // The last-level cache of each of `ids`.
   std::vector<int> CachesOf(const std::vector<int>& ids) const;
 

@@ -68,6 +68,7 @@ TEST_F(RecordedTopology, TwoSocketsWithHyperthreads) {
   EXPECT_EQ(t.explicit_huge_pages_free, 500);  // those promised to others do not count
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
   EXPECT_THAT(t.WorkerCpus(3), ElementsAre(0, 1, 2));
+  EXPECT_THAT(t.ByNodeAndCache({6, 1, 4, 0}), ElementsAre(1, 0, 6, 4));
   EXPECT_THAT(t.CachesOf({0, 3, 4, 8, 13}), ElementsAre(0, 0, 4, 0, 4));  // one each socket
   EXPECT_THAT(t.WorkerCpus(100), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
   EXPECT_TRUE(t.ShouldPin(8));
