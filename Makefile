@@ -75,6 +75,7 @@ benchmarks: deps-check
 	build/release/src/kernels/kernels_benchmark --benchmark_min_time=0.01 --benchmark_filter='matmul/(qkv|down)/(1|32)/|attention|norm|rope|argmax'
 	build/release/src/sampling/sampling_benchmark --benchmark_min_time=0.01
 	build/release/src/engine/engine_benchmark --benchmark_filter=streams:256
+	build/release/src/model/program_benchmark --benchmark_min_time=0.01
 	build/release/bench/step_benchmark tests/data/models/qwen3-tied --dummy --repeat 1 p64 d1x64 d8x64
 
 deps:

@@ -63,7 +63,7 @@ struct Activations {
   Rows qkv;        // [T, (q heads + 2 · KV heads) · head_dim] by KV group
   Rows attention;  // [T, q heads · head_dim]
   // [min(T, kMlpRows), intermediate]. Shares its memory with qkv: the one is dead before the other
-  // is written, and barriers lie between.
+  // is written.
   Rows mlp;
   // Only of models with INT8 linears: the input of the next one, shared among the workers [T], and
   // each worker's own [kFewRows].

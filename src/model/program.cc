@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "base/check.h"
+#include "kernels/attention_work.h"
 #include "platform/buffer.h"
 
 namespace tiercel::model {
@@ -29,29 +30,69 @@ QuantizedRows RowsOf(QuantizedRows rows, const OwnRows& own, int worker) {
   return rows;
 }
 
+// The columns that the workers share out as `w` is packed: those of its product, and with SwiGLU the half
+// of them.
+Division ColumnsOf(const PackedMatrix& w) { return Division::Columns(w.n / w.granule); }
+
+// What both kinds of matmuls have in common.
+template <typename Args>
+int64_t OutputWidth(const Args& args) {
+  return args.epilogue == Epilogue::kSwiGlu ? args.weight->n / 2 : args.weight->n;
+}
+
+template <typename Args>
+void CheckMatmul(const Args& args, int workers) {
+  const PackedMatrix& w = *args.weight;
+  CHECK_GT(args.rows, 0);
+  CHECK_EQ(w.workers, workers);
+  CHECK_GE(args.ldx, w.k);
+  CHECK(args.epilogue != Epilogue::kAdd || args.residual != nullptr);
+  // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
+  CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
+}
+
+template <typename Args>
+void CheckStores(const Args& args) {
+  CHECK_GE(args.ldo, OutputWidth(args));
+  CHECK((args.epilogue == Epilogue::kStoreF32 ? static_cast<void*>(args.out_f32)
+                                              : static_cast<void*>(args.out)) != nullptr);
+}
+
+template <typename T, typename Args>
+Region OutputOf(const T* data, const Args& args) {
+  return RegionOf(data, args.rows, args.ldo, OutputWidth(args));
+}
+
+// A layer's part of block 0 stands for its part of every block: blocks interleave the layers alike.
+Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
+  const int64_t bytes = layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
+  return RegionOf(static_cast<const std::byte*>(kv), 1, bytes, bytes);
+}
+
 }  // namespace
 
+struct Program::Name {
+  const char* operator()(const Barrier&) const { return "|"; }
+  const char* operator()(const FetchOp&) const { return "fetch"; }
+  const char* operator()(const EmbedArgs&) const { return "embed"; }
+  const char* operator()(const RopeTableArgs&) const { return "rope_table"; }
+  const char* operator()(const RmsNormOp&) const { return "rms_norm"; }
+  const char* operator()(const QuantizeOp&) const { return "quantize"; }
+  const char* operator()(const MatmulOp&) const { return "matmul"; }
+  const char* operator()(const QuantMatmulOp&) const { return "quant_matmul"; }
+  const char* operator()(const SwiGluArgs&) const { return "swiglu"; }
+  const char* operator()(const QkNormRopeArgs&) const { return "qk_norm_rope"; }
+  const char* operator()(const AttentionOp&) const { return "attention"; }
+  const char* operator()(const GatherRowsArgs&) const { return "gather_rows"; }
+};
+
 // What one worker does at each kind of operator.
-struct Program::Replayer {
+struct Program::Worker {
   const kernels::KernelTable& kernels;
-  platform::WorkerTeam& team;
   int worker;
   Share share;
 
-  void operator()(const BarrierOp& op) const {
-    if (op.worker_bytes == 0) return team.Barrier();
-    const PackedMatrix& w = *op.next;
-    const Range columns = w.ColumnRange(worker);
-    const int64_t column_bytes = w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
-    const char* at = static_cast<const char*>(w.data) + columns.begin * column_bytes;
-    const char* const end = at + std::min(op.worker_bytes, columns.size() * column_bytes);
-    team.Barrier([&] {
-      constexpr int64_t kLine = 64, kLines = 8;  // a look at the barrier every 512 bytes
-      for (int64_t i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);  // into L2
-      at += kLines * kLine;
-      return at < end;
-    });
-  }
+  void operator()(const Barrier&) const { CHECK_MSG(false, "nobody passes a barrier alone"); }
   void operator()(const FetchOp& op) const {
     if (worker != 0) return;
     platform::Buffer::WillNeed(op.next.data(), op.next.size());
@@ -60,14 +101,14 @@ struct Program::Replayer {
   void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
   void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
   void operator()(const RmsNormOp& op) const {
-    if (!op.on_each_worker) return kernels.rms_norm(op.args, share);
+    if (!op.own.any()) return kernels.rms_norm(op.args, share);
     RmsNormArgs args = op.args;
     if (args.out != nullptr) args.out += worker * op.own.bf16;
     args.quantized = RowsOf(args.quantized, op.own, worker);
     kernels.rms_norm(args, Share{0, 1});
   }
   void operator()(const QuantizeOp& op) const {
-    if (!op.on_each_worker) return kernels.quantize(op.args, share);
+    if (!op.own.any()) return kernels.quantize(op.args, share);
     QuantizeArgs args = op.args;
     args.x += worker * op.x_worker_stride;
     args.out = RowsOf(args.out, op.own, worker);
@@ -99,7 +140,37 @@ struct Program::Replayer {
   }
 };
 
-void Program::Clear() { operators_.clear(); }
+void Program::Begin(int workers) {
+  CHECK_GT(workers, 0);
+  workers_ = workers;
+  operators_.clear();
+  since_barrier_.clear();
+  since_weights_ = 0;
+}
+
+void Program::Declare(std::initializer_list<Access> accesses) {
+  const auto conflicts = [&](const Access& access) {
+    return access.region.rows > 0 &&
+           std::any_of(since_barrier_.begin(), since_barrier_.end(),
+                       [&](const Access& before) { return Conflict(before, access); });
+  };
+  if (std::any_of(accesses.begin(), accesses.end(), conflicts)) {
+    operators_.emplace_back(Barrier{});
+    since_barrier_.clear();
+  }
+  for (const Access& access : accesses) {
+    if (access.region.rows == 0) continue;
+    CHECK_GE(access.region.stride, access.region.width);
+    since_barrier_.push_back(access);
+  }
+}
+
+void Program::Prefetch(const PackedMatrix& weight, int64_t bytes) {
+  for (; since_weights_ < operators_.size(); ++since_weights_) {
+    auto* const barrier = std::get_if<Barrier>(&operators_[since_weights_]);
+    if (barrier != nullptr) *barrier = {&weight, bytes / workers_};
+  }
+}
 
 void Program::Fetch(std::span<const std::byte> next, std::span<const std::byte> done) {
   if (!next.empty() || !done.empty()) operators_.emplace_back(FetchOp{next, done});
@@ -108,79 +179,89 @@ void Program::Fetch(std::span<const std::byte> next, std::span<const std::byte> 
 void Program::Embed(const EmbedArgs& args) {
   CHECK((args.table != nullptr) != (args.packed != nullptr));
   CHECK_GT(args.rows, 0);
+  Declare({Writes(RegionOf(args.out, args.rows, args.hidden, args.hidden), Division::Rows())});
   operators_.emplace_back(args);
 }
 
 void Program::RopeTable(const RopeTableArgs& args) {
   CHECK_GT(args.rows, 0);
+  Declare({Writes(RegionOf(args.cos, args.rows, args.half, args.half), Division::Rows()),
+           Writes(RegionOf(args.sin, args.rows, args.half, args.half), Division::Rows())});
   operators_.emplace_back(args);
 }
 
-void Program::RmsNorm(const RmsNormArgs& args) {
+void Program::RmsNorm(const RmsNormArgs& args, const OwnRows& own) {
   CHECK_GT(args.rows, 0);
   CHECK(args.weight != nullptr);
+  CHECK(args.row_index == nullptr);  // where it reads would not be known
   const bool stores = args.out != nullptr || args.out_f32 != nullptr;
-  CHECK(stores || args.quantized.data != nullptr);
+  const QuantizedRows& q = args.quantized;
+  CHECK(stores || q.data != nullptr);
   CHECK(!stores || args.ldo >= args.hidden);
-  CHECK(args.quantized.data == nullptr || args.quantized.ld >= args.hidden);
-  operators_.emplace_back(RmsNormOp{args});
+  CHECK(q.data == nullptr || q.ld >= args.hidden);
+  if (own.any()) {
+    CHECK(args.out_f32 == nullptr);  // its rows are shared
+    CHECK(args.out == nullptr || own.bf16 >= args.rows * args.ldo);
+    CHECK(q.data == nullptr || own.quantized >= args.rows * q.ld);
+    CHECK(q.row_scale == nullptr || own.row_scale >= args.rows);
+  }
+  Declare({Reads(RegionOf(args.x, args.rows, args.hidden, args.hidden),
+                 own.any() ? Division::All() : Division::Rows()),
+           WritesRows(args.out, args.rows, args.ldo, args.hidden, own.bf16),
+           WritesRows(args.out_f32, args.rows, args.ldo, args.hidden, 0),
+           WritesRows(q.data, args.rows, q.ld, args.hidden, own.quantized),
+           WritesRows(q.row_scale, args.rows, 1, 1, own.row_scale)});
+  operators_.emplace_back(RmsNormOp{args, own});
 }
 
-void Program::RmsNormOnEachWorker(const RmsNormArgs& args, const OwnRows& own) {
-  RmsNorm(args);
-  CHECK(args.out_f32 == nullptr);  // its rows are shared
-  CHECK(args.out == nullptr || own.bf16 >= args.rows * args.ldo);
-  CHECK(args.quantized.data == nullptr || own.quantized >= args.rows * args.quantized.ld);
-  CHECK(args.quantized.row_scale == nullptr || own.row_scale >= args.rows);
-  operators_.back() = RmsNormOp{args, true, own};
-}
-
-void Program::Quantize(const QuantizeArgs& args) {
+void Program::Quantize(const QuantizeArgs& args, const OwnRows& own, int64_t x_worker_stride) {
   CHECK_GT(args.rows, 0);
   CHECK_GE(args.ldx, args.n);
   CHECK_GE(args.out.ld, args.n);
-  operators_.emplace_back(QuantizeOp{args});
+  if (own.any()) {
+    CHECK_GE(own.quantized, args.rows * args.out.ld);
+    CHECK(args.out.row_scale == nullptr || own.row_scale >= args.rows);
+  }
+  CHECK(own.any() || x_worker_stride == 0);
+  Declare({own.any() ? ReadsAll(args.x, args.rows, args.ldx, args.n, x_worker_stride)
+                     : Reads(RegionOf(args.x, args.rows, args.ldx, args.n), Division::Rows()),
+           WritesRows(args.out.data, args.rows, args.out.ld, args.n, own.quantized),
+           WritesRows(args.out.row_scale, args.rows, 1, 1, own.row_scale)});
+  operators_.emplace_back(QuantizeOp{args, own, x_worker_stride});
 }
 
-void Program::QuantizeOnEachWorker(const QuantizeArgs& args, int64_t x_worker_stride,
-                                   const OwnRows& own) {
-  Quantize(args);
-  CHECK_GE(own.quantized, args.rows * args.out.ld);
-  CHECK(args.out.row_scale == nullptr || own.row_scale >= args.rows);
-  operators_.back() = QuantizeOp{args, true, x_worker_stride, own};
-}
-
-void Program::Matmul(const MatmulArgs& args, int64_t x_worker_stride) {
+void Program::Matmul(const MatmulArgs& args, int64_t x_worker_stride, int64_t prefetch) {
+  CheckMatmul(args, workers_);
+  CheckStores(args);
   const PackedMatrix& w = *args.weight;
-  CHECK_GT(args.rows, 0);
-  CHECK_GE(args.ldx, w.k);
-  CHECK_GE(args.ldo, args.epilogue == Epilogue::kSwiGlu ? w.n / 2 : w.n);
-  CHECK((args.epilogue == Epilogue::kStoreF32 ? static_cast<void*>(args.out_f32)
-                                              : static_cast<void*>(args.out)) != nullptr);
-  CHECK(args.epilogue != Epilogue::kAdd || args.residual != nullptr);
-  // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
-  CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
+  Declare({ReadsAll(args.x, args.rows, args.ldx, w.k_padded, x_worker_stride),
+           Reads(OutputOf(args.residual, args), ColumnsOf(w)),
+           Writes(OutputOf(args.out, args), ColumnsOf(w)),
+           Writes(OutputOf(args.out_f32, args), ColumnsOf(w))});
+  Prefetch(w, prefetch);
   operators_.emplace_back(MatmulOp{args, x_worker_stride});
 }
 
-void Program::QuantMatmul(const QuantMatmulArgs& args, const OwnRows& own) {
+void Program::QuantMatmul(const QuantMatmulArgs& args, const OwnRows& own, int64_t prefetch) {
+  CheckMatmul(args, workers_);
   const PackedMatrix& w = *args.weight;
-  CHECK_GT(args.rows, 0);
+  const QuantizedRows& q = args.quantized;
   CHECK(w.dtype == DType::kI8);
-  CHECK_GE(args.ldx, w.k);
   CHECK(args.acc_bias != nullptr && args.scale != nullptr);
-  const int64_t width = args.epilogue == Epilogue::kSwiGlu ? w.n / 2 : w.n;
-  if (args.quantized.data != nullptr) {
+  if (q.data != nullptr) {
     CHECK(args.epilogue == Epilogue::kStore || args.epilogue == Epilogue::kSwiGlu);
-    CHECK_GE(args.quantized.ld, width);
-    CHECK(args.quantized.row_scale == nullptr);
+    CHECK_GE(q.ld, OutputWidth(args));
+    CHECK(q.row_scale == nullptr);
   } else {
-    CHECK_GE(args.ldo, width);
-    CHECK((args.epilogue == Epilogue::kStoreF32 ? static_cast<void*>(args.out_f32)
-                                                : static_cast<void*>(args.out)) != nullptr);
+    CheckStores(args);
   }
-  CHECK(args.epilogue != Epilogue::kAdd || args.residual != nullptr);
-  CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
+  Declare({ReadsAll(args.x, args.rows, args.ldx, w.k_padded, own.quantized),
+           ReadsAll(args.row_scale, args.rows, 1, 1, own.row_scale),
+           Reads(OutputOf(args.residual, args), ColumnsOf(w)),
+           Writes(OutputOf(args.out, args), ColumnsOf(w)),
+           Writes(OutputOf(args.out_f32, args), ColumnsOf(w)),
+           Writes(RegionOf(q.data, args.rows, q.ld, OutputWidth(args)), ColumnsOf(w))});
+  Prefetch(w, prefetch);
   operators_.emplace_back(QuantMatmulOp{args, own});
 }
 
@@ -188,46 +269,108 @@ void Program::SwiGlu(const SwiGluArgs& args) {
   CHECK_GT(args.rows, 0);
   CHECK_GE(args.ldx, 2 * args.n);
   CHECK_GE(args.ldo, args.n);
+  Declare({Reads(RegionOf(args.x, args.rows, args.ldx, 2 * args.n), Division::Rows()),
+           Writes(RegionOf(args.out, args.rows, args.ldo, args.n), Division::Rows())});
   operators_.emplace_back(args);
 }
 
 void Program::QkNormRope(const QkNormRopeArgs& args) {
+  const kernels::KvLayout& layout = args.layout;
+  const int64_t width = int64_t{args.num_q_heads + 2 * layout.num_kv_heads} * layout.head_dim;
+  const int64_t half = layout.head_dim / 2;
   CHECK_GT(args.rows, 0);
-  CHECK_EQ(args.num_q_heads % args.layout.num_kv_heads, 0);
-  CHECK_GE(args.ldqkv, (args.num_q_heads + 2 * args.layout.num_kv_heads) * args.layout.head_dim);
+  CHECK_EQ(args.num_q_heads % layout.num_kv_heads, 0);
+  CHECK_GE(args.ldqkv, width);
+  const Division groups = Division::Columns(layout.num_kv_heads);
+  Declare({Writes(RegionOf(args.qkv, args.rows, args.ldqkv, width), groups),
+           Reads(RegionOf(args.cos, args.rows, half, half), Division::All()),
+           Reads(RegionOf(args.sin, args.rows, half, half), Division::All()),
+           Writes(CacheOf(args.kv, layout), groups)});
   operators_.emplace_back(args);
 }
 
-void Program::Attention(const AttentionArgs& args, int64_t scratch_worker_bytes) {
+void Program::Attention(const AttentionArgs& args, int64_t rows, const AttentionMemory& memory) {
+  const kernels::KvLayout& layout = args.layout;
+  const QuantizedRows& q = args.quantized;
+  const int64_t q_width = int64_t{args.num_q_heads} * layout.head_dim;
+  const int64_t width = q_width + 2 * int64_t{layout.num_kv_heads} * layout.head_dim;
   CHECK_GT(args.num_seqs, 0);
-  const int64_t width = int64_t{args.num_q_heads} * args.layout.head_dim;
-  CHECK((args.out != nullptr) != (args.quantized.data != nullptr));
-  CHECK(args.quantized.row_scale == nullptr);
-  CHECK_GE(args.out != nullptr ? args.ldo : args.quantized.ld, width);
-  operators_.emplace_back(AttentionOp{args, scratch_worker_bytes});
+  CHECK((args.out != nullptr) != (q.data != nullptr));
+  CHECK(q.row_scale == nullptr);
+  CHECK_GE(args.out != nullptr ? args.ldo : q.ld, q_width);
+  CHECK(args.partials == nullptr ||
+        memory.partials_bytes >= kernels::AttentionPartialsBytes(args, workers_));
+  // Workers with whole KV groups keep to them, else anyone computes any part.
+  const Division groups = kernels::AttentionOwnsGroups(layout.num_kv_heads, workers_)
+                              ? Division::Columns(layout.num_kv_heads)
+                              : Division::All();
+  const auto bytes = [](const void* data) { return static_cast<const std::byte*>(data); };
+  Declare({Reads(RegionOf(args.qkv, rows, args.ldqkv, width), groups),
+           Reads(CacheOf(args.kv, layout), groups),
+           Writes(RegionOf(args.out, rows, args.ldo, q_width), groups),
+           Writes(RegionOf(q.data, rows, q.ld, q_width), groups),
+           Writes(OwnCopies(bytes(args.scratch), memory.scratch_worker_bytes), Division::Rows()),
+           Writes(RegionOf(bytes(args.partials), 1, memory.partials_bytes, memory.partials_bytes),
+                  Division::All())});
+  operators_.emplace_back(AttentionOp{args, memory.scratch_worker_bytes});
+  since_weights_ = operators_.size();  // what it reads would push them out of the cache
 }
 
 void Program::GatherRows(const GatherRowsArgs& args) {
   CHECK_GT(args.rows, 0);
+  Declare({Reads(RegionOf(args.x, args.x_rows, args.width, args.width), Division::All()),
+           Writes(RegionOf(args.out, args.rows, args.width, args.width), Division::Rows())});
   operators_.emplace_back(args);
 }
 
-void Program::Barrier(const PackedMatrix* next, int64_t bytes) {
-  BarrierOp op;
-  if (next != nullptr) op = {next, bytes / next->workers};
-  operators_.emplace_back(op);
-}
+void Program::Publish(const Region& region) { Declare({Reads(region, Division::All())}); }
 
 void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team,
                      int worker) const {
-  const Replayer replayer{kernels, team, worker, Share{worker, team.size()}};
-  for (const Operator& op : operators_) std::visit(replayer, op);
+  CHECK_EQ(team.size(), workers_ * team.ranks());
+  const Worker run{kernels, worker, Share{worker, workers_}};
+  for (const Operator& op : operators_) {
+    if (const auto* barrier = std::get_if<Barrier>(&op)) {
+      Meet(*barrier, team, worker);
+    } else {
+      std::visit(run, op);
+    }
+  }
+}
+
+// A worker that waits asks for its share of the weights that are needed next.
+void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) {
+  if (op.worker_bytes == 0) return team.Barrier();
+  const PackedMatrix& w = *op.next;
+  const Range columns = w.ColumnRange(worker);
+  const int64_t column_bytes = w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
+  const char* at = static_cast<const char*>(w.data) + columns.begin * column_bytes;
+  const char* const end = at + std::min(op.worker_bytes, columns.size() * column_bytes);
+  team.Barrier([&] {
+    constexpr int64_t kLine = 64, kLines = 8;  // a look at the barrier every 512 bytes
+    for (int64_t i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);  // into L2
+    at += kLines * kLine;
+    return at < end;
+  });
+}
+
+void Program::Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const {
+  std::visit(Worker{kernels, worker, Share{worker, workers_}}, operators_[i]);
 }
 
 int64_t Program::num_barriers() const {
   return std::count_if(operators_.begin(), operators_.end(), [](const Operator& op) {
-    return std::holds_alternative<BarrierOp>(op);
+    return std::holds_alternative<Barrier>(op);
   });
+}
+
+std::string Program::ToString() const {
+  std::string text;
+  for (const Operator& op : operators_) {
+    if (!text.empty()) text += ' ';
+    text += std::visit(Name{}, op);
+  }
+  return text;
 }
 
 }  // namespace tiercel::model

@@ -1,25 +1,30 @@
 // Program: one forward pass as a flat list of operators with fixed buffers.
 //
-// The model records it (model/qwen3.cc); every worker of the team then replays the whole list and
-// meets the others at the recorded barriers only. Recording CHECKs the operators' shapes once;
-// replaying allocates nothing, locks nothing and calls nothing virtual. What changes from step to
-// step lies in the buffers; row and sequence counts are bound at recording.
+// The model records it (model/qwen3.cc); every worker of the team then replays the whole list. Each
+// operator declares what it touches (model/access.h), and recording puts a barrier before one that
+// conflicts with another since the last barrier: nowhere else do the workers meet. Recording CHECKs the
+// operators' shapes once; replaying allocates nothing, locks nothing and calls nothing virtual. What
+// changes from step to step lies in the buffers; row and sequence counts are bound at recording.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
+#include <string>
 #include <variant>
 #include <vector>
 
 #include "kernels/ops.h"
+#include "model/access.h"
 #include "platform/worker_team.h"
 
 namespace tiercel::model {
 
 // out[r, :] = x[row_index[r], :]
 struct GatherRowsArgs {
-  const BF16* x = nullptr;             // [*, width]
+  const BF16* x = nullptr;  // [x_rows, width]
+  int64_t x_rows = 0;
   const int32_t* row_index = nullptr;  // [rows]
   BF16* out = nullptr;                 // [rows, width]
   int64_t width = 0;
@@ -31,65 +36,77 @@ struct OwnRows {
   int64_t bf16 = 0;
   int64_t quantized = 0;
   int64_t row_scale = 0;
+  bool any() const { return bf16 > 0 || quantized > 0; }
+};
+
+// Worker i gets AttentionArgs::scratch + i · scratch_worker_bytes.
+struct AttentionMemory {
+  int64_t scratch_worker_bytes = 0;
+  int64_t partials_bytes = 0;  // of all the workers
 };
 
 class Program {
  public:
-  // Forgets the operators and keeps the memory, so that recording anew does not allocate.
-  void Clear();
+  // What was written before is visible to every worker after. One that waits meanwhile asks for the first
+  // bytes of its columns of the weights that are multiplied next, to come to its cache.
+  struct Barrier {
+    const PackedMatrix* next = nullptr;
+    int64_t worker_bytes = 0;  // 0: no prefetch
+  };
+
+  // Forgets what was recorded and keeps the memory, so that recording anew does not allocate. The
+  // team that will replay has so many workers. Called before the first operator.
+  void Begin(int workers);
 
   void Embed(const kernels::EmbedArgs& args);
   void RopeTable(const kernels::RopeTableArgs& args);
-  // Rows are shared out among the workers.
-  void RmsNorm(const kernels::RmsNormArgs& args);
-  // Every worker computes all rows, worker i into its own buffers, `own` away from each other: no
-  // barrier is needed before the same worker reads them.
-  void RmsNormOnEachWorker(const kernels::RmsNormArgs& args, const OwnRows& own);
-  // The same of a quantization; worker i reads args.x + i · x_worker_stride elements.
-  void Quantize(const kernels::QuantizeArgs& args);
-  void QuantizeOnEachWorker(const kernels::QuantizeArgs& args, int64_t x_worker_stride,
-                            const OwnRows& own);
-  // Worker i reads args.x + i · x_worker_stride elements.
-  void Matmul(const kernels::MatmulArgs& args, int64_t x_worker_stride = 0);
+  // Rows are shared out among the workers; or with `own` every worker computes all of them, each into its
+  // own copy: few rows cost less than the barrier before another worker may read them.
+  void RmsNorm(const kernels::RmsNormArgs& args, const OwnRows& own = {});
+  // The same; worker i reads args.x + i · x_worker_stride elements.
+  void Quantize(const kernels::QuantizeArgs& args, const OwnRows& own = {},
+                int64_t x_worker_stride = 0);
+  // Worker i reads args.x + i · x_worker_stride elements. Workers that wait before it ask for
+  // `prefetch` bytes of the weights, over all workers, to come to their caches.
+  void Matmul(const kernels::MatmulArgs& args, int64_t x_worker_stride, int64_t prefetch);
   // Worker i reads args.x and args.row_scale as far from the first worker's as `own` says.
-  void QuantMatmul(const kernels::QuantMatmulArgs& args, const OwnRows& own = {});
+  void QuantMatmul(const kernels::QuantMatmulArgs& args, const OwnRows& own, int64_t prefetch);
   // Rows are shared out among the workers.
   void SwiGlu(const kernels::SwiGluArgs& args);
   void QkNormRope(const kernels::QkNormRopeArgs& args);
-  // Worker i gets args.scratch + i · scratch_worker_bytes.
-  void Attention(const kernels::AttentionArgs& args, int64_t scratch_worker_bytes);
+  // Of `rows` rows in all.
+  void Attention(const kernels::AttentionArgs& args, int64_t rows, const AttentionMemory& memory);
   // Rows are shared out among the workers.
   void GatherRows(const GatherRowsArgs& args);
-  // What was written before is visible to every worker after. A worker that waits meanwhile asks for
-  // the first bytes of its columns of `next`, its share of `bytes`, to come to its cache.
-  void Barrier(const PackedMatrix* next = nullptr, int64_t bytes = 0);
   // Weights on disk: those of `next` begin to come, those of `done` need no memory any more.
   void Fetch(std::span<const std::byte> next, std::span<const std::byte> done);
+  // What lies there is for every worker to read once it has replayed the whole list.
+  void Publish(const Region& region);
 
   // Called by every worker of the team at once, from within WorkerTeam::Run.
   void Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const;
 
   int64_t size() const { return static_cast<int64_t>(operators_.size()); }
   int64_t num_barriers() const;
+  // "embed rope_table | rms_norm matmul …", with a bar for a barrier.
+  std::string ToString() const;
+  // For who replays in an order of their own: entry `i` of the list is a barrier, or null; then Execute
+  // does one worker's part of the operator.
+  const Barrier* barrier(int64_t i) const { return std::get_if<Barrier>(&operators_[i]); }
+  void Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const;
 
  private:
-  struct BarrierOp {
-    const PackedMatrix* next = nullptr;
-    int64_t worker_bytes = 0;  // 0: no prefetch
-  };
   struct FetchOp {
     std::span<const std::byte> next, done;
   };
   struct RmsNormOp {
     kernels::RmsNormArgs args;
-    bool on_each_worker = false;
-    OwnRows own = {};
+    OwnRows own;
   };
   struct QuantizeOp {
     kernels::QuantizeArgs args;
-    bool on_each_worker = false;
+    OwnRows own;
     int64_t x_worker_stride = 0;
-    OwnRows own = {};
   };
   struct QuantMatmulOp {
     kernels::QuantMatmulArgs args;
@@ -103,12 +120,40 @@ class Program {
     kernels::AttentionArgs args;
     int64_t scratch_worker_bytes = 0;
   };
-  using Operator = std::variant<BarrierOp, FetchOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
+  using Operator = std::variant<Barrier, FetchOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
                                 QuantizeOp, MatmulOp, QuantMatmulOp, kernels::SwiGluArgs,
                                 kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
-  struct Replayer;
+  struct Name;
+  struct Worker;
 
+  static void Meet(const Barrier& op, platform::WorkerTeam& team, int worker);
+
+  // Adds a barrier if one of the accesses conflicts with one since the last barrier, and notes them.
+  void Declare(std::initializer_list<Access> accesses);
+  // The barriers that nothing computes with weights after may prefetch those of `weight`.
+  void Prefetch(const PackedMatrix& weight, int64_t bytes);
+  // Rows that the workers share out, or of which with `own` > 0 each writes its own copy, so many elements
+  // behind that of the worker before it.
+  template <typename T>
+  Access WritesRows(T* data, int64_t rows, int64_t stride, int64_t width, int64_t own) const {
+    return own > 0 ? Writes(OwnCopies(data, own), Division::Rows())
+                   : Writes(RegionOf(data, rows, stride, width), Division::Rows());
+  }
+  // Rows of which every worker reads all, or with `own` > 0 its own copy.
+  template <typename T>
+  Access ReadsAll(const T* data, int64_t rows, int64_t stride, int64_t width, int64_t own) const {
+    return own > 0 ? Reads(OwnCopies(data, own), Division::Rows())
+                   : Reads(RegionOf(data, rows, stride, width), Division::All());
+  }
+  template <typename T>
+  Region OwnCopies(const T* data, int64_t own) const {
+    return RegionOf(data, workers_, own, own);
+  }
+
+  int workers_ = 0;
   std::vector<Operator> operators_;
+  std::vector<Access> since_barrier_;
+  size_t since_weights_ = 0;  // operators_ from here on: neither a matmul nor an attention
 };
 
 }  // namespace tiercel::model

@@ -1,68 +1,229 @@
+// Where the workers meet: the barriers that a step's Program derives from what its operators declare.
+// Expected lists are written by hand, from who needs what of whom.
 #include "model/program.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
-#include "kernels/environment.h"
-#include "model/dummy_checkpoint.h"
-#include "model/qwen3.h"
+#include "model/program_test_util.h"
 
 namespace tiercel::model {
 namespace {
 
-ModelConfig Config(int64_t num_layers, int64_t num_kv_heads) {
-  ModelConfig config;
-  config.hidden_size = 64;
-  config.num_layers = num_layers;
-  config.num_heads = 6;
-  config.num_kv_heads = num_kv_heads;
-  config.head_dim = 32;
-  config.intermediate_size = 64;
-  config.vocab_size = 64;
-  config.max_position_embeddings = 64;
-  config.tie_word_embeddings = true;
-  return config;
+using ::testing::ElementsAre;
+
+constexpr int64_t kOwnedGroups = 6;  // whole KV groups for each of 1, 2 or 3 workers
+int64_t SharedGroups(int workers) { return workers == 2 ? 3 : 2; }
+
+// A step of one sequence.
+StepShape Step(int64_t rows, int64_t logit_rows) {
+  return {.rows = rows, .seqs = 1, .logit_rows = logit_rows, .head_rows = logit_rows};
 }
 
-// Barriers of one recorded step of one sequence.
-int64_t Barriers(int64_t num_layers, int64_t num_kv_heads, int workers, int64_t rows,
-                 int64_t logit_rows) {
-  auto environment =
-      kernels::Environment::Create({.threads = workers, .isa = "scalar", .pin = false});
-  EXPECT_TRUE(environment.has_value());
-  const ModelConfig config = Config(num_layers, num_kv_heads);
-  auto weights = LoadWeights(*MakeDummyCheckpoint(config, {}, 1), {}, *(*environment)->team,
-                             [](int64_t, int64_t) {});
-  EXPECT_TRUE(weights.has_value());
-  auto memory = ActivationMemory::Allocate(config, *weights, *(*environment)->kernels, workers,
-                                           {2, 32}, {64, 8, 64});
-  EXPECT_TRUE(memory.has_value());
+std::string Listing(const SmallModel::Options& options, const StepShape& shape) {
   Program program;
-  RecordForward(config, *weights, MakeRopeTable(config.rope, config.head_dim, 64), memory->get(),
-                {.rows = rows, .seqs = 1, .logit_rows = logit_rows, .head_rows = logit_rows}, &program);
+  SmallModel(options).Record(shape, &program);
+  return program.ToString();
+}
+
+int64_t Barriers(SmallModel::Options options, const StepShape& shape) {
+  options.max_rows = std::max(options.max_rows, shape.rows);
+  Program program;
+  SmallModel(options).Record(shape, &program);
   return program.num_barriers();
 }
 
-int64_t BarriersPerLayer(int64_t num_kv_heads, int workers, int64_t rows) {
-  return Barriers(3, num_kv_heads, workers, rows, rows) -
-         Barriers(2, num_kv_heads, workers, rows, rows);
+// Of a step all of whose rows become logits.
+int64_t BarriersPerLayer(SmallModel::Options options, int64_t rows) {
+  options.num_layers = 3;
+  const int64_t three = Barriers(options, Step(rows, rows));
+  options.num_layers = 2;
+  return three - Barriers(options, Step(rows, rows));
 }
 
 TEST(ForwardProgramTest, DecodeMeetsFourTimesALayer) {
-  EXPECT_EQ(BarriersPerLayer(2, 2, 1), 4);
-  EXPECT_EQ(BarriersPerLayer(2, 1, kFewRows), 4);
+  EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 2, .workers = 2}, 1), 4);
+  EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 2, .workers = 1}, kFewRows), 4);
 }
 
-TEST(ForwardProgramTest, SharedKvGroupsCostTwoMore) { EXPECT_EQ(BarriersPerLayer(3, 2, 1), 6); }
+TEST(ForwardProgramTest, SharedKvGroupsCostTwoMore) {
+  EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 3, .workers = 2}, 1), 6);
+}
 
 TEST(ForwardProgramTest, ManyRowsShareOutTheNorms) {
-  EXPECT_EQ(BarriersPerLayer(2, 2, kFewRows + 1), 6);
+  EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 2, .workers = 2}, kFewRows + 1), 6);
 }
 
 // The embedding's barrier alone: the last layer ends with its keys and values.
 TEST(ForwardProgramTest, WithoutLogitsTheLastLayerIsNotFinished) {
-  EXPECT_EQ(Barriers(1, 2, 2, 1, 0), 1);
+  EXPECT_EQ(Listing({.num_layers = 1}, Step(1, 0)),
+            "embed rope_table | rms_norm matmul qk_norm_rope");
+}
+
+TEST(ForwardProgramTest, FewRows) {
+  EXPECT_EQ(Listing({.num_layers = 1}, Step(kFewRows, kFewRows)),
+            "embed rope_table | rms_norm matmul qk_norm_rope attention | matmul | rms_norm matmul | "
+            "matmul | rms_norm matmul |");
+}
+
+// A norm divides the rows as the embedding did.
+TEST(ForwardProgramTest, ManyRows) {
+  EXPECT_EQ(Listing({.num_layers = 1}, Step(kFewRows + 1, kFewRows + 1)),
+            "embed rope_table rms_norm | matmul qk_norm_rope attention | matmul | rms_norm | matmul | "
+            "matmul | rms_norm | matmul |");
+}
+
+TEST(ForwardProgramTest, SharedKvGroupsAreExchangedTwice) {
+  EXPECT_EQ(Listing({.num_layers = 1, .num_kv_heads = 3}, Step(1, 1)),
+            "embed rope_table | rms_norm matmul | qk_norm_rope | attention | matmul | rms_norm matmul | "
+            "matmul | rms_norm matmul |");
+}
+
+// Few rows are gathered by who owns them and normed by everyone, many stay where they are.
+TEST(ForwardProgramTest, LogitRowsAreGathered) {
+  EXPECT_EQ(Listing({.num_layers = 1}, Step(kFewRows, 2)),
+            "embed rope_table | rms_norm matmul qk_norm_rope attention | matmul | gather_rows | "
+            "rms_norm matmul | matmul | rms_norm matmul |");
+  EXPECT_EQ(Listing({.num_layers = 1}, Step(30, 20)),
+            "embed rope_table rms_norm | matmul qk_norm_rope attention | matmul | gather_rows rms_norm | "
+            "matmul | matmul | rms_norm | matmul |");
+}
+
+TEST(ForwardProgramTest, ModelsThatPoolEndWithTheNorm) {
+  EXPECT_EQ(Listing({.num_layers = 1, .head = Head::kHidden}, Step(1, 1)),
+            "embed rope_table | rms_norm matmul qk_norm_rope attention | matmul | rms_norm matmul | "
+            "matmul | rms_norm |");
+}
+
+TEST(ForwardProgramTest, FurtherLogitRows) {
+  const SmallModel model({.num_layers = 1});
+  const StepShape shape{.rows = 40, .seqs = 1, .logit_rows = 40, .head_rows = 20};
+  Program program;
+  model.RecordRest(shape, 20, &program);
+  EXPECT_EQ(program.ToString(), "rms_norm | matmul |");
+}
+
+// What attention gives is quantized by rows; few rows are quantized by everyone.
+TEST(ForwardProgramTest, PerToken) {
+  const SmallModel::Options options{.format = Format::kPerToken, .num_layers = 1};
+  EXPECT_EQ(Listing(options, Step(1, 1)),
+            "embed rope_table | rms_norm quant_matmul qk_norm_rope attention | quantize quant_matmul | "
+            "rms_norm quant_matmul | quantize quant_matmul | rms_norm quant_matmul |");
+  EXPECT_EQ(Listing(options, Step(9, 9)),
+            "embed rope_table rms_norm | quant_matmul qk_norm_rope attention | quantize | quant_matmul | "
+            "rms_norm | quant_matmul | quantize | quant_matmul | rms_norm | quant_matmul |");
+}
+
+// A norm that does not quantize is no reason to meet: its rows are divided alike.
+TEST(ForwardProgramTest, QuantizedApartFromTheNorm) {
+  const SmallModel::Options options{.format = Format::kStatic, .num_layers = 1};
+  StepShape shape = Step(9, 9);
+  EXPECT_EQ(Listing(options, shape),
+            "embed rope_table rms_norm | quant_matmul qk_norm_rope attention | quant_matmul | rms_norm | "
+            "quant_matmul | quant_matmul | rms_norm | quant_matmul |");
+  shape.fuse_norm_quant = false;
+  EXPECT_EQ(Listing(options, shape),
+            "embed rope_table rms_norm quantize | quant_matmul qk_norm_rope attention | quantize | "
+            "quant_matmul | rms_norm quantize | quant_matmul | quantize | quant_matmul | "
+            "rms_norm quantize | quant_matmul |");
+}
+
+// The second of two matrices that quantize differently waits until the first is done with its inputs.
+TEST(ForwardProgramTest, MatricesOfOneLinear) {
+  const SmallModel::Options options{.format = Format::kMixed, .num_layers = 1};
+  EXPECT_EQ(Listing(options, Step(1, 1)),
+            "embed rope_table | rms_norm quantize quant_matmul matmul qk_norm_rope attention | "
+            "quantize quant_matmul | rms_norm quantize quant_matmul quantize quant_matmul | swiglu | "
+            "quantize quant_matmul | rms_norm quant_matmul |");
+  EXPECT_EQ(Listing(options, Step(9, 9)),
+            "embed rope_table rms_norm quantize | quant_matmul matmul qk_norm_rope attention | quantize | "
+            "quant_matmul | rms_norm quantize | quant_matmul | quantize | quant_matmul | "
+            "swiglu quantize | quant_matmul | rms_norm | quant_matmul |");
+}
+
+// A step of more than kMlpRows goes through the MLP in parts. The next part's norm writes the buffer that
+// the matmul before the last one has read, unless the last one reads quantized rows from it.
+TEST(ForwardProgramTest, PartsOfALongStep) {
+  constexpr int64_t kRows = kMlpRows + 30;
+  SmallModel::Options options{.num_layers = 1, .max_rows = kRows};
+  EXPECT_EQ(Listing(options, Step(kRows, kRows)),
+            "embed rope_table rms_norm | matmul qk_norm_rope attention | matmul | "
+            "rms_norm | matmul | matmul rms_norm | matmul | matmul | rms_norm | matmul |");
+  options.format = Format::kPerToken;
+  EXPECT_EQ(Listing(options, Step(kRows, kRows)),
+            "embed rope_table rms_norm | quant_matmul qk_norm_rope attention | quantize | quant_matmul | "
+            "rms_norm | quant_matmul | quantize | quant_matmul | rms_norm | quant_matmul | quantize | "
+            "quant_matmul | rms_norm | quant_matmul |");
+}
+
+// However many workers there are, and whatever the model: the two more are all that sharing groups costs.
+TEST(ForwardProgramTest, CountsDoNotDependOnTheTeam) {
+  for (const Format format :
+       {Format::kBF16, Format::kPerToken, Format::kStatic, Format::kMixed}) {
+    for (const int64_t rows : {int64_t{1}, kFewRows, kFewRows + 1, kMlpRows + 30}) {
+      SCOPED_TRACE(testing::Message() << "format " << int(format) << ", " << rows << " rows");
+      const auto barriers = [&](int64_t num_kv_heads, int workers) {
+        return Barriers({.format = format, .num_kv_heads = num_kv_heads, .workers = workers},
+                        Step(rows, rows));
+      };
+      const int64_t owned = barriers(kOwnedGroups, 1);
+      for (const int workers : {2, 3}) {
+        EXPECT_EQ(barriers(kOwnedGroups, workers), owned);
+        EXPECT_EQ(barriers(SharedGroups(workers), workers), owned + 2 * 2);
+      }
+    }
+  }
+}
+
+// The weights that the workers ask for at each barrier, by name.
+std::vector<std::string> Prefetched(const SmallModel& model, const StepShape& shape) {
+  Program program;
+  model.Record(shape, &program);
+  const LayerWeights& layer = model.weights().layers[0];
+  const int workers = layer.qkv.weight.workers;
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < program.size(); ++i) {
+    const Program::Barrier* const barrier = program.barrier(i);
+    if (barrier == nullptr) continue;
+    const auto is = [&](const Linear& linear, int64_t bytes) {
+      return barrier->next == &linear.weight && barrier->worker_bytes == bytes / workers;
+    };
+    names.push_back(barrier->worker_bytes == 0                              ? "-"
+                    : is(layer.qkv, shape.prefetch.qkv)                     ? "qkv"
+                    : is(layer.o, shape.prefetch.o)                         ? "o"
+                    : is(layer.gate_up, shape.prefetch.gate_up)             ? "gate_up"
+                    : is(layer.down, shape.prefetch.down)                   ? "down"
+                    : is(model.weights().lm_head, shape.prefetch.lm_head) ? "lm_head"
+                                                                            : "?");
+  }
+  return names;
+}
+
+// What comes next, but nothing across an attention: it reads more than a cache holds.
+TEST(ForwardProgramTest, WaitingWorkersAskForTheNextWeights) {
+  StepShape shape = Step(1, 1);
+  shape.prefetch = {.qkv = 600, .o = 1200, .gate_up = 1800, .down = 2400, .lm_head = 3000};
+  const SmallModel owned({.num_layers = 1});
+  EXPECT_THAT(Prefetched(owned, shape), ElementsAre("qkv", "o", "gate_up", "down", "lm_head", "-"));
+  const SmallModel shared({.num_layers = 1, .num_kv_heads = 3});
+  EXPECT_THAT(Prefetched(shared, shape),
+              ElementsAre("qkv", "-", "-", "o", "gate_up", "down", "lm_head", "-"));
+  shape.rows = shape.logit_rows = shape.head_rows = 9;
+  EXPECT_THAT(Prefetched(owned, shape), ElementsAre("qkv", "o", "gate_up", "gate_up", "down",
+                                                    "lm_head", "lm_head", "-"));
+  shape.logit_rows = 1;  // gathered
+  EXPECT_THAT(Prefetched(owned, shape),
+              ElementsAre("qkv", "o", "gate_up", "gate_up", "down", "lm_head", "-"));
+  shape.prefetch.down = 0;
+  EXPECT_THAT(Prefetched(owned, shape),
+              ElementsAre("qkv", "o", "gate_up", "gate_up", "-", "lm_head", "-"));
+  shape.rows = kPrefetchRows;
+  shape.logit_rows = 0;
+  EXPECT_THAT(Prefetched(SmallModel({.num_layers = 1, .max_rows = kPrefetchRows}), shape),
+              ElementsAre("-"));
 }
 
 }  // namespace

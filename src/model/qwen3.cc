@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "kernels/attention_work.h"
 
 namespace tiercel::model {
 namespace {
@@ -64,7 +63,6 @@ class Forward {
       Fetch(i);
       Attention(w_.layers[i], KvOf(i));
       Mlp(w_.layers[i], a_.hidden, shape_.rows);
-      Barrier(w_.layers[i + 1].qkv, prefetch_.qkv);
     }
     Fetch(last);
     // Beyond the last layer's keys and values only the rows that become logits matter.
@@ -73,7 +71,6 @@ class Forward {
     Attend(w_.layers[last], KvOf(last));
     const Rows tail = LogitRows();
     Mlp(w_.layers[last], tail, shape_.logit_rows);
-    Barrier(w_.lm_head, prefetch_.lm_head);
     GiveRows(0);
   }
 
@@ -100,25 +97,16 @@ class Forward {
   void* KvOf(int64_t layer) const {
     return a_.kv + layer * a_.layout.BlockSize() * static_cast<int64_t>(SizeOf(a_.layout.dtype));
   }
-  // Where every worker owns whole KV groups, what it wrote is what it reads, from the q, k and v
-  // projection to the attention's output.
-  bool OwnsGroups() const {
-    return kernels::AttentionOwnsGroups(static_cast<int>(c_.num_kv_heads),
-                                        w_.layers[0].qkv.weight.workers);
-  }
   kernels::RmsNormArgs NormOf(const Rows& x, const NormWeights& weight, int64_t rows) const;
-  Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows,
-             int64_t prefetch);
+  Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows);
   Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
   bool TakesStaticBytes(const Linear& linear) const;
   Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
   Input Quantize(const Linear& linear, const Rows& x, int64_t rows);
-  // A barrier before which the workers may already ask for the weights of `next`.
-  void Barrier(const Linear& next, int64_t prefetch) { p_.Barrier(&next.weight, prefetch); }
   void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
-               int64_t rows);
+               int64_t rows, int64_t prefetch);
   void Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
-                int64_t rows);
+                int64_t rows, int64_t prefetch);
 
   const ModelConfig& c_;
   const Weights& w_;
@@ -154,14 +142,13 @@ void Forward::Embed() {
   table.half = c_.head_dim / 2;
   table.rows = shape_.rows;
   p_.RopeTable(table);
-  Barrier(w_.layers[0].qkv, prefetch_.qkv);
 }
 
 // q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
 void Forward::WriteKv(const LayerWeights& layer, void* kv) {
-  const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows, prefetch_.qkv);  // [T, H]
-  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows);  // [T, G · (q + k + v) · D]
-  if (!OwnsGroups()) p_.Barrier();
+  const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows);  // [T, H]
+  // [T, G · (q + k + v) · D]
+  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows, prefetch_.qkv);
 
   kernels::QkNormRopeArgs rope;
   rope.qkv = a_.qkv.data;
@@ -184,7 +171,6 @@ void Forward::WriteKv(const LayerWeights& layer, void* kv) {
 
 // hidden += o(attention(q, cache))
 void Forward::Attend(const LayerWeights& layer, void* kv) {
-  if (!OwnsGroups()) p_.Barrier();
   kernels::AttentionArgs attention;
   attention.qkv = a_.qkv.data;
   attention.ldqkv = a_.qkv.stride;
@@ -209,27 +195,21 @@ void Forward::Attend(const LayerWeights& layer, void* kv) {
   }
   attention.scratch = a_.attention_scratch;
   if (shape_.split_keys) attention.partials = a_.attention_partials;
-  CHECK(attention.partials == nullptr ||
-        a_.attention_partials_bytes >=
-            kernels::AttentionPartialsBytes(attention, layer.qkv.weight.workers));
-  p_.Attention(attention, a_.attention_scratch_bytes);  // [T, q heads · D]
-  Barrier(layer.o, prefetch_.o);
+  p_.Attention(attention, shape_.rows,
+               {a_.attention_scratch_bytes, a_.attention_partials_bytes});  // [T, q heads · D]
 
   if (!quantize) x = InputOf(layer.o, a_.attention, shape_.rows);
-  Project(x, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows);
-  Barrier(layer.gate_up, prefetch_.gate_up);
+  Project(x, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows, prefetch_.o);
 }
 
-// hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden). Ends without the barrier that the
-// reader of hidden needs.
+// hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden)
 void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
   for (int64_t first = 0; first < rows; first += kMlpRows) {
-    if (first > 0) p_.Barrier();
     const int64_t part = std::min(kMlpRows, rows - first);
-    const Input x = Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part,
-                         prefetch_.gate_up);  // [part, H]
+    const Input x =
+        Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part);  // [part, H]
     const Input inner = SwiGlu(x, layer, part);  // [part, intermediate]
-    Project(inner, layer.down, Epilogue::kAdd, From(hidden, first), part);
+    Project(inner, layer.down, Epilogue::kAdd, From(hidden, first), part, prefetch_.down);
   }
 }
 
@@ -245,28 +225,25 @@ Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
   const Linear& down = layer.down;
   if (!gate_up.more.empty()) {
     // Gate and up are quantized in different ways: no one matmul has both in its epilogue.
-    Project(x, gate_up, Epilogue::kStore, a_.gate_up, rows);
-    p_.Barrier();
+    Project(x, gate_up, Epilogue::kStore, a_.gate_up, rows, prefetch_.gate_up);
     p_.SwiGlu({a_.gate_up.data, a_.gate_up.stride, a_.mlp.data, a_.mlp.stride, gate_up.weight.n / 2,
                rows});
   } else if (gate_up.is_int8() && TakesStaticBytes(down)) {
     const Input inner = BytesIn(a_.mlp);
-    Project(x, gate_up, Epilogue::kSwiGlu, Output(QuantizedFor(down, inner.quantized)), rows);
-    Barrier(down, prefetch_.down);
+    Project(x, gate_up, Epilogue::kSwiGlu, Output(QuantizedFor(down, inner.quantized)), rows,
+            prefetch_.gate_up);
     return inner;
   } else {
-    Project(x, gate_up, Epilogue::kSwiGlu, a_.mlp, rows);
+    Project(x, gate_up, Epilogue::kSwiGlu, a_.mlp, rows, prefetch_.gate_up);
   }
-  Barrier(down, prefetch_.down);
   return InputOf(down, a_.mlp, rows);
 }
 
 // hidden[logit_rows] [R, H]; where every row is one, hidden itself.
 Rows Forward::LogitRows() {
   if (shape_.logit_rows == shape_.rows) return a_.hidden;
-  p_.GatherRows({a_.hidden.data, a_.logit_rows, a_.logit_hidden.data, c_.hidden_size,
+  p_.GatherRows({a_.hidden.data, shape_.rows, a_.logit_rows, a_.logit_hidden.data, c_.hidden_size,
                  shape_.logit_rows});
-  Barrier(w_.layers.back().gate_up, prefetch_.gate_up);
   return a_.logit_hidden;
 }
 
@@ -279,12 +256,12 @@ void Forward::GiveRows(int64_t first) {
     norm.out_f32 = a_.logits;
     norm.ldo = a_.logits_stride;
     p_.RmsNorm(norm);
-    p_.Barrier();
-    return;
+  } else {
+    const Input x = Norm(hidden, w_.final_norm, w_.lm_head, rows);  // [rows, H]
+    Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows,
+            prefetch_.lm_head);
   }
-  const Input x = Norm(hidden, w_.final_norm, w_.lm_head, rows, prefetch_.lm_head);  // [rows, H]
-  Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows);
-  p_.Barrier();
+  p_.Publish(RegionOf(a_.logits, rows, a_.logits_stride, a_.logits_stride));
 }
 
 // The norm of rows of the residual stream, but for where it goes.
@@ -301,8 +278,7 @@ kernels::RmsNormArgs Forward::NormOf(const Rows& x, const NormWeights& weight, i
 
 // The normed rows of the residual stream, as `next` takes them: few are computed by every worker for
 // itself, many are shared out. Either way they can be read at once.
-Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows,
-                    int64_t prefetch) {
+Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows) {
   const bool few = rows <= kFewRows;
   const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
   Input out;
@@ -315,12 +291,7 @@ Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next
     norm.out = out.rows.data;
     norm.ldo = out.rows.stride;
   }
-  if (few) {
-    p_.RmsNormOnEachWorker(norm, OwnOf(out));
-  } else {
-    p_.RmsNorm(norm);
-    Barrier(next, prefetch);
-  }
+  p_.RmsNorm(norm, OwnOf(out));
   return quantize ? out : InputOf(next, out.rows, rows);
 }
 
@@ -339,25 +310,19 @@ Input Forward::Quantize(const Linear& linear, const Rows& x, int64_t rows) {
   quantize.n = linear.weight.k;
   quantize.rows = rows;
   quantize.out = QuantizedFor(linear, out.quantized);
-  if (few) {
-    p_.QuantizeOnEachWorker(quantize, x.worker_stride, OwnOf(out));
-  } else {
-    p_.Quantize(quantize);
-    p_.Barrier();
-  }
+  p_.Quantize(quantize, OwnOf(out), x.worker_stride);
   return out;
 }
 
 // out = x · Wᵀ, or with kAdd out += x · Wᵀ, or with kSwiGlu the gated product of W's two halves.
 void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
-                      int64_t rows) {
-  if (linear.more.empty()) return Multiply(x, linear, epilogue, out, rows);
+                      int64_t rows, int64_t prefetch) {
+  if (linear.more.empty()) return Multiply(x, linear, epilogue, out, rows, prefetch);
   // Shards that are quantized in different ways: each matrix has zeros in the others' columns, so
   // the sum is exact.
   const auto add = [&](const Linear& part, Epilogue how) {
-    if (!part.is_int8()) return Multiply(x, part, how, out, rows);
-    if (rows > kFewRows) p_.Barrier();  // the shared rows may still be read
-    Multiply(Quantize(part, x.rows, rows), part, how, out, rows);
+    const Input input = part.is_int8() ? Quantize(part, x.rows, rows) : x;
+    Multiply(input, part, how, out, rows, prefetch);
   };
   add(linear, epilogue);
   for (const Linear& part : linear.more) add(part, Epilogue::kAdd);
@@ -365,7 +330,7 @@ void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, c
 
 // One matrix's product.
 void Forward::Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
-                       int64_t rows) {
+                       int64_t rows, int64_t prefetch) {
   const auto fill = [&](auto* args) {
     args->weight = &linear.weight;
     args->bias = linear.bias_data();
@@ -381,7 +346,7 @@ void Forward::Multiply(const Input& x, const Linear& linear, Epilogue epilogue, 
     fill(&matmul);
     matmul.x = x.rows.data;
     matmul.ldx = x.rows.stride;
-    p_.Matmul(matmul, x.rows.worker_stride);
+    p_.Matmul(matmul, x.rows.worker_stride, prefetch);
     return;
   }
   kernels::QuantMatmulArgs matmul;
@@ -392,7 +357,7 @@ void Forward::Multiply(const Input& x, const Linear& linear, Epilogue epilogue, 
   matmul.scale = linear.scale.data();
   matmul.row_scale = linear.input.kind == InputKind::kPerToken ? x.quantized.row_scale : nullptr;
   matmul.quantized = out.quantized;
-  p_.QuantMatmul(matmul, OwnOf(x));
+  p_.QuantMatmul(matmul, OwnOf(x), prefetch);
 }
 
 }  // namespace
@@ -402,7 +367,7 @@ void RecordForward(const ModelConfig& config, const Weights& weights, const Rope
   CHECK_GT(shape.rows, 0);
   CHECK_GT(shape.seqs, 0);
   CHECK(shape.logit_rows == 0 || shape.head_rows > 0);
-  program->Clear();
+  program->Begin(weights.layers[0].qkv.weight.workers);
   Forward(config, weights, rope, activations, shape, program).Record();
 }
 
@@ -410,7 +375,7 @@ void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTab
                 const Activations& activations, const StepShape& shape, int64_t first,
                 Program* program) {
   CHECK(first > 0 && first < shape.logit_rows);
-  program->Clear();
+  program->Begin(weights.layers[0].qkv.weight.workers);
   Forward(config, weights, rope, activations, shape, program).GiveRows(first);
 }
 

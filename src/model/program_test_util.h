@@ -1,0 +1,142 @@
+// For tests of Programs: a small model whose linears are quantized as a test wants them, and memory for
+// its steps.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/environment.h"
+#include "model/dummy_checkpoint.h"
+#include "model/qwen3.h"
+
+namespace tiercel::model {
+
+// How the layers' linears are quantized. kMixed: q, k and v and gate and up in two ways each (so each is
+// two matrices), o per token, down static.
+enum class Format { kBF16, kPerToken, kStatic, kMixed };
+
+// Every k is a multiple of what the kernels take at a time: no buffer has a pad that must stay finite.
+class SmallModel {
+ public:
+  struct Options {
+    Format format = Format::kBF16;
+    int64_t num_layers = 2;
+    int64_t num_kv_heads = 2;  // of 6 query heads
+    int workers = 2;
+    int64_t max_rows = 64;
+    int64_t max_seqs = 8;
+    int64_t max_context = 64;
+    Head head = Head::kLogits;
+    std::string isa = "scalar";
+  };
+  static constexpr int kBlockSize = 32;
+
+  explicit SmallModel(const Options& options)
+      : config_(ConfigOf(options)),
+        rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),
+        blocks_of_sequence_((options.max_context + kBlockSize - 1) / kBlockSize),
+        num_blocks_(1 + options.max_seqs * blocks_of_sequence_) {
+    auto environment = kernels::Environment::Create(
+        {.threads = options.workers, .isa = options.isa, .pin = false});
+    EXPECT_TRUE(environment.has_value());
+    environment_ = std::move(*environment);
+    WeightOptions load;
+    load.head = options.head;
+    floats_ = Load(load);
+    if (options.format != Format::kBF16) {
+      load.quantize = load.quantize_lm_head = true;
+      quantized_ = Load(load);
+      for (size_t i = 0; i < quantized_.layers.size(); ++i) {
+        Requantize(options.format, floats_.layers[i], &quantized_.layers[i]);
+      }
+    }
+    weights_ = options.format == Format::kBF16 ? &floats_ : &quantized_;
+    auto memory = ActivationMemory::Allocate(config_, *weights_, kernels(), options.workers,
+                                             {.num_blocks = num_blocks_, .block_size = kBlockSize},
+                                             {.max_rows = options.max_rows,
+                                              .max_seqs = options.max_seqs,
+                                              .logit_group_rows = options.max_rows,
+                                              .max_context = options.max_context});
+    EXPECT_TRUE(memory.has_value());
+    memory_ = std::move(*memory);
+  }
+
+  void Record(const StepShape& shape, Program* program) const {
+    RecordForward(config_, *weights_, rope_, memory_.get(), shape, program);
+  }
+  // What computes the further logit rows, from `first` on.
+  void RecordRest(const StepShape& shape, int64_t first, Program* program) const {
+    RecordHead(config_, *weights_, rope_, memory_.get(), shape, first, program);
+  }
+
+  const ModelConfig& config() const { return config_; }
+  const Weights& weights() const { return *weights_; }
+  const Activations& activations() const { return memory_.get(); }
+  const kernels::KernelTable& kernels() const { return *environment_->kernels; }
+  platform::WorkerTeam& team() const { return *environment_->team; }
+  int64_t blocks_of_sequence() const { return blocks_of_sequence_; }
+  int64_t num_blocks() const { return num_blocks_; }
+
+ private:
+  static ModelConfig ConfigOf(const Options& options) {
+    ModelConfig config;
+    config.hidden_size = 64;
+    config.num_layers = options.num_layers;
+    config.num_heads = 6;
+    config.num_kv_heads = options.num_kv_heads;
+    config.head_dim = 32;
+    config.intermediate_size = 64;
+    config.vocab_size = 64;
+    config.max_position_embeddings = options.max_context;
+    config.qk_norm = true;
+    config.tie_word_embeddings = options.head == Head::kLogits;
+    return config;
+  }
+
+  Weights Load(const WeightOptions& options) const {
+    auto weights = LoadWeights(*MakeDummyCheckpoint(config_, {}, 1), options, *environment_->team,
+                               [](int64_t, int64_t) {});
+    EXPECT_TRUE(weights.has_value());
+    return std::move(*weights);
+  }
+
+  // `linear`, whose inputs are quantized per token, with one scale for inputs that are about `size` large.
+  static Linear Static(Linear linear, float size) {
+    linear.input = {InputKind::kStatic, size / 32, 3};
+    for (float& scale : linear.scale) scale *= linear.input.scale;
+    return linear;
+  }
+
+  // Sizes as they come of weights with a standard deviation of 0.02.
+  static void Requantize(Format format, const LayerWeights& floats, LayerWeights* layer) {
+    constexpr float kNormed = 1, kAttention = 0.06f, kInner = 0.006f;
+    if (format == Format::kStatic) {
+      layer->qkv = Static(layer->qkv, kNormed);
+      layer->o = Static(layer->o, kAttention);
+      layer->gate_up = Static(layer->gate_up, kNormed);
+      layer->down = Static(layer->down, kInner);
+    } else if (format == Format::kMixed) {
+      // The sum of two whole matrices: as good for a test as two with zeros in each other's columns.
+      layer->qkv.more = {floats.qkv};
+      Linear gate_up = Static(layer->gate_up, kNormed);
+      gate_up.more = {layer->gate_up};
+      layer->gate_up = std::move(gate_up);
+      layer->down = Static(layer->down, kInner);
+    }
+  }
+
+  const ModelConfig config_;
+  const RopeTable rope_;
+  const int64_t blocks_of_sequence_;
+  const int64_t num_blocks_;
+  std::unique_ptr<kernels::Environment> environment_;
+  Weights floats_, quantized_;
+  const Weights* weights_ = nullptr;
+  ActivationMemory memory_;
+};
+
+}  // namespace tiercel::model
