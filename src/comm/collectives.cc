@@ -14,60 +14,62 @@ namespace {
 // takes a few tenths of a microsecond within a cache, more across sockets.
 constexpr int64_t kFewValues = 16 << 10;
 
+
 }  // namespace
 
-// The rows [own.begin, own.end) of the worker's rank, shared out among the rank's workers.
-void Collectives::AddOwn(const RankParts& parts, const RankRows& rows, Range own, int worker) const {
+bool AddsAlone(const RankRows& rows) { return rows.count * rows.n <= kFewValues; }
+
+void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const RankRows& rows,
+              Range own, Rank rank, Share share) {
   if (own.size() == 0) return;
-  constexpr int kMaxRanks = 64;
+  CHECK_LE(rank.count, kMaxRanks);
   const float* begins[kMaxRanks];
-  CHECK_LE(ranks(), kMaxRanks);
-  for (int r = 0; r < ranks(); ++r) begins[r] = parts.parts[r] + own.begin * parts.ld;
+  for (int r = 0; r < rank.count; ++r) begins[r] = parts.parts[r] + own.begin * parts.ld;
   kernels::AddPartsArgs args;
   args.parts = begins;
-  args.num_parts = ranks();
+  args.num_parts = rank.count;
   args.ldp = parts.ld;
-  args.out = rows.rows[RankOf(worker)] + (rows.first + own.begin) * rows.ld;
+  args.out = rows.rows[rank.index] + (rows.first + own.begin) * rows.ld;
   args.ldo = rows.ld;
   args.residual = args.out;
   args.ldr = rows.ld;
   args.n = rows.n;
   args.rows = own.size();
-  kernels_.add_parts(args, ShareOf(worker));
+  kernels.add_parts(args, share);
 }
 
-void Collectives::TakeOthers(const RankRows& rows, int worker) const {
-  const int rank = RankOf(worker);
-  for (int i = 1; i < ranks(); ++i) {
-    const int owner = (rank + i) % ranks();  // each begins with another
-    const Range owned = OwnedBy(owner, ranks(), rows.count);
-    const Range mine = SplitRange(owned.size(), 1, ShareOf(worker));
+void CopyFromOwners(const RankRows& rows, Rank rank, Share share) {
+  for (int i = 1; i < rank.count; ++i) {
+    const int owner = (rank.index + i) % rank.count;  // each begins with another
+    const Range owned = OwnedBy({owner, rank.count}, rows.count);
+    const Range mine = SplitRange(owned.size(), 1, share);
     const int64_t first = rows.first + owned.begin;
     for (int64_t r = first + mine.begin; r < first + mine.end; ++r) {
-      std::memcpy(rows.rows[rank] + r * rows.ld, rows.rows[owner] + r * rows.ld,
+      std::memcpy(rows.rows[rank.index] + r * rows.ld, rows.rows[owner] + r * rows.ld,
                   static_cast<size_t>(rows.n) * sizeof(BF16));
     }
   }
 }
 
 void Collectives::AllReduce(const RankParts& parts, const RankRows& rows, int worker) const {
-  if (rows.count * rows.n > kFewValues) {
+  if (AddsAlone(rows)) {
+    team_.BarrierOfRanks();
+    AddParts(kernels_, parts, rows, {0, rows.count}, RankOf(worker), ShareOf(worker));
+  } else {
     ReduceScatter(parts, rows, worker);
     AllGather(rows, worker);
-    return;
   }
-  team_.BarrierOfRanks();
-  AddOwn(parts, rows, {0, rows.count}, worker);
 }
 
 void Collectives::ReduceScatter(const RankParts& parts, const RankRows& rows, int worker) const {
+  const Rank rank = RankOf(worker);
   team_.BarrierOfRanks();
-  AddOwn(parts, rows, OwnedBy(RankOf(worker), ranks(), rows.count), worker);
+  AddParts(kernels_, parts, rows, OwnedBy(rank, rows.count), rank, ShareOf(worker));
 }
 
 void Collectives::AllGather(const RankRows& rows, int worker) const {
   team_.BarrierOfRanks();
-  TakeOthers(rows, worker);
+  CopyFromOwners(rows, RankOf(worker), ShareOf(worker));
 }
 
 }  // namespace tiercel::comm

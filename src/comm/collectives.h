@@ -13,9 +13,16 @@
 
 namespace tiercel::comm {
 
-// Which part of `items` (rows, or columns) rank `rank` owns.
-constexpr Range OwnedBy(int rank, int ranks, int64_t items) {
-  return SplitRange(items, 1, {rank, ranks});
+inline constexpr int kMaxRanks = 64;
+
+struct Rank {
+  int index = 0;
+  int count = 1;
+};
+
+// Which of `items` rows rank `rank` owns.
+constexpr Range OwnedBy(Rank rank, int64_t items) {
+  return SplitRange(items, 1, {rank.index, rank.count});
 }
 
 // The same rows on every rank, of those that begin at `rows[r]` on rank r the `count` from `first` on.
@@ -33,6 +40,16 @@ struct RankParts {
   int64_t ld = 0;
 };
 
+// The pieces that collectives are made of, for one worker of a rank. Barriers lie between: see Collectives.
+//
+// Adds all ranks' parts to the rows `own` (of those that `rows` names) of rank `rank`'s copy.
+void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const RankRows& rows,
+              Range own, Rank rank, Share share);
+// Copies the rows that others own from their copies into rank `rank`'s.
+void CopyFromOwners(const RankRows& rows, Rank rank, Share share);
+// Whether each rank rather adds all rows for itself, and meets the others once, than its own.
+bool AddsAlone(const RankRows& rows);
+
 class Collectives {
  public:
   // Both outlive this.
@@ -40,7 +57,6 @@ class Collectives {
       : team_(*team), kernels_(*kernels) {}
 
   int ranks() const { return team_.ranks(); }
-  int RankOf(int worker) const { return worker / rank_size(); }
 
   // rows[r] += parts[0] + parts[1] + …, for every rank r. Every worker has written its share of its
   // rank's part before it calls this; afterwards it may read what it has written of the sums itself,
@@ -57,8 +73,7 @@ class Collectives {
  private:
   int rank_size() const { return team_.size() / team_.ranks(); }
   Share ShareOf(int worker) const { return {worker % rank_size(), rank_size()}; }
-  void AddOwn(const RankParts& parts, const RankRows& rows, Range own, int worker) const;
-  void TakeOthers(const RankRows& rows, int worker) const;
+  Rank RankOf(int worker) const { return {worker / rank_size(), ranks()}; }
 
   platform::WorkerTeam& team_;
   const kernels::KernelTable& kernels_;

@@ -88,7 +88,7 @@ TEST_P(CollectivesTest, RanksAddTheirOwnRowsAndGatherTheOthers) {
   team_->Run([&](int worker) { collectives.ReduceScatter(Parts(), Rows(), worker); });
   int64_t owned = 0;
   for (int r = 0; r < s.ranks; ++r) {
-    const Range own = OwnedBy(r, s.ranks, s.rows);
+    const Range own = OwnedBy({r, s.ranks}, s.rows);
     owned += own.size();
     for (int64_t i = 0; i < (kBefore + s.rows) * ld_; ++i) {
       const int64_t row = i / ld_ - kBefore;

@@ -93,8 +93,10 @@ void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, i
 
 // Fills in every pointer but the KV cache's; returns the bytes used.
 int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
-               const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
+               const kernels::KernelTable& kernels, const RankTeam& team, const KvOptions& kv,
                const RunLimits& limits, Activations* a) {
+  const int workers = team.workers;
+  a->rank = team.rank;
   a->layout = {static_cast<int>(c.num_kv_heads), static_cast<int>(c.head_dim), kv.block_size};
   a->layout.dtype = weights.kv_dtype;
   a->layout.block_stride = c.num_layers * a->layout.BlockSize();
@@ -126,9 +128,15 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   TakeQuantized(&arena, c, weights, workers, rows, std::min(rows, kMlpRows), a);
 
   a->logit_hidden = TakeRows(&arena, rows, c.hidden_size);
-  a->logits_stride =
-      weights.head == Head::kLogits ? weights.lm_head.weight.n : RoundUp(c.hidden_size, 16);
-  a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
+  const int64_t head_columns = team.head_columns > 0 ? team.head_columns : weights.lm_head.weight.n;
+  a->logits_stride = weights.head == Head::kLogits ? head_columns : RoundUp(c.hidden_size, 16);
+  if (team.rank.index == 0) {
+    a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
+  }
+  if (team.rank.count > 1) {
+    a->part_stride = RoundUp(c.hidden_size, 16);
+    for (float*& part : a->part) part = arena.Take<float>(rows * a->part_stride);
+  }
   kernels::AttentionArgs attention;
   attention.layout = a->layout;
   attention.num_q_heads = static_cast<int>(c.num_heads);
@@ -148,27 +156,51 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
 }  // namespace
 
 int64_t ActivationMemory::Bytes(const ModelConfig& config, const Weights& weights,
-                                const kernels::KernelTable& kernels, int workers,
+                                const kernels::KernelTable& kernels, const RankTeam& team,
                                 const KvOptions& kv, const RunLimits& limits) {
   Activations unused;
-  return LayOut(nullptr, config, weights, kernels, workers, kv, limits, &unused);
+  return LayOut(nullptr, config, weights, kernels, team, kv, limits, &unused);
 }
 
 Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
                                                       const Weights& weights,
                                                       const kernels::KernelTable& kernels,
-                                                      int workers, const KvOptions& kv,
+                                                      const RankTeam& team, const KvOptions& kv,
                                                       const RunLimits& limits) {
   ActivationMemory memory;
   Activations* a = &memory.activations_;
-  const int64_t bytes = LayOut(nullptr, config, weights, kernels, workers, kv, limits, a);
+  const int64_t bytes = LayOut(nullptr, config, weights, kernels, team, kv, limits, a);
   ASSIGN_OR_RETURN(memory.buffer_, platform::Buffer::Allocate(bytes));
-  LayOut(memory.buffer_.as<std::byte>(), config, weights, kernels, workers, kv, limits, a);
+  LayOut(memory.buffer_.as<std::byte>(), config, weights, kernels, team, kv, limits, a);
   ASSIGN_OR_RETURN(memory.kv_buffer_,
                    platform::Buffer::Allocate(kv.num_blocks * a->layout.block_stride *
                                               static_cast<int64_t>(SizeOf(a->layout.dtype))));
   a->kv = memory.kv_buffer_.as<std::byte>();
   return memory;
+}
+
+void ActivationMemory::Join(std::span<ActivationMemory* const> memories,
+                            std::span<const int64_t> head_columns, RankBuffers* buffers) {
+  if (memories.size() == 1) return;
+  *buffers = {};
+  const Activations& first = memories[0]->activations_;
+  int64_t column = 0;
+  for (size_t r = 0; r < memories.size(); ++r) {
+    Activations& a = memories[r]->activations_;
+    a.token_ids = first.token_ids;
+    a.positions = first.positions;
+    a.kv_slot = first.kv_slot;
+    a.query_start = first.query_start;
+    a.context_len = first.context_len;
+    a.block_table = first.block_table;
+    a.logit_rows = first.logit_rows;
+    a.logits = first.logits + column;
+    column += head_columns[r];
+    a.of_ranks = buffers;
+    buffers->hidden.push_back(a.hidden.data);
+    buffers->logit_hidden.push_back(a.logit_hidden.data);
+    for (int i = 0; i < 2; ++i) buffers->parts[i].push_back(a.part[i]);
+  }
 }
 
 }  // namespace tiercel::model

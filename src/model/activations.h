@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "base/bf16.h"
 #include "base/status.h"
 #include "kernels/ops.h"
 #include "model/causal_lm.h"
 #include "model/config.h"
+#include "model/rank.h"
 #include "model/weights.h"
 #include "platform/buffer.h"
 
@@ -44,6 +47,12 @@ inline constexpr int64_t kMlpRows = 1024;
 // row takes a fraction of a microsecond, a barrier one or more.
 inline constexpr int64_t kFewRows = 8;
 
+// Buffers of all the ranks, in their order: what ranks read of each other.
+struct RankBuffers {
+  std::vector<BF16*> hidden, logit_hidden;
+  std::vector<const float*> parts[2];
+};
+
 struct Activations {
   // The step's inputs, see StepBatch. T ≤ max_rows and kStepRows, S ≤ max_seqs, R ≤ T.
   int32_t* token_ids = nullptr;    // [T]
@@ -72,8 +81,17 @@ struct Activations {
   // the packed column order.
   Rows gate_up;
   Rows logit_hidden;        // [R, hidden] the rows of the residual stream that become logits
-  float* logits = nullptr;  // [logit_group_rows, logits_stride]; with Head::kHidden the hidden states
+  // [logit_group_rows, logits_stride]; with Head::kHidden the hidden states. Of several ranks the first
+  // has them all, and the others point to where their columns begin.
+  float* logits = nullptr;
   int64_t logits_stride = 0;
+  // With several ranks: what this one's row-parallel linears give, [T, hidden] in FP32, to be added to the
+  // others'. Two in turn: who is late may still read the one while the next one is written, and has been
+  // waited for before that is written again.
+  float* part[2] = {};
+  int64_t part_stride = 0;
+  Rank rank;
+  const RankBuffers* of_ranks = nullptr;
   void* attention_scratch = nullptr;
   int64_t attention_scratch_bytes = 0;  // of each worker
   void* attention_partials = nullptr;   // null where every worker owns whole KV groups
@@ -85,17 +103,29 @@ struct Activations {
   kernels::KvLayout layout;  // block_stride is set
 };
 
-// Owns the memory of one Activations.
+// For whom activations are.
+struct RankTeam {
+  int workers = 1;  // of the rank
+  Rank rank = {};
+  int64_t head_columns = 0;  // of all the ranks' heads together; 0: there is one rank
+};
+
+// Owns the memory of one rank's Activations. `config` is the rank's, see PartOf.
 class ActivationMemory {
  public:
   // Bytes beside the KV cache.
   static int64_t Bytes(const ModelConfig& config, const Weights& weights,
-                       const kernels::KernelTable& kernels, int workers, const KvOptions& kv,
-                       const RunLimits& limits);
+                       const kernels::KernelTable& kernels, const RankTeam& team,
+                       const KvOptions& kv, const RunLimits& limits);
   static Expected<ActivationMemory> Allocate(const ModelConfig& config, const Weights& weights,
-                                             const kernels::KernelTable& kernels, int workers,
-                                             const KvOptions& kv, const RunLimits& limits);
+                                             const kernels::KernelTable& kernels,
+                                             const RankTeam& team, const KvOptions& kv,
+                                             const RunLimits& limits);
   void EmptyCache() { kv_buffer_.Empty(); }
+  // Every rank's inputs are the first one's, and each gets a place for its logits there. Once, when all
+  // have been allocated; `memories` and `buffers` then stay where they are.
+  static void Join(std::span<ActivationMemory* const> memories,
+                   std::span<const int64_t> head_columns, RankBuffers* buffers);
   const Activations& get() const { return activations_; }
 
  private:

@@ -17,28 +17,64 @@ bool GraphOptions::SplitsKeys(int64_t rows, int64_t seqs) const {
          std::find(pa_shape_list.begin(), pa_shape_list.end(), rows) == pa_shape_list.end();
 }
 
-CpuCausalLm::CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph,
+CpuCausalLm::CpuCausalLm(ModelConfig config, std::vector<Weights> weights, GraphOptions graph,
                          WeightPrefetch prefetch, kernels::Environment* environment)
     : config_(std::move(config)),
-      weights_(std::move(weights)),
       graph_options_(std::move(graph)),
-      prefetch_(PlanPrefetch(prefetch, weights_, environment->team->size(),
-                             environment->topology.l2_bytes)),
       rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),
-      environment_(environment) {}
+      environment_(environment),
+      ranks_(weights.size()) {
+  const int ranks = environment->team->ranks();
+  CHECK_EQ(std::ssize(weights), ranks);
+  int64_t head_columns = 0;
+  for (const Weights& w : weights) head_columns += w.lm_head.weight.n;
+  for (int r = 0; r < ranks; ++r) {
+    RankState& rank = ranks_[static_cast<size_t>(r)];
+    rank.team = {environment->team->size() / ranks, {r, ranks}, head_columns};
+    rank.config = PartOf(config_, rank.team.rank);
+    rank.weights = std::move(weights[static_cast<size_t>(r)]);
+    rank.prefetch =
+        PlanPrefetch(prefetch, rank.weights, rank.team.workers, environment->topology.l2_bytes);
+  }
+}
 
 int CpuCausalLm::workers() const { return environment_->team->size(); }
 
+int64_t CpuCausalLm::WeightBytes() const {
+  int64_t bytes = 0;
+  for (const RankState& rank : ranks_) bytes += rank.weights.bytes;
+  return bytes;
+}
+
+int64_t CpuCausalLm::WeightBytesInMemory() const {
+  int64_t bytes = 0;
+  for (const RankState& rank : ranks_) bytes += rank.weights.bytes_in_memory;
+  return bytes;
+}
+
+void CpuCausalLm::EmptyCache() {
+  for (RankState& rank : ranks_) rank.memory.EmptyCache();
+}
+
+// Of fewer KV heads than ranks several have the same.
 int64_t CpuCausalLm::KvBlockBytes(int block_size) const {
-  kernels::KvLayout layout{static_cast<int>(config_.num_kv_heads),
-                           static_cast<int>(config_.head_dim), block_size};
-  layout.dtype = weights_.kv_dtype;
-  return config_.num_layers * layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
+  int64_t bytes = 0;
+  for (const RankState& rank : ranks_) {
+    kernels::KvLayout layout{static_cast<int>(rank.config.num_kv_heads),
+                             static_cast<int>(config_.head_dim), block_size};
+    layout.dtype = rank.weights.kv_dtype;
+    bytes += config_.num_layers * layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
+  }
+  return bytes;
 }
 
 int64_t CpuCausalLm::ActivationBytes(const RunLimits& limits) const {
-  return ActivationMemory::Bytes(config_, weights_, *environment_->kernels, workers(), KvOptions{},
-                                 limits);
+  int64_t bytes = 0;
+  for (const RankState& rank : ranks_) {
+    bytes += ActivationMemory::Bytes(rank.config, rank.weights, *environment_->kernels, rank.team,
+                                     KvOptions{}, limits);
+  }
+  return bytes;
 }
 
 Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
@@ -51,20 +87,30 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
   CHECK(limits.max_rows >= 1 && limits.max_seqs >= 1 && limits.logit_group_rows >= 1);
   limits_ = limits;
   num_blocks_ = kv.num_blocks;
-  ASSIGN_OR_RETURN(memory_, ActivationMemory::Allocate(config_, weights_, *environment_->kernels,
-                                                       workers(), kv, limits));
+  std::vector<ActivationMemory*> memories;
+  std::vector<int64_t> head_columns;
+  for (RankState& rank : ranks_) {
+    ASSIGN_OR_RETURN(rank.memory,
+                     ActivationMemory::Allocate(rank.config, rank.weights, *environment_->kernels,
+                                                rank.team, kv, limits));
+    memories.push_back(&rank.memory);
+    head_columns.push_back(rank.weights.lm_head.weight.n);
+  }
+  ActivationMemory::Join(memories, head_columns, &buffers_);
+  const RankState& first = ranks_[0];
   if (!graph_options_.pa_shape_list.empty() &&
-      kernels::AttentionOwnsGroups(static_cast<int>(config_.num_kv_heads), workers())) {
+      kernels::AttentionOwnsGroups(static_cast<int>(first.config.num_kv_heads), first.team.workers)) {
     LOG_INFO("pa_shape_list has no effect: each of {} workers has whole KV heads ({} in all)",
              workers(), config_.num_kv_heads);
   }
   return Capture();
 }
 
-StepShape CpuCausalLm::ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) const {
+StepShape CpuCausalLm::ShapeOf(const RankState& rank, int64_t rows, int64_t seqs,
+                               int64_t logit_rows) const {
   StepShape shape{.rows = rows, .seqs = seqs, .logit_rows = logit_rows};
   shape.head_rows = limits_.logit_group_rows;
-  shape.prefetch = prefetch_;
+  shape.prefetch = rank.prefetch;
   shape.fuse_norm_quant = graph_options_.fuse_norm_quant;
   shape.split_keys = graph_options_.SplitsKeys(rows, seqs);
   return shape;
@@ -72,7 +118,7 @@ StepShape CpuCausalLm::ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) c
 
 // Records one Program for each captured batch size that a step of this engine can have.
 Status CpuCausalLm::Capture() {
-  graphs_ = GraphCache();
+  for (RankState& rank : ranks_) rank.graphs = GraphCache();
   if (graph_options_.mode == GraphMode::kNone) return OkStatus();
   CaptureOptions options;
   options.sizes = graph_options_.capture_sizes;
@@ -85,9 +131,12 @@ Status CpuCausalLm::Capture() {
   std::string names;
   for (const int64_t size : sizes) {
     if (size > largest) break;
-    Program program;
-    RecordForward(config_, weights_, rope_, memory_.get(), ShapeOf(size, size, size), &program);
-    graphs_.Add(size, std::move(program));
+    for (RankState& rank : ranks_) {
+      Program program;
+      RecordForward(rank.config, rank.weights, rope_, rank.memory.get(),
+                    ShapeOf(rank, size, size, size), &program);
+      rank.graphs.Add(size, std::move(program));
+    }
     names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
   }
   LOG_INFO("captured decode steps of {} sequences",
@@ -113,7 +162,7 @@ void CpuCausalLm::CheckBounds(const StepBatch& batch) const {
 
 // Token placeholders are resolved here: the step that wrote `sampled` is over.
 void CpuCausalLm::CopyInputs(const StepBatch& batch) {
-  const Activations& a = memory_.get();
+  const Activations& a = inputs();
   for (int64_t t = 0; t < std::ssize(batch.token_ids); ++t) {
     int32_t id = batch.token_ids[t];
     if (id < 0) {
@@ -147,7 +196,7 @@ void CpuCausalLm::CopyInputs(const StepBatch& batch) {
 // Rows [from, to) of a decode step become sequences of one token that read the dummy block 0 and
 // write nowhere.
 void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
-  const Activations& a = memory_.get();
+  const Activations& a = inputs();
   for (int64_t row = from; row < to; ++row) {
     a.token_ids[row] = 0;
     a.positions[row] = 0;
@@ -159,27 +208,36 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
   }
 }
 
-const Program& CpuCausalLm::Stage(const StepBatch& part) {
+void CpuCausalLm::Stage(const StepBatch& part) {
   CopyInputs(part);
-  const StepShape shape = ShapeOf(std::ssize(part.token_ids), std::ssize(part.context_len),
-                                  std::ssize(part.logit_rows));
+  const int64_t rows = std::ssize(part.token_ids), seqs = std::ssize(part.context_len);
+  const int64_t logit_rows = std::ssize(part.logit_rows);
   num_heads_ = 0;
   // A pure decode step: one row a sequence, every row's logits wanted.
-  if (!graphs_.empty() && shape.rows == shape.seqs && shape.rows == shape.logit_rows) {
-    if (const auto* entry = graphs_.Find(shape.rows); entry != nullptr) {
-      AddPadding(shape.rows, entry->first);
+  if (!ranks_[0].graphs.empty() && rows == seqs && rows == logit_rows) {
+    if (const auto* entry = ranks_[0].graphs.Find(rows); entry != nullptr) {
+      AddPadding(rows, entry->first);
       replayed_.fetch_add(1, std::memory_order_relaxed);
-      return entry->second;
+      for (RankState& rank : ranks_) rank.program = &rank.graphs.Find(rows)->second;
+      return;
     }
   }
   eager_steps_.fetch_add(1, std::memory_order_relaxed);
-  const Activations& a = memory_.get();
-  RecordForward(config_, weights_, rope_, a, shape, &eager_);
-  for (int64_t first = shape.head_rows; first < shape.logit_rows; first += shape.head_rows) {
-    if (num_heads_ == heads_.size()) heads_.emplace_back();
-    RecordHead(config_, weights_, rope_, a, shape, first, &heads_[num_heads_++]);
+  if (logit_rows > limits_.logit_group_rows) {
+    num_heads_ = static_cast<size_t>((logit_rows - 1) / limits_.logit_group_rows);
   }
-  return eager_;
+  for (RankState& rank : ranks_) Record(&rank, ShapeOf(rank, rows, seqs, logit_rows));
+}
+
+void CpuCausalLm::Record(RankState* rank, const StepShape& shape) {
+  const Activations& a = rank->memory.get();
+  RecordForward(rank->config, rank->weights, rope_, a, shape, &rank->eager);
+  rank->program = &rank->eager;
+  if (rank->heads.size() < num_heads_) rank->heads.resize(num_heads_);
+  for (size_t i = 0; i < num_heads_; ++i) {
+    const int64_t first = (static_cast<int64_t>(i) + 1) * shape.head_rows;
+    RecordHead(rank->config, rank->weights, rope_, a, shape, first, &rank->heads[i]);
+  }
 }
 
 void CpuCausalLm::BindThread() { environment_->kernels->init_thread(); }
@@ -187,21 +245,23 @@ void CpuCausalLm::BindThread() { environment_->kernels->init_thread(); }
 Status CpuCausalLm::Run(const StepBatch& batch,
                         FunctionRef<void(const LogitGroup& group, int worker)> after) {
   CheckBounds(batch);
-  const Activations& a = memory_.get();
+  const Activations& a = inputs();
   platform::WorkerTeam& team = *environment_->team;
+  const int rank_size = team.size() / team.ranks();
   StepParts parts(batch, kStepRows);
   while (parts.Next()) {
-    const Program& program = Stage(parts.part());
+    Stage(parts.part());
     const int64_t first = parts.first_logit_row();
     const int64_t end = first + std::ssize(parts.part().logit_rows);
     const int64_t group_rows = limits_.logit_group_rows;
     team.Run([&](int worker) {
-      program.Replay(*environment_->kernels, team, worker);
+      const RankState& rank = ranks_[static_cast<size_t>(worker / rank_size)];
+      rank.program->Replay(*environment_->kernels, team, worker % rank_size);
       LogitGroup group{first, std::min(group_rows, end - first), a.logits, a.logits_stride};
       if (group.count > 0) after(group, worker);
       for (size_t i = 0; i < num_heads_; ++i) {
-        team.Barrier();  // the logits before these are done with
-        heads_[i].Replay(*environment_->kernels, team, worker);
+        team.BarrierOfRanks();  // the logits before these are done with
+        rank.heads[i].Replay(*environment_->kernels, team, worker % rank_size);
         group.first += group_rows;
         group.count = std::min(group_rows, end - group.first);
         after(group, worker);

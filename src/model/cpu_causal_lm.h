@@ -1,4 +1,4 @@
-// CpuCausalLm: runs a model's Programs on the worker team.
+// CpuCausalLm: runs a model's Programs on the worker team, each of its ranks with a part of the model.
 #pragma once
 
 #include <atomic>
@@ -32,48 +32,61 @@ struct GraphOptions {
 // One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.
 class CpuCausalLm final : public CausalLm {
  public:
-  CpuCausalLm(ModelConfig config, Weights weights, GraphOptions graph, WeightPrefetch prefetch,
-              kernels::Environment* environment);
+  // `weights`: of each rank of the environment's team.
+  CpuCausalLm(ModelConfig config, std::vector<Weights> weights, GraphOptions graph,
+              WeightPrefetch prefetch, kernels::Environment* environment);
 
   int64_t vocab_size() const override { return config_.vocab_size; }
-  Head head() const override { return weights_.head; }
+  Head head() const override { return ranks_[0].weights.head; }
   int64_t hidden_size() const override { return config_.hidden_size; }
   int64_t max_position() const override { return config_.DerivedMaxModelLen(); }
   int workers() const override;
   int64_t KvBlockBytes(int block_size) const override;
-  int64_t WeightBytes() const override { return weights_.bytes; }
-  int64_t WeightBytesInMemory() const override { return weights_.bytes_in_memory; }
+  int64_t WeightBytes() const override;
+  int64_t WeightBytesInMemory() const override;
   int64_t ActivationBytes(const RunLimits& limits) const override;
   Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
   Status Run(const StepBatch& batch,
              FunctionRef<void(const LogitGroup& group, int worker)> after) override;
-  void EmptyCache() override { memory_.EmptyCache(); }
+  void EmptyCache() override;
   void BindThread() override;
   GraphStats graph_stats() const override;
 
  private:
+  // One rank: its part of the model, and what it runs.
+  struct RankState {
+    ModelConfig config;
+    Weights weights;
+    PrefetchBytes prefetch;
+    RankTeam team;
+    ActivationMemory memory;
+    GraphCache graphs;
+    Program eager;
+    std::vector<Program> heads;  // as many as were ever needed; the first num_heads_ are the part's
+    const Program* program = nullptr;  // of the part that is run
+  };
+
   Status Capture();
-  StepShape ShapeOf(int64_t rows, int64_t seqs, int64_t logit_rows) const;
-  // Copies a part of a step, of at most kStepRows rows, into the input buffers, and returns the
-  // program to replay; heads_ then holds those of the further groups of logit rows.
-  const Program& Stage(const StepBatch& part);
+  StepShape ShapeOf(const RankState& rank, int64_t rows, int64_t seqs, int64_t logit_rows) const;
+  // Copies a part of a step, of at most kStepRows rows, into the input buffers, and chooses or records
+  // each rank's program, and those of the further groups of logit rows.
+  void Stage(const StepBatch& part);
+  void Record(RankState* rank, const StepShape& shape);
   void CheckBounds(const StepBatch& batch) const;
   void CopyInputs(const StepBatch& batch);
   void AddPadding(int64_t from, int64_t to);
+  // The inputs, which all ranks share, and the logits.
+  const Activations& inputs() const { return ranks_[0].memory.get(); }
 
   const ModelConfig config_;
-  const Weights weights_;
   const GraphOptions graph_options_;
-  const PrefetchBytes prefetch_;
   const RopeTable rope_;
   kernels::Environment* const environment_;
 
   RunLimits limits_;
   int64_t num_blocks_ = 0;
-  ActivationMemory memory_;
-  GraphCache graphs_;
-  Program eager_;
-  std::vector<Program> heads_;  // as many as were ever needed; the first num_heads_ are the part's
+  std::vector<RankState> ranks_;
+  RankBuffers buffers_;
   size_t num_heads_ = 0;
   std::atomic<uint64_t> replayed_{0};
   std::atomic<uint64_t> eager_steps_{0};

@@ -201,8 +201,8 @@ Expected<LayerInputs> LayerCalibration::NextLayer() {
                          .max_context = kMaxTokens};
   const KvOptions kv{.num_blocks = kMaxTokens / kBlockSize + 1, .block_size = kBlockSize};
   ASSIGN_OR_RETURN(const ActivationMemory memory,
-                   ActivationMemory::Allocate(config, weights, *environment_->kernels, team.size(),
-                                              kv, limits));
+                   ActivationMemory::Allocate(config, weights, *environment_->kernels,
+                                              {team.size()}, kv, limits));
   const Activations& a = memory.get();
   const RopeTable rope =
       MakeRopeTable(config.rope, config.head_dim, config.max_position_embeddings);

@@ -71,8 +71,9 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
   const std::string quantization = DescribeQuantization(checkpoint, options.weights);
   if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);
-  ASSIGN_OR_RETURN(Weights weights,
-                   LoadWeights(checkpoint, options.weights, *environment->team, progress));
+  RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), environment->team->ranks()));
+  ASSIGN_OR_RETURN(std::vector<Weights> weights,
+                   LoadRanks(checkpoint, options.weights, *environment->team, progress));
   return std::make_unique<CpuCausalLm>(checkpoint.config(), std::move(weights), options.graph,
                                        options.prefetch, environment);
 }

@@ -72,8 +72,10 @@ Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
 }  // namespace
 
 struct Program::Name {
-  const char* operator()(const Barrier&) const { return "|"; }
+  const char* operator()(const Barrier& op) const { return op.of_ranks ? "||" : "|"; }
   const char* operator()(const FetchOp&) const { return "fetch"; }
+  const char* operator()(const AddPartsOp&) const { return "add_parts"; }
+  const char* operator()(const GatherRanksOp&) const { return "gather_ranks"; }
   const char* operator()(const EmbedArgs&) const { return "embed"; }
   const char* operator()(const RopeTableArgs&) const { return "rope_table"; }
   const char* operator()(const RmsNormOp&) const { return "rms_norm"; }
@@ -91,6 +93,7 @@ struct Program::Worker {
   const kernels::KernelTable& kernels;
   int worker;
   Share share;
+  Rank rank;
 
   void operator()(const Barrier&) const { CHECK_MSG(false, "nobody passes a barrier alone"); }
   void operator()(const FetchOp& op) const {
@@ -98,6 +101,10 @@ struct Program::Worker {
     platform::Buffer::WillNeed(op.next.data(), op.next.size());
     platform::Buffer::LetGo(op.done.data(), op.done.size());
   }
+  void operator()(const AddPartsOp& op) const {
+    comm::AddParts(kernels, op.parts, op.rows, op.own, rank, share);
+  }
+  void operator()(const GatherRanksOp& op) const { comm::CopyFromOwners(op.rows, rank, share); }
   void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
   void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
   void operator()(const RmsNormOp& op) const {
@@ -140,9 +147,10 @@ struct Program::Worker {
   }
 };
 
-void Program::Begin(int workers) {
+void Program::Begin(int workers, Rank rank) {
   CHECK_GT(workers, 0);
   workers_ = workers;
+  rank_ = rank;
   operators_.clear();
   since_barrier_.clear();
   since_weights_ = 0;
@@ -168,7 +176,10 @@ void Program::Declare(std::initializer_list<Access> accesses) {
 void Program::Prefetch(const PackedMatrix& weight, int64_t bytes) {
   for (; since_weights_ < operators_.size(); ++since_weights_) {
     auto* const barrier = std::get_if<Barrier>(&operators_[since_weights_]);
-    if (barrier != nullptr) *barrier = {&weight, bytes / workers_};
+    if (barrier != nullptr) {
+      barrier->next = &weight;
+      barrier->worker_bytes = bytes / workers_;
+    }
   }
 }
 
@@ -323,12 +334,37 @@ void Program::GatherRows(const GatherRowsArgs& args) {
   operators_.emplace_back(args);
 }
 
-void Program::Publish(const Region& region) { Declare({Reads(region, Division::All())}); }
+void Program::MeetRanks() {
+  operators_.emplace_back(Barrier{.of_ranks = true});
+  since_barrier_.clear();
+}
+
+// Few rows: every rank adds them all. Many: each adds its own, and takes the others' from their owners.
+void Program::AllReduce(const comm::RankParts& parts, const comm::RankRows& rows) {
+  CHECK_GT(rank_.count, 1);
+  CHECK_GE(parts.ld, rows.n);
+  const bool alone = comm::AddsAlone(rows);
+  const Range own = alone ? Range{0, rows.count} : comm::OwnedBy(rank_, rows.count);
+  const Region mine = RegionOf(rows.rows[rank_.index] + rows.first * rows.ld, rows.count, rows.ld, rows.n);
+  MeetRanks();
+  operators_.emplace_back(AddPartsOp{parts, rows, own});
+  if (!alone) {
+    MeetRanks();
+    operators_.emplace_back(GatherRanksOp{rows});
+  }
+  Declare({Writes(mine, Division::All())});
+}
+
+void Program::Publish(const Region& region) {
+  if (rank_.count > 1) return MeetRanks();
+  Declare({Reads(region, Division::All())});
+}
 
 void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team,
                      int worker) const {
   CHECK_EQ(team.size(), workers_ * team.ranks());
-  const Worker run{kernels, worker, Share{worker, workers_}};
+  CHECK_EQ(team.ranks(), rank_.count);
+  const Worker run{kernels, worker, Share{worker, workers_}, rank_};
   for (const Operator& op : operators_) {
     if (const auto* barrier = std::get_if<Barrier>(&op)) {
       Meet(*barrier, team, worker);
@@ -340,22 +376,23 @@ void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& 
 
 // A worker that waits asks for its share of the weights that are needed next.
 void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) {
-  if (op.worker_bytes == 0) return team.Barrier();
+  if (op.worker_bytes == 0) return op.of_ranks ? team.BarrierOfRanks() : team.Barrier();
   const PackedMatrix& w = *op.next;
   const Range columns = w.ColumnRange(worker);
   const int64_t column_bytes = w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
   const char* at = static_cast<const char*>(w.data) + columns.begin * column_bytes;
   const char* const end = at + std::min(op.worker_bytes, columns.size() * column_bytes);
-  team.Barrier([&] {
+  const auto ask = [&] {
     constexpr int64_t kLine = 64, kLines = 8;  // a look at the barrier every 512 bytes
     for (int64_t i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);  // into L2
     at += kLines * kLine;
     return at < end;
-  });
+  };
+  op.of_ranks ? team.BarrierOfRanks(ask) : team.Barrier(ask);
 }
 
 void Program::Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const {
-  std::visit(Worker{kernels, worker, Share{worker, workers_}}, operators_[i]);
+  std::visit(Worker{kernels, worker, Share{worker, workers_}, rank_}, operators_[i]);
 }
 
 int64_t Program::num_barriers() const {

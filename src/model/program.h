@@ -15,8 +15,10 @@
 #include <variant>
 #include <vector>
 
+#include "comm/collectives.h"
 #include "kernels/ops.h"
 #include "model/access.h"
+#include "model/rank.h"
 #include "platform/worker_team.h"
 
 namespace tiercel::model {
@@ -52,11 +54,12 @@ class Program {
   struct Barrier {
     const PackedMatrix* next = nullptr;
     int64_t worker_bytes = 0;  // 0: no prefetch
+    bool of_ranks = false;     // all ranks meet, not the workers of one
   };
 
   // Forgets what was recorded and keeps the memory, so that recording anew does not allocate. The
-  // team that will replay has so many workers. Called before the first operator.
-  void Begin(int workers);
+  // rank that will replay has so many workers. Called before the first operator.
+  void Begin(int workers, Rank rank = {});
 
   void Embed(const kernels::EmbedArgs& args);
   void RopeTable(const kernels::RopeTableArgs& args);
@@ -80,10 +83,13 @@ class Program {
   void GatherRows(const GatherRowsArgs& args);
   // Weights on disk: those of `next` begin to come, those of `done` need no memory any more.
   void Fetch(std::span<const std::byte> next, std::span<const std::byte> done);
-  // What lies there is for every worker to read once it has replayed the whole list.
+  // rows += the sum of all the ranks' parts, on every rank: the others meet it there.
+  void AllReduce(const comm::RankParts& parts, const comm::RankRows& rows);
+  // What lies there is for every worker, of every rank, to read once it has replayed the whole list.
   void Publish(const Region& region);
 
-  // Called by every worker of the team at once, from within WorkerTeam::Run.
+  // Called by every worker of the team at once, from within WorkerTeam::Run, each rank with its own program
+  // and workers counted from 0. Programs of several ranks were recorded alike.
   void Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const;
 
   int64_t size() const { return static_cast<int64_t>(operators_.size()); }
@@ -120,7 +126,16 @@ class Program {
     kernels::AttentionArgs args;
     int64_t scratch_worker_bytes = 0;
   };
-  using Operator = std::variant<Barrier, FetchOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
+  // Rows that the rank adds up, of its own copy.
+  struct AddPartsOp {
+    comm::RankParts parts;
+    comm::RankRows rows;
+    Range own;
+  };
+  struct GatherRanksOp {
+    comm::RankRows rows;
+  };
+  using Operator = std::variant<Barrier, FetchOp, AddPartsOp, GatherRanksOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
                                 QuantizeOp, MatmulOp, QuantMatmulOp, kernels::SwiGluArgs,
                                 kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
   struct Name;
@@ -128,6 +143,8 @@ class Program {
 
   static void Meet(const Barrier& op, platform::WorkerTeam& team, int worker);
 
+  // A barrier of all ranks: whatever was touched before it, by whichever of them, is done with.
+  void MeetRanks();
   // Adds a barrier if one of the accesses conflicts with one since the last barrier, and notes them.
   void Declare(std::initializer_list<Access> accesses);
   // The barriers that nothing computes with weights after may prefetch those of `weight`.
@@ -151,6 +168,7 @@ class Program {
   }
 
   int workers_ = 0;
+  Rank rank_;
   std::vector<Operator> operators_;
   std::vector<Access> since_barrier_;
   size_t since_weights_ = 0;  // operators_ from here on: neither a matmul nor an attention

@@ -55,7 +55,7 @@ class SmallModel {
       }
     }
     weights_ = options.format == Format::kBF16 ? &floats_ : &quantized_;
-    auto memory = ActivationMemory::Allocate(config_, *weights_, kernels(), options.workers,
+    auto memory = ActivationMemory::Allocate(config_, *weights_, kernels(), {options.workers},
                                              {.num_blocks = num_blocks_, .block_size = kBlockSize},
                                              {.max_rows = options.max_rows,
                                               .max_seqs = options.max_seqs,

@@ -103,6 +103,8 @@ class Forward {
   bool TakesStaticBytes(const Linear& linear) const;
   Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
   Input Quantize(const Linear& linear, const Rows& x, int64_t rows);
+  void AddProduct(const Input& x, const Linear& linear, const Rows& hidden, int64_t first, int64_t rows,
+                  int64_t prefetch);
   void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                int64_t rows, int64_t prefetch);
   void Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
@@ -115,6 +117,7 @@ class Forward {
   const StepShape shape_;
   PrefetchBytes prefetch_;
   Program& p_;
+  int num_parts_ = 0;  // that were given to the other ranks so far
 };
 
 Rows From(const Rows& rows, int64_t first) {
@@ -199,7 +202,7 @@ void Forward::Attend(const LayerWeights& layer, void* kv) {
                {a_.attention_scratch_bytes, a_.attention_partials_bytes});  // [T, q heads · D]
 
   if (!quantize) x = InputOf(layer.o, a_.attention, shape_.rows);
-  Project(x, layer.o, Epilogue::kAdd, a_.hidden, shape_.rows, prefetch_.o);
+  AddProduct(x, layer.o, a_.hidden, 0, shape_.rows, prefetch_.o);
 }
 
 // hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden)
@@ -209,8 +212,24 @@ void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
     const Input x =
         Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part);  // [part, H]
     const Input inner = SwiGlu(x, layer, part);  // [part, intermediate]
-    Project(inner, layer.down, Epilogue::kAdd, From(hidden, first), part, prefetch_.down);
+    AddProduct(inner, layer.down, hidden, first, part, prefetch_.down);
   }
+}
+
+// hidden[first, first + rows) += x · Wᵀ. Of several ranks each has a slice of x's columns and of W: then
+// the sum of their products.
+void Forward::AddProduct(const Input& x, const Linear& linear, const Rows& hidden, int64_t first,
+                         int64_t rows, int64_t prefetch) {
+  if (a_.of_ranks == nullptr) {
+    return Project(x, linear, Epilogue::kAdd, From(hidden, first), rows, prefetch);
+  }
+  CHECK(linear.more.empty());
+  const int turn = num_parts_++ % 2;
+  Project(x, linear, Epilogue::kStoreF32, {a_.part[turn], a_.part_stride}, rows, prefetch);
+  const std::vector<BF16*>& copies =
+      hidden.data == a_.hidden.data ? a_.of_ranks->hidden : a_.of_ranks->logit_hidden;
+  p_.AllReduce({a_.of_ranks->parts[turn].data(), a_.part_stride},
+               {copies.data(), hidden.stride, c_.hidden_size, first, rows});
 }
 
 // The operator that makes `linear`'s input can quantize it by itself.
@@ -255,7 +274,7 @@ void Forward::GiveRows(int64_t first) {
     kernels::RmsNormArgs norm = NormOf(hidden, w_.final_norm, rows);
     norm.out_f32 = a_.logits;
     norm.ldo = a_.logits_stride;
-    p_.RmsNorm(norm);
+    if (a_.rank.index == 0) p_.RmsNorm(norm);  // all ranks have the same
   } else {
     const Input x = Norm(hidden, w_.final_norm, w_.lm_head, rows);  // [rows, H]
     Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows,
@@ -367,7 +386,7 @@ void RecordForward(const ModelConfig& config, const Weights& weights, const Rope
   CHECK_GT(shape.rows, 0);
   CHECK_GT(shape.seqs, 0);
   CHECK(shape.logit_rows == 0 || shape.head_rows > 0);
-  program->Begin(weights.layers[0].qkv.weight.workers);
+  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank);
   Forward(config, weights, rope, activations, shape, program).Record();
 }
 
@@ -375,7 +394,7 @@ void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTab
                 const Activations& activations, const StepShape& shape, int64_t first,
                 Program* program) {
   CHECK(first > 0 && first < shape.logit_rows);
-  program->Begin(weights.layers[0].qkv.weight.workers);
+  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank);
   Forward(config, weights, rope, activations, shape, program).GiveRows(first);
 }
 

@@ -4,15 +4,13 @@
 
 #include <cstdint>
 
+#include "comm/collectives.h"
 #include "model/config.h"
 #include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
 
-struct Rank {
-  int index = 0;
-  int count = 1;
-};
+using comm::Rank;
 
 // Query heads, and the KV heads that they read: of fewer KV heads than ranks several ranks have the same.
 Range HeadsOf(const ModelConfig& config, Rank rank);

@@ -43,7 +43,7 @@ struct OfflineEngine {
 Expected<OfflineEngine> Start(ServeConfig config, const Environ& environ) {
   OfflineEngine started;
   ASSIGN_OR_RETURN(const std::string path, FindModel(config.model, config.hub, environ));
-  ASSIGN_OR_RETURN(started.environment, kernels::Environment::Create({}));
+  ASSIGN_OR_RETURN(started.environment, kernels::Environment::Create({.ranks = config.ranks}));
   ASSIGN_OR_RETURN(started.model,
                    LoadServingModel(&config, path, environ, started.environment.get()));
   if (started.model.pooling) {

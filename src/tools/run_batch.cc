@@ -281,7 +281,7 @@ Expected<Outcome> Answer(BatchConfig* config, const std::string& input, const st
   if (outcome.taken_up == total) return outcome;
 
   ASSIGN_OR_RETURN(const std::string path, FindModel(config->model.model, config->model.hub, environ));
-  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
+  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({.ranks = config->model.ranks}));
   ASSIGN_OR_RETURN(server::ServingModel serving,
                    LoadServingModel(&config->model, path, environ, environment.get()));
   std::vector<std::string> names = config->model.server.served_model_names;

@@ -93,7 +93,7 @@ int Serve(ServeConfig config, const Environ& environ) {
 
   auto path = FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
-  auto environment = kernels::Environment::Create({});
+  auto environment = kernels::Environment::Create({.ranks = config.ranks});
   if (!environment) return Fail(environment.error());
   auto serving = LoadServingModel(&config, *path, environ, environment->get());
   if (!serving) return Fail(serving.error());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "comm/collectives.h"
 #include "model/kv_block.h"
 #include "tools/json_configs.h"
 #include "tools/options/human_int.h"
@@ -120,6 +121,24 @@ int UsedBlockSize(int asked, ServeConfig* config) {
   return used;
 }
 
+Status FillRanks(const ParsedOptions& options, ServeConfig* config) {
+  const int64_t size = options.Int("tensor-parallel-size");
+  if (size > comm::kMaxRanks) {
+    return InvalidArgument("argument --tensor-parallel-size: found {}, expected 1 … {}", size,
+                           comm::kMaxRanks);
+  }
+  config->tensor_parallel_size = size;
+  const std::string backend = options.String("distributed-executor-backend");
+  if (backend.empty() || backend == "mp") {
+    config->ranks = static_cast<int>(size);
+  } else if (size > 1) {
+    config->warnings.push_back(fmt::format(
+        "--distributed-executor-backend {}: one team serves the whole model on all cores; mp makes ranks",
+        backend));
+  }
+  return OkStatus();
+}
+
 Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   for (const char* flag :
        {"max-num-batched-tokens", "max-num-seqs", "block-size", "kv-cache-memory-bytes",
@@ -131,7 +150,7 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
                            "max-num-queued-tokens", "seed"}) {
     RETURN_IF_ERROR(CheckAtLeast(options, flag, 0));
   }
-  config->tensor_parallel_size = options.Int("tensor-parallel-size");
+  RETURN_IF_ERROR(FillRanks(options, config));
   engine::EngineOptions& engine = config->engine;
   if (options.Given("max-model-len")) {
     engine.fit_max_model_len = options.Int("max-model-len") == -1;

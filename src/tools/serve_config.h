@@ -44,7 +44,8 @@ struct ServeConfig {
   bool progress_bar = true;
   std::string chat_template;  // a file or the text; empty: the model's
   GenerationDefaults generation;
-  int64_t tensor_parallel_size = 1;  // checked against the model; all of it is one rank so far
+  int64_t tensor_parallel_size = 1;  // checked against the model
+  int ranks = 1;                     // of the worker team: as many, or one for a backend without ranks
 
   engine::EngineOptions engine;
   model::LoadOptions load;

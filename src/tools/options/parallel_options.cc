@@ -6,8 +6,9 @@ namespace tiercel::tools {
 namespace {
 
 constexpr OptionSpec kParallelConfig[] = {
-    {"--distributed-executor-backend", Kind::kString, "", Effect::kNone,
-     "One process with one team of worker threads serves the model.",
+    {"--distributed-executor-backend", Kind::kString, "", Effect::kUsed,
+     "mp (the default): the ranks of --tensor-parallel-size are teams of threads of this process; uni, ray: one "
+     "team on all cores.",
      "ray|mp|uni|external_launcher"},
     {"--pipeline-parallel-size -pp", Kind::kInt, "1", Effect::kNone,
      "One process serves the whole model."},
@@ -30,8 +31,9 @@ constexpr OptionSpec kParallelConfig[] = {
      "Threads and memory follow the affinity mask (numactl, taskset, cpuset)."},
     {"--device-ids", Kind::kStrings, "", Effect::kNone,
      "CPUs are chosen by the affinity mask and the cgroup."},
-    {"--tensor-parallel-size -tp", Kind::kInt, "1", Effect::kNone,
-     "One rank serves the whole model on all cores."},
+    {"--tensor-parallel-size -tp", Kind::kInt, "1", Effect::kUsed,
+     "Ranks that share each layer, each with its cores (those of one NUMA node where there are as many "
+     "nodes), its part of the weights and of the KV cache."},
     {"--decode-context-parallel-size -dcp", Kind::kInt, "1", Effect::kNone,
      "One process serves the whole model."},
     {"--dcp-comm-backend", Kind::kString, "", Effect::kNone, "One process serves the whole model."},
