@@ -37,11 +37,11 @@ std::vector<int32_t> Slice(const std::vector<int32_t>& tokens, int64_t begin, in
 }
 
 std::unique_ptr<ModelRunner> MakeRunner(const std::string& model,
-                                        const kernels::KernelTable* kernels, int workers,
+                                        const kernels::KernelTable* kernels, const Team& team,
                                         model::GraphOptions graph = {}) {
   RunnerOptions options;
   options.kernels = kernels;
-  options.workers = workers;
+  options.team = team;
   options.graph = std::move(graph);
   auto runner = ModelRunner::Create(Folder(model), options);
   EXPECT_TRUE(runner.has_value()) << runner.error();
@@ -61,11 +61,11 @@ Logits Alone(ModelRunner* runner, const std::vector<int32_t>& tokens) {
 }
 
 class BatchInvarianceTest
-    : public ::testing::TestWithParam<std::tuple<const char*, const kernels::KernelTable*, int>> {
+    : public ::testing::TestWithParam<std::tuple<const char*, const kernels::KernelTable*, Team>> {
  protected:
   void SetUp() override {
-    const auto [model, kernels, workers] = GetParam();
-    runner_ = MakeRunner(model, kernels, workers);
+    const auto [model, kernels, team] = GetParam();
+    runner_ = MakeRunner(model, kernels, team);
     ASSERT_NE(runner_, nullptr);
     alone_ = Alone(runner_.get(), tokens_);
   }
@@ -99,9 +99,9 @@ class BatchInvarianceTest
 };
 
 TEST_P(BatchInvarianceTest, OneWorkerOrMany) {
-  const auto [model, kernels, workers] = GetParam();
-  if (workers == 1) return;
-  const auto single = MakeRunner(model, kernels, 1);
+  const auto [model, kernels, team] = GetParam();
+  if (team.workers == 1) return;
+  const auto single = MakeRunner(model, kernels, {team.ranks, 1});
   ASSERT_NE(single, nullptr);
   EXPECT_EQ(Alone(single.get(), tokens_), alone_);
 }
@@ -157,11 +157,11 @@ TEST_P(BatchInvarianceTest, PrefixComputedByAnotherRequest) {
 }
 
 TEST_P(BatchInvarianceTest, GraphPadding) {
-  const auto [model, kernels, workers] = GetParam();
+  const auto [model, kernels, team] = GetParam();
   model::GraphOptions graph;
   graph.mode = model::GraphMode::kFullDecodeOnly;
   graph.capture_sizes = {{12, 3, 33}};
-  const auto runner = MakeRunner(model, kernels, workers, graph);
+  const auto runner = MakeRunner(model, kernels, team, graph);
   ASSERT_NE(runner, nullptr);
   for (const int batch : {1, 3, 4, 21, 40}) {
     const model::GraphStats before = runner->lm().graph_stats();
@@ -182,18 +182,26 @@ TEST_P(BatchInvarianceTest, AnyThreadMayRun) {
   EXPECT_EQ(logits, alone_);
 }
 
+constexpr auto kNameOf = [](const auto& info) {
+      std::string name = std::string(std::get<0>(info.param)) + "_" +
+                         TestName(*std::get<1>(info.param)) + "_" +
+                         TestName(std::get<2>(info.param));
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    };
+
 INSTANTIATE_TEST_SUITE_P(
     All, BatchInvarianceTest,
     // KV heads: 2 (owned by 1 and 2 workers) and 3 (owned by 1 and 3).
     ::testing::Combine(::testing::Values("qwen3-tied", "qwen2-tied-linear"),
-                       ::testing::ValuesIn(AllKernels()), ::testing::Values(1, 2, 3, 4)),
-    [](const auto& info) {
-      std::string name = std::string(std::get<0>(info.param)) + "_" +
-                         TestName(*std::get<1>(info.param)) + "_" +
-                         std::to_string(std::get<2>(info.param)) + "_workers";
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    });
+                       ::testing::ValuesIn(AllKernels()), ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3}, Team{1, 4})),
+    kNameOf);
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, BatchInvarianceTest,
+    ::testing::Combine(::testing::Values("qwen3-tied"), ::testing::ValuesIn(AllKernels()),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
+    kNameOf);
 
 // Two KV heads, three workers: they share the keys of a long context, or in steps of pa_shape_list a
 // whole row and head each.
@@ -204,7 +212,7 @@ TEST(LongContextTest, WhoTakesWhichKeysChangesNoBit) {
     const auto decode = [&](int workers, const model::GraphOptions& graph, int others) {
       RunnerOptions options;
       options.kernels = kernels;
-      options.workers = workers;
+      options.team.workers = workers;
       options.graph = graph;
       options.limits.max_context = kPrompt + kDecodes;
       auto runner = ModelRunner::Create(Folder("qwen3-tied"), options);

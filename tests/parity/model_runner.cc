@@ -21,11 +21,17 @@ std::string TestName(const kernels::KernelTable& table) {
   return name;
 }
 
+std::string TestName(const Team& team) {
+  const std::string workers = std::to_string(team.workers) + "_workers";
+  return team.ranks == 1 ? workers : std::to_string(team.ranks) + "_ranks_of_" + workers;
+}
+
 Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& path,
                                                            const RunnerOptions& options) {
   auto runner = std::make_unique<ModelRunner>();
   kernels::EnvironmentOptions environment;
-  environment.threads = options.workers;
+  environment.threads = options.team.ranks * options.team.workers;
+  environment.ranks = options.team.ranks;
   environment.pin = false;
   ASSIGN_OR_RETURN(runner->environment_, kernels::Environment::Create(environment));
   if (options.kernels != nullptr) {

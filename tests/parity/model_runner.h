@@ -14,9 +14,15 @@
 
 namespace tiercel::parity {
 
+// Who runs a model: ranks of so many workers each.
+struct Team {
+  int ranks = 1;
+  int workers = 0;  // 0: one per core
+};
+
 struct RunnerOptions {
   const kernels::KernelTable* kernels = nullptr;  // null: the best
-  int workers = 0;  // 0: one per core
+  Team team;
   model::GraphOptions graph;
   model::WeightOptions weights;
   std::string quantization;  // --quantization
@@ -28,6 +34,7 @@ struct RunnerOptions {
 // The kernel tables that this CPU runs, and a name for each that fits into a test's name.
 std::vector<const kernels::KernelTable*> AllKernels();
 std::string TestName(const kernels::KernelTable& table);
+std::string TestName(const Team& team);
 
 class ModelRunner {
  public:

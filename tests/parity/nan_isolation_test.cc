@@ -67,15 +67,15 @@ std::vector<int32_t> Tokens(int64_t n, uint32_t seed) {
 }
 
 class NaNIsolationTest
-    : public ::testing::TestWithParam<std::tuple<const kernels::KernelTable*, DType, int>> {
+    : public ::testing::TestWithParam<std::tuple<const kernels::KernelTable*, DType, Team>> {
  protected:
   static constexpr int64_t kPrompt = 45, kLength = 52;  // blocks of 32: the second is never full
 
   void SetUp() override {
-    const auto [kernels, kv_dtype, workers] = GetParam();
+    const auto [kernels, kv_dtype, team] = GetParam();
     RunnerOptions options;
     options.kernels = kernels;
-    options.workers = workers;
+    options.team = team;
     options.weights.kv_dtype = kv_dtype;
     auto runner = ModelRunner::Create(model_.folder(), options);
     ASSERT_TRUE(runner.has_value()) << runner.error();
@@ -136,15 +136,23 @@ TEST_P(NaNIsolationTest, InTheBlocksOfASickSequence) {
   }
 }
 
+constexpr auto kNameOf = [](const auto& info) {
+      return TestName(*std::get<0>(info.param)) +
+             (std::get<1>(info.param) == DType::kI8 ? "_int8_" : "_bf16_") +
+             TestName(std::get<2>(info.param));
+    };
+
 INSTANTIATE_TEST_SUITE_P(
     All, NaNIsolationTest,
     ::testing::Combine(::testing::ValuesIn(AllKernels()), ::testing::Values(DType::kBF16, DType::kI8),
-                       ::testing::Values(1, 3)),
-    [](const auto& info) {
-      return TestName(*std::get<0>(info.param)) +
-             (std::get<1>(info.param) == DType::kI8 ? "_int8_" : "_bf16_") +
-             std::to_string(std::get<2>(info.param)) + "_workers";
-    });
+                       ::testing::Values(Team{1, 1}, Team{1, 3})),
+    kNameOf);
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, NaNIsolationTest,
+    ::testing::Combine(::testing::ValuesIn(AllKernels()), ::testing::Values(DType::kBF16, DType::kI8),
+                       ::testing::Values(Team{2, 1})),
+    kNameOf);
 
 }  // namespace
 }  // namespace tiercel::parity

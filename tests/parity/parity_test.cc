@@ -113,15 +113,15 @@ void ExpectSameGreedyTokens(const Golden& golden, const std::vector<std::vector<
 }
 
 class ParityTest
-    : public ::testing::TestWithParam<std::tuple<const char*, const kernels::KernelTable*, int>> {
+    : public ::testing::TestWithParam<std::tuple<const char*, const kernels::KernelTable*, Team>> {
 };
 
 TEST_P(ParityTest, LogitsAreAsCloseAsHuggingFaceBf16) {
-  const auto [model, kernels, workers] = GetParam();
+  const auto [model, kernels, team] = GetParam();
   const Golden golden = ReadGolden(model);
   RunnerOptions options;
   options.kernels = kernels;
-  options.workers = workers;
+  options.team = team;
   auto runner = ModelRunner::Create(Folder(model), options);
   ASSERT_TRUE(runner.has_value()) << runner.error();
 
@@ -133,17 +133,33 @@ TEST_P(ParityTest, LogitsAreAsCloseAsHuggingFaceBf16) {
   EXPECT_EQ(TeacherForce(runner->get(), golden.tokens, {1, 7, 3, 33, 2, 11}), whole);
 }
 
+constexpr auto kNameOf = [](const auto& info) {
+      std::string name = std::string(std::get<0>(info.param)) + "_" +
+                         TestName(*std::get<1>(info.param)) + "_" +
+                         TestName(std::get<2>(info.param));
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    };
+
 INSTANTIATE_TEST_SUITE_P(
     All, ParityTest,
     ::testing::Combine(::testing::ValuesIn(kModels), ::testing::ValuesIn(AllKernels()),
-                       ::testing::Values(1, 2, 3)),
-    [](const auto& info) {
-      std::string name = std::string(std::get<0>(info.param)) + "_" +
-                         TestName(*std::get<1>(info.param)) + "_" +
-                         std::to_string(std::get<2>(info.param)) + "_workers";
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    });
+                       ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3})),
+    kNameOf);
+
+// Ranks that divide the heads; of fewer KV heads than ranks several have the same.
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, ParityTest,
+    ::testing::Combine(::testing::Values("qwen3-tied", "qwen3-untied-yarn", "llama-untied-llama3", "llama-tied-biased"),
+                       ::testing::ValuesIn(AllKernels()),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
+    kNameOf);
+
+INSTANTIATE_TEST_SUITE_P(
+    ThreeRanks, ParityTest,
+    ::testing::Combine(::testing::Values("qwen2-tied-linear"), ::testing::ValuesIn(AllKernels()),
+                       ::testing::Values(Team{3, 1}, Team{3, 2})),
+    kNameOf);
 
 }  // namespace
 }  // namespace tiercel::parity

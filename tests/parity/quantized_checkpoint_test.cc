@@ -247,7 +247,7 @@ TEST_F(QuantizedCheckpointTest, WeightsOnDiskGiveTheSameBits) {
     for (const bool quantize : {false, true}) {
       for (const int workers : {1, 2}) {
         RunnerOptions options;
-        options.workers = workers;
+        options.team.workers = workers;
         options.weights.quantize = quantize;
         const auto in_memory = RunModel(Source(model), options);
         ASSERT_TRUE(in_memory.has_value()) << in_memory.error();

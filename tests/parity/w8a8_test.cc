@@ -57,14 +57,14 @@ int64_t ArgMax(const std::vector<float>& row) {
 }
 
 class W8A8Test
-    : public ::testing::TestWithParam<std::tuple<Case, const kernels::KernelTable*, int>> {
+    : public ::testing::TestWithParam<std::tuple<Case, const kernels::KernelTable*, Team>> {
  protected:
   std::unique_ptr<ModelRunner> MakeRunner(bool fuse_norm_quant,
                                           std::optional<DType> kv_dtype = std::nullopt) {
-    const auto& [c, kernels, workers] = GetParam();
+    const auto& [c, kernels, team] = GetParam();
     RunnerOptions options;
     options.kernels = kernels;
-    options.workers = workers;
+    options.team = team;
     options.weights.mix_static = std::string(c.reading) == "static";
     options.weights.kv_dtype = kv_dtype;
     options.graph.fuse_norm_quant = fuse_norm_quant;
@@ -134,17 +134,25 @@ TEST_P(W8A8Test, AnInt8KvCacheIsNearTheFormula) {
   }
 }
 
+constexpr auto kNameOf = [](const auto& info) {
+      const Case& c = std::get<0>(info.param);
+      std::string name = fmt::format("{}_{}_{}_{}", c.folder, c.reading,
+                                     TestName(*std::get<1>(info.param)), TestName(std::get<2>(info.param)));
+      std::replace(name.begin(), name.end(), '-', '_');
+      return name;
+    };
+
 INSTANTIATE_TEST_SUITE_P(
     All, W8A8Test,
     ::testing::Combine(::testing::ValuesIn(kCases), ::testing::ValuesIn(AllKernels()),
-                       ::testing::Values(1, 2, 3)),
-    [](const auto& info) {
-      const Case& c = std::get<0>(info.param);
-      std::string name = fmt::format("{}_{}_{}_{}_workers", c.folder, c.reading,
-                                     TestName(*std::get<1>(info.param)), std::get<2>(info.param));
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    });
+                       ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3})),
+    kNameOf);
+
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, W8A8Test,
+    ::testing::Combine(::testing::ValuesIn(kCases), ::testing::ValuesIn(AllKernels()),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
+    kNameOf);
 
 }  // namespace
 }  // namespace tiercel::parity
