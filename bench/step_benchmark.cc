@@ -21,6 +21,7 @@
 //   --int8, --int8-head  float weights of the layers, of the head become INT8 (dynamic)
 //   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
 //   --kv-int8     an INT8 cache
+//   --ranks N     tensor parallel: N ranks of equal teams
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -178,6 +179,7 @@ struct Options {
   int64_t read_bytes = kernels::kReadBytes;
   int prefetch_percent = 0;
   bool graphs = false, dummy = false, json = false;
+  int ranks = 1;
   bool int8 = false, int8_head = false, kv_int8 = false, unfused = false;
   std::vector<Work> works;
 };
@@ -188,7 +190,7 @@ class Bench {
   static Expected<std::unique_ptr<Bench>> Create(const Options& options) {
     auto bench = std::make_unique<Bench>();
     bench->options_ = options;
-    ASSIGN_OR_RETURN(bench->environment_, kernels::Environment::Create({}));
+    ASSIGN_OR_RETURN(bench->environment_, kernels::Environment::Create({.ranks = options.ranks}));
     const bool only_limits = std::all_of(options.works.begin(), options.works.end(),
                                          [](const Work& w) { return w.kind == 'l'; });
     if (only_limits) return bench;
@@ -342,6 +344,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
     const auto number = [&] { return i + 1 < argc ? std::max(1, std::atoi(argv[++i])) : 1; };
     if (word == "--repeat") {
       options.repeat = number();
+    } else if (word == "--ranks") {
+      options.ranks = number();
     } else if (word == "--distinct") {
       options.distinct = number();
     } else if (word == "--graphs") {
