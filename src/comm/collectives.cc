@@ -1,8 +1,5 @@
 #include "comm/collectives.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "base/check.h"
 
 namespace tiercel::comm {
@@ -24,7 +21,7 @@ void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const
   if (own.size() == 0) return;
   CHECK_LE(rank.count, kMaxRanks);
   const float* begins[kMaxRanks];
-  for (int r = 0; r < rank.count; ++r) begins[r] = parts.parts[r] + own.begin * parts.ld;
+  for (int r = 0; r < rank.count; ++r) begins[r] = parts.parts[r] + (parts.first + own.begin) * parts.ld;
   kernels::AddPartsArgs args;
   args.parts = begins;
   args.num_parts = rank.count;
@@ -36,19 +33,6 @@ void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const
   args.n = rows.n;
   args.rows = own.size();
   kernels.add_parts(args, share);
-}
-
-void CopyFromOwners(const RankRows& rows, Rank rank, Share share) {
-  for (int i = 1; i < rank.count; ++i) {
-    const int owner = (rank.index + i) % rank.count;  // each begins with another
-    const Range owned = OwnedBy({owner, rank.count}, rows.count);
-    const Range mine = SplitRange(owned.size(), 1, share);
-    const int64_t first = rows.first + owned.begin;
-    for (int64_t r = first + mine.begin; r < first + mine.end; ++r) {
-      std::memcpy(rows.rows[rank.index] + r * rows.ld, rows.rows[owner] + r * rows.ld,
-                  static_cast<size_t>(rows.n) * sizeof(BF16));
-    }
-  }
 }
 
 void Collectives::AllReduce(const RankParts& parts, const RankRows& rows, int worker) const {

@@ -5,6 +5,7 @@
 // ranks, in FP32, whoever takes them: the bits depend on the number of ranks alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/bf16.h"
@@ -20,24 +21,27 @@ struct Rank {
   int count = 1;
 };
 
-// Which of `items` rows rank `rank` owns.
+// Which of `items` rows rank `rank` owns, one after the other.
 constexpr Range OwnedBy(Rank rank, int64_t items) {
   return SplitRange(items, 1, {rank.index, rank.count});
 }
 
 // The same rows on every rank, of those that begin at `rows[r]` on rank r the `count` from `first` on.
-struct RankRows {
-  BF16* const* rows = nullptr;  // [ranks] of [first + count, ld]
+template <typename T>
+struct RankRowsOf {
+  T* const* rows = nullptr;  // [ranks] of [first + count, ld]
   int64_t ld = 0;
   int64_t n = 0;  // columns
   int64_t first = 0;
   int64_t count = 0;
 };
+using RankRows = RankRowsOf<BF16>;
 
-// What each rank has computed of them: parts[r] is rank r's.
+// What each rank has computed of them: the rows from `first` on at parts[r] are rank r's.
 struct RankParts {
-  const float* const* parts = nullptr;  // [ranks] of [count, ld]
+  const float* const* parts = nullptr;  // [ranks] of [first + count, ld]
   int64_t ld = 0;
+  int64_t first = 0;
 };
 
 // The pieces that collectives are made of, for one worker of a rank. Barriers lie between: see Collectives.
@@ -46,7 +50,18 @@ struct RankParts {
 void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const RankRows& rows,
               Range own, Rank rank, Share share);
 // Copies the rows that others own from their copies into rank `rank`'s.
-void CopyFromOwners(const RankRows& rows, Rank rank, Share share);
+template <typename T>
+void CopyFromOwners(const RankRowsOf<T>& rows, Rank rank, Share share) {
+  for (int i = 1; i < rank.count; ++i) {
+    const int owner = (rank.index + i) % rank.count;  // each begins with another
+    const Range owned = OwnedBy({owner, rank.count}, rows.count);
+    const Range mine = SplitRange(owned.size(), 1, share);
+    const int64_t first = rows.first + owned.begin;
+    for (int64_t r = first + mine.begin; r < first + mine.end; ++r) {
+      std::copy_n(rows.rows[owner] + r * rows.ld, rows.n, rows.rows[rank.index] + r * rows.ld);
+    }
+  }
+}
 // Whether each rank rather adds all rows for itself, and meets the others once, than its own.
 bool AddsAlone(const RankRows& rows);
 

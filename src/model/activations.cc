@@ -136,6 +136,10 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   if (team.rank.count > 1) {
     a->part_stride = RoundUp(c.hidden_size, 16);
     for (float*& part : a->part) part = arena.Take<float>(rows * a->part_stride);
+    if (HasInt8(weights)) {
+      a->crossing.data = arena.Take<uint8_t>(rows * QuantizedStride(c.hidden_size));
+      a->crossing.row_scale = arena.Take<float>(rows);
+    }
   }
   kernels::AttentionArgs attention;
   attention.layout = a->layout;
@@ -199,6 +203,9 @@ void ActivationMemory::Join(std::span<ActivationMemory* const> memories,
     a.of_ranks = buffers;
     buffers->hidden.push_back(a.hidden.data);
     buffers->logit_hidden.push_back(a.logit_hidden.data);
+    buffers->normed.push_back(a.normed.data);
+    buffers->crossing.push_back(a.crossing.data);
+    buffers->crossing_scale.push_back(a.crossing.row_scale);
     for (int i = 0; i < 2; ++i) buffers->parts[i].push_back(a.part[i]);
   }
 }

@@ -49,7 +49,9 @@ inline constexpr int64_t kFewRows = 8;
 
 // Buffers of all the ranks, in their order: what ranks read of each other.
 struct RankBuffers {
-  std::vector<BF16*> hidden, logit_hidden;
+  std::vector<BF16*> hidden, logit_hidden, normed;
+  std::vector<uint8_t*> crossing;
+  std::vector<float*> crossing_scale;
   std::vector<const float*> parts[2];
 };
 
@@ -77,6 +79,9 @@ struct Activations {
   // Only of models with INT8 linears: the input of the next one, shared among the workers [T], and
   // each worker's own [kFewRows].
   QuantRows quantized, own_quantized;
+  // With several ranks: normed rows in bytes that the others copy, [T]. Not `quantized`: that is written
+  // again before all have done so.
+  QuantRows crossing;
   // Only where gate and up are quantized in different ways: [min(T, kMlpRows), 2 · intermediate] in
   // the packed column order.
   Rows gate_up;

@@ -112,6 +112,8 @@ StepShape CpuCausalLm::ShapeOf(const RankState& rank, int64_t rows, int64_t seqs
   shape.head_rows = limits_.logit_group_rows;
   shape.prefetch = rank.prefetch;
   shape.fuse_norm_quant = graph_options_.fuse_norm_quant;
+  shape.scatter = rank.team.rank.count > 1 && graph_options_.flashcomm_rows >= 0 &&
+                  rows > std::max(graph_options_.flashcomm_rows, kFewRows);
   shape.split_keys = graph_options_.SplitsKeys(rows, seqs);
   return shape;
 }

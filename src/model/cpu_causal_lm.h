@@ -23,6 +23,8 @@ struct GraphOptions {
   std::optional<std::vector<int64_t>> capture_sizes;
   std::optional<int64_t> max_capture_size;
   bool fuse_norm_quant = true;  // see StepShape
+  // FlashComm (StepShape::scatter) in steps of more rows than this, where there are ranks; −1: never.
+  int64_t flashcomm_rows = -1;
   // Decode-only steps of so many rows, with graph padding, do not split keys (StepShape::split_keys).
   std::vector<int64_t> pa_shape_list;
 

@@ -76,6 +76,7 @@ struct Program::Name {
   const char* operator()(const FetchOp&) const { return "fetch"; }
   const char* operator()(const AddPartsOp&) const { return "add_parts"; }
   const char* operator()(const GatherRanksOp&) const { return "gather_ranks"; }
+  const char* operator()(const GatherRowsOfOwnersOp&) const { return "gather_rows_of_owners"; }
   const char* operator()(const EmbedArgs&) const { return "embed"; }
   const char* operator()(const RopeTableArgs&) const { return "rope_table"; }
   const char* operator()(const RmsNormOp&) const { return "rms_norm"; }
@@ -104,7 +105,21 @@ struct Program::Worker {
   void operator()(const AddPartsOp& op) const {
     comm::AddParts(kernels, op.parts, op.rows, op.own, rank, share);
   }
-  void operator()(const GatherRanksOp& op) const { comm::CopyFromOwners(op.rows, rank, share); }
+  void operator()(const GatherRanksOp& op) const {
+    std::visit([&](const auto& rows) { comm::CopyFromOwners(rows, rank, share); }, op.rows);
+  }
+  void operator()(const GatherRowsOfOwnersOp& op) const {
+    const GatherRowsArgs& args = op.args;
+    const Range rows = SplitRange(args.rows, 1, share);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const int64_t row = args.row_index[r];
+      const int64_t first = row / op.chunk * op.chunk;
+      const int64_t count = std::min(op.chunk, args.x_rows - first);
+      int owner = 0;
+      while (row - first >= comm::OwnedBy({owner, rank.count}, count).end) ++owner;
+      std::copy_n(op.copies[owner] + row * args.width, args.width, args.out + r * args.width);
+    }
+  }
   void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
   void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
   void operator()(const RmsNormOp& op) const {
@@ -339,20 +354,31 @@ void Program::MeetRanks() {
   since_barrier_.clear();
 }
 
-// Few rows: every rank adds them all. Many: each adds its own, and takes the others' from their owners.
-void Program::AllReduce(const comm::RankParts& parts, const comm::RankRows& rows) {
+void Program::AddParts(const comm::RankParts& parts, const comm::RankRows& rows, Range own) {
   CHECK_GT(rank_.count, 1);
   CHECK_GE(parts.ld, rows.n);
-  const bool alone = comm::AddsAlone(rows);
-  const Range own = alone ? Range{0, rows.count} : comm::OwnedBy(rank_, rows.count);
-  const Region mine = RegionOf(rows.rows[rank_.index] + rows.first * rows.ld, rows.count, rows.ld, rows.n);
-  MeetRanks();
+  BF16* const begin = rows.rows[rank_.index] + (rows.first + own.begin) * rows.ld;
+  Declare({Writes(RegionOf(begin, own.size(), rows.ld, rows.n), Division::All())});
   operators_.emplace_back(AddPartsOp{parts, rows, own});
-  if (!alone) {
-    MeetRanks();
-    operators_.emplace_back(GatherRanksOp{rows});
-  }
-  Declare({Writes(mine, Division::All())});
+}
+
+void Program::GatherRanks(const comm::RankRows& rows) { Gather(rows); }
+void Program::GatherRanks(const comm::RankRowsOf<uint8_t>& rows) { Gather(rows); }
+void Program::GatherRanks(const comm::RankRowsOf<float>& rows) { Gather(rows); }
+
+void Program::GatherRowsOfOwners(const GatherRowsArgs& args, BF16* const* copies, int64_t chunk) {
+  CHECK_GT(args.rows, 0);
+  Declare({Writes(RegionOf(args.out, args.rows, args.width, args.width), Division::Rows())});
+  operators_.emplace_back(GatherRowsOfOwnersOp{args, copies, chunk});
+}
+
+// Few rows: every rank adds them all. Many: each adds its own, and takes the others' from their owners.
+void Program::AllReduce(const comm::RankParts& parts, const comm::RankRows& rows) {
+  MeetRanks();
+  if (comm::AddsAlone(rows)) return AddParts(parts, rows, {0, rows.count});
+  AddParts(parts, rows, comm::OwnedBy(rank_, rows.count));
+  MeetRanks();
+  GatherRanks(rows);
 }
 
 void Program::Publish(const Region& region) {

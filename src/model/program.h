@@ -83,7 +83,17 @@ class Program {
   void GatherRows(const GatherRowsArgs& args);
   // Weights on disk: those of `next` begin to come, those of `done` need no memory any more.
   void Fetch(std::span<const std::byte> next, std::span<const std::byte> done);
-  // rows += the sum of all the ranks' parts, on every rank: the others meet it there.
+  // Between ranks. A barrier of all ranks: whatever was touched before it, by whichever of them, is done.
+  void MeetRanks();
+  // The rows `own` of these += the sum of all the ranks' parts, on the rank's own copy.
+  void AddParts(const comm::RankParts& parts, const comm::RankRows& rows, Range own);
+  // The rows that others own are copied from them.
+  void GatherRanks(const comm::RankRows& rows);
+  void GatherRanks(const comm::RankRowsOf<uint8_t>& rows);
+  void GatherRanks(const comm::RankRowsOf<float>& rows);
+  // As GatherRows, each row from its owner: of x_rows rows on every rank, `chunk` at a time are shared out.
+  void GatherRowsOfOwners(const GatherRowsArgs& args, BF16* const* copies, int64_t chunk);
+  // rows += the sum of all the ranks' parts, on every rank, whichever way is the shorter.
   void AllReduce(const comm::RankParts& parts, const comm::RankRows& rows);
   // What lies there is for every worker, of every rank, to read once it has replayed the whole list.
   void Publish(const Region& region);
@@ -133,9 +143,14 @@ class Program {
     Range own;
   };
   struct GatherRanksOp {
-    comm::RankRows rows;
+    std::variant<comm::RankRows, comm::RankRowsOf<uint8_t>, comm::RankRowsOf<float>> rows;
   };
-  using Operator = std::variant<Barrier, FetchOp, AddPartsOp, GatherRanksOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
+  struct GatherRowsOfOwnersOp {
+    GatherRowsArgs args;
+    BF16* const* copies = nullptr;
+    int64_t chunk = 0;
+  };
+  using Operator = std::variant<Barrier, FetchOp, AddPartsOp, GatherRanksOp, GatherRowsOfOwnersOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
                                 QuantizeOp, MatmulOp, QuantMatmulOp, kernels::SwiGluArgs,
                                 kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
   struct Name;
@@ -143,8 +158,12 @@ class Program {
 
   static void Meet(const Barrier& op, platform::WorkerTeam& team, int worker);
 
-  // A barrier of all ranks: whatever was touched before it, by whichever of them, is done with.
-  void MeetRanks();
+  template <typename T>
+  void Gather(const comm::RankRowsOf<T>& rows) {
+    Declare({Writes(RegionOf(rows.rows[rank_.index] + rows.first * rows.ld, rows.count, rows.ld, rows.n),
+                    Division::All())});
+    operators_.emplace_back(GatherRanksOp{rows});
+  }
   // Adds a barrier if one of the accesses conflicts with one since the last barrier, and notes them.
   void Declare(std::initializer_list<Access> accesses);
   // The barriers that nothing computes with weights after may prefetch those of `weight`.

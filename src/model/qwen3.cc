@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 
@@ -54,6 +55,8 @@ class Forward {
           const Activations& activations, const StepShape& shape, Program* program)
       : c_(config), w_(weights), rope_(rope), a_(activations), shape_(shape), p_(*program) {
     if (shape.rows < kPrefetchRows) prefetch_ = shape.prefetch;
+    scattered_ = shape.scatter;
+    CHECK(!scattered_ || activations.of_ranks != nullptr);
   }
 
   void Record() {
@@ -93,12 +96,16 @@ class Forward {
   void Attend(const LayerWeights& layer, void* kv);
   void Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows);
   Rows LogitRows();
+  Rows LogitRowsOfOwners();
 
   void* KvOf(int64_t layer) const {
     return a_.kv + layer * a_.layout.BlockSize() * static_cast<int64_t>(SizeOf(a_.layout.dtype));
   }
   kernels::RmsNormArgs NormOf(const Rows& x, const NormWeights& weight, int64_t rows) const;
-  Input Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows);
+  Input Norm(const Rows& hidden, int64_t first, const NormWeights& weight, const Linear& next,
+             int64_t rows);
+  void NormOwnRows(kernels::RmsNormArgs norm, int64_t rows);
+  void GatherNormed(const Input& normed, bool quantized, int64_t rows);
   Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
   bool TakesStaticBytes(const Linear& linear) const;
   Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
@@ -118,7 +125,14 @@ class Forward {
   PrefetchBytes prefetch_;
   Program& p_;
   int num_parts_ = 0;  // that were given to the other ranks so far
+  bool scattered_ = false;  // each rank has its own rows of `hidden` alone
 };
+
+// Ranks share out the rows of a step by chunks, the parts in which it passes through the MLP.
+template <typename F>
+void ForEachChunk(int64_t rows, F&& f) {
+  for (int64_t begin = 0; begin < rows; begin += kMlpRows) f(begin, std::min(kMlpRows, rows - begin));
+}
 
 Rows From(const Rows& rows, int64_t first) {
   return {rows.data + first * rows.stride, rows.stride, rows.worker_stride};
@@ -149,7 +163,7 @@ void Forward::Embed() {
 
 // q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
 void Forward::WriteKv(const LayerWeights& layer, void* kv) {
-  const Input x = Norm(a_.hidden, layer.input_norm, layer.qkv, shape_.rows);  // [T, H]
+  const Input x = Norm(a_.hidden, 0, layer.input_norm, layer.qkv, shape_.rows);  // [T, H]
   // [T, G · (q + k + v) · D]
   Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows, prefetch_.qkv);
 
@@ -209,8 +223,7 @@ void Forward::Attend(const LayerWeights& layer, void* kv) {
 void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
   for (int64_t first = 0; first < rows; first += kMlpRows) {
     const int64_t part = std::min(kMlpRows, rows - first);
-    const Input x =
-        Norm(From(hidden, first), layer.post_attention_norm, layer.gate_up, part);  // [part, H]
+    const Input x = Norm(hidden, first, layer.post_attention_norm, layer.gate_up, part);  // [part, H]
     const Input inner = SwiGlu(x, layer, part);  // [part, intermediate]
     AddProduct(inner, layer.down, hidden, first, part, prefetch_.down);
   }
@@ -228,8 +241,14 @@ void Forward::AddProduct(const Input& x, const Linear& linear, const Rows& hidde
   Project(x, linear, Epilogue::kStoreF32, {a_.part[turn], a_.part_stride}, rows, prefetch);
   const std::vector<BF16*>& copies =
       hidden.data == a_.hidden.data ? a_.of_ranks->hidden : a_.of_ranks->logit_hidden;
-  p_.AllReduce({a_.of_ranks->parts[turn].data(), a_.part_stride},
-               {copies.data(), hidden.stride, c_.hidden_size, first, rows});
+  const comm::RankParts parts{a_.of_ranks->parts[turn].data(), a_.part_stride};
+  const comm::RankRows sums{copies.data(), hidden.stride, c_.hidden_size, first, rows};
+  if (!scattered_) return p_.AllReduce(parts, sums);
+  p_.MeetRanks();
+  ForEachChunk(rows, [&](int64_t begin, int64_t count) {
+    p_.AddParts({parts.parts, parts.ld, begin},
+                {sums.rows, sums.ld, sums.n, first + begin, count}, comm::OwnedBy(a_.rank, count));
+  });
 }
 
 // The operator that makes `linear`'s input can quantize it by itself.
@@ -260,9 +279,26 @@ Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
 
 // hidden[logit_rows] [R, H]; where every row is one, hidden itself.
 Rows Forward::LogitRows() {
+  if (std::exchange(scattered_, false)) return LogitRowsOfOwners();
   if (shape_.logit_rows == shape_.rows) return a_.hidden;
   p_.GatherRows({a_.hidden.data, shape_.rows, a_.logit_rows, a_.logit_hidden.data, c_.hidden_size,
                  shape_.logit_rows});
+  return a_.logit_hidden;
+}
+
+// The same where each rank has its own rows.
+Rows Forward::LogitRowsOfOwners() {
+  BF16* const* copies = a_.of_ranks->hidden.data();
+  p_.MeetRanks();
+  if (shape_.logit_rows == shape_.rows) {
+    ForEachChunk(shape_.rows, [&](int64_t begin, int64_t count) {
+      p_.GatherRanks(comm::RankRows{copies, a_.hidden.stride, c_.hidden_size, begin, count});
+    });
+    return a_.hidden;
+  }
+  p_.GatherRowsOfOwners({a_.hidden.data, shape_.rows, a_.logit_rows, a_.logit_hidden.data,
+                         c_.hidden_size, shape_.logit_rows},
+                        copies, kMlpRows);
   return a_.logit_hidden;
 }
 
@@ -276,7 +312,7 @@ void Forward::GiveRows(int64_t first) {
     norm.ldo = a_.logits_stride;
     if (a_.rank.index == 0) p_.RmsNorm(norm);  // all ranks have the same
   } else {
-    const Input x = Norm(hidden, w_.final_norm, w_.lm_head, rows);  // [rows, H]
+    const Input x = Norm(hidden, 0, w_.final_norm, w_.lm_head, rows);  // [rows, H]
     Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows,
             prefetch_.lm_head);
   }
@@ -295,23 +331,62 @@ kernels::RmsNormArgs Forward::NormOf(const Rows& x, const NormWeights& weight, i
   return norm;
 }
 
-// The normed rows of the residual stream, as `next` takes them: few are computed by every worker for
-// itself, many are shared out. Either way they can be read at once.
-Input Forward::Norm(const Rows& x, const NormWeights& weight, const Linear& next, int64_t rows) {
-  const bool few = rows <= kFewRows;
+// The normed rows [first, first + rows) of the residual stream, as `next` takes them: few are computed by
+// every worker for itself, many are shared out. Either way they can be read at once.
+Input Forward::Norm(const Rows& hidden, int64_t first, const NormWeights& weight, const Linear& next,
+                    int64_t rows) {
+  const bool few = rows <= kFewRows && !scattered_;
   const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
   Input out;
-  kernels::RmsNormArgs norm = NormOf(x, weight, rows);
+  kernels::RmsNormArgs norm = NormOf(From(hidden, first), weight, rows);
   if (quantize) {
-    out.quantized = few ? a_.own_quantized : a_.quantized;
+    out.quantized = scattered_ ? a_.crossing : few ? a_.own_quantized : a_.quantized;
     norm.quantized = QuantizedFor(next, out.quantized);
   } else {
     out.rows = few ? a_.own_normed : a_.normed;
     norm.out = out.rows.data;
     norm.ldo = out.rows.stride;
   }
-  p_.RmsNorm(norm, OwnOf(out));
+  if (scattered_) {
+    NormOwnRows(norm, rows);
+    GatherNormed(out, quantize && next.input.kind == InputKind::kPerToken, rows);
+  } else {
+    p_.RmsNorm(norm, OwnOf(out));
+  }
   return quantize ? out : InputOf(next, out.rows, rows);
+}
+
+void Forward::NormOwnRows(kernels::RmsNormArgs norm, int64_t rows) {
+  ForEachChunk(rows, [&](int64_t begin, int64_t count) {
+    const Range own = comm::OwnedBy(a_.rank, count);
+    if (own.size() == 0) return;
+    kernels::RmsNormArgs mine = norm;
+    const int64_t first = begin + own.begin;
+    mine.x += first * norm.hidden;
+    if (mine.out != nullptr) mine.out += first * norm.ldo;
+    if (mine.quantized.data != nullptr) mine.quantized.data += first * norm.quantized.ld;
+    if (mine.quantized.row_scale != nullptr) mine.quantized.row_scale += first;
+    mine.rows = own.size();
+    p_.RmsNorm(mine);
+  });
+}
+
+// Normed rows are what crosses between the ranks: in bytes where the next linear takes these.
+void Forward::GatherNormed(const Input& normed, bool has_row_scales, int64_t rows) {
+  p_.MeetRanks();
+  ForEachChunk(rows, [&](int64_t begin, int64_t count) {
+    if (normed.quantized.data == nullptr) {
+      p_.GatherRanks(comm::RankRows{a_.of_ranks->normed.data(), normed.rows.stride, c_.hidden_size,
+                                    begin, count});
+      return;
+    }
+    p_.GatherRanks(comm::RankRowsOf<uint8_t>{a_.of_ranks->crossing.data(),
+                                             QuantizedStride(c_.hidden_size), c_.hidden_size, begin,
+                                             count});
+    if (has_row_scales) {
+      p_.GatherRanks(comm::RankRowsOf<float>{a_.of_ranks->crossing_scale.data(), 1, 1, begin, count});
+    }
+  });
 }
 
 // x as `linear` takes it. A linear of several matrices gets BF16 rows: each quantizes for itself.

@@ -27,6 +27,9 @@ struct StepShape {
   // Where workers share the KV heads unevenly, the keys of a decode's row may be split among them;
   // false: each row and head stays on one worker. The same bits.
   bool split_keys = true;
+  // FlashComm: of several ranks each keeps its own rows of the residual stream alone, norms (and quantizes)
+  // these, and takes the others' normed rows from their owners. The same bits.
+  bool scatter = false;
 };
 
 // Records into `program` what turns the activations' input buffers into KV cache entries and the

@@ -203,6 +203,37 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
     kNameOf);
 
+// FlashComm shares the rows of a step out among the ranks, in chunks; whose they are shows in no bit, nor
+// does which rows become logits.
+TEST(RanksTest, FlashCommChangesNoBit) {
+  constexpr int64_t kLong = 1300;  // a whole chunk and a part of one
+  const std::vector<int32_t> tokens = RandomTokens(kLong, 11);
+  for (const auto& [model, team] :
+       {std::pair{"qwen3-tied", Team{2, 1}}, {"qwen3-tied", Team{4, 1}}, {"qwen3-untied-yarn", Team{2, 2}},
+        {"qwen2-tied-linear", Team{3, 1}}}) {
+    const auto run = [&](int64_t flashcomm_rows) {
+      RunnerOptions options;
+      options.team = team;
+      options.graph.flashcomm_rows = flashcomm_rows;
+      options.limits = {.max_rows = 2048, .max_seqs = 8, .logit_group_rows = 64, .max_context = 1400};
+      auto runner = ModelRunner::Create(Folder(model), options);
+      EXPECT_TRUE(runner.has_value()) << runner.error();
+      const int prompt = (*runner)->NewSequence(), other = (*runner)->NewSequence();
+      // Of the prompt no logits, of the other all; then all of a few; then all of many.
+      (*runner)->Step({{prompt, tokens, false}, {other, Slice(tokens, 0, 5)}});
+      Logits logits = (*runner)->logits();
+      for (const auto& [begin, end] : {std::pair{0, 30}, {30, 95}}) {
+        (*runner)->Step({{prompt, Slice(tokens, begin, end)}});
+        logits.insert(logits.end(), (*runner)->logits().begin(), (*runner)->logits().end());
+      }
+      return logits;
+    };
+    const Logits without = run(-1);
+    EXPECT_EQ(std::ssize(without), 100);
+    for (const int64_t rows : {0, 50, 1000}) EXPECT_TRUE(run(rows) == without) << model << " " << rows;
+  }
+}
+
 // Two KV heads, three workers: they share the keys of a long context, or in steps of pa_shape_list a
 // whole row and head each.
 TEST(LongContextTest, WhoTakesWhichKeysChangesNoBit) {

@@ -60,7 +60,8 @@ class W8A8Test
     : public ::testing::TestWithParam<std::tuple<Case, const kernels::KernelTable*, Team>> {
  protected:
   std::unique_ptr<ModelRunner> MakeRunner(bool fuse_norm_quant,
-                                          std::optional<DType> kv_dtype = std::nullopt) {
+                                          std::optional<DType> kv_dtype = std::nullopt,
+                                          int64_t flashcomm_rows = -1) {
     const auto& [c, kernels, team] = GetParam();
     RunnerOptions options;
     options.kernels = kernels;
@@ -68,6 +69,7 @@ class W8A8Test
     options.weights.mix_static = std::string(c.reading) == "static";
     options.weights.kv_dtype = kv_dtype;
     options.graph.fuse_norm_quant = fuse_norm_quant;
+    options.graph.flashcomm_rows = flashcomm_rows;
     auto runner = ModelRunner::Create(Folder(c.folder), options);
     EXPECT_TRUE(runner.has_value()) << runner.error();
     return runner.has_value() ? std::move(*runner) : nullptr;
@@ -115,6 +117,10 @@ TEST_P(W8A8Test, SameBitsHoweverItIsComputed) {
   EXPECT_EQ(OneByOne(fused.get(), golden.tokens), logits);
   EXPECT_EQ(AtOnce(separate.get(), golden.tokens), logits);
   EXPECT_EQ(OneByOne(separate.get(), golden.tokens), logits);
+  if (std::get<2>(GetParam()).ranks == 1) return;
+  for (const bool fuse : {true, false}) {  // bytes cross between the ranks, or BF16
+    EXPECT_EQ(AtOnce(MakeRunner(fuse, std::nullopt, 0).get(), golden.tokens), logits);
+  }
 }
 
 // An INT8 cache on request, with scales by token or those by channel of C8. The latter's calibrated
