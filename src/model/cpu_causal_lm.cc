@@ -103,6 +103,11 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
     LOG_INFO("pa_shape_list has no effect: each of {} workers has whole KV heads ({} in all)",
              workers(), config_.num_kv_heads);
   }
+  if (first.team.rank.count > 1 && graph_options_.flashcomm_rows >= 0) {
+    LOG_INFO("FlashComm: in steps of more than {} tokens each of {} ranks norms its own rows, and takes the "
+             "others' from them", std::max(graph_options_.flashcomm_rows, kFewRows),
+             first.team.rank.count);
+  }
   return Capture();
 }
 

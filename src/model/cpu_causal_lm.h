@@ -18,6 +18,9 @@
 
 namespace tiercel::model {
 
+// vLLM-Ascend's: FlashComm in steps of more tokens.
+inline constexpr int64_t kFlashCommRows = 1000;
+
 struct GraphOptions {
   GraphMode mode = GraphMode::kNone;
   std::optional<std::vector<int64_t>> capture_sizes;

@@ -248,6 +248,7 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
                             std::vector<std::string>* notices) {
   const std::string flag = "--additional-config";
   ASSIGN_OR_RETURN(const Json config, api::ParseJson(json));
+  std::optional<int64_t> threshold;  // of FlashComm, whichever comes first
   for (const Json::Member& member : *config.object()) {
     const std::string where = flag + "." + member.key;
     const Json& value = member.value;
@@ -282,7 +283,23 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
       ASSIGN_OR_RETURN(load->graph.pa_shape_list, ReadInts(where, value, 1));
       continue;
     }
+    if (member.key == "enable_flashcomm1") {
+      load->graph.flashcomm_rows = *value.boolean() ? model::kFlashCommRows : -1;
+      continue;
+    }
+    if (member.key == "sp_threshold") {
+      if (*value.integer() < 0) {
+        return InvalidArgument("{}: found {}, expected at least 0", where, *value.integer());
+      }
+      threshold = *value.integer();
+      continue;
+    }
     notices->push_back(where + " has no effect yet");
+  }
+  if (threshold && load->graph.flashcomm_rows >= 0) {
+    load->graph.flashcomm_rows = *threshold;
+  } else if (threshold) {
+    notices->push_back(flag + ".sp_threshold has no effect without enable_flashcomm1");
   }
   return OkStatus();
 }

@@ -218,9 +218,18 @@ Status FillGraph(const ParsedOptions& options, const Environ& environ, ServeConf
   ASSIGN_OR_RETURN(config->load.graph, ReadCompilationConfig(options.String("compilation-config"),
                                                              &config->warnings));
   RETURN_IF_ERROR(FillMlpPrefetch(environ, config));
+  // The older spellings; additional_config has the last word.
+  for (const char* name : {"VLLM_ASCEND_ENABLE_FLASHCOMM1", "VLLM_ASCEND_ENABLE_FLASHCOMM"}) {
+    if (EnvIsOn(environ, name)) config->load.graph.flashcomm_rows = model::kFlashCommRows;
+  }
   RETURN_IF_ERROR(ReadAdditionalConfig(options.String("additional-config"), &config->load,
                                        &config->warnings));
   model::GraphOptions& graph = config->load.graph;
+  if (graph.flashcomm_rows >= 0 && config->ranks == 1) {
+    config->warnings.push_back(
+        "FLASHCOMM1 (VLLM_ASCEND_ENABLE_FLASHCOMM1, additional_config.enable_flashcomm1) has no effect here: "
+        "one rank has nothing to communicate");
+  }
   if (options.Given("cudagraph-capture-sizes")) {
     graph.capture_sizes.emplace();
     for (const std::string& text : options.Strings("cudagraph-capture-sizes")) {

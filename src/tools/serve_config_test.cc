@@ -60,12 +60,50 @@ TEST(ServeConfig, TheTutorialsCommandIsUnderstood) {
   EXPECT_THAT(config->load.graph.pa_shape_list, ElementsAre(48, 64, 72, 80));
   EXPECT_EQ(config->server.port, 8113);
   for (const char* part :
-       {"trust-remote-code", "distributed-executor-backend", "FLASHCOMM1", "TASK_QUEUE_ENABLE",
+       {"trust-remote-code", "FLASHCOMM1", "TASK_QUEUE_ENABLE",
         "HCCL_OP", "VISIBLE_DEVICES"}) {
     EXPECT_THAT(config->warnings, Contains(HasSubstr(part)));
   }
   EXPECT_THAT(config->warnings, Not(Contains(HasSubstr("pa_shape_list"))));
   EXPECT_THAT(config->non_default_args, HasSubstr("'max_model_len': 5500"));
+}
+
+TEST(ServeConfig, RanksAndFlashComm) {
+  const auto made = [](std::vector<std::string> flags, const Environ& environ = {}) {
+    flags.insert(flags.begin(), "dir");
+    const auto config = Make(flags, environ);
+    EXPECT_TRUE(config) << config.error().message();
+    return *config;
+  };
+  const Environ on = {{"VLLM_ASCEND_ENABLE_FLASHCOMM1", "1"}}, old = {{"VLLM_ASCEND_ENABLE_FLASHCOMM", "1"}};
+  EXPECT_EQ(made({}).ranks, 1);
+  EXPECT_EQ(made({"-tp", "4"}).ranks, 4);
+  EXPECT_EQ(made({"-tp", "4", "--distributed-executor-backend", "mp"}).ranks, 4);
+  const ServeConfig one = made({"-tp", "4", "--distributed-executor-backend", "uni"}, on);
+  EXPECT_EQ(one.ranks, 1);
+  EXPECT_EQ(one.tensor_parallel_size, 4);
+  EXPECT_THAT(one.warnings, Contains(HasSubstr("one team serves the whole model")));
+  EXPECT_THAT(one.warnings, Contains(HasSubstr("one rank has nothing to communicate")));
+
+  EXPECT_EQ(made({"-tp", "2"}).load.graph.flashcomm_rows, -1);
+  EXPECT_EQ(made({"-tp", "2"}, on).load.graph.flashcomm_rows, 1000);
+  EXPECT_EQ(made({"-tp", "2"}, old).load.graph.flashcomm_rows, 1000);
+  EXPECT_TRUE(made({"-tp", "2"}, on).warnings.empty());
+  const auto with = [&](const char* json, const Environ& environ) {
+    return made({"-tp", "2", "--additional-config", json}, environ).load.graph.flashcomm_rows;
+  };
+  EXPECT_EQ(with(R"({"enable_flashcomm1": true})", {}), 1000);
+  EXPECT_EQ(with(R"({"enable_flashcomm1": false})", on), -1);
+  EXPECT_EQ(with(R"({"sp_threshold": 64, "enable_flashcomm1": true})", {}), 64);
+  EXPECT_EQ(with(R"({"sp_threshold": 64})", on), 64);
+  EXPECT_EQ(with(R"({"sp_threshold": 64})", {}), -1);
+  for (const auto& [flags, message] : std::vector<std::pair<std::vector<std::string>, const char*>>{
+           {{"dir", "-tp", "65"}, "argument --tensor-parallel-size: found 65, expected 1 … 64"},
+           {{"dir", "--additional-config", R"({"sp_threshold": -1})"}, "sp_threshold: found -1"}}) {
+    const auto config = Make(flags, {});
+    ASSERT_FALSE(config);
+    EXPECT_THAT(config.error().message(), HasSubstr(message));
+  }
 }
 
 // What the tutorial's weight prefetch was before weight_prefetch_config, which comes first.
@@ -96,10 +134,10 @@ TEST(ServeConfig, TheMlpPrefetchVariables) {
 }
 
 TEST(ServeConfig, NoEffectIsSaidOnceAndOnlyForOtherValuesThanTheDefault) {
-  const auto config = Make({"--swap-space", "4", "--tensor-parallel-size", "1", "-tp", "2"});
+  const auto config = Make({"--swap-space", "4", "--pipeline-parallel-size", "1", "-pp", "2"});
   ASSERT_TRUE(config);
   EXPECT_THAT(config->warnings, Not(Contains(HasSubstr("--swap-space"))));
-  EXPECT_THAT(config->warnings, Contains(HasSubstr("--tensor-parallel-size has no effect here")));
+  EXPECT_THAT(config->warnings, Contains(HasSubstr("--pipeline-parallel-size has no effect here")));
 }
 
 TEST(ServeConfig, Page) {

@@ -26,12 +26,16 @@ TUTORIAL_FLAGS = [
     "--block-size", "128", "--gpu-memory-utilization", "0.9"]
 
 
-def test_the_tutorials_command_starts():
-    with Server(TINY, *TUTORIAL_FLAGS, "--load-format", "dummy", env=TUTORIAL_ENV) as server:
+@pytest.mark.parametrize("ranks, flashcomm", [
+    ("1", "one rank has nothing to communicate"),
+    ("4", "FlashComm: in steps of more than 1000 tokens each of 4 ranks norms its own rows")])
+def test_the_tutorials_command_starts(ranks, flashcomm):
+    with Server(TINY, *TUTORIAL_FLAGS, "--tensor-parallel-size", ranks, "--load-format", "dummy",
+                env=TUTORIAL_ENV) as server:
         server.wait_ready()
         for part in ("non-default args:", "Available routes are:", "Route: /v1/chat/completions",
                      f"Starting vLLM server on http://0.0.0.0:{server.port}", "KV cache size:",
-                     "FLASHCOMM1=1 has no effect here"):
+                     flashcomm):
             assert part in server.log, part
         client = openai.OpenAI(base_url=server.url, api_key="none")
         assert [m.id for m in client.models.list()] == ["qwen3"]
@@ -160,10 +164,14 @@ def test_heads_that_cannot_be_shared_out(size, message):
     assert message in result.stderr.splitlines()[-1]
 
 
-def test_more_ranks_are_said_to_have_no_effect():
+def test_ranks_are_announced():
     with dummy_server("-tp", "2") as server:
         server.wait_ready()
-        assert server.log.count("--tensor-parallel-size has no effect here") == 1
+        assert "2 ranks of" in server.log and "tensor-parallel-size has no effect" not in server.log
+    with dummy_server("-tp", "2", "--distributed-executor-backend", "uni") as server:
+        server.wait_ready()
+        assert "ranks of" not in server.log
+        assert server.log.count("uni: one team serves the whole model") == 1
 
 
 @pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])

@@ -66,10 +66,10 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_LOG_STATS_INTERVAL", "statistics are logged every 10 s"},
     {"VLLM_SKIP_P2P_CHECK", "there are no GPUs"},
     // vLLM-Ascend's.
-    {"VLLM_ASCEND_ENABLE_FLASHCOMM1", "one rank has nothing to communicate"},
-    {"VLLM_ASCEND_ENABLE_FLASHCOMM", "one rank has nothing to communicate"},
-    {"VLLM_ASCEND_FLASHCOMM2_PARALLEL_SIZE", "one rank has nothing to communicate"},
-    {"VLLM_ASCEND_ENABLE_MATMUL_ALLREDUCE", "one rank has nothing to communicate"},
+    {"VLLM_ASCEND_ENABLE_FLASHCOMM1", "", Is::kSwitch},
+    {"VLLM_ASCEND_ENABLE_FLASHCOMM", "", Is::kSwitch},
+    {"VLLM_ASCEND_FLASHCOMM2_PARALLEL_SIZE", "the output projection is shared out as the rest is"},
+    {"VLLM_ASCEND_ENABLE_MATMUL_ALLREDUCE", "ranks add what they have computed where it lies"},
     {"VLLM_ASCEND_ENABLE_NZ", "weights have the CPU's own layout"},
     {"VLLM_ASCEND_ENABLE_MLAPO", "it is for other models"},
     {"VLLM_ASCEND_ENABLE_FUSED_MC2", "it is for other models"},
@@ -78,7 +78,7 @@ constexpr EnvSpec kKnown[] = {
     // Of the device that the tutorial is written for.
     {"ASCEND_RT_VISIBLE_DEVICES", "CPUs are chosen by the affinity mask (taskset, cpuset)"},
     {"TASK_QUEUE_ENABLE", "there is no device queue"},
-    {"HCCL_OP_EXPANSION_MODE", "one rank has nothing to communicate"},
+    {"HCCL_OP_EXPANSION_MODE", "ranks share their memory"},
     {"PYTORCH_NPU_ALLOC_CONF", "there is no device allocator"},
 };
 
