@@ -21,13 +21,15 @@ class AnswerWriter {
   virtual void AddTokens(int choice, std::span<const engine::OutputToken> tokens) = 0;
   // About what they will take when they are written.
   virtual int64_t pending_bytes(int choice) const = 0;
+  // Of a stream whose events are numbered: how many there were.
+  virtual int64_t num_events() const { return 0; }
 
   // Streamed: what stands before the first chunk of all, one chunk (it takes what is pending of the
   // choice, which may be nothing at its end; `is_first` of the choice's), and what stands behind the last one.
   virtual void AppendStart(std::string* out) = 0;
   virtual void AppendChunk(int choice, bool is_first, std::string* out) = 0;
   virtual void AppendEnd(std::string* out) = 0;
-  // Not streamed: the whole body, once every choice has ended.
+  // The whole body, once every choice has ended: not streamed, or of a response behind its stream's end.
   virtual std::string TakeBody() = 0;
 };
 

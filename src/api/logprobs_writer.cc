@@ -124,6 +124,11 @@ void LogprobsWriter::AddChatEntry(int32_t token, std::span<const engine::TokenLo
   entries_ += "]}";
 }
 
+std::string LogprobsWriter::TakeEntries() {
+  num_entries_ = 0;
+  return std::exchange(entries_, {});
+}
+
 void LogprobsWriter::TakeTo(std::string* out) {
   if (num_entries_ == 0) {
     out->append("null");

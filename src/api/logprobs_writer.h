@@ -1,4 +1,4 @@
-// LogprobsWriter: the logprobs objects of completions and chat completions, token by token.
+// LogprobsWriter: the log-probabilities of completions, chat completions and responses, token by token.
 #pragma once
 
 #include <span>
@@ -31,9 +31,12 @@ class LogprobsWriter {
   }
   // Appends the object of what was gathered and forgets it; "null" if there is nothing.
   void TakeTo(std::string* out);
+  // Of chats and responses: the entries alone, with commas between them.
+  std::string TakeEntries();
 
  private:
-  bool is_chat() const { return plan_.protocol == Protocol::kChat; }
+  // Entries of a chat's form, or those of completions.
+  bool is_chat() const { return plan_.protocol != Protocol::kCompletions; }
   bool IsSkipped(int32_t token) const;  // of an output
   std::string AddedText(int32_t token) const;
   std::string Label(int32_t token) const;

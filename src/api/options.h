@@ -14,6 +14,8 @@
 
 namespace tiercel::api {
 
+class ResponseStore;
+
 // Server-wide defaults of sampling (generation_config.json, --override-generation-config). A
 // request's own field wins; what is not set here keeps vLLM's neutral default.
 struct SamplingDefaults {
@@ -52,6 +54,7 @@ struct ApiOptions {
   std::string default_chat_template_kwargs;  // a JSON object, or empty
   bool priority_scheduling = false;          // --scheduling-policy priority
   SamplingDefaults sampling_defaults;
+  ResponseStore* response_store = nullptr;  // outlives every request; null: responses are not kept
   // Bounds of one request (VLLM_MAX_N_SEQUENCES, VLLM_MAX_COMPLETION_PROMPTS, VLLM_MAX_STOP_STRINGS).
   int max_n = 1024;
   int max_completion_prompts = 4096;

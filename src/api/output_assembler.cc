@@ -39,11 +39,19 @@ OutputAssembler::OutputAssembler(const ResponsePlan& plan, const PromptPlan& pro
 void OutputAssembler::AddToken(int32_t token, bool is_stop_token) {
   ++completion_tokens_;
   ++pending_.num_tokens;
+  if (reasoning_ && reasoning_->thinking()) content_begin_ = completion_tokens_;
+  if (tools_) held_.push_back(read_bytes_);
   // The token that stops is no part of the text, as in vLLM.
   if (!is_stop_token || plan_.include_stop_token_text) AddText(detokenizer_.Append(token));
   if (reasoning_ && reasoning_->thinking() && plan_.tokenizer->TokenBytes(token) != "<think>") {
     ++reasoning_tokens_;
   }
+  TakeHeld();
+}
+
+void OutputAssembler::TakeHeld() {
+  if (shown_bytes_ == read_bytes_) held_.clear();
+  while (!held_.empty() && held_.front() < shown_bytes_) held_.pop_front();
 }
 
 void OutputAssembler::AddText(std::string_view text) {
@@ -61,6 +69,7 @@ void OutputAssembler::AddReasoning(text::ReasoningParser::Piece piece) {
 
 void OutputAssembler::AddContent(std::string_view content) {
   if (tools_) {
+    read_bytes_ += static_cast<int64_t>(content.size());
     AddCalls(tools_->Read(content));
   } else {
     pending_.content += content;
@@ -68,6 +77,7 @@ void OutputAssembler::AddContent(std::string_view content) {
 }
 
 void OutputAssembler::AddCalls(text::ToolParser::Piece piece) {
+  shown_bytes_ += static_cast<int64_t>(piece.content.size());
   pending_.content += piece.content;
   for (text::ToolCallPiece& call : piece.calls) {
     if (!pending_.calls.empty() && pending_.calls.back().index == call.index) {
@@ -81,7 +91,9 @@ void OutputAssembler::AddCalls(text::ToolParser::Piece piece) {
 void OutputAssembler::Finish(OutputFinish finish) {
   if (reasoning_) AddReasoning(reasoning_->Finish());
   if (tools_) AddCalls(tools_->Finish());
-  if (finish.end == OutputEnd::kStop && tools_ && tools_->num_calls() > 0) {
+  TakeHeld();
+  if (!has_calls()) held_.clear();
+  if (finish.end == OutputEnd::kStop && has_calls()) {
     finish.end = OutputEnd::kToolCalls;
   }
   finish_ = std::move(finish);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -61,6 +62,11 @@ class OutputAssembler {
   const std::optional<OutputFinish>& finish() const { return finish_; }
   int64_t completion_tokens() const { return completion_tokens_; }
   int64_t reasoning_tokens() const { return reasoning_tokens_; }  // of them; without tags
+  // The tokens of what is said, by their place among those that were read: behind the thought and its tags, and before
+  // the first call. The end is that of those that are certain so far.
+  int64_t content_begin() const { return content_begin_; }
+  int64_t content_end() const { return completion_tokens_ - static_cast<int64_t>(held_.size()); }
+  bool has_calls() const { return tools_ != nullptr && tools_->num_calls() > 0; }
 
   const OutputDelta& pending() const { return pending_; }
   OutputDelta Take() { return std::exchange(pending_, {}); }
@@ -71,6 +77,8 @@ class OutputAssembler {
   void AddReasoning(text::ReasoningParser::Piece piece);
   void AddContent(std::string_view content);
   void AddCalls(text::ToolParser::Piece piece);
+  // What of held_ is content after all.
+  void TakeHeld();
   // Shows what the parsers have held back.
   void Finish(OutputFinish finish);
 
@@ -81,6 +89,10 @@ class OutputAssembler {
   OutputDelta pending_;
   int64_t completion_tokens_ = 0;
   int64_t reasoning_tokens_ = 0;
+  int64_t content_begin_ = 0;
+  // Bytes that the tool parser has been given, and that it has shown as content.
+  int64_t read_bytes_ = 0, shown_bytes_ = 0;
+  std::deque<int64_t> held_;  // of the tokens that may be of a call: read_bytes_ before each
   bool stopped_early_ = false;
   std::optional<OutputFinish> finish_;
 };

@@ -367,11 +367,15 @@ Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view 
 Result<PreparedRequest> PrepareResponses(std::string_view body, std::string_view request_id,
                                          const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
-  API_ASSIGN_OR_RETURN(ResponsesBody responses, ChatBodyOfResponses(std::move(json)));
+  API_ASSIGN_OR_RETURN(ResponsesBody responses, ChatBodyOfResponses(std::move(json), options));
   API_ASSIGN_OR_RETURN(PreparedRequest prepared,
                        PrepareChatBody(std::move(responses.chat), Protocol::kResponses, request_id, model,
                                        options));
-  prepared.plan.echo = std::move(responses.echo);
+  // What is not given shows what is sampled with, as in vLLM.
+  const sampling::SamplingParams& params = *prepared.requests[0].params;
+  prepared.plan.echo =
+      fmt::format(R"({}"temperature":{},"top_p":{},)", responses.echo, params.temperature, params.top_p);
+  prepared.plan.keep = std::move(responses.keep);
   return prepared;
 }
 

@@ -1,6 +1,7 @@
 #include "api/responder.h"
 
 #include <span>
+#include <utility>
 
 #include "api/json_writer.h"
 #include "base/log.h"
@@ -9,9 +10,10 @@ namespace tiercel::api {
 
 namespace {
 
-// Without a number of its own: it ends a stream whose writer is gone.
-std::string ResponsesErrorEvent(const ApiError& error) {
-  std::string out = "event: error\ndata: {\"type\":\"error\",\"sequence_number\":0,\"code\":";
+std::string ResponsesErrorEvent(const ApiError& error, int64_t number) {
+  std::string out = "event: error\ndata: {\"type\":\"error\",\"sequence_number\":";
+  AppendJsonInt(&out, number);
+  out += R"(,"code":)";
   AppendJsonString(&out, error.type);
   out += R"(,"message":)";
   AppendJsonString(&out, error.message);
@@ -22,10 +24,10 @@ std::string ResponsesErrorEvent(const ApiError& error) {
 
 }  // namespace
 
-std::string ErrorEvents(const ApiError& error, Protocol protocol) {
+std::string ErrorEvents(const ApiError& error, Protocol protocol, int64_t number) {
   const std::string body = ErrorBody(error, protocol);
   if (protocol == Protocol::kMessages) return fmt::format("event: error\ndata: {}\n\n", body);
-  if (protocol == Protocol::kResponses) return ResponsesErrorEvent(error);
+  if (protocol == Protocol::kResponses) return ResponsesErrorEvent(error, number);
   return fmt::format("data: {}\n\ndata: [DONE]\n\n", body);
 }
 
@@ -108,15 +110,17 @@ void Responder::TakeEvents(std::string* out) {
   if (ended_) return;
   if (error_) {
     ended_ = true;
-    out->append(ErrorEvents(*error_, plan().protocol));
+    out->append(ErrorEvents(*error_, plan().protocol, writer_->num_events()));
     return;
   }
+  const auto begin = [&] {
+    if (!std::exchange(began_, true)) writer_->AppendStart(out);
+  };
+  // What a response begins with has nothing of its tokens, and its client may go as soon as it knows the id.
+  if (plan().protocol == Protocol::kResponses) begin();
   for (int i = 0; i < answer_.num_choices(); ++i) {
     if (!ChunkDue(i)) continue;
-    if (!began_) {
-      began_ = true;
-      writer_->AppendStart(out);
-    }
+    begin();
     Written& written = written_[static_cast<size_t>(i)];
     writer_->AppendChunk(i, !written.began, out);
     written = {true, answer_.choice(i).finish().has_value()};

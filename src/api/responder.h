@@ -37,6 +37,8 @@ class Responder {
   // About what the events that are due now, or the body, would take.
   int64_t pending_bytes() const;
 
+  // Events that a stream had so far, where they are numbered.
+  int64_t num_events() const { return writer_->num_events(); }
   // stream: appends the events that are due now, at the end with usage and [DONE].
   void TakeEvents(std::string* out);
   // not stream, when done() and no error(): the whole body.
@@ -60,7 +62,8 @@ class Responder {
   bool ended_ = false;
 };
 
-// The event that tells a failure after the head of a streamed answer, and its end.
-std::string ErrorEvents(const ApiError& error, Protocol protocol);
+// The event that tells a failure after the head of a streamed answer, and its end. `number`: of the event,
+// where they are numbered.
+std::string ErrorEvents(const ApiError& error, Protocol protocol, int64_t number);
 
 }  // namespace tiercel::api

@@ -332,6 +332,39 @@ TEST(Responder, FailureIsOneErrorEventAndNoInternals) {
   EXPECT_EQ(Events(out).size(), 1u);
 }
 
+TEST(Responder, AnErrorHasTheNextNumberOfAResponsesEvents) {
+  for (const bool said : {false, true}) {
+    ResponsePlan plan = Plan(true, true);
+    plan.protocol = Protocol::kResponses;
+    Responder responder(std::move(plan));
+    ScriptedStream stream;
+    std::string out;
+    responder.TakeEvents(&out);  // a response is known before its first token
+    EXPECT_EQ(responder.num_events(), 2);
+    if (said) {
+      stream.Put(Event(Bytes("a")));
+      responder.Consume(0, &stream);
+      responder.TakeEvents(&out);
+    }
+    engine::StreamEvent event;
+    event.finish = FinishReason::kError;
+    event.error = InvalidArgument("no");
+    stream.Put(event);
+    responder.Consume(0, &stream);
+    responder.TakeEvents(&out);
+    int64_t number = 0;
+    Json last;
+    for (size_t begin = 0; begin < out.size(); begin = out.find("\n\n", begin) + 2) {
+      const size_t data = out.find("\ndata: ", begin) + 7;
+      last = *ParseJson(std::string_view(out).substr(data, out.find("\n\n", begin) - data));
+      EXPECT_EQ(*At(last, {"sequence_number"}).integer(), number++);
+    }
+    EXPECT_EQ(number, said ? 6 : 3);
+    EXPECT_EQ(*At(last, {"type"}).string(), "error");
+    EXPECT_EQ(*At(last, {"message"}).string(), "no");
+  }
+}
+
 // A chunk's usage is its own choice's; the role has cost nothing yet.
 TEST(Responder, UsageOfAChunkIsItsChoices) {
   for (const bool chat : {true, false}) {

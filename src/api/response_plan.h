@@ -15,6 +15,12 @@
 
 namespace tiercel::api {
 
+// Of a response that is kept (response_store.h).
+struct KeepPlan {
+  std::shared_ptr<const std::string> input;  // as KeptResponse has it
+  bool background = false;                   // it is computed whether or not its client stays
+};
+
 struct PromptPlan {
   int64_t num_tokens = 0;
   std::string echo_text;            // comes before the generated text; empty without echo
@@ -45,6 +51,7 @@ struct ResponsePlan {
   bool names_tool = false;        // tool_choice named one: its call ends with `stop`, as in vLLM
   std::string id, model, fingerprint;
   std::string echo;  // responses: what of the request is repeated (responses_request.h)
+  std::optional<KeepPlan> keep;  // responses: nullopt if it is not kept
   int64_t created = 0;  // Unix seconds
   text::DetokenizerOptions detokenizer;
   std::shared_ptr<const text::Tokenizer> tokenizer;

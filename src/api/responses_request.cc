@@ -1,130 +1,26 @@
 #include "api/responses_request.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include "api/bounds.h"
 #include "api/fields.h"
 #include "api/json_writer.h"
+#include "api/responses_items.h"
 #include "base/log.h"
 
 namespace tiercel::api {
 
 namespace {
 
-ApiError InputFault(size_t index, std::string_view what) {
-  return BadRequest(fmt::format("input.{}: {}", index, what), "input");
-}
-
-// The items of an input become messages: thought and calls belong to the assistant's message that they
-// stand beside.
-class InputReader {
- public:
-  std::optional<ApiError> Read(Json& item, size_t index) {
-    const std::string* given_type = item.FindString("type");
-    const std::string type = given_type != nullptr ? *given_type : "message";
-    if (type == "message") return ReadMessage(item, index);
-    if (type == "reasoning") return ReadReasoning(item);
-    if (type == "function_call") return ReadCall(item, index);
-    if (type == "function_call_output") return ReadOutput(item, index);
-    return InputFault(index, fmt::format("an item of type '{}' is not supported; offered: message, "
-                                         "reasoning, function_call, function_call_output.",
-                                         type.substr(0, 64)));
-  }
-
-  Json::Array Take() {
-    CloseAssistant();
-    return std::move(messages_);
-  }
-
- private:
-  std::optional<ApiError> ReadMessage(Json& item, size_t index) {
-    const std::string* role = item.FindString("role");
-    if (role == nullptr) return InputFault(index, "a message must have a `role`.");
-    if (*role != "assistant") {
-      CloseAssistant();
-      messages_.push_back(Json::Of({{"role", Json(*role)}, {"content", item.Take("content")}}));
-      return std::nullopt;
-    }
-    if (!content_.is_null() || !calls_.empty()) CloseAssistant();
-    content_ = item.Take("content");
-    return std::nullopt;
-  }
-
-  // Its text, or what stands for it where the text is not told.
-  std::optional<ApiError> ReadReasoning(const Json& item) {
-    if (!content_.is_null() || !calls_.empty()) CloseAssistant();
-    for (const char* key : {"content", "summary"}) {
-      const Json* parts = item.Find(key);
-      if (parts == nullptr || parts->array() == nullptr) continue;
-      for (const Json& part : *parts->array()) {
-        if (const std::string* text = part.FindString("text")) reasoning_ += *text;
-      }
-      if (!reasoning_.empty()) break;
-    }
-    return std::nullopt;
-  }
-
-  std::optional<ApiError> ReadCall(Json& item, size_t index) {
-    if (item.FindString("name") == nullptr || item.FindString("arguments") == nullptr) {
-      return InputFault(index, "a function_call must have a `name` and `arguments`.");
-    }
-    if (calls_.size() >= kMaxTools) return InputFault(index, "too many calls in one message.");
-    calls_.push_back(
-        Json::Of({{"id", item.Take("call_id")},
-                  {"type", Json("function")},
-                  {"function",
-                   Json::Of({{"name", item.Take("name")}, {"arguments", item.Take("arguments")}})}}));
-    return std::nullopt;
-  }
-
-  std::optional<ApiError> ReadOutput(Json& item, size_t index) {
-    if (item.FindString("call_id") == nullptr) {
-      return InputFault(index, "a function_call_output must have a `call_id`.");
-    }
-    CloseAssistant();
-    messages_.push_back(Json::Of({{"role", Json("tool")},
-                                   {"content", item.Take("output")},
-                                   {"tool_call_id", item.Take("call_id")}}));
-    return std::nullopt;
-  }
-
-  void CloseAssistant() {
-    if (content_.is_null() && calls_.empty() && reasoning_.empty()) return;
-    Json message = Json::Of({{"role", Json("assistant")}});
-    message.Set("content", std::exchange(content_, Json()));
-    if (!reasoning_.empty()) message.Set("reasoning", Json(std::exchange(reasoning_, {})));
-    if (!calls_.empty()) message.Set("tool_calls", Json(std::exchange(calls_, {})));
-    messages_.push_back(std::move(message));
-  }
-
-  Json::Array messages_;
-  // Of the assistant's message that is being read.
-  std::string reasoning_;
-  Json content_;
-  Json::Array calls_;
-};
-
-std::optional<ApiError> ReadInput(Fields& fields, Json::Array* messages) {
-  Json* input = fields.Any("input");
-  if (input == nullptr) {
-    fields.Report("missing", "input", "Field required");
-    return std::nullopt;
-  }
-  if (input->string() != nullptr) {
-    messages->push_back(Json::Of({{"role", Json("user")}, {"content", std::move(*input)}}));
-    return std::nullopt;
-  }
-  Json* items = fields.Array("input", kMaxMessages);
-  if (items == nullptr) return std::nullopt;
-  InputReader reader;
-  for (size_t i = 0; i < items->array()->size(); ++i) {
-    if (auto error = reader.Read((*items->array())[i], i)) return error;
-  }
-  for (Json& message : reader.Take()) messages->push_back(std::move(message));
-  return std::nullopt;
-}
+constexpr size_t kMaxIncluded = 64;
 
 // Tools of the client; those that a server would run are left out, with a word in the log.
 std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
@@ -176,25 +72,100 @@ std::optional<ApiError> SetFormat(Json& text, Json* chat) {
   return std::nullopt;
 }
 
-// Refuses what needs responses that are kept, or what no one runs here.
+// Refuses what no one has or runs here.
 std::optional<ApiError> RefuseUnoffered(Fields& fields) {
-  for (const char* name : {"previous_response_id", "conversation", "prompt"}) {
+  for (const char* name : {"conversation", "prompt"}) {
     if (fields.Any(name) != nullptr) {
-      return NotOffered(fmt::format("`{}` is not supported: responses are not kept. Send the whole "
-                                    "conversation as `input`.",
-                                    name),
-                        name);
+      return NotOffered(fmt::format("`{}` is not supported. Send the conversation as `input`.", name), name);
     }
   }
-  if (fields.Bool("background").value_or(false)) {
-    return NotOffered("`background` is not supported: responses are not kept.", "background");
+  return std::nullopt;
+}
+
+std::optional<ApiError> CheckChoice(std::string_view name, const Json* value,
+                                    std::initializer_list<std::string_view> choices) {
+  if (value == nullptr || value->is_null()) return std::nullopt;
+  const std::string* given = value->string();
+  if (given != nullptr && std::find(choices.begin(), choices.end(), *given) != choices.end()) return std::nullopt;
+  return BadParameter(fmt::format("`{}` must be one of {}.", name, fmt::join(choices, ", ")), std::string(name),
+                      value->DumpStart(64));
+}
+
+// Of what is to be included, log-probabilities alone are there; the others belong to tools of a server.
+std::optional<ApiError> SetInclude(Fields& fields, Json* chat) {
+  bool logprobs = false;
+  if (const Json* include = fields.Array("include", kMaxIncluded)) {
+    for (const Json& value : *include->array()) {
+      if (auto error = CheckChoice(
+              "include", &value,
+              {"message.output_text.logprobs", "reasoning.encrypted_content", "file_search_call.results",
+               "web_search_call.results", "web_search_call.action.sources", "message.input_image.image_url",
+               "computer_call_output.output.image_url", "code_interpreter_call.outputs"})) {
+        return error;
+      }
+      const std::string* name = value.string();
+      logprobs = logprobs || (name != nullptr && *name == "message.output_text.logprobs");
+    }
   }
-  const auto logprobs = fields.Int("top_logprobs");
-  if (logprobs && *logprobs != 0) {
-    return NotOffered("`top_logprobs` is not supported for responses; chat completions have them.",
-                      "top_logprobs");
+  const auto top = fields.Int("top_logprobs");
+  if (!logprobs) return std::nullopt;  // top_logprobs alone has no effect, as in vLLM
+  chat->Set("logprobs", Json(true));
+  if (top) chat->Set("top_logprobs", Json(*top));
+  return std::nullopt;
+}
+
+// What is checked and repeated, and changes nothing here; `truncation` does.
+std::optional<ApiError> CheckRepeated(Fields& fields, Json* chat) {
+  fields.Int("max_tool_calls");
+  for (const char* name : {"metadata", "reasoning", "text"}) fields.Object(name);
+  for (const char* name : {"user", "prompt_cache_key", "safety_identifier"}) {
+    const Json* value = fields.Any(name);
+    if (value != nullptr && value->string() == nullptr) {
+      fields.Report("string_type", name, "Input should be a valid string", value);
+    }
+  }
+  if (auto error = CheckChoice("service_tier", fields.Any("service_tier"),
+                               {"auto", "default", "flex", "scale", "priority"})) {
+    return error;
+  }
+  const Json* truncation = fields.Any("truncation");
+  if (auto error = CheckChoice("truncation", truncation, {"auto", "disabled"})) return error;
+  if (truncation != nullptr && *truncation->string() == "auto") {
+    chat->Set("truncate_prompt_tokens", Json(int64_t{-1}));
+  }
+  if (const Json* text = fields.Any("text")) {
+    return CheckChoice("text.verbosity", text->Find("verbosity"), {"low", "medium", "high"});
   }
   return std::nullopt;
+}
+
+// Whether and how the response is kept; its input is still to come.
+Result<std::optional<KeepPlan>> ReadKeeping(Fields& fields, const ApiOptions& options) {
+  const bool store = fields.Bool("store").value_or(true);
+  const bool background = fields.Bool("background").value_or(false);
+  if (background && !store) {
+    return Fail(BadRequest("background can only be used when `store` is true", "background"));
+  }
+  if (background && options.response_store == nullptr) {
+    return Fail(NotOffered("`background` needs responses that are kept: start the server with "
+                           "VLLM_ENABLE_RESPONSES_API_STORE=1.",
+                           "background"));
+  }
+  if (!store || options.response_store == nullptr) return std::nullopt;
+  return KeepPlan{nullptr, background};
+}
+
+// The response that this one goes on from; null: none.
+Result<ResponseStore::Kept> FindEarlier(Fields& fields, const ApiOptions& options) {
+  const std::optional<std::string> id = fields.String("previous_response_id");
+  if (!id) return nullptr;
+  ResponseStore::Kept earlier = options.response_store != nullptr ? options.response_store->Find(*id) : nullptr;
+  if (earlier == nullptr) return Fail(NoSuchResponse(*id));
+  if (!earlier->ended()) {
+    return Fail(BadRequest(fmt::format("The response '{}' has not ended yet. Ask for it until it has.", *id),
+                           "previous_response_id"));
+  }
+  return earlier;
 }
 
 void AppendEcho(std::string_view key, const Json* value, std::string_view otherwise, std::string* out) {
@@ -208,29 +179,58 @@ void AppendEcho(std::string_view key, const Json* value, std::string_view otherw
   out->push_back(',');
 }
 
+// What of the request is repeated.
+void AppendEchoes(Fields& fields, bool kept, std::string* out) {
+  AppendEcho("store", nullptr, kept ? "true" : "false", out);
+  for (const auto& [key, otherwise] :
+       {std::pair{"background", "false"}, {"instructions", "null"}, {"max_output_tokens", "null"},
+        {"max_tool_calls", "null"}, {"metadata", "null"}, {"parallel_tool_calls", "true"},
+        {"previous_response_id", "null"}, {"prompt_cache_key", "null"}, {"reasoning", "null"},
+        {"safety_identifier", "null"}, {"service_tier", "\"auto\""}, {"text", "null"}, {"tool_choice", "\"auto\""},
+        {"tools", "[]"}, {"top_logprobs", "0"}, {"truncation", "\"disabled\""}, {"user", "null"}}) {
+    AppendEcho(key, fields.Any(key), otherwise, out);
+  }
+}
+
+// The conversation: `input`, behind that of `earlier` if it is not null. Kept, if the response is.
+Result<Json::Array> ReadMessages(Json input, const KeptResponse* earlier, ResponsesBody* out) {
+  Json::Array items;
+  if (input.string() != nullptr) {
+    items.push_back(Json::Of({{"role", Json("user")}, {"content", std::move(input)}}));
+  } else {
+    items = std::move(*input.array());
+  }
+  const size_t num_given = items.size();
+  if (earlier != nullptr) API_RETURN_IF_ERROR(PutConversationBefore(*earlier, &items));
+  const size_t num_earlier = items.size() - num_given;
+  Json conversation(std::move(items));
+  if (out->keep) out->keep->input = std::make_shared<const std::string>(conversation.Dump());
+  return MessagesOf(std::move(*conversation.array()), num_earlier);
+}
+
 }  // namespace
 
-Result<ResponsesBody> ChatBodyOfResponses(Json body) {
+Result<ResponsesBody> ChatBodyOfResponses(Json body, const ApiOptions& options) {
   SchemaErrors errors;
   Fields fields(body, &errors);
-  API_RETURN_IF_ERROR(RefuseUnoffered(fields));
-  ResponsesBody out;
-  for (const auto& [key, otherwise] :
-       {std::pair{"instructions", "null"}, {"max_output_tokens", "null"}, {"metadata", "null"},
-        {"parallel_tool_calls", "true"}, {"reasoning", "null"}, {"store", "false"}, {"temperature", "null"},
-        {"text", "null"}, {"tool_choice", "\"auto\""}, {"tools", "[]"}, {"top_p", "null"},
-        {"truncation", "\"disabled\""}, {"user", "null"}}) {
-    AppendEcho(key, fields.Any(key), otherwise, &out.echo);
-  }
-  out.echo += R"("background":false,"previous_response_id":null,"error":null,)";
-
   Json chat{Json::Object{}};
-  Json::Array messages;
-  if (Json* instructions = fields.Any("instructions")) {
-    messages.push_back(Json::Of({{"role", Json("system")}, {"content", std::move(*instructions)}}));
-  }
-  API_RETURN_IF_ERROR(ReadInput(fields, &messages));
+  ResponsesBody out;
+  API_RETURN_IF_ERROR(RefuseUnoffered(fields));
+  API_ASSIGN_OR_RETURN(out.keep, ReadKeeping(fields, options));
+  AppendEchoes(fields, out.keep.has_value(), &out.echo);
+  API_ASSIGN_OR_RETURN(const ResponseStore::Kept earlier, FindEarlier(fields, options));
+  API_RETURN_IF_ERROR(SetInclude(fields, &chat));
+  API_RETURN_IF_ERROR(CheckRepeated(fields, &chat));
+  Json* const input = fields.Any("input");
+  if (input == nullptr) fields.Report("missing", "input", "Field required");
+  if (input != nullptr && input->string() == nullptr) fields.Array("input", kMaxMessages);
   if (!errors.empty()) return Fail(errors.ToError());
+
+  API_ASSIGN_OR_RETURN(Json::Array messages, ReadMessages(std::move(*input), earlier.get(), &out));
+  if (Json* instructions = fields.Any("instructions")) {
+    messages.insert(messages.begin(),
+                    Json::Of({{"role", Json("system")}, {"content", std::move(*instructions)}}));
+  }
   chat.Set("messages", Json(std::move(messages)));
   if (const Json* tools = fields.Any("tools")) API_RETURN_IF_ERROR(SetTools(*tools, &chat));
   if (const Json* choice = fields.Any("tool_choice")) SetToolChoice(*choice, &chat);

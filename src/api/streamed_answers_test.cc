@@ -146,6 +146,10 @@ std::string Streamed(ResponsePlan plan, const std::vector<int32_t>& ids, FinishR
   }
   responder.TakeEvents(&events);
   EXPECT_TRUE(responder.done());
+  // What is kept of a response.
+  if (responder.plan().protocol == Protocol::kResponses) {
+    EXPECT_TRUE(events.ends_with("\"response\":" + responder.TakeBody() + "}\n\n"));
+  }
   return events;
 }
 
@@ -266,19 +270,29 @@ MessageParts OfEvents(const std::string& text) {
   return parts;
 }
 
-// A response of OpenAI's: its items' types and texts, and all that stands behind them.
+// A response of OpenAI's: its items' types and texts, log-probabilities, and all that stands behind them.
 struct ResponseParts {
   std::vector<std::string> items;
-  std::string end;
+  std::string logprobs, end;
 
   bool operator==(const ResponseParts&) const = default;
 };
+
+void AddLogprobs(const Json& part, std::string* to) {
+  const Json* entries = part.Find("logprobs");
+  if (entries == nullptr) return;
+  for (const Json& entry : *entries->array()) *to += entry.Dump() + ",";
+}
 
 ResponseParts OfResponse(const Json& response) {
   ResponseParts parts;
   for (const Json& item : *At(response, {"output"}).array()) {
     std::string text = *At(item, {"type"}).string() + "|" + *At(item, {"status"}).string() + "|";
-    if (item.Find("content") != nullptr) AddString(At(item, {"content", "0"}), "text", &text);
+    if (item.Find("content") != nullptr) {
+      const Json& part = At(item, {"content", "0"});
+      AddString(part, "text", &text);
+      AddLogprobs(part, &parts.logprobs);
+    }
     AddString(item, "name", &text);
     AddString(item, "arguments", &text);
     parts.items.push_back(text);
@@ -292,6 +306,7 @@ ResponseParts OfResponse(const Json& response) {
 ResponseParts OfResponseEvents(const std::string& text) {
   ResponseParts parts;
   std::vector<std::string> deltas;
+  std::string logprobs, done_logprobs;
   int64_t number = 0;
   Json last;
   for (size_t begin = 0; begin < text.size();) {
@@ -304,8 +319,12 @@ ResponseParts OfResponseEvents(const std::string& text) {
     begin = end + 2;
     if (type == "response.output_item.added") deltas.emplace_back();
     if (type.ends_with(".delta")) AddString(last, "delta", &deltas.back());
+    if (type == "response.output_text.delta") AddLogprobs(last, &logprobs);
+    if (type == "response.output_text.done") AddLogprobs(last, &done_logprobs);
   }
   parts = OfResponse(At(last, {"response"}));
+  EXPECT_EQ(logprobs, parts.logprobs);
+  EXPECT_EQ(done_logprobs, parts.logprobs);
   EXPECT_EQ(deltas.size(), parts.items.size());
   for (size_t i = 0; i < deltas.size(); ++i) EXPECT_TRUE(parts.items[i].ends_with(deltas[i]));
   return parts;
@@ -374,6 +393,34 @@ TEST(StreamedAnswers, ForcedOutputsGiveTheirParts) {
     const std::string body = responder.TakeBody();
     EXPECT_NE(body.find(c.message), std::string::npos) << body;
     EXPECT_EQ(*At(*ParseJson(body), {"choices", "0", "finish_reason"}).string(), c.finish) << body;
+  }
+}
+
+// A token a byte: what is thought, or the text of a call, has no entry in the message.
+TEST(StreamedAnswers, LogprobsOfResponsesAreOfTheMessage) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"ab</think>xyz<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>", "xyz"},
+      {"ab</think>xyz<tool_call>\nno call", "xyz<tool_call>\nno call"},
+      {"ab</think>xyz<tool_", "xyz<tool_"},
+      {"ab</think>xyz", "xyz"},
+  };
+  for (const auto& [text, expected] : cases) {
+    ResponsePlan plan = Plan(true, false);
+    plan.protocol = Protocol::kResponses;
+    plan.prompts[0].thinks = true;
+    plan.logprobs = 0;
+    plan.max_tool_calls = 9;
+    Responder responder(std::move(plan));
+    ScriptedStream stream;
+    stream.Put(Event(Bytes(text), FinishReason::kLength));
+    responder.Consume(0, &stream);
+    const Json body = *ParseJson(responder.TakeBody());
+    std::string tokens;
+    for (const Json& entry : *At(body, {"output", "1", "content", "0", "logprobs"}).array()) {
+      AddString(entry, "token", &tokens);
+    }
+    EXPECT_EQ(tokens, expected);
+    EXPECT_EQ(*At(body, {"output", "1", "content", "0", "text"}).string(), expected);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "api/json_writer.h"
 #include "base/log.h"
+#include "server/background_response.h"
 #include "server/router.h"
 
 namespace tiercel::server {
@@ -66,7 +67,12 @@ void Generation::PrepareAndSubmit() {
   prepared->plan.fingerprint = context_.options.fingerprint;
   if (context_.options.log_requests) LogRequest(*prepared);
   if (client_gone_.load()) return;
-  api::Result<Streams> streams = api::Guarded([&] { return Submit(&*prepared); });
+  if (prepared->plan.keep && prepared->plan.keep->background) return RunInBackground(std::move(*prepared));
+  // The notifier runs on the engine thread.
+  api::Result<Streams> streams = api::Guarded([&] {
+    return SubmitAll(*model_->engine, prepared->plan.id, prepared->requests, &trace_,
+                     context_.board.NotifierOf(exchange_->io_thread(), weak_from_this()));
+  });
   if (!streams) {
     exchange_->Post([self = shared_from_this(), error = streams.error()] { self->Fail(error); });
     return;
@@ -78,27 +84,11 @@ void Generation::PrepareAndSubmit() {
   });
 }
 
-api::Result<Generation::Streams> Generation::Submit(api::PreparedRequest* prepared) {
-  Streams streams;
-  for (engine::Request& request : prepared->requests) {
-    trace_.AddPrompt(request);
-    // Runs on the engine thread. Pinned once until it has looked.
-    auto on_news = [weak = weak_from_this(), board = &context_.board,
-                    io_thread = exchange_->io_thread()] {
-      auto self = weak.lock();
-      if (self && !self->pinned_.exchange(true)) board->Pin(io_thread, std::move(self));
-    };
-    Expected<std::unique_ptr<engine::Stream>> stream =
-        model_->engine->Submit(std::move(request), std::move(on_news));
-    if (!stream) {
-      if (stream.error().code() == StatusCode::kInternal) {
-        LOG_ERROR("request {}: {}", prepared->plan.id, stream.error().message());
-      }
-      return api::Fail(api::FromStatus(stream.error()));
-    }
-    streams.push_back(std::move(*stream));
-  }
-  return streams;
+void Generation::RunInBackground(api::PreparedRequest prepared) {
+  const api::Result<void> started = api::Guarded([&] {
+    return BackgroundResponse::Start(context_, model_, {exchange_, headers_}, std::move(trace_), std::move(prepared));
+  });
+  if (!started) exchange_->Post([self = shared_from_this(), error = started.error()] { self->Fail(error); });
 }
 
 void Generation::Begin(api::ResponsePlan plan, Streams streams) {
@@ -106,10 +96,7 @@ void Generation::Begin(api::ResponsePlan plan, Streams streams) {
   responder_ = std::make_unique<api::Responder>(std::move(plan));
   streams_ = std::move(streams);
   if (responder_->plan().stream) {
-    HttpReply head{200, "text/event-stream; charset=utf-8", "", headers_};
-    head.headers.emplace_back("Cache-Control", "no-cache");
-    head.headers.emplace_back("X-Accel-Buffering", "no");
-    exchange_->BeginStream(std::move(head));
+    exchange_->BeginStream(EventStreamHead(headers_));
     head_sent_ = true;
   }
   ReadNews();
@@ -122,28 +109,35 @@ void Generation::Answer(Step&& step) {
   } catch (...) {
     // Of this request alone: the others have their news to read.
     streams_.clear();
+    const int64_t num_events = responder_ != nullptr ? responder_->num_events() : 0;
     responder_.reset();
     try {
-      Fail(api::FromException());
+      Fail(api::FromException(), num_events);
     } catch (...) {
       exchange_->Abort();  // no memory to say so
     }
   }
 }
 
-void Generation::Fail(const api::ApiError& error) {
+void Generation::Keep(std::string body) const {
+  const api::ResponsePlan& plan = responder_->plan();
+  const Status status =
+      model_->api.response_store->Put(plan.id, {std::move(body), plan.keep->input, nullptr, nullptr});
+  if (!status.ok()) LOG_WARNING("response {} is not kept: {}", plan.id, status.message());
+}
+
+void Generation::Fail(const api::ApiError& error, int64_t event) {
   trace_.Failed(error.message);
   if (client_gone_.load()) return;
   if (!head_sent_) {
     exchange_->Respond(ErrorReply(error, headers_, endpoint_.protocol));
     return;
   }
-  exchange_->Write(api::ErrorEvents(error, endpoint_.protocol));
+  exchange_->Write(api::ErrorEvents(error, endpoint_.protocol, event));
   exchange_->EndStream();
 }
 
 void Generation::OnNews() {
-  pinned_.store(false);
   Answer([this] { ReadNews(); });
 }
 
@@ -165,7 +159,9 @@ void Generation::WriteDue() {
     if (responder_->error()) {
       Fail(*responder_->error());
     } else {
-      exchange_->Respond({200, "application/json", responder_->TakeBody(), headers_});
+      std::string body = responder_->TakeBody();
+      if (responder_->plan().keep) Keep(body);  // before the client can ask for it
+      exchange_->Respond({200, "application/json", std::move(body), headers_});
     }
     return;
   }
@@ -182,7 +178,11 @@ void Generation::WriteDue() {
   }
   std::string events;
   responder_->TakeEvents(&events);
-  if (!events.empty()) exchange_->Write(events);
+  if (!events.empty()) {
+    // Whoever has read the last event may ask for the response.
+    if (responder_->done() && !responder_->error() && responder_->plan().keep) Keep(responder_->TakeBody());
+    exchange_->Write(events);
+  }
   if (responder_->done()) exchange_->EndStream();
 }
 

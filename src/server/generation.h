@@ -16,6 +16,7 @@
 #include "server/loaded_model.h"
 #include "server/news_board.h"
 #include "server/request_trace.h"
+#include "server/submit.h"
 #include "server/work_pool.h"
 
 namespace tiercel::server {
@@ -39,17 +40,17 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   void OnNews() override;
 
  private:
-  using Streams = std::vector<std::unique_ptr<engine::Stream>>;
-
   void PrepareAndSubmit();                                // work pool
-  api::Result<Streams> Submit(api::PreparedRequest* prepared);
+  void RunInBackground(api::PreparedRequest prepared);    // work pool: it answers the client as well
   // I/O thread. What they throw, for want of memory, ends the answer with an error.
   void Begin(api::ResponsePlan plan, Streams streams);
   void ReadNews();
   void WriteDue();
   template <typename Step>
   void Answer(Step&& step);
-  void Fail(const api::ApiError& error);
+  void Keep(std::string body) const;
+  // `event`: the number that its event has in a stream.
+  void Fail(const api::ApiError& error, int64_t event = 0);
   void LogRequest(const api::PreparedRequest& prepared) const;
 
   const GenerationContext context_;
@@ -61,7 +62,6 @@ class Generation final : public NewsReader, public std::enable_shared_from_this<
   RequestTrace trace_;            // the work pool's until Begin, then the I/O thread's
   BudgetedText body_;             // from Start until it has been prepared; the work pool's
   std::atomic<bool> client_gone_{false};
-  std::atomic<bool> pinned_{false};
   // I/O thread only.
   bool head_sent_ = false;  // of a streamed answer
   std::unique_ptr<api::Responder> responder_;

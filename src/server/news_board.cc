@@ -7,7 +7,15 @@ namespace tiercel::server {
 NewsBoard::NewsBoard(int num_io_threads, Poster post)
     : post_(std::move(post)), pinned_(static_cast<size_t>(num_io_threads)) {}
 
+std::function<void()> NewsBoard::NotifierOf(int io_thread, std::weak_ptr<NewsReader> reader) {
+  return [this, io_thread, weak = std::move(reader)] {
+    auto strong = weak.lock();
+    if (strong != nullptr) Pin(io_thread, std::move(strong));
+  };
+}
+
 void NewsBoard::Pin(int io_thread, std::shared_ptr<NewsReader> reader) {
+  if (reader->pinned_.exchange(true)) return;
   std::lock_guard lock(mutex_);
   pinned_[static_cast<size_t>(io_thread)].push_back(std::move(reader));
 }
@@ -23,7 +31,10 @@ void NewsBoard::Deliver() {
     // Shared, as std::function copies; the readers are released on their own thread.
     auto readers = std::make_shared<Readers>(std::move(taken[i]));
     post_(static_cast<int>(i), [readers] {
-      for (const std::shared_ptr<NewsReader>& reader : *readers) reader->OnNews();
+      for (const std::shared_ptr<NewsReader>& reader : *readers) {
+        reader->pinned_.store(false);
+        reader->OnNews();
+      }
       readers->clear();
     });
   }

@@ -4,6 +4,7 @@
 // the step delivers each I/O thread's list with one Post.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,10 @@ class NewsReader {
  public:
   virtual ~NewsReader() = default;
   virtual void OnNews() = 0;  // on its I/O thread
+
+ private:
+  friend class NewsBoard;
+  std::atomic<bool> pinned_{false};
 };
 
 class NewsBoard {
@@ -23,13 +28,15 @@ class NewsBoard {
   using Poster = std::function<void(int io_thread, std::function<void()> task)>;
   NewsBoard(int num_io_threads, Poster post);
 
-  // Any thread; a reader may be pinned more than once.
-  void Pin(int io_thread, std::shared_ptr<NewsReader> reader);
+  // For Engine::Submit: pins the reader, if it is still there and not pinned yet. The board outlives the engine.
+  std::function<void()> NotifierOf(int io_thread, std::weak_ptr<NewsReader> reader);
   // Any thread: in practice the engine's, after each step.
   void Deliver();
 
  private:
   using Readers = std::vector<std::shared_ptr<NewsReader>>;
+
+  void Pin(int io_thread, std::shared_ptr<NewsReader> reader);
 
   Poster post_;
   std::mutex mutex_;

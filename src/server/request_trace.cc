@@ -1,6 +1,8 @@
 #include "server/request_trace.h"
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 #include "base/clock.h"
 
@@ -69,6 +71,14 @@ RequestTrace::RequestTrace(SpanSink* sink, const HttpRequest& request,
   start_ns_ = UnixNanoseconds();
   start_ = SteadyClock().Now();
 }
+
+RequestTrace::RequestTrace(RequestTrace&& other) noexcept
+    : sink_(std::exchange(other.sink_, nullptr)),
+      context_(std::move(other.context_)),
+      body_(std::move(other.body_)),
+      prompts_(std::move(other.prompts_)),
+      start_ns_(other.start_ns_),
+      start_(other.start_) {}
 
 void RequestTrace::AddPrompt(const engine::Request& request) noexcept {
   if (sink_ == nullptr) return;

@@ -22,7 +22,8 @@ class RequestTrace {
   // that its trace is not recorded.
   RequestTrace(SpanSink* sink, const HttpRequest& request, std::string_view request_id) noexcept;
   ~RequestTrace() { Failed("The client has gone."); }
-  RequestTrace(const RequestTrace&) = delete;
+  // The other one collects nothing more.
+  RequestTrace(RequestTrace&& other) noexcept;
 
   // The next prompt, before the engine has it.
   void AddPrompt(const engine::Request& request) noexcept;

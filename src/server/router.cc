@@ -4,6 +4,7 @@
 
 #include "api/names.h"
 #include "base/log.h"
+#include "base/percent_encoding.h"
 #include "server/access.h"
 
 namespace tiercel::server {
@@ -23,11 +24,33 @@ std::string_view KnownMethod(std::string_view method) {
   return "OTHER";
 }
 
+// What stands in `path` for the {…} of `pattern`; nullopt: it is another path. Without {…} both are equal, and that
+// is empty.
+std::optional<std::string_view> Match(std::string_view pattern, std::string_view path) {
+  const size_t open = pattern.find('{');
+  if (open == std::string_view::npos) {
+    return pattern == path ? std::optional(std::string_view()) : std::nullopt;
+  }
+  const std::string_view behind = pattern.substr(pattern.find('}') + 1);
+  if (path.size() <= open + behind.size() || !path.starts_with(pattern.substr(0, open)) ||
+      !path.ends_with(behind)) {
+    return std::nullopt;
+  }
+  path = path.substr(open, path.size() - open - behind.size());
+  return path.find('/') == std::string_view::npos ? std::optional(path) : std::nullopt;
+}
+
 }  // namespace
 
 HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers, api::Protocol protocol) {
   if (error.http_status == 503 || error.http_status == 429) headers.emplace_back("Retry-After", "1");
   return {error.http_status, "application/json", api::ErrorBody(error, protocol), std::move(headers)};
+}
+
+HttpReply EventStreamHead(HttpHeaders headers) {
+  headers.emplace_back("Cache-Control", "no-cache");
+  headers.emplace_back("X-Accel-Buffering", "no");
+  return {200, "text/event-stream; charset=utf-8", "", std::move(headers)};
 }
 
 void Reply(const Call& call, std::string body, std::string content_type) {
@@ -67,7 +90,7 @@ std::string_view Router::RoutePath(const HttpRequest& request) const {
 
 const Router::Route* Router::Find(std::string_view path) const {
   const auto it = std::find_if(routes_.begin(), routes_.end(),
-                               [&](const Route& route) { return route.path == path; });
+                               [&](const Route& route) { return Match(route.path, path).has_value(); });
   return it == routes_.end() ? nullptr : &*it;
 }
 
@@ -107,10 +130,14 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& request) const {
 
 void Router::Handle(std::shared_ptr<Exchange> exchange) const {
   const HttpRequest& request = exchange->request();
-  const Handler* handler = FindHandler(*Find(RoutePath(request)), request.method);
+  const std::string_view path = RoutePath(request);
+  const Route* route = Find(path);
+  const Handler* handler = FindHandler(*route, request.method);
+  std::string parameter = PercentDecoded(*Match(route->path, path));
   std::string request_id = RequestIdOf(request);
   HttpHeaders headers = AnswerHeaders(request, request_id);
-  (*handler)({std::move(exchange), std::move(headers), std::move(request_id)});
+  (*handler)({std::move(exchange), std::move(headers), std::move(request_id),
+              std::move(parameter)});
 }
 
 void Router::Finished(const HttpRequest& request, const ExchangeSummary& summary) {

@@ -21,6 +21,7 @@ struct Call {
   std::shared_ptr<Exchange> exchange;
   HttpHeaders headers;     // of every answer: CORS, request id
   std::string request_id;  // the client's X-Request-Id, or empty
+  std::string parameter;   // what stands in the path for the route's {…}
 };
 
 void Reply(const Call& call, std::string body, std::string content_type = "application/json");
@@ -29,6 +30,8 @@ void ReplyError(const Call& call, const api::ApiError& error,
                 api::Protocol protocol = api::Protocol::kChat);
 HttpReply ErrorReply(const api::ApiError& error, HttpHeaders headers,
                      api::Protocol protocol = api::Protocol::kChat);
+// The head of a stream of events.
+HttpReply EventStreamHead(HttpHeaders headers);
 
 // Routes are added before the first request; Handle and Finished come from any I/O thread.
 class Router {
@@ -40,7 +43,7 @@ class Router {
   Router(const ServerOptions& options, std::function<bool()> is_loading)
       : options_(options), is_loading_(std::move(is_loading)) {}
 
-  // `counted`: in the HTTP metrics.
+  // A path may have one {name}, which stands for a part between slashes. `counted`: in the HTTP metrics.
   void Add(std::string path, Methods methods, bool counted = true);
 
   // From a request's head alone: the answer to a CORS preflight, to one without a key, of an

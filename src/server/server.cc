@@ -10,10 +10,12 @@
 #include "api/errors.h"
 #include "api/json_writer.h"
 #include "api/prepare_pooling.h"
+#include "api/response_store.h"
 #include "api/text_bodies.h"
 #include "base/log.h"
 #include "server/generation.h"
 #include "server/http_server.h"
+#include "server/kept_responses.h"
 #include "server/metrics.h"
 #include "server/news_board.h"
 #include "server/page.h"
@@ -29,12 +31,14 @@ class ServerImpl final : public Server {
   explicit ServerImpl(ServerOptions options)
       : options_(std::move(options)), pool_(std::max(1, options_.prepare_threads)) {
     if (options_.served_model_names.empty()) options_.served_model_names = {"default"};
+    if (options_.keep_responses) options_.api.response_store = &responses_;
     MakeRoutes();
   }
 
   ~ServerImpl() override {
     // Connections first: their requests hold the model, and the engine thread posts to them.
     if (http_ != nullptr) http_->Stop();
+    responses_.Close();
     std::shared_ptr<const LoadedModel> model = TakeModel();
     if (model != nullptr) model->engine->Drain(0);
   }
@@ -100,6 +104,7 @@ class ServerImpl final : public Server {
     if (model != nullptr) model->engine->Drain(grace_seconds);
     WaitForAnswers(2);
     http_->Stop();
+    responses_.Close();  // those that run hold the model
     model.reset();
     {
       std::lock_guard lock(mutex_);
@@ -342,6 +347,7 @@ class ServerImpl final : public Server {
       router_.Add(std::string(endpoint.path),
                   {{"POST", [this, &endpoint](const Call& c) { Generate(c, endpoint); }}});
     }
+    AddKeptResponses(options_.api.response_store, &router_);
     if (options_.ui) router_.Add("/", get(&ServerImpl::ShowPage));
     router_.Add("/v1/messages/count_tokens", {{"POST", [this](const Call& c) {
                   AnswerFromPool(c, [](std::string_view body, const LoadedModel& model) {
@@ -361,6 +367,7 @@ class ServerImpl final : public Server {
   }
 
   ServerOptions options_;
+  api::ResponseStore responses_;  // used with keep_responses alone
   const double created_ = std::chrono::duration<double>(
                               std::chrono::system_clock::now().time_since_epoch()).count();
   const Page page_{kPageHtml};

@@ -70,6 +70,7 @@ struct ServerOptions {
 
   bool enable_request_id_headers = false;
   bool enable_server_load_tracking = false;
+  bool keep_responses = false;  // VLLM_ENABLE_RESPONSES_API_STORE=1
   bool ui = true;         // the built-in page at "/"; false: 404 there
   bool dev_mode = false;  // VLLM_SERVER_DEV_MODE=1: /server_info, /reset_prefix_cache, /sleep, …
   bool sleep_mode = false;      // --enable-sleep-mode

@@ -380,6 +380,7 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
   server.log_stats = !options.On("disable-log-stats");
   server.enable_request_id_headers = options.On("enable-request-id-headers");
   server.enable_server_load_tracking = options.On("enable-server-load-tracking");
+  server.keep_responses = EnvIsOn(environ, "VLLM_ENABLE_RESPONSES_API_STORE");
   server.dev_mode = EnvIsOn(environ, "VLLM_SERVER_DEV_MODE");
   server.sleep_mode = options.On("enable-sleep-mode");
   if (server.sleep_mode && !server.dev_mode) {

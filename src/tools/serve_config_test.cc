@@ -284,7 +284,7 @@ TEST(ServeConfig, AnEmptyVariableIsNotSet) {
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "VLLM_CPU_KVCACHE_SPACE", "VLLM_MAX_STOP_STRINGS",
         "VLLM_MAX_N_SEQUENCES", "VLLM_MAX_COMPLETION_PROMPTS", "VLLM_ASCEND_ENABLE_PREFETCH_MLP",
         "VLLM_ASCEND_MLP_GATE_UP_PREFETCH_SIZE", "VLLM_ASCEND_MLP_DOWN_PREFETCH_SIZE",
-        "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}) {
+        "VLLM_ENABLE_RESPONSES_API_STORE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}) {
     for (const char* value : {"", " ", "\t\n"}) {
       const auto config = Make({}, {{name, value}});
       ASSERT_TRUE(config) << name << ": " << config.error().message();

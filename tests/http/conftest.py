@@ -37,14 +37,25 @@ def make_server():
 
 
 @pytest.fixture(scope="session")
-def replay_server(tmp_path_factory):
-    """Says TEXTS[name] to the message start(place of the name); tells thought and tool calls apart."""
+def make_replay_server(tmp_path_factory):
+    """Servers that say TEXTS[name] to the message start(place of the name), and tell thought and tool calls apart."""
     folder = tmp_path_factory.mktemp("replay")
     make(folder, list(TEXTS.values()))
     template = folder / "last.jinja"
     template.write_text("{{ messages[-1].content }}")
-    server = Server("--load-format", "auto", "--chat-template", str(template), "--reasoning-parser",
-                    "qwen3", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
-                    "--enable-prompt-tokens-details", model=folder)
-    yield server
-    server.stop()
+    started = []
+
+    def make_one(*flags, **options):
+        started.append(Server("--load-format", "auto", "--chat-template", str(template), "--reasoning-parser",
+                              "qwen3", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+                              "--enable-prompt-tokens-details", *flags, model=folder, **options))
+        return started[-1]
+
+    yield make_one
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def replay_server(make_replay_server):
+    return make_replay_server()

@@ -27,6 +27,7 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_LOGGING_LEVEL", "", Is::kLevel},
     {"VLLM_API_KEY", ""},
     {"VLLM_SERVER_DEV_MODE", "", Is::kSwitch},
+    {"VLLM_ENABLE_RESPONSES_API_STORE", "", Is::kSwitch},
     {"VLLM_USE_MODELSCOPE", "", Is::kSwitch},
     {"VLLM_ALLOW_LONG_MAX_MODEL_LEN", "", Is::kSwitch},
     {"VLLM_CPU_KVCACHE_SPACE", "", Is::kFloat, 0, 1e6},  // GiB
@@ -61,7 +62,6 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_PORT", "it is for vLLM's own processes; the server's port is --port"},
     {"VLLM_RPC_TIMEOUT", "one process serves the model"},
     {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "idle connections are kept for 75 s"},
-    {"VLLM_ENABLE_RESPONSES_API_STORE", "the Responses API comes later"},
     {"VLLM_ENABLE_V1_MULTIPROCESSING", "one process serves the model"},
     {"VLLM_LOG_STATS_INTERVAL", "statistics are logged every 10 s"},
     {"VLLM_SKIP_P2P_CHECK", "there are no GPUs"},
