@@ -65,7 +65,7 @@ void RecordStep(benchmark::State& state, DType dtype) {
   const RopeTable rope = MakeRopeTable(config.rope, config.head_dim, 4096);
   const kernels::KernelTable* const kernels = kernels::RunnableKernels({}).front();
   const auto memory = ActivationMemory::Allocate(
-      config, weights, *kernels, workers, {.num_blocks = 2},
+      config, weights, *kernels, {workers}, {.num_blocks = 2},
       {.max_rows = rows, .max_seqs = 8, .logit_group_rows = 8, .max_context = 4096});
   CHECK(memory.has_value());
   Program program;
