@@ -7,6 +7,7 @@
 #include "api/bounds.h"
 #include "api/fields.h"
 #include "api/json_writer.h"
+#include "api/sampling_fields.h"
 #include "base/log.h"
 
 namespace tiercel::api {
@@ -214,6 +215,7 @@ Result<ResponsesBody> ChatBodyOfResponses(Json body) {
   SchemaErrors errors;
   Fields fields(body, &errors);
   API_RETURN_IF_ERROR(RefuseUnoffered(fields));
+  for (const char* name : {"text", "reasoning"}) fields.Object(name);
   ResponsesBody out;
   for (const auto& [key, otherwise] :
        {std::pair{"instructions", "null"}, {"max_output_tokens", "null"}, {"metadata", "null"},
@@ -250,6 +252,7 @@ Result<ResponsesBody> ChatBodyOfResponses(Json body) {
     if (Json* value = fields.Any(name)) chat.Set(name, std::move(*value));
   }
   if (!errors.empty()) return Fail(errors.ToError());
+  NoteUnreadFields(fields);
   out.chat = std::move(chat);
   return out;
 }

@@ -71,6 +71,7 @@ struct ServerOptions {
   bool enable_request_id_headers = false;
   bool enable_server_load_tracking = false;
   bool ui = true;         // the built-in page at "/"; false: 404 there
+  bool document = true;   // /openapi.json, /docs and /redoc; false: 404 there
   bool dev_mode = false;  // VLLM_SERVER_DEV_MODE=1: /server_info, /reset_prefix_cache, /sleep, …
   bool sleep_mode = false;      // --enable-sleep-mode
   bool tokenizer_info = false;  // --enable-tokenizer-info-endpoint
