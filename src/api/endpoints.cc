@@ -13,21 +13,29 @@ Result<PreparedRequest> Pool(std::string_view body, std::string_view request_id,
   return PreparePooling(endpoint, body, request_id, model, options);
 }
 
+constexpr std::string_view kScores = "Compares texts.", kRanks = "Puts documents in order.";
+
 constexpr Endpoint kEndpoints[] = {
-    {"/v1/chat/completions", Protocol::kChat, PrepareChat},
-    {"/v1/chat/completions/batch", Protocol::kChat, PrepareChatBatch},
-    {"/v1/completions", Protocol::kCompletions, PrepareCompletion},
-    {"/invocations", Protocol::kChat, PrepareInvocation},
-    {"/v1/responses", Protocol::kResponses, PrepareResponses},
-    {"/v1/messages", Protocol::kMessages, PrepareMessages},
-    {"/v1/embeddings", Protocol::kPooling, Pool<PoolingEndpoint::kEmbeddings>},
-    {"/pooling", Protocol::kPooling, Pool<PoolingEndpoint::kPooling>},
-    {"/classify", Protocol::kPooling, Pool<PoolingEndpoint::kClassify>},
-    {"/score", Protocol::kPooling, Pool<PoolingEndpoint::kScore>},
-    {"/v1/score", Protocol::kPooling, Pool<PoolingEndpoint::kScore>},
-    {"/rerank", Protocol::kPooling, Pool<PoolingEndpoint::kRerank>},
-    {"/v1/rerank", Protocol::kPooling, Pool<PoolingEndpoint::kRerank>},
-    {"/v2/rerank", Protocol::kPooling, Pool<PoolingEndpoint::kRerank>},
+    {"/v1/chat/completions", Protocol::kChat, PrepareChat, ChatForms, "Answers a conversation."},
+    {"/v1/chat/completions/batch", Protocol::kChat, PrepareChatBatch, ChatBatchForms,
+     "Answers several conversations."},
+    {"/v1/completions", Protocol::kCompletions, PrepareCompletion, CompletionForms, "Goes on with texts."},
+    {"/invocations", Protocol::kChat, PrepareInvocation, InvocationForms,
+     "Answers a conversation or goes on with texts, as the body is."},
+    {"/v1/responses", Protocol::kResponses, PrepareResponses, ResponsesForms,
+     "Answers a conversation, in the words of OpenAI's Responses."},
+    {"/v1/messages", Protocol::kMessages, PrepareMessages, MessagesForms,
+     "Answers a conversation, in the words of Anthropic's Messages."},
+    {"/v1/embeddings", Protocol::kPooling, Pool<PoolingEndpoint::kEmbeddings>, EmbeddingForms,
+     "Vectors of texts."},
+    {"/pooling", Protocol::kPooling, Pool<PoolingEndpoint::kPooling>, PoolingForms,
+     "Vectors or labels of texts, or of their tokens."},
+    {"/classify", Protocol::kPooling, Pool<PoolingEndpoint::kClassify>, ClassifyForms, "Labels of texts."},
+    {"/score", Protocol::kPooling, Pool<PoolingEndpoint::kScore>, ScoreForms, kScores},
+    {"/v1/score", Protocol::kPooling, Pool<PoolingEndpoint::kScore>, ScoreForms, kScores},
+    {"/rerank", Protocol::kPooling, Pool<PoolingEndpoint::kRerank>, RerankForms, kRanks},
+    {"/v1/rerank", Protocol::kPooling, Pool<PoolingEndpoint::kRerank>, RerankForms, kRanks},
+    {"/v2/rerank", Protocol::kPooling, Pool<PoolingEndpoint::kRerank>, RerankForms, kRanks},
 };
 
 }  // namespace

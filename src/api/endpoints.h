@@ -1,9 +1,10 @@
-// Every endpoint that runs on the engine: its paths, whose words it speaks, and who reads its body.
+// Every endpoint that runs on the engine: its paths, whose words it speaks, who reads its body, and what it may hold.
 #pragma once
 
 #include <span>
 #include <string_view>
 
+#include "api/body_schemas.h"
 #include "api/prepare.h"
 #include "api/protocol.h"
 
@@ -14,6 +15,8 @@ struct Endpoint {
   Protocol protocol;  // of errors before there is a plan; kPooling: of models that pool
   Result<PreparedRequest> (*prepare)(std::string_view body, std::string_view request_id,
                                      const ModelInfo& model, const ApiOptions& options);
+  BodyFormsMaker forms;  // of a model that it is for, see CheckOffered
+  std::string_view summary;
 };
 
 // At places that last.

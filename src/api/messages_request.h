@@ -3,6 +3,7 @@
 
 #include "api/errors.h"
 #include "api/json.h"
+#include "api/options.h"
 
 namespace tiercel::api {
 
@@ -12,7 +13,8 @@ namespace tiercel::api {
 // - tool_use blocks become tool_calls, each tool_result block a message of the role tool, before the
 //   other content of its message; thinking blocks become reasoning;
 // - tools, tool_choice, stop_sequences and `thinking` get their names there.
-// What is wrong is found here where the shapes differ, and by the chat request else.
-Result<Json> ChatBodyOfMessages(Json body, bool needs_max_tokens);
+// What is wrong is found here where names or places differ, so that faults have those of this body, and by the
+// chat request else.
+Result<Json> ChatBodyOfMessages(Json body, bool needs_max_tokens, const ApiOptions& options);
 
 }  // namespace tiercel::api

@@ -358,7 +358,7 @@ Result<PreparedRequest> PrepareChatBatch(std::string_view body, std::string_view
 Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view request_id,
                                         const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
-  API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/true));
+  API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/true, options));
   // Clients send it to whichever model: one whose thought is not told apart has none to bound.
   if (options.reasoning == ReasoningFormat::kNone) chat.Erase("thinking_token_budget");
   return PrepareChatBody(std::move(chat), Protocol::kMessages, request_id, model, options);
@@ -382,7 +382,7 @@ Result<PreparedRequest> PrepareResponses(std::string_view body, std::string_view
 Result<std::string> CountTokensBody(std::string_view body, const ModelInfo& model,
                                     const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
-  API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/false));
+  API_ASSIGN_OR_RETURN(Json chat, ChatBodyOfMessages(std::move(json), /*needs_max_tokens=*/false, options));
   chat.Erase("thinking_token_budget");
   API_ASSIGN_OR_RETURN(const PreparedRequest prepared,
                        PrepareChatBody(std::move(chat), Protocol::kMessages, "", model, options));
@@ -398,10 +398,14 @@ Result<PreparedRequest> PrepareCompletion(std::string_view body, std::string_vie
 Result<PreparedRequest> PrepareInvocation(std::string_view body, std::string_view request_id,
                                           const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
-  if (json.Find("messages") != nullptr) {
+  const auto is_given = [&json](const char* name) {
+    const Json* value = json.Find(name);
+    return value != nullptr && !value->is_null();
+  };
+  if (is_given("messages")) {
     return PrepareChatBody(std::move(json), Protocol::kChat, request_id, model, options);
   }
-  if (json.Find("prompt") != nullptr) {
+  if (is_given("prompt")) {
     return PrepareCompletionBody(std::move(json), request_id, model, options);
   }
   return Fail(BadRequest(

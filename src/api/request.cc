@@ -229,6 +229,7 @@ Result<TokenizeRequest> ParseTokenizeRequest(std::string_view body, const ApiOpt
       fields.Bool("add_special_tokens").value_or(!request.chat.has_value());
   request.return_token_strs = fields.Bool("return_token_strs").value_or(false);
   if (!errors.empty()) return Fail(errors.ToError());
+  NoteUnreadFields(fields);
   return request;
 }
 
@@ -244,6 +245,7 @@ Result<DetokenizeRequest> ParseDetokenizeRequest(std::string_view body) {
     fields.Report("missing", "tokens", "Field required");
   }
   if (!errors.empty()) return Fail(errors.ToError());
+  NoteUnreadFields(fields);
   return request;
 }
 

@@ -14,6 +14,7 @@
 #include "api/fields.h"
 #include "api/json_writer.h"
 #include "api/responses_items.h"
+#include "api/sampling_fields.h"
 #include "base/log.h"
 
 namespace tiercel::api {
@@ -213,6 +214,7 @@ Result<Json::Array> ReadMessages(Json input, const KeptResponse* earlier, Respon
 Result<ResponsesBody> ChatBodyOfResponses(Json body, const ApiOptions& options) {
   SchemaErrors errors;
   Fields fields(body, &errors);
+  for (const char* name : {"text", "reasoning"}) fields.Object(name);
   Json chat{Json::Object{}};
   ResponsesBody out;
   API_RETURN_IF_ERROR(RefuseUnoffered(fields));
@@ -250,6 +252,7 @@ Result<ResponsesBody> ChatBodyOfResponses(Json body, const ApiOptions& options) 
     if (Json* value = fields.Any(name)) chat.Set(name, std::move(*value));
   }
   if (!errors.empty()) return Fail(errors.ToError());
+  NoteUnreadFields(fields);
   out.chat = std::move(chat);
   return out;
 }

@@ -279,7 +279,7 @@ std::optional<ApiError> ReadGenerationFields(Fields& fields, const ApiOptions& o
   }
   for (const char* name : {"n", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
                            "presence_penalty", "frequency_penalty", "max_tokens", "min_tokens",
-                           "logprobs", "top_logprobs", "prompt_logprobs"}) {
+                           "logprobs", "prompt_logprobs"}) {
     if (const Json* value = fields.Any(name)) request->given.emplace_back(name, value->DumpStart(64));
   }
   return std::nullopt;

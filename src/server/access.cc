@@ -18,16 +18,6 @@ bool EqualConstantTime(std::string_view given, std::string_view expected) {
   return difference == 0;
 }
 
-bool NeedsKey(std::string_view path) {
-  // vLLM leaves /invocations and the short names of what pools open; they compute as /v1 does, so here
-  // they are not.
-  for (const std::string_view prefix : {"/v1", "/v2", "/inference", "/cohere", "/invocations",
-                                        "/pooling", "/classify", "/score", "/rerank"}) {
-    if (path.substr(0, prefix.size()) == prefix) return true;
-  }
-  return false;
-}
-
 bool Allows(const std::vector<std::string>& allowed, std::string_view value) {
   return std::any_of(allowed.begin(), allowed.end(),
                      [&](const std::string& a) { return a == "*" || a == value; });
@@ -45,8 +35,18 @@ std::string Joined(const std::vector<std::string>& items) {
 
 }  // namespace
 
+bool PathNeedsKey(std::string_view path) {
+  // vLLM leaves /invocations and the short names of what pools open; they compute as /v1 does, so here
+  // they are not.
+  for (const std::string_view prefix : {"/v1", "/v2", "/inference", "/cohere", "/invocations",
+                                        "/pooling", "/classify", "/score", "/rerank"}) {
+    if (path.substr(0, prefix.size()) == prefix) return true;
+  }
+  return false;
+}
+
 bool IsAuthorized(const HttpRequest& request, std::string_view path, const ServerOptions& options) {
-  if (options.api_keys.empty() || request.method == "OPTIONS" || !NeedsKey(path)) return true;
+  if (options.api_keys.empty() || request.method == "OPTIONS" || !PathNeedsKey(path)) return true;
   std::string_view given = request.Header("Authorization");
   const size_t blank = given.find(' ');
   const bool is_bearer =

@@ -9,6 +9,9 @@
 
 namespace tiercel::server {
 
+// Whether a path is closed where there are keys.
+bool PathNeedsKey(std::string_view path);
+
 // True if the path needs no key or the request has one. All keys are compared, in constant time.
 bool IsAuthorized(const HttpRequest& request, std::string_view path, const ServerOptions& options);
 

@@ -24,12 +24,15 @@ struct ServingModel {
   std::string tokenizer_info_json;                    // body of /tokenizer_info; empty: {}
 };
 
+class ApiDocument;
+
 // Shared by the requests that use it, so that their streams end before the engine.
 struct LoadedModel {
   std::unique_ptr<engine::Engine> engine;
   api::ModelInfo info;
   std::string tokenizer_info_json;
   api::ApiOptions api;  // the server's, with this model's sampling defaults
+  std::shared_ptr<const ApiDocument> document;  // null with --disable-fastapi-docs
 };
 
 std::shared_ptr<LoadedModel> MakeLoadedModel(ServingModel model,

@@ -3,6 +3,8 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <optional>
+#include <utility>
 
 #include "api/base64.h"
 #include "base/check.h"
@@ -21,27 +23,30 @@ std::string Digest(std::string_view text) {
   return base64;
 }
 
-// What stands in the page's only element of that name, without attributes.
-std::string_view ElementText(std::string_view html, std::string_view name) {
+// What stands in the page's only element of that name, without attributes; nullopt if there is none.
+std::optional<std::string_view> ElementText(std::string_view html, std::string_view name) {
   const std::string open = fmt::format("<{}>", name);
   const size_t begin = html.find(open);
-  CHECK(begin != std::string_view::npos);
+  if (begin == std::string_view::npos) return std::nullopt;
   html.remove_prefix(begin + open.size());
   return html.substr(0, html.find(fmt::format("</{}>", name)));
 }
 
 std::string Policy(std::string_view html) {
-  return fmt::format(
-      "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; "
-      "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-      "require-trusted-types-for 'script'; trusted-types 'none'",
-      Digest(ElementText(html, "script")), Digest(ElementText(html, "style")));
+  std::string policy =
+      "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+      "require-trusted-types-for 'script'; trusted-types 'none'";
+  if (const auto style = ElementText(html, "style")) policy += fmt::format("; style-src 'sha256-{}'", Digest(*style));
+  if (const auto script = ElementText(html, "script")) {
+    policy += fmt::format("; script-src 'sha256-{}'; connect-src 'self'", Digest(*script));
+  }
+  return policy;
 }
 
 }  // namespace
 
-Page::Page(std::string_view html)
-    : html_(html), policy_(Policy(html)), etag_(fmt::format("\"{}\"", Digest(html))) {}
+Page::Page(std::string html)
+    : html_(std::move(html)), policy_(Policy(html_)), etag_(fmt::format("\"{}\"", Digest(html_))) {}
 
 HttpReply Page::Answer(const HttpRequest& request, HttpHeaders headers) const {
   headers.emplace_back("ETag", etag_);
@@ -54,7 +59,7 @@ HttpReply Page::Answer(const HttpRequest& request, HttpHeaders headers) const {
   if (known == "*" || known.find(etag_) != std::string_view::npos) {
     return {304, "", "", std::move(headers)};
   }
-  return {200, "text/html; charset=utf-8", std::string(html_), std::move(headers)};
+  return {200, "text/html; charset=utf-8", html_, std::move(headers)};
 }
 
 }  // namespace tiercel::server

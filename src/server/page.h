@@ -1,5 +1,6 @@
-// Page: the built-in page at "/" (web/page.html, embedded into the program). It is one file without
-// secrets, so it needs no key; what it shows comes through the routes, which do.
+// Page: an HTML page that needs nothing but itself: the built-in one at "/" (web/page.html, embedded into the
+// program) and the one of the routes. Both are without secrets, so they need no key; what the first one shows
+// comes through the routes, which do.
 #pragma once
 
 #include <string>
@@ -11,20 +12,20 @@ namespace tiercel::server {
 
 extern const std::string_view kPageHtml;
 
-// Thread-safe once made; no copy of `html` is kept, it outlives the page.
+// Immutable.
 class Page {
  public:
-  explicit Page(std::string_view html);
+  explicit Page(std::string html);
 
   // The whole page, or 304 where the client has it. `headers` are those of every answer.
   HttpReply Answer(const HttpRequest& request, HttpHeaders headers) const;
 
-  // Content-Security-Policy: its own style and script by their hashes, its own server's address,
-  // and nothing else.
+  // Content-Security-Policy: its own style by its hash and, where it has one, its script, which may ask its own
+  // server; nothing else.
   const std::string& policy() const { return policy_; }
 
  private:
-  const std::string_view html_;
+  const std::string html_;
   const std::string policy_;
   const std::string etag_;
 };

@@ -65,13 +65,19 @@ void Router::Add(std::string path, Methods methods, bool counted) {
   routes_.push_back({std::move(path), std::move(methods), counted});
 }
 
+std::vector<Operation> Router::Operations() const {
+  std::vector<Operation> operations;
+  for (const Route& route : routes_) {
+    for (const Method& method : route.methods) operations.push_back({method.name, route.path, method.text});
+  }
+  return operations;
+}
+
 std::vector<std::string> Router::Lines() const {
   std::vector<std::string> lines;
   for (const Route& route : routes_) {
     std::string methods;
-    for (const auto& [method, handler] : route.methods) {
-      methods += (methods.empty() ? "" : ", ") + method;
-    }
+    for (const Method& method : route.methods) methods += (methods.empty() ? "" : ", ") + method.name;
     lines.push_back(fmt::format("Route: {}, Methods: {}", route.path, methods));
   }
   return lines;
@@ -98,8 +104,8 @@ const Router::Handler* Router::FindHandler(const Route& route, std::string_view 
   // The session itself leaves the body out of an answer to HEAD.
   if (method == "HEAD") method = "GET";
   const auto it = std::find_if(route.methods.begin(), route.methods.end(),
-                               [&](const auto& entry) { return entry.first == method; });
-  return it == route.methods.end() ? nullptr : &it->second;
+                               [&](const Method& entry) { return entry.name == method; });
+  return it == route.methods.end() ? nullptr : &it->handler;
 }
 
 HttpHeaders Router::AnswerHeaders(const HttpRequest& request,
@@ -122,7 +128,7 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& request) const {
   if (route == nullptr) return ErrorReply(HttpError(404), headers());
   if (FindHandler(*route, request.method) != nullptr) return std::nullopt;
   std::string allowed;
-  for (const auto& [name, handler] : route->methods) allowed += (allowed.empty() ? "" : ", ") + name;
+  for (const Method& method : route->methods) allowed += (allowed.empty() ? "" : ", ") + method.name;
   HttpHeaders with_allowed = headers();
   with_allowed.emplace_back("Allow", allowed);
   return ErrorReply(HttpError(405), std::move(with_allowed));

@@ -13,6 +13,7 @@
 #include "api/errors.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
+#include "server/openapi.h"
 
 namespace tiercel::server {
 
@@ -37,7 +38,12 @@ HttpReply EventStreamHead(HttpHeaders headers);
 class Router {
  public:
   using Handler = std::function<void(Call)>;
-  using Methods = std::vector<std::pair<std::string, Handler>>;
+  struct Method {
+    std::string name;
+    Handler handler;
+    OperationText text = {};
+  };
+  using Methods = std::vector<Method>;
 
   // `options` outlive the router. While `is_loading`, refused probes are not logged.
   Router(const ServerOptions& options, std::function<bool()> is_loading)
@@ -53,6 +59,8 @@ class Router {
   void Handle(std::shared_ptr<Exchange> exchange) const;
   void Finished(const HttpRequest& request, const ExchangeSummary& summary);
 
+  // In the order in which they were added; for as long as no route is added.
+  std::vector<Operation> Operations() const;
   // "Route: /health, Methods: GET", one line a route.
   std::vector<std::string> Lines() const;
   const HttpMetrics& metrics() const { return metrics_; }

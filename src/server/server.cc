@@ -18,6 +18,7 @@
 #include "server/kept_responses.h"
 #include "server/metrics.h"
 #include "server/news_board.h"
+#include "server/openapi.h"
 #include "server/page.h"
 #include "server/router.h"
 #include "server/work_pool.h"
@@ -66,6 +67,9 @@ class ServerImpl final : public Server {
   Status SetModel(ServingModel model) override {
     const std::shared_ptr<LoadedModel> loaded =
         MakeLoadedModel(std::move(model), options_.served_model_names, options_.api);
+    if (options_.document) {
+      loaded->document = std::make_shared<const ApiDocument>(router_.Operations(), options_, *loaded);
+    }
     loaded->engine->SetStepHook([board = board_.get()] { board->Deliver(); });
     {
       std::lock_guard lock(mutex_);
@@ -308,6 +312,16 @@ class ServerImpl final : public Server {
     Reply(call, fmt::format(R"({{"is_sleeping":{}}})", model->engine->sleeping()));
   }
 
+  void ShowDocument(const Call& call) const {
+    if (const auto model = NeedModel(call)) Reply(call, model->document->json());
+  }
+
+  void ShowDocumentPage(const Call& call) const {
+    const auto model = NeedModel(call);
+    if (model == nullptr) return;
+    call.exchange->Respond(model->document->page().Answer(call.exchange->request(), call.headers));
+  }
+
   void ShowPage(const Call& call) const {
     call.exchange->Respond(page_.Answer(call.exchange->request(), call.headers));
   }
@@ -324,53 +338,80 @@ class ServerImpl final : public Server {
   }
 
   void MakeRoutes() {
-    const auto get = [this](auto handler) {
-      return Router::Methods{{"GET", [this, handler](const Call& c) { std::invoke(handler, this, c); }}};
+    const auto get = [this](auto handler, OperationText text) {
+      return Router::Methods{{"GET", [this, handler](const Call& c) { std::invoke(handler, this, c); }, text}};
     };
-    const auto from_pool = [this](BodyFunction work) {
-      return Router::Methods{{"POST", [this, work](const Call& c) { AnswerFromPool(c, work); }}};
+    const auto from_pool = [this](BodyFunction work, OperationText text) {
+      return Router::Methods{{"POST", [this, work, protocol = text.protocol](const Call& c) {
+                                AnswerFromPool(c, work, protocol);
+                              }, text}};
     };
     const Router::Handler health = [this](const Call& c) { Health(c); };
-    router_.Add("/health", {{"GET", health}}, false);
-    router_.Add("/ping", {{"GET", health}, {"POST", health}}, false);
-    router_.Add("/load", get(&ServerImpl::Load), false);
-    router_.Add("/version", get(&ServerImpl::Version), false);
-    router_.Add("/metrics", get(&ServerImpl::Metrics), false);
+    const OperationText healthy = {.summary = "200 while the server serves, 503 before and after.", .answer = ""};
+    router_.Add("/health", {{"GET", health, healthy}}, false);
+    router_.Add("/ping", {{"GET", health, healthy}, {"POST", health, healthy}}, false);
+    router_.Add("/load", get(&ServerImpl::Load, {"How many requests are being answered."}), false);
+    router_.Add("/version", get(&ServerImpl::Version, {"The program's version."}), false);
+    router_.Add("/metrics", get(&ServerImpl::Metrics, {.summary = "Counters and histograms in Prometheus' format.",
+                                                       .answer = "text/plain"}), false);
     router_.Add("/tokenize", from_pool([](std::string_view body, const LoadedModel& model) {
                   return api::TokenizeBody(body, model.info, model.api);
-                }));
+                }, {"The tokens of a text or of a conversation.", api::TokenizeForms}));
     router_.Add("/detokenize", from_pool([](std::string_view body, const LoadedModel& model) {
                   return api::DetokenizeBody(body, model.info);
-                }));
-    router_.Add("/v1/models", get(&ServerImpl::Models));
+                }, {"The text of tokens.", api::DetokenizeForms}));
+    router_.Add("/v1/models", get(&ServerImpl::Models, {"The model's names."}));
     for (const api::Endpoint& endpoint : api::Endpoints()) {
       router_.Add(std::string(endpoint.path),
-                  {{"POST", [this, &endpoint](const Call& c) { Generate(c, endpoint); }}});
+                  {{"POST", [this, &endpoint](const Call& c) { Generate(c, endpoint); },
+                    {.summary = endpoint.summary, .forms = endpoint.forms, .protocol = endpoint.protocol,
+                     .endpoint = &endpoint}}});
     }
     AddKeptResponses(options_.api.response_store, &router_);
-    if (options_.ui) router_.Add("/", get(&ServerImpl::ShowPage));
-    router_.Add("/v1/messages/count_tokens", {{"POST", [this](const Call& c) {
-                  AnswerFromPool(c, [](std::string_view body, const LoadedModel& model) {
-                    return api::CountTokensBody(body, model.info, model.api);
-                  }, api::Protocol::kMessages);
-                }}});
-    if (options_.tokenizer_info) router_.Add("/tokenizer_info", get(&ServerImpl::TokenizerInfo));
-    if (!options_.dev_mode) return;
-    if (options_.sleep_mode) {
-      router_.Add("/sleep", {{"POST", [this](const Call& c) { Sleep(c); }}});
-      router_.Add("/wake_up", {{"POST", [this](const Call& c) { WakeUp(c); }}});
-      router_.Add("/is_sleeping", get(&ServerImpl::IsSleeping), false);
+    router_.Add("/v1/messages/count_tokens", from_pool([](std::string_view body, const LoadedModel& model) {
+                  return api::CountTokensBody(body, model.info, model.api);
+                }, {.summary = "The number of a conversation's tokens.", .forms = api::CountTokensForms,
+                    .protocol = api::Protocol::kMessages}));
+    if (options_.ui) {
+      router_.Add("/", get(&ServerImpl::ShowPage, {.summary = "A page to chat and to see the server's load.",
+                                                   .answer = "text/html"}));
     }
-    router_.Add("/server_info", get(&ServerImpl::ServerInfo), false);
-    router_.Add("/reset_prefix_cache",
-                {{"POST", [this](const Call& c) { ResetPrefixCache(c); }}});
+    if (options_.tokenizer_info) {
+      router_.Add("/tokenizer_info", get(&ServerImpl::TokenizerInfo, {"The tokenizer's configuration."}));
+    }
+    if (options_.dev_mode) AddDevelopmentRoutes();
+    if (!options_.document) return;
+    router_.Add("/openapi.json", get(&ServerImpl::ShowDocument, {"This document."}));
+    for (const char* path : {"/docs", "/redoc"}) {
+      router_.Add(path, get(&ServerImpl::ShowDocumentPage, {.summary = "This document as a page.",
+                                                            .answer = "text/html"}));
+    }
+  }
+
+  void AddDevelopmentRoutes() {
+    using V = api::ValueSchema;
+    if (options_.sleep_mode) {
+      router_.Add("/sleep", {{"POST", [this](const Call& c) { Sleep(c); },
+                              {.summary = "Gives the memory of the KV cache back; until /wake_up requests get 503.",
+                               .query = {{"level", V::OneOf({"1"}), "The weights stay in memory."},
+                                         {"mode", V::OneOf({"abort", "wait"}), "What becomes of requests that run."}}}}});
+      router_.Add("/wake_up", {{"POST", [this](const Call& c) { WakeUp(c); },
+                                {.summary = "Takes it again.",
+                                 .query = {{"tags", V::List(V::String()), "Are repeated in the answer."}}}}});
+      router_.Add("/is_sleeping", {{"GET", [this](const Call& c) { IsSleeping(c); },
+                                    {"Whether the server sleeps."}}}, false);
+    }
+    router_.Add("/server_info", {{"GET", [this](const Call& c) { ServerInfo(c); },
+                                  {"How the server was started."}}}, false);
+    router_.Add("/reset_prefix_cache", {{"POST", [this](const Call& c) { ResetPrefixCache(c); },
+                                         {"Empties the prefix cache."}}});
   }
 
   ServerOptions options_;
   api::ResponseStore responses_;  // used with keep_responses alone
   const double created_ = std::chrono::duration<double>(
                               std::chrono::system_clock::now().time_since_epoch()).count();
-  const Page page_{kPageHtml};
+  const Page page_{std::string(kPageHtml)};
   Router router_{options_, [this] { return Model() == nullptr; }};
   std::atomic<int64_t> load_{0};
   mutable std::mutex mutex_;

@@ -72,6 +72,7 @@ struct ServerOptions {
   bool enable_server_load_tracking = false;
   bool keep_responses = false;  // VLLM_ENABLE_RESPONSES_API_STORE=1
   bool ui = true;         // the built-in page at "/"; false: 404 there
+  bool document = true;   // /openapi.json, /docs and /redoc; false: 404 there
   bool dev_mode = false;  // VLLM_SERVER_DEV_MODE=1: /server_info, /reset_prefix_cache, /sleep, …
   bool sleep_mode = false;      // --enable-sleep-mode
   bool tokenizer_info = false;  // --enable-tokenizer-info-endpoint

@@ -351,6 +351,7 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
   }
   server.root_path = options.String("root-path");
   server.ui = options.On("ui");
+  server.document = !options.On("disable-fastapi-docs");
   server.allowed_origins = options.Strings("allowed-origins");
   server.allowed_methods = options.Strings("allowed-methods");
   server.allowed_headers = options.Strings("allowed-headers");

@@ -162,6 +162,65 @@ def test_errors_have_anthropics_shape(replay_server, change, message, stream):
     assert message in error["error"]["message"]
 
 
+def said(*blocks, role="user"):
+    return {"messages": [{"role": "user", "content": "x"}, {"role": role, "content": list(blocks)}]}
+
+
+# Each fault has the name and the place that it has in this body, whatever a chat calls it.
+@pytest.mark.parametrize("change,begin", [
+    ({"system": 5}, "system: expected a string or a list"), ({"system": {"type": "text"}}, "system: "),
+    ({"system": [5]}, "system.0: "), ({"system": [{"type": "text", "text": "a"}, {"type": "image"}]}, "system.1: "),
+    ({"system": [{"type": "text"}]}, "system.0.text: "),
+    ({"system": "s", "messages": []}, "messages: must not be an empty list"),
+    ({"system": "s", "messages": [5]}, "messages.0.role: "),
+    ({"system": "s", "messages": [{"role": "user", "content": 5}]}, "messages.0.content: "),
+    (said({"text": "a"}), "messages.1.content.0: "), (said({"type": "text", "text": 5}), "messages.1.content.0.text: "),
+    (said({"type": "text", "text": "a"}, {"type": "audio"}), "messages.1.content.1: blocks of type 'audio'"),
+    (said({"type": "tool_use", "name": 5}, role="assistant"), "messages.1.content.0: a tool_use"),
+    (said({"type": "tool_use", "name": "f", "input": [1]}, role="assistant"), "messages.1.content.0.input: "),
+    (said({"type": "tool_use", "name": "f", "input": "{}"}, role="assistant"), "messages.1.content.0.input: "),
+    (said({"type": "tool_result", "tool_use_id": 5}), "messages.1.content.0: a tool_result"),
+    (said({"type": "tool_result", "tool_use_id": "x" * 257}), "messages.1.content.0.tool_use_id: "),
+    (said({"type": "tool_result", "tool_use_id": "x", "content": 5}), "messages.1.content.0.content: "),
+    (said({"type": "tool_result", "tool_use_id": "x"}, {"type": "tool_result", "tool_use_id": "y", "content": [{}]}),
+     "messages.1.content.1.content.0: "),
+    ({"tools": [{"name": 5}]}, "tools.0.name: "), ({"tools": [5]}, "tools.0.name: "),
+    ({"tools": [{"name": "f"}, {"name": "g", "input_schema": "{}"}]}, "tools.1.input_schema: "),
+    ({"tools": [{"name": "f", "description": 5}]}, "tools.0.description: "),
+    ({"tools": TOOLS, "tool_choice": {"type": "tool", "name": 5}}, "tool_choice.name: "),
+    ({"tools": TOOLS, "tool_choice": {"type": 5}}, "tool_choice: "),
+    ({"tools": TOOLS, "tool_choice": {"type": "some"}}, "tool_choice: "),
+    ({"thinking": 5}, "thinking: "), ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "thinking.budget_tokens: "),
+    ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "thinking.budget_tokens: "),
+    ({"stop_sequences": ["a", ""]}, "stop_sequences.1: ")])
+def test_faults_have_the_names_of_the_body(replay_server, change, begin):
+    body = {**fields("plain"), **change}
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        response = replay_server.post(path, body)
+        assert response.status_code == 400
+        assert response.json()["error"]["message"].startswith(begin), response.text
+
+
+@pytest.mark.parametrize("name,value", [
+    ("max_tokens", "x"), ("messages", 5), ("tools", 5), ("stop_sequences", 5), ("stop_sequences", [5]),
+    ("stop_sequences", ["x"] * 65), ("stop_sequences", ["x" * 4097]), ("temperature", "x"), ("top_p", []), ("top_k", "x"),
+    ("stream", 5), ("chat_template_kwargs", 5), ("model", 5)])
+def test_types_of_fields(replay_server, name, value):
+    error = replay_server.post("/v1/messages", {**fields("plain"), name: value}).json()["error"]
+    assert error["type"] == "invalid_request_error" and f"'body', '{name}'" in error["message"]
+
+
+def test_variables_of_the_template_stand_beside_thinking(server):
+    """As in a chat: enable_thinking of the request's own wins over `thinking`."""
+    def count(**more):
+        return server.post("/v1/messages/count_tokens", {**fields("plain"), **more}).json()["input_tokens"]
+
+    off = count(**NO_THOUGHT)
+    assert off > count()
+    assert count(**NO_THOUGHT, chat_template_kwargs={"other": 1}) == off
+    assert count(**NO_THOUGHT, chat_template_kwargs={"enable_thinking": True}) == count()
+
+
 def test_errors_of_the_client(client):
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(**{**fields("plain"), "model": "other"})

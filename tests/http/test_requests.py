@@ -209,6 +209,10 @@ def test_invocations(server):
     assert server.post("/invocations", body).json()["choices"][0]["text"] == text
     messages = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
     assert server.post("/invocations", messages).json()["object"] == "chat.completion"
+    for name in ("messages", "prompt"):  # null is as if absent here, too
+        given = body if name == "messages" else messages
+        assert server.post("/invocations", {**given, name: None}).json()["object"] == (
+            "text_completion" if name == "messages" else "chat.completion")
     for body in ({"model": NAME}, {"input": "x"}):
         response = server.post("/invocations", body)
         assert response.status_code == 400
