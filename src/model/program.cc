@@ -11,7 +11,6 @@ namespace tiercel::model {
 
 using kernels::AttentionArgs;
 using kernels::EmbedArgs;
-using kernels::Epilogue;
 using kernels::MatmulArgs;
 using kernels::QkNormRopeArgs;
 using kernels::QuantizeArgs;
@@ -33,35 +32,6 @@ QuantizedRows RowsOf(QuantizedRows rows, const OwnRows& own, int worker) {
 // The columns that the workers share out as `w` is packed: those of its product, and with SwiGLU the half
 // of them.
 Division ColumnsOf(const PackedMatrix& w) { return Division::Columns(w.n / w.granule); }
-
-// What both kinds of matmuls have in common.
-template <typename Args>
-int64_t OutputWidth(const Args& args) {
-  return args.epilogue == Epilogue::kSwiGlu ? args.weight->n / 2 : args.weight->n;
-}
-
-template <typename Args>
-void CheckMatmul(const Args& args, int workers) {
-  const PackedMatrix& w = *args.weight;
-  CHECK_GT(args.rows, 0);
-  CHECK_EQ(w.workers, workers);
-  CHECK_GE(args.ldx, w.k);
-  CHECK(args.epilogue != Epilogue::kAdd || args.residual != nullptr);
-  // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
-  CHECK(args.epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
-}
-
-template <typename Args>
-void CheckStores(const Args& args) {
-  CHECK_GE(args.ldo, OutputWidth(args));
-  CHECK((args.epilogue == Epilogue::kStoreF32 ? static_cast<void*>(args.out_f32)
-                                              : static_cast<void*>(args.out)) != nullptr);
-}
-
-template <typename T, typename Args>
-Region OutputOf(const T* data, const Args& args) {
-  return RegionOf(data, args.rows, args.ldo, OutputWidth(args));
-}
 
 // A layer's part of block 0 stands for its part of every block: blocks interleave the layers alike.
 Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
@@ -138,8 +108,8 @@ struct Program::Worker {
   }
   void operator()(const QuantMatmulOp& op) const {
     QuantMatmulArgs args = op.args;
-    args.x += worker * op.own.quantized;
-    if (args.row_scale != nullptr) args.row_scale += worker * op.own.row_scale;
+    args.x += worker * op.x_worker_stride;
+    if (args.row_scale != nullptr) args.row_scale += worker * op.scale_worker_stride;
     kernels.quant_matmul(args, share);
   }
   void operator()(const SwiGluArgs& args) const { kernels.swiglu(args, share); }
@@ -256,39 +226,29 @@ void Program::Quantize(const QuantizeArgs& args, const OwnRows& own, int64_t x_w
   operators_.emplace_back(QuantizeOp{args, own, x_worker_stride});
 }
 
-void Program::Matmul(const MatmulArgs& args, int64_t x_worker_stride, int64_t prefetch) {
-  CheckMatmul(args, workers_);
-  CheckStores(args);
-  const PackedMatrix& w = *args.weight;
-  Declare({ReadsAll(args.x, args.rows, args.ldx, w.k_padded, x_worker_stride),
-           Reads(OutputOf(args.residual, args), ColumnsOf(w)),
-           Writes(OutputOf(args.out, args), ColumnsOf(w)),
-           Writes(OutputOf(args.out_f32, args), ColumnsOf(w))});
-  Prefetch(w, prefetch);
-  operators_.emplace_back(MatmulOp{args, x_worker_stride});
-}
-
-void Program::QuantMatmul(const QuantMatmulArgs& args, const OwnRows& own, int64_t prefetch) {
-  CheckMatmul(args, workers_);
-  const PackedMatrix& w = *args.weight;
-  const QuantizedRows& q = args.quantized;
-  CHECK(w.dtype == DType::kI8);
-  CHECK(args.acc_bias != nullptr && args.scale != nullptr);
-  if (q.data != nullptr) {
-    CHECK(args.epilogue == Epilogue::kStore || args.epilogue == Epilogue::kSwiGlu);
-    CHECK_GE(q.ld, OutputWidth(args));
-    CHECK(q.row_scale == nullptr);
+void Program::Linear(const LinearArgs& args) {
+  args.Check();
+  const PackedMatrix& w = args.linear.weight;
+  CHECK_EQ(w.workers, workers_);
+  const bool int8 = args.linear.is_int8();
+  const bool per_token = args.linear.input.kind == InputKind::kPerToken;
+  const Rows& x = args.x.rows;
+  const QuantRows& q = args.x.quantized;
+  const kernels::QuantizedRows& to = args.out.quantized;
+  const int64_t width = args.OutputWidth();
+  // Where it adds to what it writes, it also reads that.
+  Declare({int8 ? ReadsAll(q.data, args.rows, QuantizedStride(w.k), w.k_padded, q.worker_stride)
+                : ReadsAll(x.data, args.rows, x.stride, w.k_padded, x.worker_stride),
+           ReadsAll(per_token ? q.row_scale : nullptr, args.rows, 1, 1, q.scale_worker_stride),
+           Writes(RegionOf(args.out.data, args.rows, args.out.stride, width), ColumnsOf(w)),
+           Writes(RegionOf(args.out.f32, args.rows, args.out.stride, width), ColumnsOf(w)),
+           Writes(RegionOf(to.data, args.rows, to.ld, width), ColumnsOf(w))});
+  Prefetch(w, args.prefetch);
+  if (int8) {
+    operators_.emplace_back(QuantMatmulOp{args.QuantMatmul(), q.worker_stride, q.scale_worker_stride});
   } else {
-    CheckStores(args);
+    operators_.emplace_back(MatmulOp{args.Matmul(), x.worker_stride});
   }
-  Declare({ReadsAll(args.x, args.rows, args.ldx, w.k_padded, own.quantized),
-           ReadsAll(args.row_scale, args.rows, 1, 1, own.row_scale),
-           Reads(OutputOf(args.residual, args), ColumnsOf(w)),
-           Writes(OutputOf(args.out, args), ColumnsOf(w)),
-           Writes(OutputOf(args.out_f32, args), ColumnsOf(w)),
-           Writes(RegionOf(q.data, args.rows, q.ld, OutputWidth(args)), ColumnsOf(w))});
-  Prefetch(w, prefetch);
-  operators_.emplace_back(QuantMatmulOp{args, own});
 }
 
 void Program::SwiGlu(const SwiGluArgs& args) {

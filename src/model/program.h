@@ -18,6 +18,7 @@
 #include "comm/collectives.h"
 #include "kernels/ops.h"
 #include "model/access.h"
+#include "model/linear_args.h"
 #include "model/rank.h"
 #include "platform/worker_team.h"
 
@@ -69,11 +70,9 @@ class Program {
   // The same; worker i reads args.x + i · x_worker_stride elements.
   void Quantize(const kernels::QuantizeArgs& args, const OwnRows& own = {},
                 int64_t x_worker_stride = 0);
-  // Worker i reads args.x + i · x_worker_stride elements. Workers that wait before it ask for
-  // `prefetch` bytes of the weights, over all workers, to come to their caches.
-  void Matmul(const kernels::MatmulArgs& args, int64_t x_worker_stride, int64_t prefetch);
-  // Worker i reads args.x and args.row_scale as far from the first worker's as `own` says.
-  void QuantMatmul(const kernels::QuantMatmulArgs& args, const OwnRows& own, int64_t prefetch);
+  // Columns are shared out among the workers as the weights are packed. Worker i reads its own copy of the
+  // input, where each has one.
+  void Linear(const LinearArgs& args);
   // Rows are shared out among the workers.
   void SwiGlu(const kernels::SwiGluArgs& args);
   void QkNormRope(const kernels::QkNormRopeArgs& args);
@@ -126,7 +125,8 @@ class Program {
   };
   struct QuantMatmulOp {
     kernels::QuantMatmulArgs args;
-    OwnRows own = {};
+    int64_t x_worker_stride = 0;
+    int64_t scale_worker_stride = 0;
   };
   struct MatmulOp {
     kernels::MatmulArgs args;

@@ -5,29 +5,14 @@
 #include <utility>
 
 #include "base/check.h"
+#include "model/linear_args.h"
 
 namespace tiercel::model {
 namespace {
 
 using kernels::Epilogue;
-
-// What a linear multiplies: BF16 rows, or rows that were quantized for it.
-struct Input {
-  Rows rows;
-  QuantRows quantized;
-};
-
-// Where a linear writes: BF16 rows, FP32 rows (logits), or rows quantized for the next linear.
-struct Output {
-  Output(const Rows& rows) : data(rows.data), stride(rows.stride) {}  // NOLINT: implicit by design
-  Output(float* logits, int64_t stride) : f32(logits), stride(stride) {}
-  explicit Output(const kernels::QuantizedRows& rows) : quantized(rows) {}
-
-  BF16* data = nullptr;
-  float* f32 = nullptr;
-  int64_t stride = 0;
-  kernels::QuantizedRows quantized = {};
-};
+using Input = LinearInput;
+using Output = LinearOutput;
 
 OwnRows OwnOf(const Input& x) {
   return {x.rows.worker_stride, x.quantized.worker_stride, x.quantized.scale_worker_stride};
@@ -114,8 +99,6 @@ class Forward {
                   int64_t prefetch);
   void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                int64_t rows, int64_t prefetch);
-  void Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
-                int64_t rows, int64_t prefetch);
 
   const ModelConfig& c_;
   const Weights& w_;
@@ -408,50 +391,18 @@ Input Forward::Quantize(const Linear& linear, const Rows& x, int64_t rows) {
   return out;
 }
 
-// out = x · Wᵀ, or with kAdd out += x · Wᵀ, or with kSwiGlu the gated product of W's two halves.
+// The linear of all its matrices.
 void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                       int64_t rows, int64_t prefetch) {
-  if (linear.more.empty()) return Multiply(x, linear, epilogue, out, rows, prefetch);
+  if (linear.more.empty()) return p_.Linear({x, linear, epilogue, out, rows, prefetch});
   // Shards that are quantized in different ways: each matrix has zeros in the others' columns, so
   // the sum is exact.
   const auto add = [&](const Linear& part, Epilogue how) {
     const Input input = part.is_int8() ? Quantize(part, x.rows, rows) : x;
-    Multiply(input, part, how, out, rows, prefetch);
+    p_.Linear({input, part, how, out, rows, prefetch});
   };
   add(linear, epilogue);
   for (const Linear& part : linear.more) add(part, Epilogue::kAdd);
-}
-
-// One matrix's product.
-void Forward::Multiply(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
-                       int64_t rows, int64_t prefetch) {
-  const auto fill = [&](auto* args) {
-    args->weight = &linear.weight;
-    args->bias = linear.bias_data();
-    args->epilogue = epilogue;
-    args->residual = epilogue == Epilogue::kAdd ? out.data : nullptr;
-    args->out = out.data;
-    args->out_f32 = out.f32;
-    args->ldo = out.stride;
-    args->rows = rows;
-  };
-  if (!linear.is_int8()) {
-    kernels::MatmulArgs matmul;
-    fill(&matmul);
-    matmul.x = x.rows.data;
-    matmul.ldx = x.rows.stride;
-    p_.Matmul(matmul, x.rows.worker_stride, prefetch);
-    return;
-  }
-  kernels::QuantMatmulArgs matmul;
-  fill(&matmul);
-  matmul.x = x.quantized.data;
-  matmul.ldx = QuantizedStride(linear.weight.k);
-  matmul.acc_bias = linear.acc_bias.data();
-  matmul.scale = linear.scale.data();
-  matmul.row_scale = linear.input.kind == InputKind::kPerToken ? x.quantized.row_scale : nullptr;
-  matmul.quantized = out.quantized;
-  p_.QuantMatmul(matmul, OwnOf(x), prefetch);
 }
 
 }  // namespace

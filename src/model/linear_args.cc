@@ -1,0 +1,69 @@
+#include "model/linear_args.h"
+
+#include "base/check.h"
+
+namespace tiercel::model {
+namespace {
+
+using kernels::Epilogue;
+
+// What both kinds of matmuls have in common.
+template <typename Args>
+Args Common(const LinearArgs& a) {
+  Args args;
+  args.weight = &a.linear.weight;
+  args.bias = a.linear.bias_data();
+  args.epilogue = a.epilogue;
+  args.residual = a.epilogue == Epilogue::kAdd ? a.out.data : nullptr;
+  args.out = a.out.data;
+  args.out_f32 = a.out.f32;
+  args.ldo = a.out.stride;
+  args.rows = a.rows;
+  return args;
+}
+
+}  // namespace
+
+int64_t LinearArgs::OutputWidth() const {
+  return epilogue == Epilogue::kSwiGlu ? linear.weight.n / 2 : linear.weight.n;
+}
+
+void LinearArgs::Check() const {
+  const PackedMatrix& w = linear.weight;
+  CHECK_GT(rows, 0);
+  CHECK((linear.is_int8() ? static_cast<void*>(x.quantized.data) : static_cast<void*>(x.rows.data)) !=
+        nullptr);
+  CHECK_GE(linear.is_int8() ? QuantizedStride(w.k) : x.rows.stride, w.k);
+  // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
+  CHECK(epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
+  if (out.quantized.data != nullptr) {
+    CHECK(linear.is_int8());
+    CHECK(epilogue == Epilogue::kStore || epilogue == Epilogue::kSwiGlu);
+    CHECK_GE(out.quantized.ld, OutputWidth());
+    CHECK(out.quantized.row_scale == nullptr);
+  } else {
+    CHECK_GE(out.stride, OutputWidth());
+    CHECK((epilogue == Epilogue::kStoreF32 ? static_cast<void*>(out.f32)
+                                           : static_cast<void*>(out.data)) != nullptr);
+  }
+}
+
+kernels::MatmulArgs LinearArgs::Matmul() const {
+  auto args = Common<kernels::MatmulArgs>(*this);
+  args.x = x.rows.data;
+  args.ldx = x.rows.stride;
+  return args;
+}
+
+kernels::QuantMatmulArgs LinearArgs::QuantMatmul() const {
+  auto args = Common<kernels::QuantMatmulArgs>(*this);
+  args.x = x.quantized.data;
+  args.ldx = QuantizedStride(linear.weight.k);
+  args.acc_bias = linear.acc_bias.data();
+  args.scale = linear.scale.data();
+  args.row_scale = linear.input.kind == InputKind::kPerToken ? x.quantized.row_scale : nullptr;
+  args.quantized = out.quantized;
+  return args;
+}
+
+}  // namespace tiercel::model
