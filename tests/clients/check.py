@@ -1,4 +1,4 @@
-"""What every client's checks are made of: functions whose first line of documentation says what is run."""
+"""What every client's checks are made of: functions whose documentation says what is run."""
 
 import asyncio
 import importlib.metadata
@@ -9,6 +9,8 @@ import sys
 import traceback
 
 URL = os.environ["SERVER_URL"]  # of the scripted model (scenes.py)
+RANDOM_URL = os.environ["RANDOM_URL"]  # of one of random weights (random_model.py), called random
+RANDOM_FOLDER = os.environ["RANDOM_FOLDER"]
 MODEL = "scripted"
 PERSON = {"name": "Ada", "age": 36}
 
@@ -29,7 +31,8 @@ def run(package, checks):
             traceback.print_exc(file=sys.stderr)
             error = traceback.format_exc(limit=-1).strip().splitlines()[-1][:300] or name
             failed = True
-        print(json.dumps({"client": package, "version": version, "what": check.__doc__, "error": error}), flush=True)
+        what = " ".join(check.__doc__.split())
+        print(json.dumps({"client": package, "version": version, "what": what, "error": error}), flush=True)
     sys.exit(failed)
 
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Runs real clients against the program and prints a table: client, version, what was run, result.
 
-    run.py [--build FOLDER] [NAME…]     NAME: a file here without its ending; all of them otherwise
+    run.py [--build FOLDER] [NAME…]     NAME: a file here without its ending; otherwise all but the large ones
 
 Environments of Python, one for each client, and of npm are made under FOLDER the first time.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -19,12 +20,15 @@ import urllib.error
 import urllib.request
 import venv
 
+import random_model
 import scenes
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PYTHON = sorted(p.stem for p in (HERE / "requirements").glob("*.txt"))
 NODE = ["node_clients", "agents"]
+LARGE = ["guidellm_client"]  # gigabytes of packages
+SECONDS = 600  # for one client
 
 
 def prepared(folder, source, make):
@@ -68,29 +72,41 @@ def command_of(name, build):
     return ["node", script], modules.parent
 
 
-def start_server(binary, folder):
-    """(process, address) of a server that has the scripted model and all its ways of answering."""
-    template = scenes.write_model(folder)
+@contextlib.contextmanager
+def serving(binary, folder, *flags):
+    """The address of a server of the model in `folder`, by the folder's name."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [binary, "serve", folder, "--served-model-name", "scripted", "--host", "127.0.0.1", "--port", str(port),
-         "--kv-cache-memory-bytes", "1G", "--chat-template", template, "--reasoning-parser", "qwen3",
-         "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-request-id-headers",
-         "--override-generation-config", '{"max_new_tokens": 1000}'],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(url + "/health", timeout=2)
-            return process, url
-        except (urllib.error.URLError, OSError):
-            if process.poll() is not None:
+        [binary, "serve", folder, "--served-model-name", folder.name, "--host", "127.0.0.1", "--port", str(port),
+         "--kv-cache-memory-bytes", "1G", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(url + "/health", timeout=2)
                 break
-            time.sleep(0.1)
-    process.kill()
-    sys.exit(f"{binary}: the server did not come up")
+            except (urllib.error.URLError, OSError):
+                if process.poll() is not None:
+                    sys.exit(f"{binary}: the server did not come up")
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def run_client(name, build, environment):
+    """(its rows, whether all is well)"""
+    command, where = command_of(name, build)
+    try:
+        ran = subprocess.run(command, cwd=where, env=environment, stdout=subprocess.PIPE, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"{name}: no end within {SECONDS} s", file=sys.stderr)
+        return [], False
+    rows = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"client"')]
+    return rows, bool(rows) and ran.returncode == 0
 
 
 def main():
@@ -100,25 +116,27 @@ def main():
     given = parser.parse_args()
     build = given.build.resolve()
     binary = os.environ.get("TIERCEL_BINARY") or ROOT / "build/release/tiercel"
-    rows, bad = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        server, url = start_server(binary, pathlib.Path(folder))
-        try:
-            for name in given.names or PYTHON + NODE:
-                command, where = command_of(name, build)
-                environment = {**os.environ, "SERVER_URL": url, "NODE_MODULES": str(build / "node/node_modules")}
-                ran = subprocess.run(command, cwd=where, env=environment, stdout=subprocess.PIPE, text=True,
-                                     timeout=400)
-                lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"client"')]
-                rows += lines
-                bad += bool(ran.returncode or not lines)
-        finally:
-            server.terminate()
-            server.wait()
+    rows, good = [], True
+    with contextlib.ExitStack() as stack:
+        scripted, random_ = (pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / name
+                             for name in ("scripted", "random"))
+        template = scenes.write_model(scripted)
+        random_model.write_random_model(random_)
+        environment = {
+            **os.environ, "NODE_MODULES": str(build / "node/node_modules"), "RANDOM_FOLDER": str(random_),
+            "SERVER_URL": stack.enter_context(serving(
+                binary, scripted, "--chat-template", template, "--reasoning-parser", "qwen3",
+                "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-request-id-headers",
+                "--override-generation-config", '{"max_new_tokens": 1000}')),
+            "RANDOM_URL": stack.enter_context(serving(binary, random_, "--enable-tokenizer-info-endpoint"))}
+        for name in given.names or [name for name in PYTHON + NODE if name not in LARGE]:
+            found, well = run_client(name, build, environment)
+            rows += found
+            good = good and well
     print("| client | version | what was run | result |\n|---|---|---|---|")
     for row in rows:
         print(f"| {row['client']} | {row['version']} | {row['what']} | {row['error'] or 'works'} |")
-    sys.exit(bad > 0)
+    sys.exit(not good)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ SCENES = {
     # Forced calls, by the names that the clients give to a schema.
     "Person": [call("Person", name="Ada", age=36)],
     "final_result": [call("final_result", name="Ada", age=36)],
+    # smolagents: an agent ends by a tool of its own, or writes a program.
+    "smol": [call("get_weather", city="Paris"), call("final_answer", answer="It is sunny.")],
+    "program": ['I ask for the weather.\n<code>\nprint("It is " + get_weather(city="Paris"))\n</code>',
+                'Now I know.\n<code>\nfinal_answer("It is sunny.")\n</code>'],
     # Tools of the coding agents.
     "codex": [call("exec_command", cmd="echo marker-$((20+3))"), "The command printed its marker."],
     "claude": [call("Bash", command="echo marker-$((20+3))", description="Prints a marker"),
@@ -64,7 +68,8 @@ CHOICE = """
 
 
 def write_model(folder, longest=262144):
-    """Writes the scripted checkpoint into `folder`; returns the path of its template."""
+    """Writes the scripted checkpoint into a new `folder`; returns the path of its template."""
+    folder.mkdir()
     texts, places = [OTHERWISE], {}
     for name, said in SCENES.items():
         places[name] = list(range(len(texts), len(texts) + len(said)))
