@@ -89,16 +89,28 @@ BodyForms ResponsesForms(const ModelInfo& model, const ApiOptions& options) {
        V::Either({V::OneOf({"none", "auto", "required"}),
                   V::Object({{"name", Text(), "Of the function that must be called.", true}})}),
        "Which tools are called."},
-      {"text", V::Object({{"format", format, "The form."}}), "What form the answer must have."},
+      {"text",
+       V::Object({{"format", format, "The form."},
+                  {"verbosity", V::OneOf({"low", "medium", "high"}), kNoEffect}}),
+       "What form the answer must have."},
       {"reasoning", V::Object({{"effort", Text(), "none turns thought off."}}),
        "Of models that think."},
-      {"background", V::Boolean(), "true is refused."},
-      {"top_logprobs", V::Integer().AtLeast(0).AtMost(0), "Of chat completions alone."},
+      {"include", V::List(Text()), "message.output_text.logprobs asks for log-probabilities."},
+      {"top_logprobs", V::Integer(), "How many of the likeliest tokens come with each."},
+      {"truncation", V::OneOf({"auto", "disabled"}), "auto cuts a conversation that is too long."},
+      {"max_tool_calls", V::Integer(), kNoEffect},
+      {"metadata", V::Map(V::Any()), kNoEffect},
+      {"prompt_cache_key", Text(), kNoEffect},
+      {"safety_identifier", Text(), kNoEffect},
+      {"service_tier", V::OneOf({"auto", "default", "flex", "scale", "priority"}), kNoEffect},
   };
-  for (const std::string_view name : {"metadata", "store", "truncation"}) {
-    fields.push_back({name, V::Any(), kNoEffect});
-  }
-  for (const std::string_view name : {"previous_response_id", "conversation", "prompt"}) {
+  const bool keeps = options.response_store != nullptr;
+  fields.push_back({"store", V::Boolean(), keeps ? "Whether the response is kept." : kNoEffect});
+  fields.push_back({"background", V::Boolean(),
+                    keeps ? "Answers at once; GET tells how far it is." : "true is refused."});
+  fields.push_back({"previous_response_id", Text(),
+                    keeps ? "The response that this one goes on from." : "None is kept."});
+  for (const std::string_view name : {"conversation", "prompt"}) {
     fields.push_back({name, V::Nothing(), kNotOffered});
   }
   constexpr std::string_view kOfChat[] = {

@@ -214,7 +214,6 @@ Result<Json::Array> ReadMessages(Json input, const KeptResponse* earlier, Respon
 Result<ResponsesBody> ChatBodyOfResponses(Json body, const ApiOptions& options) {
   SchemaErrors errors;
   Fields fields(body, &errors);
-  for (const char* name : {"text", "reasoning"}) fields.Object(name);
   Json chat{Json::Object{}};
   ResponsesBody out;
   API_RETURN_IF_ERROR(RefuseUnoffered(fields));

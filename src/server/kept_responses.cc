@@ -66,12 +66,17 @@ void Remove(api::ResponseStore* store, const Call& call) {
 }  // namespace
 
 void AddKeptResponses(api::ResponseStore* store, Router* router) {
+  using V = api::ValueSchema;
   const auto on = [store](void (*handler)(api::ResponseStore*, const Call&)) -> Router::Handler {
     if (store == nullptr) return ReplyNotFound;
     return [store, handler](const Call& call) { handler(store, call); };
   };
-  router->Add("/v1/responses/{response_id}", {{"GET", on(&Retrieve)}, {"DELETE", on(&Remove)}});
-  router->Add("/v1/responses/{response_id}/cancel", {{"POST", on(&Cancel)}});
+  router->Add("/v1/responses/{response_id}", {{"GET", on(&Retrieve),
+                {.summary = "A response that is kept.",
+                 .query = {{"stream", V::Boolean(), "Its events, if it has been asked for so."},
+                           {"starting_after", V::Integer().AtLeast(-1), "Those after the event of this number."}}}},
+               {"DELETE", on(&Remove), {"Forgets it."}}});
+  router->Add("/v1/responses/{response_id}/cancel", {{"POST", on(&Cancel), {"Ends one that runs in the background."}}});
 }
 
 }  // namespace tiercel::server
