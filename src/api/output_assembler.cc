@@ -50,7 +50,8 @@ void OutputAssembler::AddToken(int32_t token, bool is_stop_token) {
 }
 
 void OutputAssembler::TakeHeld() {
-  if (shown_bytes_ == read_bytes_) held_.clear();
+  const bool waits = detokenizer_.holds_back() || (reasoning_ && reasoning_->holds_back());
+  if (shown_bytes_ == read_bytes_ && !waits) held_.clear();
   while (!held_.empty() && held_.front() < shown_bytes_) held_.pop_front();
 }
 

@@ -40,6 +40,7 @@ class Detokenizer {
 
   // The stop string that ended the text, once there is one; lives as long as the options.
   std::optional<std::string_view> matched_stop() const { return matched_stop_; }
+  bool holds_back() const { return !pending_bytes_.empty() || !held_text_.empty(); }
 
  private:
   const Tokenizer& tokenizer_;

@@ -25,6 +25,7 @@ class ReasoningParser {
   // The end: returns what was held back.
   Piece Finish();
 
+  bool holds_back() const { return !held_.empty(); }
   bool thinking() const { return state_ == State::kOpening || state_ == State::kThinking; }
 
  private:
