@@ -32,6 +32,7 @@ inline constexpr size_t kMaxMessages = 32'768;
 inline constexpr size_t kMaxContentParts = 16'384;  // of one message
 inline constexpr size_t kMaxTools = 4096;           // also documents, and tool_calls of one message
 inline constexpr size_t kMaxTemplateKwargs = 256;
+inline constexpr size_t kMaxIncluded = 64;  // of `include` of a response
 inline constexpr size_t kMaxTemplateBytes = size_t{1} << 20;  // of a request's own chat_template
 inline constexpr size_t kMaxRoleBytes = 256;                  // also names and ids in messages
 // Of the prompts in an answer, with echo or return_token_ids, in all of its samples together.

@@ -95,21 +95,25 @@ BodyForms ResponsesForms(const ModelInfo& model, const ApiOptions& options) {
        "What form the answer must have."},
       {"reasoning", V::Object({{"effort", Text(), "none turns thought off."}}),
        "Of models that think."},
-      {"include", V::List(Text()), "message.output_text.logprobs asks for log-probabilities."},
-      {"top_logprobs", V::Integer(), "How many of the likeliest tokens come with each."},
-      {"truncation", V::OneOf({"auto", "disabled"}), "auto cuts a conversation that is too long."},
+      {"previous_response_id", Text(), "The response that this one goes on from."},
+      {"store", V::Boolean().Default("true"), "Keeps it; with VLLM_ENABLE_RESPONSES_API_STORE=1."},
+      {"background", V::Boolean().Default("false"), "Answers at once: ask for it by its id."},
+      {"include",
+       V::List(V::OneOf({"message.output_text.logprobs", "reasoning.encrypted_content",
+                         "file_search_call.results", "web_search_call.results",
+                         "web_search_call.action.sources", "message.input_image.image_url",
+                         "computer_call_output.output.image_url", "code_interpreter_call.outputs"}))
+           .AtMostLong(kMaxIncluded),
+       "message.output_text.logprobs: the probability of each token; others have no effect."},
+      {"top_logprobs", V::Integer(), "And those of so many likely tokens; with include."},
+      {"truncation", V::OneOf({"auto", "disabled"}).Default("\"disabled\""),
+       "auto: what does not fit of the conversation is cut."},
+      {"service_tier", V::OneOf({"auto", "default", "flex", "scale", "priority"}), kNoEffect},
       {"max_tool_calls", V::Integer(), kNoEffect},
-      {"metadata", V::Map(V::Any()), kNoEffect},
+      {"metadata", V::Map(V::Any()), "Is repeated."},
       {"prompt_cache_key", Text(), kNoEffect},
       {"safety_identifier", Text(), kNoEffect},
-      {"service_tier", V::OneOf({"auto", "default", "flex", "scale", "priority"}), kNoEffect},
   };
-  const bool keeps = options.response_store != nullptr;
-  fields.push_back({"store", V::Boolean(), keeps ? "Whether the response is kept." : kNoEffect});
-  fields.push_back({"background", V::Boolean(),
-                    keeps ? "Answers at once; GET tells how far it is." : "true is refused."});
-  fields.push_back({"previous_response_id", Text(),
-                    keeps ? "The response that this one goes on from." : "None is kept."});
   for (const std::string_view name : {"conversation", "prompt"}) {
     fields.push_back({name, V::Nothing(), kNotOffered});
   }

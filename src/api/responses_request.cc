@@ -21,8 +21,6 @@ namespace tiercel::api {
 
 namespace {
 
-constexpr size_t kMaxIncluded = 64;
-
 // Tools of the client; those that a server would run are left out, with a word in the log.
 std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
   if (tools.array() == nullptr) return BadRequest("tools: expected a list.", "tools");

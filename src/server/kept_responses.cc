@@ -66,17 +66,19 @@ void Remove(api::ResponseStore* store, const Call& call) {
 }  // namespace
 
 void AddKeptResponses(api::ResponseStore* store, Router* router) {
-  using V = api::ValueSchema;
   const auto on = [store](void (*handler)(api::ResponseStore*, const Call&)) -> Router::Handler {
     if (store == nullptr) return ReplyNotFound;
     return [store, handler](const Call& call) { handler(store, call); };
   };
-  router->Add("/v1/responses/{response_id}", {{"GET", on(&Retrieve),
-                {.summary = "A response that is kept.",
-                 .query = {{"stream", V::Boolean(), "Its events, if it has been asked for so."},
-                           {"starting_after", V::Integer().AtLeast(-1), "Those after the event of this number."}}}},
-               {"DELETE", on(&Remove), {"Forgets it."}}});
-  router->Add("/v1/responses/{response_id}/cancel", {{"POST", on(&Cancel), {"Ends one that runs in the background."}}});
+  using V = api::ValueSchema;
+  const OperationText retrieves = {
+      .summary = "A response that is kept; it needs VLLM_ENABLE_RESPONSES_API_STORE=1.",
+      .query = {{"stream", V::Boolean(), "Its events; of one that was asked for with background and stream."},
+                {"starting_after", V::Integer().AtLeast(-1), "The events behind the one of this number."}}};
+  router->Add("/v1/responses/{response_id}",
+              {{"GET", on(&Retrieve), retrieves}, {"DELETE", on(&Remove), {"Forgets a response that is kept."}}});
+  router->Add("/v1/responses/{response_id}/cancel",
+              {{"POST", on(&Cancel), {"Ends a response that is computed in the background."}}});
 }
 
 }  // namespace tiercel::server

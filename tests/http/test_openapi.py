@@ -56,7 +56,8 @@ def generating():
                       "--scheduling-policy", "priority", "--enable-auto-tool-choice", "--tool-call-parser",
                       "hermes", "--enable-tokenizer-info-endpoint", "--enable-sleep-mode",
                       "--generation-config", "vllm",
-                      env={"VLLM_LOGGING_LEVEL": "DEBUG", "VLLM_SERVER_DEV_MODE": "1"})
+                      env={"VLLM_LOGGING_LEVEL": "DEBUG", "VLLM_SERVER_DEV_MODE": "1",
+                           "VLLM_ENABLE_RESPONSES_API_STORE": "1"})
     yield instance
     instance.stop()
 
@@ -113,7 +114,8 @@ def test_the_document_is_valid_and_has_the_routes(kind, request):
     openapi_spec_validator.validate(document, cls=openapi_spec_validator.OpenAPIV31SpecValidator)
     # A model's kind decides which of the engine's routes are there: those of the other kind answer 404.
     expected = {path: methods for path, methods in routes_of(server).items()
-                if "post" not in methods or requests.post(server.url + path, json={}, timeout=60).status_code != 404}
+                if path not in [*PATHS, CLASSIFIER_ALONE]
+                or requests.post(server.url + path, json={}, timeout=60).status_code != 404}
     assert {path: sorted(item) for path, item in document["paths"].items()} == expected
     assert len(expected) == len(routes_of(server)) - len(POOLING if kind == "generating" else GENERATION) + (
         -1 if kind == "generating" else 3)
