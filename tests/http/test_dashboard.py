@@ -110,7 +110,8 @@ def test_prometheus_answers_every_expression(busy, tmp_path):
             for name, value in {"$__rate_interval": "10s", "$model": ".*", "$instance": ".*"}.items():
                 expression = expression.replace(name, value)
             result = ask(expression)
-            if not result or any(r["value"][1] == "NaN" for r in result):
+            # Routes that other tests have asked once have no rate any more, and so no percentile.
+            if not result or all(r["value"][1] == "NaN" for r in result):
                 left.append(expression)
         return left
 
