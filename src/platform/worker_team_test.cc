@@ -129,10 +129,10 @@ class TeamOfRanks : public testing::TestWithParam<Ranks> {};
 // Plain variables, written before a barrier and read after it: by the rank at its own, by all at that of
 // all, in any order of the two.
 TEST_P(TeamOfRanks, BarriersOrderPlainWrites) {
-  const auto& [ranks, workers, caches] = GetParam();
+  const int ranks = GetParam().ranks, workers = GetParam().workers;
   WorkerTeamOptions options = Options(ranks * workers);
   options.ranks = ranks;
-  options.caches = caches;
+  options.caches = GetParam().caches;
   const auto team = WorkerTeam::Create(options);
   ASSERT_TRUE(team) << team.error();
   ASSERT_EQ((*team)->ranks(), ranks);

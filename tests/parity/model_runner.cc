@@ -14,6 +14,12 @@ std::vector<const kernels::KernelTable*> AllKernels() {
   return kernels::Kernels();
 }
 
+std::vector<const kernels::KernelTable*> FirstAndLastKernels() {
+  const auto& all = kernels::Kernels();
+  if (all.size() == 1) return all;
+  return {all.front(), all.back()};
+}
+
 std::string TestName(const kernels::KernelTable& table) {
   std::string name = table.detail;
   std::replace_if(

@@ -33,6 +33,8 @@ struct RunnerOptions {
 
 // The kernel tables that this CPU runs, and a name for each that fits into a test's name.
 std::vector<const kernels::KernelTable*> AllKernels();
+// The scalar ones and the best: for what depends on the ranks rather than on the kernels.
+std::vector<const kernels::KernelTable*> FirstAndLastKernels();
 std::string TestName(const kernels::KernelTable& table);
 std::string TestName(const Team& team);
 
