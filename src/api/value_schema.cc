@@ -31,6 +31,14 @@ std::string ObjectMembers(const std::vector<FieldSchema>& fields) {
 
 }  // namespace
 
+ValueSchema::ValueSchema(std::string members, std::string words)
+    : members_(std::move(members)), words_(std::move(words)) {}
+ValueSchema::ValueSchema(const ValueSchema& other) = default;
+ValueSchema::ValueSchema(ValueSchema&& other) noexcept = default;
+ValueSchema& ValueSchema::operator=(const ValueSchema& other) = default;
+ValueSchema& ValueSchema::operator=(ValueSchema&& other) noexcept = default;
+ValueSchema::~ValueSchema() = default;
+
 ValueSchema ValueSchema::With(std::string_view members, std::string_view words) const {
   ValueSchema more = *this;
   more.members_ += members;

@@ -17,6 +17,13 @@ struct FieldSchema;
 
 class ValueSchema {
  public:
+  // Defined where a FieldSchema is complete.
+  ValueSchema(const ValueSchema& other);
+  ValueSchema(ValueSchema&& other) noexcept;
+  ValueSchema& operator=(const ValueSchema& other);
+  ValueSchema& operator=(ValueSchema&& other) noexcept;
+  ~ValueSchema();
+
   static ValueSchema Any();
   static ValueSchema Boolean();
   static ValueSchema Integer();
@@ -59,8 +66,7 @@ class ValueSchema {
   const std::string& default_json() const { return default_json_; }  // empty: there is none
 
  private:
-  ValueSchema(std::string members, std::string words)
-      : members_(std::move(members)), words_(std::move(words)) {}
+  ValueSchema(std::string members, std::string words);
   ValueSchema With(std::string_view members, std::string_view words) const;
 
   std::string members_, words_, default_json_;
