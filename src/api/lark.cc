@@ -27,6 +27,16 @@ void CloseObjects(Json* schema) {
 
 }  // namespace
 
+std::string Text(const Json& object, std::string_view key) {
+  const std::string* text = object.FindString(key);
+  return text != nullptr ? *text : std::string();
+}
+
+bool IsTrue(const Json& object, std::string_view key) {
+  const Json* value = object.Find(key);
+  return value != nullptr && value->boolean() != nullptr && *value->boolean();
+}
+
 std::string SchemaText(Json schema, const JsonStyle& style) {
   if (const bool* any = schema.boolean(); any != nullptr && *any) schema = Json(Json::Object{});
   if (schema.object() == nullptr) return schema.Dump();

@@ -8,6 +8,10 @@
 
 namespace tiercel::api {
 
+// Members of what asks for a structure. A string; empty if there is none.
+std::string Text(const Json& object, std::string_view key);
+bool IsTrue(const Json& object, std::string_view key);
+
 // How a schema's JSON may be written.
 struct JsonStyle {
   bool any_whitespace = true;

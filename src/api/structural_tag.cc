@@ -25,17 +25,6 @@ ApiError Fault(std::string_view what) {
   return BadRequest(fmt::format("structural_tag: {}", what), "structural_tag");
 }
 
-// A string member; empty if there is none.
-std::string Text(const Json& object, std::string_view key) {
-  const std::string* text = object.FindString(key);
-  return text != nullptr ? *text : std::string();
-}
-
-bool IsTrue(const Json& object, std::string_view key) {
-  const Json* value = object.Find(key);
-  return value != nullptr && value->boolean() != nullptr && *value->boolean();
-}
-
 // A list that is not empty.
 Result<const Json::Array*> List(const Json& object, std::string_view key) {
   const Json* list = object.Find(key);

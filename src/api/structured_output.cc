@@ -32,17 +32,6 @@ GrammarSource SchemaGrammar(Json schema, const JsonStyle& style) {
 
 Json AnyObject() { return Json(Json::Object{{"type", Json("object")}}); }
 
-// A string member; empty if there is none.
-std::string Text(const Json& object, std::string_view key) {
-  const std::string* text = object.FindString(key);
-  return text != nullptr ? *text : std::string();
-}
-
-bool IsTrue(const Json& object, std::string_view key) {
-  const Json* value = object.Find(key);
-  return value != nullptr && value->boolean() != nullptr && *value->boolean();
-}
-
 Result<GrammarSource> ChoiceGrammar(const Json& choices) {
   if (choices.array() == nullptr || choices.array()->empty()) {
     return Fail(BadRequest("`structured_outputs.choice` must be a list of strings that is not empty.",
