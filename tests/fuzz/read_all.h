@@ -33,7 +33,7 @@ inline void ReadAll(const model::Checkpoint& checkpoint) {
         model::ReadLinearTensors(checkpoint, linear, shape[0], shape[1], false, {});
     ExpectOneLineError(tensors);
     if (!tensors || shape[0] == 0) continue;
-    model::WeightReader reader(checkpoint, linear, *tensors, shape[1]);
+    model::WeightReader reader(checkpoint, linear, *tensors, shape[1], {0, shape[1]});
     if (tensors->input.kind == model::InputKind::kBF16) {
       ExpectOneLine(reader.ReadBF16(0, bf16.data()).message());
     } else {
