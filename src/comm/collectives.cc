@@ -11,7 +11,6 @@ namespace {
 // takes a few tenths of a microsecond within a cache, more across sockets.
 constexpr int64_t kFewValues = 16 << 10;
 
-
 }  // namespace
 
 bool AddsAlone(const RankRows& rows) { return rows.count * rows.n <= kFewValues; }
@@ -33,27 +32,6 @@ void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const
   args.n = rows.n;
   args.rows = own.size();
   kernels.add_parts(args, share);
-}
-
-void Collectives::AllReduce(const RankParts& parts, const RankRows& rows, int worker) const {
-  if (AddsAlone(rows)) {
-    team_.BarrierOfRanks();
-    AddParts(kernels_, parts, rows, {0, rows.count}, RankOf(worker), ShareOf(worker));
-  } else {
-    ReduceScatter(parts, rows, worker);
-    AllGather(rows, worker);
-  }
-}
-
-void Collectives::ReduceScatter(const RankParts& parts, const RankRows& rows, int worker) const {
-  const Rank rank = RankOf(worker);
-  team_.BarrierOfRanks();
-  AddParts(kernels_, parts, rows, OwnedBy(rank, rows.count), rank, ShareOf(worker));
-}
-
-void Collectives::AllGather(const RankRows& rows, int worker) const {
-  team_.BarrierOfRanks();
-  CopyFromOwners(rows, RankOf(worker), ShareOf(worker));
 }
 
 }  // namespace tiercel::comm

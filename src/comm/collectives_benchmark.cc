@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "comm/collectives.h"
+#include "comm/collectives_test_util.h"
 #include "kernels/environment.h"
 #include "platform/buffer.h"
 

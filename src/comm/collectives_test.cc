@@ -1,4 +1,4 @@
-#include "comm/collectives.h"
+#include "comm/collectives_test_util.h"
 
 #include <gtest/gtest.h>
 

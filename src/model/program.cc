@@ -85,8 +85,7 @@ struct Program::Worker {
       const int64_t row = args.row_index[r];
       const int64_t first = row / op.chunk * op.chunk;
       const int64_t count = std::min(op.chunk, args.x_rows - first);
-      int owner = 0;
-      while (row - first >= comm::OwnedBy({owner, rank.count}, count).end) ++owner;
+      const int owner = comm::OwnerOf(row - first, rank.count, count);
       std::copy_n(op.copies[owner] + row * args.width, args.width, args.out + r * args.width);
     }
   }

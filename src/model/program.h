@@ -150,9 +150,11 @@ class Program {
     BF16* const* copies = nullptr;
     int64_t chunk = 0;
   };
-  using Operator = std::variant<Barrier, FetchOp, AddPartsOp, GatherRanksOp, GatherRowsOfOwnersOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp,
-                                QuantizeOp, MatmulOp, QuantMatmulOp, kernels::SwiGluArgs,
-                                kernels::QkNormRopeArgs, AttentionOp, GatherRowsArgs>;
+  using Operator =
+      std::variant<Barrier, FetchOp, AddPartsOp, GatherRanksOp, GatherRowsOfOwnersOp,
+                   kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp, QuantizeOp, MatmulOp,
+                   QuantMatmulOp, kernels::SwiGluArgs, kernels::QkNormRopeArgs, AttentionOp,
+                   GatherRowsArgs>;
   struct Name;
   struct Worker;
 

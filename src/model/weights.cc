@@ -203,7 +203,7 @@ Status Loader::PlanEnds() {
   if (options_.head == Head::kHidden) {
     RETURN_IF_ERROR(PlanEmbedding(embedding));
   } else if (config_.tie_word_embeddings) {
-    if (checkpoint_.Find("lm_head.weight")) {
+    if (rank_.index == 0 && checkpoint_.Find("lm_head.weight")) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
     if (quantize) RETURN_IF_ERROR(PlanEmbedding(embedding));

@@ -109,6 +109,11 @@ struct alignas(kCacheLine) Member {
 // What a wait that only waits does meanwhile.
 constexpr auto kNothing = [] { return false; };
 
+// `meanwhile`, until it has returned false once.
+auto UntilFalse(FunctionRef<bool()> meanwhile) {
+  return [meanwhile, more = true]() mutable { return more && (more = meanwhile()); };
+}
+
 [[noreturn, gnu::cold]] void DieOf(int worker, const char* what) {
   // Not by the logger: it may allocate, and the message may be that there is no memory.
   std::fprintf(stderr, "worker %d of the team failed: %s\n", worker, what);
@@ -154,6 +159,7 @@ struct WorkerTeam::Impl {
 
   template <typename Meanwhile>
   void MeetAll(Meanwhile meanwhile) {
+    if (size == 1) return;
     Wait(&of_all->phase(), ArriveOfAll(), &Member::arrivals, 0, size, meanwhile);
   }
   template <typename Meanwhile>
@@ -311,24 +317,11 @@ void WorkerTeam::Run(FunctionRef<void(int worker)> fn) noexcept {
 
 int WorkerTeam::ranks() const { return impl_->size / impl_->rank_size(); }
 
-void WorkerTeam::Barrier() {
-  if (impl_->size > 1) impl_->MeetRank(kNothing);
-}
-
-void WorkerTeam::Barrier(FunctionRef<bool()> meanwhile) {
-  if (impl_->size == 1) return;
-  bool more = true;
-  impl_->MeetRank([&] { return more && (more = meanwhile()); });
-}
-
-void WorkerTeam::BarrierOfRanks() {
-  if (impl_->size > 1) impl_->MeetAll(kNothing);
-}
-
+void WorkerTeam::Barrier() { impl_->MeetRank(kNothing); }
+void WorkerTeam::Barrier(FunctionRef<bool()> meanwhile) { impl_->MeetRank(UntilFalse(meanwhile)); }
+void WorkerTeam::BarrierOfRanks() { impl_->MeetAll(kNothing); }
 void WorkerTeam::BarrierOfRanks(FunctionRef<bool()> meanwhile) {
-  if (impl_->size == 1) return;
-  bool more = true;
-  impl_->MeetAll([&] { return more && (more = meanwhile()); });
+  impl_->MeetAll(UntilFalse(meanwhile));
 }
 
 }  // namespace tiercel::platform

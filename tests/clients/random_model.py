@@ -4,11 +4,11 @@ import json
 import pathlib
 import random
 import shutil
-import struct
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "http"))
 
+from bf16_file import bf16, write_bf16_file  # noqa: E402
 from tiny_model import MODEL  # noqa: E402
 
 
@@ -20,9 +20,6 @@ def write_random_model(folder, seed=1):
     config = json.loads((MODEL / "config.json").read_text())
     hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     q, kv = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-
-    def bf16(values):
-        return b"".join(struct.pack("<f", v)[2:] for v in values)
 
     def matrix(rows, columns, gain=1.0):  # multiplies the deviation of what goes in by the gain
         width = gain * (3.0 / columns) ** 0.5  # the deviation of a uniform distribution is its width by sqrt(3)
@@ -42,16 +39,7 @@ def write_random_model(folder, seed=1):
                     at + "mlp.gate_proj": matrix(inner, hidden), at + "mlp.up_proj": matrix(inner, hidden),
                     at + "mlp.down_proj": matrix(hidden, inner)}
     tensors["model.norm"] = norm(hidden)
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name, (shape, data) in tensors.items():
-        header[name + ".weight"] = {"dtype": "BF16", "shape": list(shape),
-                                    "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, data in tensors.values():
-            file.write(data)
+    write_bf16_file(folder / "model.safetensors",
+                    {name + ".weight": tensor for name, tensor in tensors.items()})
     for path in MODEL.iterdir():
         shutil.copy(path, folder)

@@ -9,8 +9,8 @@ import json
 import pathlib
 import random
 import shutil
-import struct
 
+from bf16_file import bf16, write_bf16_file
 from tiny_model import MODEL
 
 HIDDEN = 256
@@ -35,10 +35,6 @@ def pieces_of(text, taken, random_):
         pieces.append(piece)
         at += size
     return pieces
-
-
-def bf16(values):
-    return b"".join(struct.pack("<f", v)[2:] for v in values)
 
 
 def make(folder, texts, seed=1):
@@ -91,17 +87,7 @@ def make(folder, texts, seed=1):
         tensors[f"{layer}{name}.weight"] = ((rows, columns), bytes(2 * rows * columns))
     for name, size in ones.items():
         tensors[f"{name}.weight"] = ((size,), bf16([1.0] * size))
-    header, offset = {}, 0
-    for name, (shape, data) in tensors.items():
-        header[name] = {"dtype": "BF16", "shape": list(shape),
-                        "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, data in tensors.values():
-            file.write(data)
+    write_bf16_file(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     for name in ("tokenizer_config.json", "generation_config.json"):

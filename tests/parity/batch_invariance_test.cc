@@ -183,12 +183,9 @@ TEST_P(BatchInvarianceTest, AnyThreadMayRun) {
 }
 
 constexpr auto kNameOf = [](const auto& info) {
-      std::string name = std::string(std::get<0>(info.param)) + "_" +
-                         TestName(*std::get<1>(info.param)) + "_" +
-                         TestName(std::get<2>(info.param));
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    };
+  const auto& [model, kernels, team] = info.param;
+  return TestName(model, *kernels, team);
+};
 
 INSTANTIATE_TEST_SUITE_P(
     All, BatchInvarianceTest,

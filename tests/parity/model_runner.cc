@@ -32,6 +32,12 @@ std::string TestName(const Team& team) {
   return team.ranks == 1 ? workers : std::to_string(team.ranks) + "_ranks_of_" + workers;
 }
 
+std::string TestName(std::string_view model, const kernels::KernelTable& table, const Team& team) {
+  std::string name(model);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name + "_" + TestName(table) + "_" + TestName(team);
+}
+
 Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& path,
                                                            const RunnerOptions& options) {
   auto runner = std::make_unique<ModelRunner>();

@@ -37,6 +37,8 @@ std::vector<const kernels::KernelTable*> AllKernels();
 std::vector<const kernels::KernelTable*> FirstAndLastKernels();
 std::string TestName(const kernels::KernelTable& table);
 std::string TestName(const Team& team);
+// Of all three; `model` may be a folder's name.
+std::string TestName(std::string_view model, const kernels::KernelTable& table, const Team& team);
 
 class ModelRunner {
  public:

@@ -141,12 +141,9 @@ TEST_P(W8A8Test, AnInt8KvCacheIsNearTheFormula) {
 }
 
 constexpr auto kNameOf = [](const auto& info) {
-      const Case& c = std::get<0>(info.param);
-      std::string name = fmt::format("{}_{}_{}_{}", c.folder, c.reading,
-                                     TestName(*std::get<1>(info.param)), TestName(std::get<2>(info.param)));
-      std::replace(name.begin(), name.end(), '-', '_');
-      return name;
-    };
+  const auto& [c, kernels, team] = info.param;
+  return TestName(fmt::format("{}_{}", c.folder, c.reading), *kernels, team);
+};
 
 INSTANTIATE_TEST_SUITE_P(
     All, W8A8Test,

@@ -3,7 +3,7 @@
 //! here, in the source, before it is compiled.
 
 
-use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Expr, Stmt};
+use minijinja::machinery::ast::{BinOp, BinOpKind, Call, CallArg, Expr, Stmt};
 use minijinja::machinery::{parse, tokenize, Token, WhitespaceConfig};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
@@ -104,6 +104,11 @@ impl Finder {
         }
     }
 
+    fn call(&mut self, call: &Call) {
+        self.expression(&call.expr);
+        self.arguments(&call.args);
+    }
+
     fn expression(&mut self, expression: &Expr) {
         match expression {
             Expr::Var(_) | Expr::Const(_) => {}
@@ -140,10 +145,7 @@ impl Finder {
                 self.expression(&g.expr);
                 self.expression(&g.subscript_expr);
             }
-            Expr::Call(c) => {
-                self.expression(&c.expr);
-                self.arguments(&c.args);
-            }
+            Expr::Call(c) => self.call(c),
             Expr::List(l) => l.items.iter().for_each(|e| self.expression(e)),
             Expr::Map(m) => m.keys.iter().chain(&m.values).for_each(|e| self.expression(e)),
         }
@@ -196,15 +198,11 @@ impl Finder {
                 self.statements(&m.body);
             }
             Stmt::CallBlock(c) => {
-                self.expression(&c.call.expr);
-                self.arguments(&c.call.args);
+                self.call(&c.call);
                 self.all(&c.macro_decl.defaults);
                 self.statements(&c.macro_decl.body);
             }
-            Stmt::Do(d) => {
-                self.expression(&d.call.expr);
-                self.arguments(&d.call.args);
-            }
+            Stmt::Do(d) => self.call(&d.call),
         }
     }
 }
