@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -56,6 +57,36 @@ Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
                            "on disk; use a smaller model (or INT8: --quantization int8), or free some "
                            "space",
                            least / kGiB, memory / kGiB, disk / kGiB);
+}
+
+// "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.
+std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options) {
+  const Quantization& quantization = checkpoint.quantization();
+  if (quantization.method() == QuantMethod::kNone) {
+    return options.quantize ? "INT8, quantized while loading, inputs per token" : "";
+  }
+  int64_t count[5] = {};
+  int64_t total = 0;
+  for (const std::string& name : checkpoint.Names()) {
+    constexpr std::string_view kEnd = "_proj.weight";
+    if (!name.starts_with("model.layers.") || !name.ends_with(kEnd)) continue;
+    const std::string linear = name.substr(0, name.size() - std::string_view(".weight").size());
+    const auto scheme = quantization.SchemeOf(linear, checkpoint.Find(name)->type);
+    if (!scheme) continue;  // the loader's to refuse
+    ++count[static_cast<int>(*scheme)];
+    ++total;
+  }
+  std::string text = fmt::format("{}: of {} linears", Name(quantization.method()), total);
+  const auto add = [&](LinearScheme scheme, std::string_view what) {
+    const int64_t n = count[static_cast<int>(scheme)];
+    if (n > 0) text += fmt::format(", {} {}", n, what);
+  };
+  add(LinearScheme::kStatic, "W8A8 static");
+  add(LinearScheme::kDynamic, "W8A8 per token");
+  add(LinearScheme::kMix, options.mix_static ? "W8A8_MIX read as static" : "W8A8_MIX read per token");
+  add(LinearScheme::kWeightOnly, "W8A16 dequantized to BF16");
+  add(LinearScheme::kFloat, "float");
+  return text;
 }
 
 }  // namespace

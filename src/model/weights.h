@@ -109,7 +109,4 @@ Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions&
 Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
                                          platform::WorkerTeam& team, LoadProgress progress);
 
-// "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.
-std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options);
-
 }  // namespace tiercel::model
