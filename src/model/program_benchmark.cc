@@ -29,7 +29,9 @@ ModelConfig Config(int64_t num_layers) {
   return config;
 }
 
-// A matrix that nobody reads: recording looks at shapes alone.
+// Matrices that nobody reads: recording looks at shapes alone, and at whether the embedding is packed.
+const BF16 kNoTable[1] = {};
+
 Linear Shape(int64_t n, int64_t k, int64_t granule, int workers, DType dtype) {
   Linear linear;
   linear.weight = {nullptr, dtype, n, k, k, granule, workers};
@@ -51,6 +53,7 @@ Weights WeightShapes(const ModelConfig& config, int workers, DType dtype) {
   layer.gate_up = Shape(2 * kIntermediate, kHidden, 2 * kColumnGroup, workers, dtype);
   layer.down = Shape(kHidden, kIntermediate, kColumnGroup, workers, dtype);
   Weights weights;
+  weights.embedding = kNoTable;
   weights.layers.assign(config.num_layers, layer);
   weights.final_norm = norm;
   weights.lm_head = Shape(kVocab, kHidden, kColumnGroup, workers, DType::kBF16);
