@@ -84,6 +84,9 @@ struct Json::Member {
   Json value;
 };
 
+// A member that is not there, or null: for most readers the same.
+inline bool IsAbsent(const Json* value) { return value == nullptr || value->is_null(); }
+
 // Here, where a Member is complete.
 inline Json::Json(bool v) : value_(v) {}
 inline Json::Json(int64_t v) : value_(v) {}

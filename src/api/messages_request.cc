@@ -23,8 +23,6 @@ Json Message(std::string_view role, Json content) {
   return Json::Of({{"role", Json(role)}, {"content", std::move(content)}});
 }
 
-bool IsAbsent(const Json* value) { return value == nullptr || value->is_null(); }
-
 // A text block; what else there is to see or to hear is not offered.
 std::optional<ApiError> CheckTextBlock(const Json& block, std::string_view path) {
   const std::string* type = block.FindString("type");

@@ -6,6 +6,7 @@
 #include "api/constraints.h"
 #include "api/messages_request.h"
 #include "api/names.h"
+#include "api/own_names.h"
 #include "api/prompt_text.h"
 #include "api/render_chat.h"
 #include "api/responses_request.h"
@@ -364,13 +365,19 @@ Result<PreparedRequest> PrepareMessages(std::string_view body, std::string_view 
   return PrepareChatBody(std::move(chat), Protocol::kMessages, request_id, model, options);
 }
 
+// Where a response's fields have other names than a chat's.
+constexpr OwnName kNamesOfResponses[] = {{"max_tokens", "max_output_tokens"}, {"messages", "input"},
+                                         {"response_format", "text.format"}, {"reasoning_effort", "reasoning.effort"},
+                                         {"logprobs", "top_logprobs"}};
+
 Result<PreparedRequest> PrepareResponses(std::string_view body, std::string_view request_id,
                                          const ModelInfo& model, const ApiOptions& options) {
   API_ASSIGN_OR_RETURN(Json json, ParseBody(body));
   API_ASSIGN_OR_RETURN(ResponsesBody responses, ChatBodyOfResponses(std::move(json), options));
-  API_ASSIGN_OR_RETURN(PreparedRequest prepared,
-                       PrepareChatBody(std::move(responses.chat), Protocol::kResponses, request_id, model,
-                                       options));
+  Result<PreparedRequest> chat =
+      PrepareChatBody(std::move(responses.chat), Protocol::kResponses, request_id, model, options);
+  if (!chat) return Fail(InOwnNames(std::move(chat).error(), kNamesOfResponses));
+  PreparedRequest prepared = std::move(*chat);
   // What is not given shows what is sampled with, as in vLLM.
   const sampling::SamplingParams& params = *prepared.requests[0].params;
   prepared.plan.echo =

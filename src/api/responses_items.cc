@@ -40,6 +40,10 @@ class InputReader {
   std::optional<ApiError> ReadMessage(Json& item, size_t index) {
     const std::string* role = item.FindString("role");
     if (role == nullptr) return InputFault(index, "a message must have a `role`.");
+    const Json* content = item.Find("content");
+    if (!IsAbsent(content) && content->string() == nullptr && content->array() == nullptr) {
+      return InputFault(index, "`content` must be a string or a list.");
+    }
     if (*role != "assistant") {
       CloseAssistant();
       messages_.push_back(Json::Of({{"role", Json(*role)}, {"content", item.Take("content")}}));

@@ -22,16 +22,29 @@ namespace tiercel::api {
 namespace {
 
 // Tools of the client; those that a server would run are left out, with a word in the log.
+std::optional<ApiError> CheckFunction(const Json& tool, size_t index) {
+  const auto fault = [index](std::string_view key, std::string_view expected) {
+    std::string param = fmt::format("tools.{}.{}", index, key);
+    return BadRequest(fmt::format("{}: expected {}.", param, expected), param);
+  };
+  if (tool.FindString("name") == nullptr) return fault("name", "a string");
+  const Json* parameters = tool.Find("parameters");
+  if (!IsAbsent(parameters) && parameters->object() == nullptr) return fault("parameters", "an object");
+  return std::nullopt;
+}
+
 std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
   if (tools.array() == nullptr) return BadRequest("tools: expected a list.", "tools");
   Json::Array out;
-  for (const Json& tool : *tools.array()) {
+  for (size_t i = 0; i < tools.array()->size(); ++i) {
+    const Json& tool = (*tools.array())[i];
     const std::string* type = tool.FindString("type");
     if (type == nullptr || *type != "function") {
       LOG_WARNING("a tool of type '{}' is left out: only functions of the client are offered",
                   type != nullptr ? type->substr(0, 64) : "");
       continue;
     }
+    if (auto error = CheckFunction(tool, i)) return error;
     Json::Object function;
     for (const char* key : {"name", "description", "parameters", "strict"}) {
       if (const Json* value = tool.Find(key); value != nullptr && !value->is_null()) {
@@ -44,13 +57,23 @@ std::optional<ApiError> SetTools(const Json& tools, Json* chat) {
   return std::nullopt;
 }
 
-void SetToolChoice(const Json& choice, Json* chat) {
-  if (chat->Find("tools") == nullptr) return;  // "auto" comes with no tools as well
+std::optional<ApiError> SetToolChoice(const Json& choice, Json* chat) {
+  const std::string* word = choice.string();
   const std::string* name = choice.FindString("name");
+  if (word != nullptr ? *word != "auto" && *word != "none" && *word != "required" : name == nullptr) {
+    return BadParameter("tool_choice: expected 'auto', 'none', 'required', or a function with a 'name'.", "tool_choice",
+                        choice.DumpStart(64));
+  }
+  if (chat->Find("tools") == nullptr) {
+    // These come with no tools as well.
+    if (word != nullptr && *word != "required") return std::nullopt;
+    return BadRequest("When using `tool_choice`, `tools` must be set.", "tool_choice");
+  }
   chat->Set("tool_choice", name == nullptr
                                ? choice
                                : Json::Of({{"type", Json("function")},
                                            {"function", Json::Of({{"name", Json(*name)}})}}));
+  return std::nullopt;
 }
 
 // text.format: the members of a json_schema stand beside its type, where a chat's have an object.
@@ -227,12 +250,15 @@ Result<ResponsesBody> ChatBodyOfResponses(Json body, const ApiOptions& options) 
 
   API_ASSIGN_OR_RETURN(Json::Array messages, ReadMessages(std::move(*input), earlier.get(), &out));
   if (Json* instructions = fields.Any("instructions")) {
+    if (instructions->string() == nullptr) {
+      return Fail(BadParameter("instructions: expected a string.", "instructions", instructions->DumpStart(64)));
+    }
     messages.insert(messages.begin(),
                     Json::Of({{"role", Json("system")}, {"content", std::move(*instructions)}}));
   }
   chat.Set("messages", Json(std::move(messages)));
   if (const Json* tools = fields.Any("tools")) API_RETURN_IF_ERROR(SetTools(*tools, &chat));
-  if (const Json* choice = fields.Any("tool_choice")) SetToolChoice(*choice, &chat);
+  if (const Json* choice = fields.Any("tool_choice")) API_RETURN_IF_ERROR(SetToolChoice(*choice, &chat));
   if (Json* text = fields.Any("text")) API_RETURN_IF_ERROR(SetFormat(*text, &chat));
   if (const Json* reasoning = fields.Any("reasoning")) {
     if (const Json* effort = reasoning->Find("effort"); effort != nullptr && !effort->is_null()) {

@@ -27,6 +27,14 @@ std::string_view CutText(std::string_view text, size_t most) {
   return text;
 }
 
+// Clients of /v1/messages know an event of its own for it, and close a stream that is silent for some minutes, which
+// a long prompt takes.
+Pulse PulseOf(api::Protocol protocol, const ServerOptions& options) {
+  if (protocol != api::Protocol::kMessages) return {};
+  const double asked = options.sse_keep_alive_interval_s;
+  return {"event: ping\ndata: {\"type\":\"ping\"}\n\n", asked > 0 ? asked : options.ping_interval_s};
+}
+
 }  // namespace
 
 Generation::Generation(GenerationContext context, std::shared_ptr<const LoadedModel> model,
@@ -96,7 +104,7 @@ void Generation::Begin(api::ResponsePlan plan, Streams streams) {
   responder_ = std::make_unique<api::Responder>(std::move(plan));
   streams_ = std::move(streams);
   if (responder_->plan().stream) {
-    exchange_->BeginStream(EventStreamHead(headers_));
+    exchange_->BeginStream(EventStreamHead(headers_), PulseOf(endpoint_.protocol, context_.options));
     head_sent_ = true;
   }
   ReadNews();

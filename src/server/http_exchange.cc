@@ -34,8 +34,8 @@ void SessionExchange::Respond(HttpReply reply) {
   if (const auto session = Session()) session->Respond(std::move(reply));
 }
 
-void SessionExchange::BeginStream(HttpReply reply) {
-  if (const auto session = Session()) session->BeginStream(std::move(reply));
+void SessionExchange::BeginStream(HttpReply reply, Pulse pulse) {
+  if (const auto session = Session()) session->BeginStream(std::move(reply), pulse);
 }
 
 void SessionExchange::Write(std::string_view piece) {

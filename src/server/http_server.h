@@ -43,6 +43,12 @@ struct HttpReply {
   HttpHeaders headers;
 };
 
+// What stands in a stream that says nothing else for a while, so that nobody between takes it for dead.
+struct Pulse {
+  std::string_view text = ": keep-alive\n\n";  // lasts
+  double interval_s = 0;                       // 0: the server's, which may be never
+};
+
 // One request and its answer. Every member but Post is called on the request's I/O thread only.
 class Exchange {
  public:
@@ -57,7 +63,7 @@ class Exchange {
   // The whole answer at once. Exactly one of Respond and BeginStream is called.
   virtual void Respond(HttpReply reply) = 0;
   // The head of an answer that comes in pieces; reply.body is its first piece.
-  virtual void BeginStream(HttpReply reply) = 0;
+  virtual void BeginStream(HttpReply reply, Pulse pulse = {}) = 0;
   virtual void Write(std::string_view piece) = 0;
   virtual void EndStream() = 0;
   // Ends the connection at once, whatever has not been sent, as if the client had gone.

@@ -90,10 +90,9 @@ void SessionBase::Tick(SteadyTime now) {
     Close();
     return;
   }
-  const double interval = shared_->options.sse_keep_alive_interval_s;
-  if (interval > 0 && streaming_ && !answer_complete_ && in_flight_.empty() &&
-      SecondsSince(last_write_) >= interval) {
-    AppendChunk(": keep-alive\n\n");
+  if (streaming_ && pulse_.interval_s > 0 && !answer_complete_ && in_flight_.empty() &&
+      SecondsSince(last_write_) >= pulse_.interval_s) {
+    AppendChunk(pulse_.text);
     Flush();
   }
 }
@@ -342,8 +341,10 @@ void SessionBase::Respond(HttpReply reply) {
   Flush();
 }
 
-void SessionBase::BeginStream(HttpReply reply) {
+void SessionBase::BeginStream(HttpReply reply, Pulse pulse) {
   streaming_ = true;
+  pulse_ = pulse;
+  if (pulse_.interval_s == 0) pulse_.interval_s = shared_->options.sse_keep_alive_interval_s;
   // HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
   if (http_1_0_) keep_alive_ = false;
   AppendHead(reply, !http_1_0_);

@@ -127,7 +127,7 @@ class SessionBase : public std::enable_shared_from_this<SessionBase> {
   void RefuseRequest(int status, std::string_view message);
 
   void Respond(HttpReply reply);
-  void BeginStream(HttpReply reply);
+  void BeginStream(HttpReply reply, Pulse pulse);
   void WritePiece(std::string_view piece);
   void EndStream();
   void AppendHead(const HttpReply& reply, bool chunked);
@@ -162,6 +162,7 @@ class SessionBase : public std::enable_shared_from_this<SessionBase> {
   bool is_head_ = false;
   bool http_1_0_ = false;
   bool streaming_ = false;
+  Pulse pulse_;  // while streaming_
   bool answer_complete_ = false;  // nothing will be appended to out_ any more
   int status_ = 0;
   int64_t answer_bytes_ = 0;
@@ -182,7 +183,7 @@ class SessionExchange final : public Exchange {
   int io_thread() const override { return thread_->index; }
   void Post(std::function<void()> task) override;
   void Respond(HttpReply reply) override;
-  void BeginStream(HttpReply reply) override;
+  void BeginStream(HttpReply reply, Pulse pulse) override;
   void Write(std::string_view piece) override;
   void EndStream() override;
   void Abort() override;

@@ -55,6 +55,7 @@ struct ServerOptions {
   double keep_alive_timeout_s = 75; // between two requests
   double write_stall_timeout_s = 600;  // a client that takes nothing for so long is dropped
   double sse_keep_alive_interval_s = 0;  // 0: no comment lines in quiet streams
+  double ping_interval_s = 10;  // of /v1/messages' quiet streams, where the other is 0
 
   int io_threads = 1;
   int prepare_threads = 1;  // templates and tokenization

@@ -78,6 +78,7 @@ class EchoEngine final : public engine::Engine {
 
   int capacity = 100000;
   void Break() { healthy_.store(false); }
+  void Pause(bool paused) { paused_.store(paused); }  // no tokens meanwhile
 
  private:
   struct State {
@@ -131,6 +132,7 @@ class EchoEngine final : public engine::Engine {
       {
         std::lock_guard lock(mutex_);
         for (const auto& state : running_) {
+          if (paused_.load() && !abort_all_) break;
           if (Step(*state)) told.push_back(state);
         }
         std::erase_if(running_, [](const auto& state) { return state->done; });
@@ -172,6 +174,7 @@ class EchoEngine final : public engine::Engine {
   bool stopping_ = false;
   bool abort_all_ = false;
   std::atomic<bool> healthy_{true};
+  std::atomic<bool> paused_{false};
   std::thread thread_;  // last: it uses all of the above
 };
 
@@ -290,6 +293,27 @@ TEST_F(ServerTest, EarlyHealthAnswersBeforeAndAfterTheModel) {
   Load();
   EXPECT_EQ(Get("/health").status, 200);
   EXPECT_NE(Get("/v1/models").body.find(R"("id":"test")"), std::string::npos);
+}
+
+// While a prompt is computed: in a stream of messages, its beginning and then pings; in others, comments.
+TEST_F(ServerTest, QuietStreamsShowThatTheyLive) {
+  options_.sse_keep_alive_interval_s = 0.01;  // at each tick
+  StartLoaded();
+  engine_->Pause(true);
+  RawClient messages(server_->port()), chat(server_->port());
+  const std::string_view body =
+      R"({"messages":[{"role":"user","content":"a"}],"max_tokens":3,"stream":true})";
+  messages.Send(Post("/v1/messages", body));
+  chat.Send(Post("/v1/chat/completions", body));
+  std::string events = messages.ReadUntil("event: ping\ndata: {\"type\":\"ping\"}\n\n");
+  EXPECT_LT(events.find("event: message_start"), events.find("event: ping")) << events;
+  EXPECT_EQ(events.find("content_block"), std::string::npos) << events;
+  EXPECT_NE(chat.ReadUntil(": keep-alive\n\n").find(": keep-alive\n\n"), std::string::npos);
+  engine_->Pause(false);
+  events = messages.ReadUntil("event: message_stop");
+  EXPECT_EQ(events.find("event: message_start"), events.rfind("event: message_start")) << events;
+  EXPECT_NE(events.find("event: message_stop"), std::string::npos) << events;
+  EXPECT_NE(chat.ReadUntil("[DONE]").find("[DONE]"), std::string::npos);
 }
 
 TEST_F(ServerTest, BusyPortIsNamed) {

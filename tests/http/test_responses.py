@@ -2,6 +2,7 @@
 given texts."""
 
 import json
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +156,38 @@ def test_what_is_not_offered_is_said(replay_server):
         assert reply.status_code == 400 and word in reply.json()["error"]["message"], reply.text
     with pytest.raises(openai.NotFoundError):
         replay_server.client().responses.create(model="another", input="x")
+
+
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize("body, param", [
+    ({"max_output_tokens": "max_tokens"}, "max_output_tokens"),
+    ({"max_output_tokens": 0}, "max_output_tokens"),
+    ({"max_output_tokens": 10**9}, "max_output_tokens"),
+    ({"instructions": 5}, "instructions"),
+    ({"input": []}, "input"),
+    ({"input": [{"role": "user", "content": 5}]}, "input"),
+    ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
+    ({"text": {"format": {"type": "weird"}}}, "text.format.type"),
+    ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "nope"}}}}, "text.format"),
+    ({"reasoning": {"effort": "wrong"}}, "reasoning.effort"),
+    ({"tools": [FUNCTION, {**FUNCTION, "name": 5}]}, "tools.1.name"),
+    ({"tools": [{**FUNCTION, "parameters": 5}]}, "tools.0.parameters"),
+    ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
+    ({"tools": [FUNCTION], "tool_choice": "wrong"}, "tool_choice"),
+    ({"top_logprobs": 50, "include": ["message.output_text.logprobs"]}, "top_logprobs"),
+])
+def test_faults_have_the_names_of_this_protocol(replay_server, body, param):
+    """Its body becomes a chat's: what is wrong is told by the names that the client wrote."""
+    reply = replay_server.post("/v1/responses", {"input": "a", **body})
+    assert reply.status_code == 400, reply.text
+    error = reply.json()["error"]
+    assert error["param"] == param
+    told = error["message"].replace('"max_tokens"', "")  # less the value that it repeats
+    for name in ["max_tokens", "messages", "response_format", "reasoning_effort"]:
+        assert not re.search(rf"\b{name}\b", told), told
+    assert param.split(".")[0] in told or param == "input", told
 
 
 def test_without_the_store_nothing_is_kept(replay_server):

@@ -94,7 +94,7 @@ constexpr OptionSpec kFrontend[] = {
     {"--enable-force-include-usage", Kind::kSwitch, "False", Effect::kUsed,
      "Send usage with every stream."},
     {"--sse-keep-alive-interval", Kind::kFloat, "0", Effect::kUsed,
-     "Seconds between comment lines in quiet streams; 0: none."},
+     "Seconds between comment lines in quiet streams; 0: none. In those of /v1/messages, between ping events; 0: 10."},
     {"--enable-tokenizer-info-endpoint", Kind::kSwitch, "False", Effect::kUsed,
      "Offer /tokenizer_info: the tokenizer's configuration, and the chat template."},
     {"--enable-log-outputs", Kind::kSwitch, "False", Effect::kRefused,
