@@ -4,6 +4,7 @@
 
 #include "kernels/ops.h"
 #include "kernels/x86/quantize_impl.h"
+#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::x86 {
 
@@ -35,6 +36,29 @@ template <typename S, typename Args, typename Sum, typename Store>
       for (int64_t c = 0; c < width; c += kLanes) S::Store(args.out_f32 + at + c, sum(c));
       return;
   }
+}
+
+// Asks for the lines of the output, for writing, to which FinishRow will store these columns: at most two.
+// Only ever inlined: GCC takes a function that does nothing else for one without effect, and leaves out its calls.
+template <typename Args>
+[[gnu::always_inline]] inline void AskForRow(const Args& args, int64_t row, int64_t column, int64_t width) {
+  const int64_t per = args.epilogue == Epilogue::kSwiGlu ? 2 : 1;  // columns of an output
+  const char* begin;
+  int64_t bytes;
+  const auto set = [&](const auto* data, int64_t ld, int64_t first, int64_t count) __attribute__((always_inline)) {
+    begin = reinterpret_cast<const char*>(data + row * ld + first);
+    bytes = count * static_cast<int64_t>(sizeof(*data));
+  };
+  if (args.epilogue == Epilogue::kStoreF32) {
+    set(args.out_f32, args.ldo, column, width);
+  } else {
+    set(args.out, args.ldo, column / per, width / per);
+  }
+  if constexpr (requires { args.quantized; }) {
+    if (args.quantized.data != nullptr) set(args.quantized.data, args.quantized.ld, column / per, width / per);
+  }
+  __builtin_prefetch(begin, 1);
+  if (bytes > kLine) __builtin_prefetch(begin + kLine, 1);
 }
 
 // Finishes the columns [column, column + width) of output row `row`, whose sums lie in groups of

@@ -25,6 +25,9 @@ struct PairDot {
                         const Sum* sums) {
     x86::FinishRow<avx512::Simd, Narrow>(args, row, column, width, sums);
   }
+  [[gnu::always_inline]] static void AskForRow(const Args& args, int64_t row, int64_t column, int64_t width) {
+    x86::AskForRow(args, row, column, width);
+  }
 };
 
 }  // namespace

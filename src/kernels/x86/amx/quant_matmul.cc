@@ -20,6 +20,9 @@ struct ByteDot {
                         const Sum* sums) {
     x86::FinishRow<avx512::Simd>(args, row, column, width, sums);
   }
+  [[gnu::always_inline]] static void AskForRow(const Args& args, int64_t row, int64_t column, int64_t width) {
+    x86::AskForRow(args, row, column, width);
+  }
 };
 
 // The rows of one register tile of vpdpbusd: for those it streams the weights with fewer stalls than

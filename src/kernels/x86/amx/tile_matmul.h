@@ -5,8 +5,8 @@
 // chain is interrupted, its FP32 or INT32 sums are stored and loaded again unchanged, so an
 // element's bits depend on nothing but its row and its column.
 //
-// `Dot` is a type's product: Args, Sum, kElement (bytes), Multiply<c, a, b>() on tile registers, and
-// FinishRow(args, row, column, width, const Sum*).
+// `Dot` is a type's product: Args, Sum, kElement (bytes), Multiply<c, a, b>() on tile registers,
+// FinishRow(args, row, column, width, const Sum*), and AskForRow(args, row, column, width) for where that will write.
 #pragma once
 
 #include <immintrin.h>
@@ -34,26 +34,6 @@ struct Operands {
   int64_t rows;
   Range columns;  // of this worker
 };
-
-// Blocking for more rows. A step of 2 × 2 tiles takes 64 cycles, in which L2 gives
-// about 29 lines, and loads 64. So:
-// - k in chunks of 384 bytes: 64 columns of weights (24 KiB) stay in L1 while all rows go by, and 32 rows
-//   of activations (12 KiB) stay there for the two halves of the columns. With the sums going in
-//   and out that is 9 lines from L2 per tile product of 16 cycles;
-// - rows in panels of 512, columns in bands of 256: 192 KiB of activations, 96 KiB of weights and
-//   512 KiB of sums per chunk of k share a 1 to 2 MiB L2, however large k is. Weights are read from
-//   memory once a panel (512 FLOP a byte), activations from L3 once a band (256 FLOP a byte), each
-//   below what a core can fetch at 3.5 TFLOP/s.
-constexpr int64_t kChunk = 384;
-constexpr int64_t kPanelRows = 512;
-constexpr int64_t kBandColumns = 256;
-constexpr int64_t kSlotRows = 2 * kTileRows;
-constexpr int64_t kSlotColumns = 2 * kTileColumns;
-constexpr int64_t kSlotSums = kSlotRows * kSlotColumns;
-constexpr int64_t kSlots = kPanelRows / kSlotRows;
-constexpr int64_t kSteps = kChunk / kTileBytes;
-// So many of a slot's 32 rows are asked for at each step.
-constexpr int64_t kRowsPerStep = (kSlotRows + kSteps - 1) / kSteps;
 
 // At most 16 rows × one packed block: the weights are read as one linear stream.
 template <typename Dot, int kGroups>
@@ -214,73 +194,108 @@ void BlockRows(const typename Dot::Args& args, const Operands& operands) {
   }
 }
 
-// One or two tiles of rows that are computed together. The last ones of a call may begin before
-// `fresh`, over rows that others compute too: whole tiles need no other tile configuration.
+// Blocking for more rows. A step of 2 × 2 tiles takes 64 cycles and loads four tiles; two of them or four come from L2,
+// which keeps up if little else is asked of it. So:
+// - a chain of products goes over up to 2560 bytes of k before its sums leave the tile registers: going out and in
+//   every 384 bytes they took a third of the time;
+// - rows in panels of 256: 640 KiB of activations, a block of 64 columns of weights (160 KiB) with the next one on its
+//   way and, where k is longer, 512 KiB of sums of a band of 512 columns share a 2 MiB L2. Weights are read from memory
+//   once a panel (256 FLOP a byte): half of what a core can fetch at 1.5 TFLOP/s;
+// - the next block of weights is asked for a line or so with each tile product;
+// - the epilogue of a slot goes beside the products of the next one, a row a step, and where it writes is asked for
+//   a slot before: done at once, it took another third.
+// Measured on one core of a busy machine, in turn with products on registers alone.
+constexpr int64_t kPanelRows = 256;
+constexpr int64_t kMaxChunk = 2560;
+constexpr int64_t kBandColumns = 512;
+constexpr int64_t kSlotRows = 2 * kTileRows;
+constexpr int64_t kSlotColumns = 2 * kTileColumns;
+constexpr int64_t kSlotSums = kSlotRows * kSlotColumns;
+constexpr int64_t kSlots = kPanelRows / kSlotRows;
+
+// One or two tiles of rows that are computed together, for the rows [row, end). The last ones of a panel may begin
+// before `row`, over rows that others compute too: whole tiles need no other tile configuration.
 struct RowGroup {
+  int64_t row = 0, end = 0;
   int tiles = 0;
   int64_t first[2] = {};  // the first row of each tile
-  int64_t fresh[2] = {};  // the first row of each tile that is stored
 };
 
 RowGroup GroupAt(int64_t row, int64_t end) {
-  const int64_t left = end - row;
-  if (left <= kTileRows) return {1, {std::max(int64_t{0}, end - kTileRows), 0}, {row, 0}};
+  if (end - row <= kTileRows) return {row, end, 1, {std::max(int64_t{0}, end - kTileRows), 0}};
   const int64_t first = std::max(int64_t{0}, std::min(row, end - kSlotRows));
-  const int64_t second = std::min(row + kTileRows, end - kTileRows);
-  return {2, {first, second}, {row, std::max(row, first + kTileRows)}};
+  return {row, std::min(row + kSlotRows, end), 2, {first, std::min(row + kTileRows, end - kTileRows)}};
 }
 
-// Applies the epilogue to a row group whose sums are complete.
+// The rows of a slot whose sums are complete and wait for their epilogue.
 template <typename Dot>
-void FinishSlot(const typename Dot::Args& args, const RowGroup& group, int64_t column,
-                int64_t width, const typename Dot::Sum* slot) {
-  for (int tile = 0; tile < group.tiles; ++tile) {
-    const int64_t first = group.first[tile];
-    for (int64_t row = group.fresh[tile]; row < first + kTileRows; ++row) {
-      Dot::FinishRow(args, row, column, width,
-                     slot + (tile * kTileRows + row - first) * kSlotColumns);
-    }
+class PendingRows {
+ public:
+  explicit PendingRows(const typename Dot::Args& args) : args_(args) {}
+
+  void Add(const RowGroup& group, int64_t column, int64_t width, const typename Dot::Sum* slot) {
+    FinishAll();
+    group_ = group;
+    column_ = column;
+    width_ = width;
+    slot_ = slot;
   }
-}
+  void FinishAll() {
+    while (group_.row < group_.end) FinishOne();
+  }
+  [[gnu::always_inline]] void FinishOne() {
+    if (group_.row == group_.end) return;
+    const int64_t row = group_.row++;
+    const int64_t in_first = row - group_.first[0];
+    const int64_t at = in_first < kTileRows ? in_first : kTileRows + row - group_.first[1];
+    Dot::FinishRow(args_, row, column_, width_, slot_ + at * kSlotColumns);
+  }
+
+ private:
+  const typename Dot::Args& args_;
+  RowGroup group_;
+  int64_t column_ = 0, width_ = 0;
+  const typename Dot::Sum* slot_ = nullptr;
+};
 
 // What the tiles of one chunk of k × at most 32 columns have in common.
 struct Chunk {
-  const uint8_t* w;   // the first lane of k at the first column
-  int64_t w_stride;   // from lane to lane of k
-  int64_t w_step;     // from k step to k step
-  int64_t x_stride;   // from row to row
+  const uint8_t* w;  // the first lane of k at the first column
+  int64_t column, width;
+  int64_t w_stride;  // from lane to lane of k
+  int64_t w_step;    // from k step to k step
+  int64_t x_stride;  // from row to row
   int64_t k_count;
-  bool first;         // the sums begin here
-  // What will be read after this chunk is asked for evenly over its k steps: weights, and of the
-  // activations at x + x_ahead bytes `x_lines` lines of each row (0: none).
+  bool first, last;  // the sums begin, end here
+  // Weights that will be read after this chunk are asked for evenly over its k steps.
   const char* next;
   int64_t lines_per_step;
-  int64_t x_ahead;
-  int64_t x_lines;
+  int64_t rows_per_step;  // of output, finished and asked for
 };
 
-// Adds the chunk to the sums (a slot) of a row group × kGroups tiles of columns. x0, x1: the
+// Adds the chunk to the sums at `from` (a slot) of a row group × kGroups tiles of columns; they go to `to`. x0, x1: the
 // group's rows at the chunk's k.
 template <typename Dot, int kTiles, int kGroups>
-[[gnu::noinline]] void ChunkTile(Chunk& chunk, const uint8_t* x0, const uint8_t* x1,
-                                 typename Dot::Sum* slot) {
-  constexpr int64_t kStride = kSlotColumns * sizeof(*slot);
-  typename Dot::Sum* const slot1 = slot + kTileRows * kSlotColumns;
+[[gnu::noinline]] void ChunkTile(const typename Dot::Args& args, Chunk& chunk, const RowGroup& group,
+                                 const uint8_t* x0, const uint8_t* x1, const typename Dot::Sum* from,
+                                 typename Dot::Sum* to, PendingRows<Dot>& pending) {
+  constexpr int64_t kStride = kSlotColumns * sizeof(*to);
+  constexpr int64_t kSecond = kTileRows * kSlotColumns;
   if (chunk.first) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
   } else {
-    LoadTile<0>(slot, kStride);
-    if constexpr (kTiles == 2) LoadTile<1>(slot1, kStride);
-    if constexpr (kGroups == 2) LoadTile<2>(slot + kTileColumns, kStride);
-    if constexpr (kTiles == 2 && kGroups == 2) LoadTile<3>(slot1 + kTileColumns, kStride);
+    LoadTile<0>(from, kStride);
+    if constexpr (kTiles == 2) LoadTile<1>(from + kSecond, kStride);
+    if constexpr (kGroups == 2) LoadTile<2>(from + kTileColumns, kStride);
+    if constexpr (kTiles == 2 && kGroups == 2) LoadTile<3>(from + kSecond + kTileColumns, kStride);
   }
   const uint8_t* w = chunk.w;
   const char* next = chunk.next;
-  const int64_t lines = chunk.lines_per_step;
-  const char* next_x = reinterpret_cast<const char*>(x0) + chunk.x_ahead;
+  const int64_t lines = chunk.lines_per_step, rows_per_step = chunk.rows_per_step;
+  int64_t row = chunk.last ? group.row : group.end;  // that is asked for
   for (int64_t k = 0; k < chunk.k_count; k += kTileBytes, w += chunk.w_step) {
     LoadTile<6>(w, chunk.w_stride);
     LoadTile<4>(x0 + k, chunk.x_stride);
@@ -294,103 +309,107 @@ template <typename Dot, int kTiles, int kGroups>
       Dot::template Multiply<2, 4, 7>();
       if constexpr (kTiles == 2) Dot::template Multiply<3, 5, 7>();
     }
-    for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-    for (int64_t i = 0; i < chunk.x_lines; ++i) {
-      for (int r = 0; r < kRowsPerStep; ++r) {
-        _mm_prefetch(next_x + r * chunk.x_stride + i * 64, _MM_HINT_T1);
-      }
+    for (int64_t i = 0; i < lines; ++i, next += x86::kLine) _mm_prefetch(next, _MM_HINT_T1);
+    for (int64_t i = 0; i < rows_per_step; ++i) {
+      if (row < group.end) Dot::AskForRow(args, row++, chunk.column, chunk.width);
+      pending.FinishOne();
     }
-    next_x += kRowsPerStep * chunk.x_stride;
   }
   chunk.next = next;
-  _tile_stored(0, slot, kStride);
-  if constexpr (kTiles == 2) _tile_stored(1, slot1, kStride);
-  if constexpr (kGroups == 2) _tile_stored(2, slot + kTileColumns, kStride);
-  if constexpr (kTiles == 2 && kGroups == 2) _tile_stored(3, slot1 + kTileColumns, kStride);
-}
-
-// One chunk of k, from `k` on, for all rows of a panel × one block of columns, whose slots begin
-// at `slots`, one array per 32 columns.
-template <typename Dot>
-void ChunkBlock(const typename Dot::Args& args, const Operands& operands, Range rows,
-                int64_t column, int64_t width, const uint8_t* w, int64_t k, Chunk& chunk,
-                typename Dot::Sum (*slots)[kSlots * kSlotSums]) {
-  const bool last = k + chunk.k_count == operands.k;
-  const int64_t x_ahead = chunk.x_ahead;
-  int64_t offset = 0;
-  for (int64_t row = rows.begin; row < rows.end; row += kSlotRows, offset += kSlotSums) {
-    const RowGroup group = GroupAt(row, rows.end);
-    const uint8_t* x0 = operands.x + group.first[0] * operands.x_stride + k;
-    const uint8_t* x1 = operands.x + group.first[1] * operands.x_stride + k;
-    for (int64_t c = 0; c < width; c += kSlotColumns) {
-      const int64_t columns = std::min(kSlotColumns, width - c);
-      typename Dot::Sum* slot = slots[c / kSlotColumns] + offset;
-      chunk.w = w + c * kLaneBytes;
-      chunk.x_ahead = x_ahead + c / kSlotColumns * chunk.x_lines * 64;
-      if (group.tiles == 2) {
-        columns == kSlotColumns ? ChunkTile<Dot, 2, 2>(chunk, x0, x1, slot)
-                                : ChunkTile<Dot, 2, 1>(chunk, x0, x1, slot);
-      } else {
-        columns == kSlotColumns ? ChunkTile<Dot, 1, 2>(chunk, x0, x1, slot)
-                                : ChunkTile<Dot, 1, 1>(chunk, x0, x1, slot);
-      }
-      if (last) FinishSlot<Dot>(args, group, column + c, columns, slot);
-    }
-  }
+  _tile_stored(0, to, kStride);
+  if constexpr (kTiles == 2) _tile_stored(1, to + kSecond, kStride);
+  if constexpr (kGroups == 2) _tile_stored(2, to + kTileColumns, kStride);
+  if constexpr (kTiles == 2 && kGroups == 2) _tile_stored(3, to + kSecond + kTileColumns, kStride);
 }
 
 template <typename Dot>
 struct Scratch {
-  alignas(64) typename Dot::Sum slots[kBandColumns / kSlotColumns][kSlots * kSlotSums];  // 512 KiB
+  // Between chunks of k, [32 columns of the band][row group].
+  alignas(64) typename Dot::Sum slots[kBandColumns / kSlotColumns][kSlots][kSlotSums];  // 512 KiB
+  alignas(64) typename Dot::Sum complete[2][kSlotSums];  // one is finished while the other comes
 };
 
-// All of k for the rows of a panel × the columns of a band, which are whole blocks of the
-// worker's `range`.
+// The rows of a panel × the columns of a band, which are whole blocks of the worker's range.
 template <typename Dot>
-void PanelBand(const typename Dot::Args& args, const Operands& operands, Range rows, Range band,
-               Scratch<Dot>& scratch) {
-  const int64_t k_end = operands.k;
-  const Range range = operands.columns;
-  const int64_t groups = (rows.size() + kSlotRows - 1) / kSlotRows;
-  const auto width_at = [&](int64_t column) { return std::min(kColumnBlock, range.end - column); };
-  const auto chunk_at = [&](int64_t column, int64_t k) {
-    return operands.w + column * k_end + k * width_at(column);
-  };
-  Chunk chunk;
-  for (int64_t k = 0; k < k_end; k += kChunk) {
-    chunk.k_count = std::min(kChunk, k_end - k);
-    chunk.x_stride = operands.x_stride;
-    chunk.first = k == 0;
-    // The activations of the next chunk of k (at the band's end the first again), a few lines of
-    // each row in each pass over the rows.
-    const int64_t passes = (band.size() + kSlotColumns - 1) / kSlotColumns;
-    chunk.x_lines = (kSteps + passes - 1) / passes;
-    const int64_t x_ahead = k + kChunk < k_end ? kChunk : -k;
-    for (int64_t column = band.begin; column < band.end; column += kColumnBlock) {
-      // What comes next in this order; past the range's end it is this chunk again, harmlessly.
-      const uint8_t* const w = chunk_at(column, k);
-      const uint8_t* next = w;
-      if (column + kColumnBlock < band.end) {
-        next = chunk_at(column + kColumnBlock, k);
-      } else if (k + kChunk < k_end) {
-        next = chunk_at(band.begin, k + kChunk);
-      } else if (band.end < range.end) {
-        next = chunk_at(band.end, 0);
+class PanelBand {
+ public:
+  PanelBand(const typename Dot::Args& args, const Operands& operands, Scratch<Dot>& scratch)
+      : args_(args), operands_(operands), scratch_(scratch), pending_(args) {
+    const int64_t chunks = (operands.k + kMaxChunk - 1) / kMaxChunk;
+    k_chunk_ = (operands.k / kTileBytes + chunks - 1) / chunks * kTileBytes;
+    chunk_.x_stride = operands.x_stride;
+  }
+
+  void Run(Range rows, Range band) {
+    for (int64_t k = 0; k < operands_.k; k += k_chunk_) {
+      chunk_.k_count = std::min(k_chunk_, operands_.k - k);
+      chunk_.rows_per_step = (kSlotRows * kTileBytes + chunk_.k_count - 1) / chunk_.k_count;
+      chunk_.first = k == 0;
+      chunk_.last = k + chunk_.k_count == operands_.k;
+      for (int64_t column = band.begin; column < band.end; column += kColumnBlock) {
+        RunBlock(rows, band, column, k);
       }
-      const int64_t width = width_at(column);
-      const int64_t steps = groups * (chunk.k_count / kTileBytes) *
-                            ((width + kSlotColumns - 1) / kSlotColumns);
-      const int64_t lines = chunk.k_count * width / 64;
-      chunk.next = reinterpret_cast<const char*>(next);
-      chunk.lines_per_step = (lines + steps - 1) / steps;
-      chunk.w_stride = width * kLaneBytes;
-      chunk.w_step = width * kTileBytes;
-      const int64_t pass = (column - band.begin) / kSlotColumns;
-      chunk.x_ahead = x_ahead + pass * chunk.x_lines * 64;
-      ChunkBlock<Dot>(args, operands, rows, column, width, w, k, chunk, &scratch.slots[pass]);
+    }
+    pending_.FinishAll();
+  }
+
+ private:
+  int64_t WidthAt(int64_t column) const { return std::min(kColumnBlock, operands_.columns.end - column); }
+  const uint8_t* WeightsAt(int64_t column, int64_t k) const {
+    return operands_.w + column * operands_.k + k * WidthAt(column);
+  }
+  // What comes behind a block's chunk; at the range's end it is the chunk again, harmlessly.
+  const uint8_t* WeightsAfter(Range band, int64_t column, int64_t k) const {
+    if (column + kColumnBlock < band.end) return WeightsAt(column + kColumnBlock, k);
+    if (!chunk_.last) return WeightsAt(band.begin, k + k_chunk_);
+    return band.end < operands_.columns.end ? WeightsAt(band.end, 0) : WeightsAt(column, k);
+  }
+
+  // The chunk of k at `k` for all rows × one packed block.
+  void RunBlock(Range rows, Range band, int64_t column, int64_t k) {
+    const int64_t width = WidthAt(column);
+    const int64_t halves = (width + kSlotColumns - 1) / kSlotColumns;
+    const int64_t groups = (rows.size() + kSlotRows - 1) / kSlotRows;
+    const int64_t lines = chunk_.k_count * width / x86::kLine;
+    const int64_t steps = groups * halves * (chunk_.k_count / kTileBytes);
+    chunk_.next = reinterpret_cast<const char*>(WeightsAfter(band, column, k));
+    chunk_.lines_per_step = (lines + steps - 1) / steps;
+    chunk_.w_stride = width * kLaneBytes;
+    chunk_.w_step = width * kTileBytes;
+    for (int64_t i = 0; i < groups; ++i) {
+      const RowGroup group = GroupAt(rows.begin + i * kSlotRows, rows.end);
+      for (int64_t half = 0; half < halves; ++half) {
+        chunk_.column = column + half * kSlotColumns;
+        chunk_.width = std::min(kSlotColumns, width - half * kSlotColumns);
+        chunk_.w = WeightsAt(column, k) + half * kSlotColumns * kLaneBytes;
+        RunSlot(group, k, scratch_.slots[(chunk_.column - band.begin) / kSlotColumns][i]);
+      }
     }
   }
-}
+
+  void RunSlot(const RowGroup& group, int64_t k, typename Dot::Sum* slot) {
+    typename Dot::Sum* const to = chunk_.last ? scratch_.complete[turn_ ^= 1] : slot;
+    const uint8_t* const x0 = operands_.x + group.first[0] * operands_.x_stride + k;
+    const uint8_t* const x1 = operands_.x + group.first[1] * operands_.x_stride + k;
+    const auto add = [&]<int kTiles, int kGroups>() {
+      ChunkTile<Dot, kTiles, kGroups>(args_, chunk_, group, x0, x1, slot, to, pending_);
+    };
+    if (chunk_.width == kSlotColumns) {
+      group.tiles == 2 ? add.template operator()<2, 2>() : add.template operator()<1, 2>();
+    } else {
+      group.tiles == 2 ? add.template operator()<2, 1>() : add.template operator()<1, 1>();
+    }
+    if (chunk_.last) pending_.Add(group, chunk_.column, chunk_.width, to);
+  }
+
+  const typename Dot::Args& args_;
+  const Operands& operands_;
+  Scratch<Dot>& scratch_;
+  PendingRows<Dot> pending_;
+  Chunk chunk_;
+  int64_t k_chunk_;
+  int turn_ = 0;  // of scratch_.complete
+};
 
 template <typename Dot>
 void TileMatmul(const typename Dot::Args& args, Share share) {
@@ -405,13 +424,13 @@ void TileMatmul(const typename Dot::Args& args, Share share) {
   if (args.rows <= kTileRows) return FewRows<Dot>(args, operands);
   if (args.rows <= kBlockRows) return BlockRows<Dot>(args, operands);
   Scratch<Dot> scratch;
+  PanelBand<Dot> panel_band(args, operands, scratch);
   const int64_t panels = (args.rows + kPanelRows - 1) / kPanelRows;
   for (int64_t panel = 0; panel < panels; ++panel) {
     const Range rows = SplitRange(args.rows, kSlotRows, {static_cast<int>(panel),
                                                          static_cast<int>(panels)});
     for (int64_t column = range.begin; column < range.end; column += kBandColumns) {
-      PanelBand<Dot>(args, operands, rows, {column, std::min(range.end, column + kBandColumns)},
-                     scratch);
+      panel_band.Run(rows, {column, std::min(range.end, column + kBandColumns)});
     }
   }
 }
