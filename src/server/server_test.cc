@@ -603,7 +603,9 @@ TEST_F(ServerTest, ClientsThatNeverReadAreAborted) {
   EXPECT_EQ(Get("/health").status, 200);
 }
 
-TEST_F(ServerTest, ManyIdleStreamsLeaveHealthFast) {
+// With a thread, a place or a turn that a stream keeps until its next token, /health would wait for a token that
+// does not come.
+TEST_F(ServerTest, HealthIsAnsweredWhileManyStreamsStandStill) {
   StartLoaded(std::chrono::milliseconds(100));
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < 200; ++i) {
@@ -612,13 +614,11 @@ TEST_F(ServerTest, ManyIdleStreamsLeaveHealthFast) {
         Post("/v1/completions", R"({"prompt":"abc","max_tokens":100000,"stream":true})"));
   }
   ASSERT_TRUE(WaitForRunning(200));
-  double worst = 0;
+  engine_->Pause(true);
   for (int i = 0; i < 20; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    EXPECT_EQ(Get("/health").status, 200);
-    worst = std::max(worst, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    for (const char* path : {"/health", "/metrics", "/v1/models"}) EXPECT_EQ(Get(path).status, 200);
   }
-  EXPECT_LT(worst, 0.5);
+  EXPECT_EQ(engine_->GetStats().num_requests_running, 200);  // nobody had to go for them
   clients.clear();
   EXPECT_TRUE(WaitForRunning(0));
 }

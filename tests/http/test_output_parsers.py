@@ -42,6 +42,8 @@ def answer(server, name, **fields):
                     assert piece.index == len(calls) and piece.type == "function"
                     calls.append([piece.function.name, ""])
                     ids.append(piece.id)
+                else:  # its name and type are told once
+                    assert piece.type is None and piece.function.name is None
                 calls[piece.index][1] += piece.function.arguments or ""
             finish = choice.finish_reason or finish
     assert len(set(ids)) == len(ids) and all(i.startswith("chatcmpl-tool-") for i in ids)

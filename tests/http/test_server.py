@@ -216,19 +216,21 @@ def test_memory_does_not_grow(make_server):
     assert resident() - warm < 24, (warm, resident())  # MiB
 
 
-def test_health_is_fast_under_load(server):
-    with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        work = [pool.submit(server.complete, "x " * 50, max_tokens=100, ignore_eos=True)
-                for _ in range(32)]
-        delays = []
-        while not all(w.done() for w in work) and len(delays) < 60:
-            start = time.monotonic()
-            assert requests.get(server.url + "/health", timeout=5).status_code == 200
-            delays.append(time.monotonic() - start)
-            time.sleep(0.02)
-        for w in work:
-            w.result()
-    assert sorted(delays)[len(delays) // 2] < 0.05
+def test_probes_are_answered_under_load(make_server):
+    """Probes are answered, again and again, while four times as many streams are open as run at a time."""
+    server = make_server("--max-num-seqs", "8", "--max-model-len", "8192")
+    body = {**LONG, "max_tokens": 8000, "stream": True}
+    streams = [requests.post(server.url + "/v1/completions", json=body, stream=True, timeout=60) for _ in range(32)]
+    assert all(s.status_code == 200 for s in streams)
+    for _ in range(20):
+        for path in ("/health", "/metrics", "/v1/models"):
+            assert requests.get(server.url + path, timeout=60).status_code == 200
+    # None has ended, so nothing was answered for want of them.
+    assert server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting") == 32
+    for s in streams:
+        s.close()
+    server.wait_for_metric("vllm:num_requests_running", 0)
+    server.wait_for_metric("vllm:num_requests_waiting", 0)
 
 
 def test_models_version_ping(server):
@@ -260,12 +262,6 @@ def test_request_ids_and_cors(server):
         "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os"})
     assert preflight.status_code == 200
     assert "x-stainless-os" in preflight.headers["access-control-allow-headers"]
-
-
-def test_errors_tell_nothing_of_the_inside(server):
-    for body in ({"prompt": "x", "n": -1}, {"prompt": {"a": 1}}, {"model": "no", "prompt": "x"}):
-        text = server.post("/v1/completions", body).text
-        assert "0x7f" not in text and ".cc" not in text and "/src/" not in text
 
 
 def test_api_keys(make_server):
@@ -307,13 +303,20 @@ def test_prompt_that_can_never_fit_is_refused(make_server):
     word = server.tokens("x")[0]
     response = server.post("/v1/completions", {"prompt": [word] * 600, "max_tokens": 1})
     assert response.status_code == 400
+    # Of five blocks a longer length than theirs helps nobody: what cannot fit is refused, and nothing waits for it.
+    server = make_server("--max-model-len", "2048", "--num-gpu-blocks-override", "6")
+    response = server.post("/v1/completions", {"prompt": [word] * 1002, "max_tokens": 1})
+    assert response.status_code == 400
+    answer = server.complete([word] * 630, max_tokens=1000, ignore_eos=True)
+    assert answer["usage"]["completion_tokens"] == 10 and answer["choices"][0]["finish_reason"] == "length"
 
 
 def test_few_blocks_and_many_clients(make_server):
     server = make_server("--max-model-len", "512", "--num-gpu-blocks-override", "7",
                          "--max-num-seqs", "16")
     alone = server.complete("tell", max_tokens=200, ignore_eos=True)["choices"][0]["text"]
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(lambda _: server.complete("tell", max_tokens=200, ignore_eos=True),
-                                range(16)))
+                                range(64)))
     assert all(a["choices"][0]["text"] == alone for a in answers)
+    assert server.metric("vllm:num_preemptions_total") > 0

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import string
 
 import pytest
 import requests
@@ -75,6 +76,9 @@ def test_prompt_that_ends_within_a_character(server):
     text = "".join(c["choices"][0]["text"] for c in stream(server, "/v1/completions", body))
     assert "Hello" not in text
     assert text == server.complete(ids, max_tokens=4)["choices"][0]["text"]
+    # Of the character that the prompt has begun no piece is shown again.
+    letters = stream(server, "/v1/completions", {**body, **force(server, "ab")})
+    assert set("".join(c["choices"][0]["text"] for c in letters)) <= set("ab")
 
 
 def test_no_empty_chunks_while_a_stop_string_may_come(server):
@@ -103,26 +107,28 @@ def test_usage(server, options, in_chunks, last, chat):
 
 
 def test_parallel_streams_do_not_mix(server):
-    words = [chr(ord("a") + i) * 2 for i in range(16)]
+    words = [letter * 2 for letter in string.ascii_letters[:32]]  # twice as many as run at a time
 
     def run(word):
         body = {"model": NAME, "prompt": "x", "max_tokens": 20, "temperature": 1.0,
                 **force(server, word)}
         return "".join(c["choices"][0]["text"] for c in stream(server, "/v1/completions", body))
 
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
         for word, text in zip(words, pool.map(run, words)):
             assert text and set(text) == {word[0]}
 
 
 def test_every_request_gets_all_its_tokens(server):
+    """However many come at once: up to 8 more than run at a time."""
     def run(i):
         return server.complete(f"{i} x", max_tokens=48, ignore_eos=True)
 
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        for answer in pool.map(run, range(24)):
-            assert answer["usage"]["completion_tokens"] == 48
-            assert answer["choices"][0]["finish_reason"] == "length"
+        for count in range(1, 25):
+            for answer in pool.map(run, range(count)):
+                assert answer["usage"]["completion_tokens"] == 48
+                assert answer["choices"][0]["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize("chat", [True, False])
