@@ -46,6 +46,9 @@ def test_serve_help_topics():
     ("--compilation-config", '{"cudagraph_mod": 1}', ["--compilation-config", "cudagraph_mod"]),
     ("--compilation-config.cudagraph_mode", "NEVER", ["cudagraph_mode", "NEVER"]),
     ("--additional-config", '{"pa_shape_list": "x"}', ["--additional-config.pa_shape_list"]),
+    ("--hf-overrides", '{"a": 1} x', ["--hf-overrides", "line 1, column 10"]),
+    ("--hf-overrides", "[1]", ["--hf-overrides"]),
+    ("--compilation-config", '{"cudagraph_capture_sizes": [1, "2"]}', ["cudagraph_capture_sizes"]),
 ])
 def test_bad_json_flags_name_flag_and_place(flag, value, parts):
     result = run("serve", TINY, flag, value)
@@ -82,13 +85,15 @@ def test_missing_model_is_one_line(model, part):
     assert part in result.stderr.splitlines()[-1]
 
 
-def test_unknown_architecture_names_found_and_supported(tmp_path):
+@pytest.mark.parametrize("name", ["MambaForCausalLM", "Qwen3MoeForCausalLM", "Qwen3VLForConditionalGeneration"])
+def test_unknown_architecture_names_found_and_supported(tmp_path, name):
     config = json.loads((TINY / "config.json").read_text())
-    config["architectures"] = ["MambaForCausalLM"]
+    config["architectures"] = [name]
     (tmp_path / "config.json").write_text(json.dumps(config))
     result = run("serve", tmp_path, "--load-format", "dummy", "--port", "0")
     assert result.returncode != 0
-    assert "MambaForCausalLM" in result.stderr and "Qwen3ForCausalLM" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert name in last and "Qwen3ForCausalLM" in last and "Traceback" not in result.stderr
 
 
 def test_client_without_server_is_one_line():

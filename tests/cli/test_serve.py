@@ -174,12 +174,13 @@ def test_ranks_are_announced():
         assert server.log.count("uni: one team serves the whole model") == 1
 
 
+@pytest.mark.parametrize("quantization", [(), ("--quantization", "int8")])
 @pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
-def test_kernels_can_be_chosen_and_are_named(isa):
+def test_kernels_can_be_chosen_and_are_named(isa, quantization):
     listed = run("collect-env").stdout
     if isa not in listed.split("Kernels", 1)[-1]:
         pytest.skip(f"this machine has no {isa}")
-    with dummy_server("--served-model-name", "m", env={"TIERCEL_CPU_ISA": isa}) as server:
+    with dummy_server("--served-model-name", "m", *quantization, env={"TIERCEL_CPU_ISA": isa}) as server:
         server.wait_ready()
         assert f"CPU kernels: {isa}" in server.log
         client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
@@ -193,6 +194,28 @@ def test_unknown_kernels_are_refused():
                  env={"TIERCEL_CPU_ISA": "mmx"})
     assert result.returncode != 0
     assert "TIERCEL_CPU_ISA" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
+def test_servers_side_by_side_stay_on_their_own_cpus():
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    free = {"OMP_NUM_THREADS": ""}  # nothing else limits them
+    with dummy_server(under=("taskset", "-c", str(first)), env=free) as one, \
+            dummy_server(under=("taskset", "-c", str(second)), env=free) as other:
+        for server, cpu in ((one, first), (other, second)):
+            server.wait_ready()
+            assert "; 1 workers on CPUs " in server.log
+            for task in os.listdir(f"/proc/{server.process.pid}/task"):
+                assert os.sched_getaffinity(int(task)) == {cpu}
+
+
+@pytest.mark.parametrize("sizes, part", [([0], "found 0"), ([-1], "found -1"), ([], "at least one"), ([10**6], "at least one")])
+def test_capture_sizes_that_cannot_be(sizes, part):
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0", "--compilation-config",
+                 json.dumps({"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes}))
+    assert result.returncode in (1, 2)
+    last = result.stderr.splitlines()[-1]
+    assert "cudagraph_capture_sizes" in last and part in last, last
 
 
 def test_polls_while_loading_leave_the_log_alone():

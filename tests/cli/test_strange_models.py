@@ -174,6 +174,13 @@ def test_what_is_not_read_is_named(model):
         assert server.stop() == 0
 
 
+def test_a_head_beside_a_tied_embedding(model):
+    add_tensor(model, "lm_head.weight")
+    with Server(model, "--max-model-len", "256") as server:
+        server.wait_ready()
+        assert "tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored" in server.log
+
+
 @pytest.mark.parametrize("arrange,part", [
     (lambda m: (m / "model.safetensors").rename(m / "model-00001-of-00002.safetensors"),
      "missing shards"),

@@ -79,9 +79,11 @@ def test_a_worker_that_is_killed_costs_one_request():
         assert chat(server).status_code == 200
 
 
+@pytest.mark.parametrize("ranks", ["1", "2"])
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_the_server(sig):
-    with dummy_server(*FLAGS) as server:
+def test_workers_end_with_the_server(sig, ranks):
+    shared = set(os.listdir("/dev/shm"))
+    with dummy_server(*FLAGS, "-tp", ranks) as server:
         server.wait_ready()
         assert chat(server).status_code == 200
         children = workers(server)
@@ -98,6 +100,8 @@ def test_workers_end_with_the_server(sig):
     while any(map(is_there, children)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    left = set(os.listdir("/dev/shm")) - shared
+    assert not [name for name in left if str(server.process.pid) in name or "tiercel" in name]
 
 
 def test_a_workers_command_is_not_for_users():

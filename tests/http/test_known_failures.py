@@ -219,6 +219,17 @@ def test_penalties_are_the_same_with_and_without_asynchronous_scheduling(server,
     assert together[0] != texts(server)  # it has an effect
 
 
+@pytest.mark.parametrize("count", [12, 13, 20])
+def test_the_largest_batch_is_replayed(make_server, count):
+    """Also where the number is none of the usual sizes."""
+    server = make_server("--max-num-seqs", str(count), "--compilation-config", '{"cudagraph_mode": "FULL_DECODE_ONLY"}')
+    assert re.search(rf"captured decode steps of .*\b{count} sequences", server.output())
+    assert server.complete(["x"] * count, max_tokens=100, ignore_eos=True)["usage"]["completion_tokens"] == 100 * count
+    steps = {kind: sum(v for k, v in server.metrics().items()
+                       if k.startswith("tiercel:model_steps_total") and f'graph="{kind}"' in k) for kind in ("replayed", "eager")}
+    assert steps["replayed"] >= 90 and steps["eager"] <= 20, steps  # those with prompts
+
+
 def test_a_coding_agents_prompt_twice(make_server):
     """Of 22,615 tokens, in chunks of 2048: the second time all but the last block are there."""
     server = make_server("--max-model-len", "32768", "--max-num-batched-tokens", "2048", "--enable-prompt-tokens-details")
