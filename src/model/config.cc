@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/log.h"
 #include "model/json_fields.h"
 #include "model/rope_config.h"
 
@@ -216,6 +217,14 @@ Status ReadPooling(const JsonFields& f, ModelConfig& c) {
   return OkStatus();
 }
 
+// Of the fields that a configuration may lack: by the readers of rotary embeddings and of quantization, or
+// said by the other fields.
+bool IsReadElsewhere(std::string_view key) {
+  constexpr std::string_view kKeys[] = {"rope_scaling", "rope_parameters", "rope_theta", "partial_rotary_factor",
+                                        "quantization_config", "compression_config", "is_original_qwen3_reranker"};
+  return std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
+}
+
 Status ReadDType(const JsonFields& f, ModelConfig& c) {
   const char* key = f.Has("dtype") ? "dtype" : "torch_dtype";
   std::string name = "bfloat16";
@@ -254,9 +263,13 @@ int64_t ModelConfig::DerivedMaxModelLen() const {
 Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides,
                                        const std::string& path) {
   ASSIGN_OR_RETURN(Json root, ParseJsonObject(json, path, kMaxConfigBytes));
+  std::vector<std::string> added;  // by the overrides, at the top
   if (!hf_overrides.empty()) {
     ASSIGN_OR_RETURN(Json overrides,
                      ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
+    for (const auto& [key, value] : overrides.items()) {
+      if (!root.contains(key)) added.push_back(key);
+    }
     MergeOverrides(std::move(overrides), root);
   }
   const JsonFields fields(root, path);
@@ -274,6 +287,10 @@ Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view h
   std::vector<int32_t> bos;
   RETURN_IF_ERROR(fields.TokenIds("bos_token_id", bos));
   if (!bos.empty()) config.bos_token_id = bos.front();
+  for (const std::string& key : added) {
+    if (fields.WasAskedFor(key) || IsReadElsewhere(key)) continue;
+    LOG_WARNING("--hf-overrides: unknown key {}: {} does not have it, and nothing reads it", ShowJson(key), path);
+  }
   return config;
 }
 

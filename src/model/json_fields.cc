@@ -65,6 +65,7 @@ std::string ShowJson(const Json& value) {
 }
 
 const Json* JsonFields::Get(std::string_view key) const {
+  asked_.emplace(key);
   const auto it = object_.find(key);
   return it == object_.end() || it->is_null() ? nullptr : &*it;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@ class JsonFields {
 
   bool Has(std::string_view key) const { return Get(key) != nullptr; }
   const Json* Get(std::string_view key) const;  // null if absent or null
+  bool WasAskedFor(std::string_view key) const { return asked_.contains(key); }
 
   Status Int(std::string_view key, int64_t min, int64_t max, int64_t& out) const;
   Status RequiredInt(std::string_view key, int64_t min, int64_t max, int64_t& out) const;
@@ -47,6 +49,7 @@ class JsonFields {
  private:
   const Json& object_;
   std::string where_;
+  mutable std::set<std::string, std::less<>> asked_;
 };
 
 template <typename T>

@@ -648,6 +648,7 @@ TEST_F(ServerTest, ShutdownLetsRequestsEndThenAborts) {
 TEST_F(ServerTest, RunEndsWhenTheEngineFails) {
   StartLoaded();
   engine_->Break();
+  EXPECT_EQ(Get("/health").status, 503);
   EXPECT_EQ(server_->Run().code(), StatusCode::kInternal);
 }
 

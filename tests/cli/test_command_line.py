@@ -57,6 +57,12 @@ def test_bad_json_flags_name_flag_and_place(flag, value, parts):
         assert part in result.stderr
 
 
+def test_an_override_that_nothing_reads_is_named():
+    with dummy_server("--hf-overrides", '{"rope_scalling": {"rope_type": "yarn"}, "head_dim": 128, "mlp_bias": false}') as server:
+        server.wait_ready()
+        assert server.log.count('--hf-overrides: unknown key "rope_scalling": ') == server.log.count("unknown key") == 1
+
+
 def test_collect_env():
     result = run("collect-env")
     assert result.returncode == 0

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -154,6 +155,14 @@ def test_every_limit_of_the_kv_cache_limits(limit):
         assert 'num_gpu_blocks="16"' in metrics
 
 
+def test_the_cache_takes_memory_as_it_is_used():
+    with Server(TINY, "--load-format", "dummy", "--kv-cache-memory-bytes", "1G") as server:
+        server.wait_ready()
+        with open(f"/proc/{server.process.pid}/status") as file:
+            resident = next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+        assert resident < 256 << 10  # KiB
+
+
 @pytest.mark.parametrize("size,message", [
     ("3", "Total number of attention heads (4) must be divisible by tensor parallel size (3). This "
           "model can use: 1, 2, 4."),
@@ -194,6 +203,22 @@ def test_unknown_kernels_are_refused():
                  env={"TIERCEL_CPU_ISA": "mmx"})
     assert result.returncode != 0
     assert "TIERCEL_CPU_ISA" in result.stderr.splitlines()[-1]
+
+
+# A processor of 2008 without AVX, and the first one with AVX2: any later instruction would end the program.
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="no qemu-x86_64 (Debian: qemu-user)")
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("quantization", [(), ("--quantization", "int8")])
+@pytest.mark.parametrize("processor, kernels", [("Nehalem", "scalar reference"), ("Haswell", "avx2")])
+def test_old_processors(processor, kernels, quantization):
+    with dummy_server("--served-model-name", "m", "--max-num-seqs", "2", *quantization,
+                      under=("qemu-x86_64", "-cpu", processor)) as server:
+        server.read_until("Application startup complete", timeout=200)
+        assert f"CPU kernels: {kernels}" in server.log
+        answer = httpx.post(f"{server.url}/completions", timeout=200, json={
+            "model": "m", "prompt": "Hello", "max_tokens": 3, "ignore_eos": True, "structured_outputs": {"regex": "[ab]+"}})
+        assert re.fullmatch("[ab]+", answer.json()["choices"][0]["text"]), answer.text
+        assert server.stop(timeout=100) == 0
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
