@@ -217,11 +217,12 @@ Status ReadPooling(const JsonFields& f, ModelConfig& c) {
   return OkStatus();
 }
 
-// Of the fields that a configuration may lack: by the readers of rotary embeddings and of quantization, or
-// said by the other fields.
+// Of the fields that a configuration may lack: by the readers of rotary embeddings and of
+// quantization, or said by the other fields.
 bool IsReadElsewhere(std::string_view key) {
-  constexpr std::string_view kKeys[] = {"rope_scaling", "rope_parameters", "rope_theta", "partial_rotary_factor",
-                                        "quantization_config", "compression_config", "is_original_qwen3_reranker"};
+  constexpr std::string_view kKeys[] = {
+      "rope_scaling",        "rope_parameters",    "rope_theta", "partial_rotary_factor",
+      "quantization_config", "compression_config", "is_original_qwen3_reranker"};
   return std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
 }
 
@@ -289,7 +290,8 @@ Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view h
   if (!bos.empty()) config.bos_token_id = bos.front();
   for (const std::string& key : added) {
     if (fields.WasAskedFor(key) || IsReadElsewhere(key)) continue;
-    LOG_WARNING("--hf-overrides: unknown key {}: {} does not have it, and nothing reads it", ShowJson(key), path);
+    LOG_WARNING("--hf-overrides: unknown key {}: {} does not have it, and nothing reads it",
+                ShowJson(key), path);
   }
   return config;
 }

@@ -603,8 +603,8 @@ TEST_F(ServerTest, ClientsThatNeverReadAreAborted) {
   EXPECT_EQ(Get("/health").status, 200);
 }
 
-// With a thread, a place or a turn that a stream keeps until its next token, /health would wait for a token that
-// does not come.
+// If a stream kept a thread, a place or a turn until its next token, the probes would wait for a token
+// that does not come.
 TEST_F(ServerTest, HealthIsAnsweredWhileManyStreamsStandStill) {
   StartLoaded(std::chrono::milliseconds(100));
   std::vector<std::unique_ptr<RawClient>> clients;

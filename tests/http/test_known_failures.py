@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+import time
 
 import jsonschema
 import pytest
@@ -246,15 +247,15 @@ def test_request_ids_that_are_no_ids(server):
     """An id of a megabyte is refused with its head; another odd one is replaced, and injects nothing."""
     def answer(value):
         payload = json.dumps({"model": NAME, "prompt": "x", "max_tokens": 1}).encode()
+        received = b""
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
-            client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-                           b"X-Request-Id: " + value + b"\r\nContent-Length: %d\r\n\r\n" % len(payload) + payload)
-            received = b""
             try:
+                client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                               b"X-Request-Id: " + value + b"\r\nContent-Length: %d\r\n\r\n" % len(payload) + payload)
                 while piece := client.recv(65536):
                     received += piece
-            except ConnectionResetError:  # it had not read all of a head that it refused
-                pass
+            except (ConnectionResetError, BrokenPipeError):  # of a head that is refused not all is read
+                assert len(value) > 1 << 16
         return received
 
     for value, status in (("é客".encode(), b"200"), (b"a b", b"200"), (b"<script>", b"200"),
@@ -263,29 +264,29 @@ def test_request_ids_that_are_no_ids(server):
         assert received.startswith(b"HTTP/1.1 " + status), (value, received[:200])
         head = received.split(b"\r\n\r\n")[0].lower()
         assert b"x-evil" not in head and value.lower() not in received.lower(), value
-    assert answer(b"a" * (1 << 20)).startswith(b"HTTP/1.1 431") or requests.get(server.url + "/health").status_code == 200
+    assert answer(b"a" * (1 << 20))[:12] in (b"HTTP/1.1 431", b"")
+    assert answer(b"a" * 60_000)[:12] == b"HTTP/1.1 200"
 
 
-def test_no_address_of_a_request_is_visited(server, replay_server):
+def test_no_address_of_a_request_is_visited(server):
+    def asked(parts):
+        return [{"role": "user", "content": parts}]
+
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.settimeout(0.5)
         port = trap.getsockname()[1]
         for url in (f"http://127.0.0.1:{port}/a.png", f"http://a\\@127.0.0.1:{port}/", f"http://localhost:{port}/",
                     "file:///etc/hostname", "data:image/png;base64,AAAA"):
-            bodies = {
-                CHAT: {"messages": [{"role": "user", "content": [{"type": kind, kind: {"url": url}}]}]},
-                "/v1/responses": {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]},
-                "/v1/messages": {"max_tokens": 1, "messages": [{"role": "user", "content": [
-                    {"type": "image", "source": {"type": "url", "url": url}}]}]},
-            } if (kind := "image_url") else {}
-            bodies["/v1/chat/completions/batch"] = {"messages": [bodies[CHAT]["messages"]]}
-            for path, body in bodies.items():
+            bodies = [(CHAT, {"messages": asked([{"type": kind, kind: {"url": url}}])})
+                      for kind in ("image_url", "video_url", "audio_url", "input_audio")]
+            bodies += [
+                ("/v1/chat/completions/batch", {"messages": [bodies[0][1]["messages"]]}),
+                ("/v1/responses", {"input": asked([{"type": "input_image", "image_url": url}])}),
+                ("/v1/messages", {"max_tokens": 1, "messages": asked([{"type": "image", "source": {"type": "url", "url": url}}])}),
+                ("/v1/completions", {"prompt": "x", "structured_outputs": {"json": {"$ref": url}}})]
+            for path, body in bodies:
                 response = server.post(path, {"model": NAME, **body})
                 assert response.status_code == 400, (path, url, response.text)
-            for kind in ("video_url", "audio_url", "input_audio"):
-                assert ask(server, [{"role": "user", "content": [{"type": kind, kind: {"url": url}}]}]).status_code == 400
-            schema = {"model": NAME, "prompt": "x", "max_tokens": 1, "structured_outputs": {"json": {"$ref": url}}}
-            assert server.post("/v1/completions", schema).status_code == 400
         with pytest.raises(TimeoutError):
             trap.accept()
 
@@ -343,6 +344,7 @@ def test_tokenizing_while_the_server_ends(make_server):
         thread.start()
     while len(statuses) < 200:
         assert server.process.poll() is None, server.output()
+        time.sleep(0.01)
     assert server.stop(signal.SIGTERM) == 0
     end.set()
     for thread in threads:

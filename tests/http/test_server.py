@@ -218,15 +218,17 @@ def test_memory_does_not_grow(make_server):
 
 def test_probes_are_answered_under_load(make_server):
     """Probes are answered, again and again, while four times as many streams are open as run at a time."""
-    server = make_server("--max-num-seqs", "8", "--max-model-len", "8192")
-    body = {**LONG, "max_tokens": 8000, "stream": True}
+    server = make_server("--max-num-seqs", "8", "--max-model-len", "16384")
+    body = {**LONG, "max_tokens": 14_000, "stream": True}
     streams = [requests.post(server.url + "/v1/completions", json=body, stream=True, timeout=60) for _ in range(32)]
     assert all(s.status_code == 200 for s in streams)
     for _ in range(20):
         for path in ("/health", "/metrics", "/v1/models"):
             assert requests.get(server.url + path, timeout=60).status_code == 200
     # None has ended, so nothing was answered for want of them.
-    assert server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting") == 32
+    open_now = server.metrics()
+    labels = f'{{model_name="{NAME}",engine="0"}}'
+    assert open_now[f"vllm:num_requests_running{labels}"] + open_now[f"vllm:num_requests_waiting{labels}"] == 32
     for s in streams:
         s.close()
     server.wait_for_metric("vllm:num_requests_running", 0)
