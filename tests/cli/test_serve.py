@@ -234,6 +234,16 @@ def test_servers_side_by_side_stay_on_their_own_cpus():
                 assert os.sched_getaffinity(int(task)) == {cpu}
 
 
+def test_fewer_workers_where_that_is_asked_for():
+    def workers(asked):
+        with dummy_server(env={"OMP_NUM_THREADS": asked}) as server:
+            server.wait_ready()
+            return int(re.search(r"; (\d+) workers on CPUs ", server.log)[1])
+
+    most = workers("")
+    assert [workers("1"), workers(str(most)), workers("500")] == [1, most, most]
+
+
 @pytest.mark.parametrize("sizes, part", [([0], "found 0"), ([-1], "found -1"), ([], "at least one"), ([10**6], "at least one")])
 def test_capture_sizes_that_cannot_be(sizes, part):
     result = run("serve", TINY, "--load-format", "dummy", "--port", "0", "--compilation-config",
