@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "api/json_reader.h"
-#include "tools/options/human_int.h"
+#include "options/human_int.h"
 
 namespace tiercel::tools {
 namespace {
@@ -18,7 +18,7 @@ using api::Json;
 
 // A number, or a JSON object with one for prompts and one for answers.
 Status ReadRangeRatio(const std::string& value, bench::DataSetOptions* set) {
-  if (const auto number = ParseFloat(value)) {
+  if (const auto number = options::ParseFloat(value)) {
     set->random.input_range = set->random.output_range = *number;
     return OkStatus();
   }
@@ -73,7 +73,7 @@ Expected<bench::DataSetOptions> DataSetFromFlags(const ParsedOptions& options) {
   return set;
 }
 
-Expected<bench::TextTools> MakeTextTools(const LoadedText& text,
+Expected<bench::TextTools> MakeTextTools(const serving::LoadedText& text,
                                          const std::string& template_kwargs) {
   bench::TextTools tools;
   tools.tokenizer = text.tokenizer;

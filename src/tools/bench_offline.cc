@@ -8,13 +8,13 @@
 #include "bench/metrics.h"
 #include "bench/offline.h"
 #include "bench/random_text.h"
+#include "serving/model_path.h"
+#include "serving/progress_bar.h"
+#include "serving/serving_model.h"
 #include "tools/bench_commands.h"
 #include "tools/bench_data.h"
 #include "tools/command.h"
 #include "tools/interrupt.h"
-#include "tools/model_path.h"
-#include "tools/progress_bar.h"
-#include "tools/serving_model.h"
 
 namespace tiercel::tools {
 namespace {
@@ -40,12 +40,12 @@ struct OfflineEngine {
   server::ServingModel model;  // goes first: it uses the environment
 };
 
-Expected<OfflineEngine> Start(ServeConfig config, const Environ& environ) {
+Expected<OfflineEngine> Start(serving::ServeConfig config, const Environ& environ) {
   OfflineEngine started;
-  ASSIGN_OR_RETURN(const std::string path, FindModel(config.model, config.hub, environ));
+  ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config.model, config.hub, environ));
   ASSIGN_OR_RETURN(started.environment, kernels::Environment::Create({.ranks = config.ranks}));
   ASSIGN_OR_RETURN(started.model,
-                   LoadServingModel(&config, path, environ, started.environment.get()));
+                   serving::LoadServingModel(&config, path, environ, started.environment.get()));
   if (started.model.pooling) {
     return Unexpected(InvalidArgument("{}: expected a model that generates text", config.model));
   }
@@ -54,7 +54,7 @@ Expected<OfflineEngine> Start(ServeConfig config, const Environ& environ) {
 
 // What the flags of either benchmark come to.
 struct OfflineConfig {
-  ServeConfig model;
+  serving::ServeConfig model;
   int n = 1;
   bool detokenize = true;
   bool progress_bar = true;
@@ -63,7 +63,7 @@ struct OfflineConfig {
 
 Expected<OfflineConfig> MakeOfflineConfig(const ParsedOptions& options, const Environ& environ) {
   OfflineConfig config;
-  ASSIGN_OR_RETURN(config.model, MakeServeConfig(options, environ));
+  ASSIGN_OR_RETURN(config.model, serving::MakeServeConfig(options, environ));
   config.model.engine.log_stats_interval = 0;
   ASSIGN_OR_RETURN(const int64_t n, options.IntBetween("n", 1, sampling::kMaxSamples));
   config.n = static_cast<int>(n);
@@ -118,7 +118,7 @@ Expected<std::vector<double>> TimeBatches(const OfflineConfig& config, const Bat
 
   const auto repeat = [&](const char* label, int64_t count) -> Expected<std::vector<double>> {
     std::vector<double> seconds;
-    ProgressBar bar(label, config.progress_bar, ProgressBar::Unit::kIterations);
+    serving::ProgressBar bar(label, config.progress_bar, serving::ProgressBar::Unit::kIterations);
     for (int64_t i = 0; i < count; ++i) {
       ASSIGN_OR_RETURN(const bench::OfflineResult result,
                        bench::RunOffline(work, engine->model.engine.get(), SteadyClock()));
@@ -177,7 +177,7 @@ Status Throughput(const ParsedOptions& options, OfflineConfig config, const Envi
   ASSIGN_OR_RETURN(const bench::DataSetOptions set_options, ThroughputDataSet(options));
   ASSIGN_OR_RETURN(const int64_t warmups, options.IntBetween("num-warmups", 0, bench::kMaxPrompts));
   ASSIGN_OR_RETURN(OfflineEngine engine, Start(config.model, environ));
-  const LoadedText text{engine.model.tokenizer, engine.model.chat_template};
+  const serving::LoadedText text{engine.model.tokenizer, engine.model.chat_template};
   ASSIGN_OR_RETURN(const bench::TextTools tools,
                    MakeTextTools(text, options.String("chat-template-kwargs")));
   ASSIGN_OR_RETURN(const bench::DataSet set, bench::MakeDataSet(set_options, tools));
@@ -194,7 +194,7 @@ Status Throughput(const ParsedOptions& options, OfflineConfig config, const Envi
   };
   work.output_tokens = [&](size_t index) { return at(index).output_tokens; };
   const auto run = [&](const char* label, size_t count) {
-    ProgressBar bar(label, config.progress_bar, ProgressBar::Unit::kRequests);
+    serving::ProgressBar bar(label, config.progress_bar, serving::ProgressBar::Unit::kRequests);
     work.num_requests = count;
     work.on_end = [&bar, count](int64_t ended) { bar.Update(ended, static_cast<int64_t>(count)); };
     return bench::RunOffline(work, engine.model.engine.get(), SteadyClock());
@@ -244,7 +244,7 @@ int RunOfflineBenchmark(const char* name, const OptionTable& table, const Comman
   if (!config) return UsageError(help, name, config.error().message());
   // What loading has to say concerns a server; errors come back as a Status.
   InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
-                                                              : EnvLogLevel(environ));
+                                                              : options::EnvLogLevel(environ));
   Interrupt interrupt;
   const Status status = benchmark(*options, std::move(*config), environ, &interrupt);
   if (status.ok()) return kExitOk;
@@ -256,12 +256,12 @@ int RunOfflineBenchmark(const char* name, const OptionTable& table, const Comman
 }  // namespace
 
 int RunBenchLatency(const std::vector<std::string>& words) {
-  return RunOfflineBenchmark("tiercel bench latency", BenchLatencyOptionTable(), kLatencyHelp,
+  return RunOfflineBenchmark("tiercel bench latency", options::BenchLatencyOptionTable(), kLatencyHelp,
                              &Latency, words);
 }
 
 int RunBenchThroughput(const std::vector<std::string>& words) {
-  return RunOfflineBenchmark("tiercel bench throughput", BenchThroughputOptionTable(),
+  return RunOfflineBenchmark("tiercel bench throughput", options::BenchThroughputOptionTable(),
                              kThroughputHelp, &Throughput, words);
 }
 

@@ -12,13 +12,13 @@
 #include "bench/answer_reader.h"
 #include "bench/load.h"
 #include "server/server.h"
+#include "serving/model_path.h"
+#include "serving/progress_bar.h"
 #include "tools/bench_commands.h"
 #include "tools/bench_data.h"
 #include "tools/bench_serve_config.h"
 #include "tools/command.h"
 #include "tools/interrupt.h"
-#include "tools/model_path.h"
-#include "tools/progress_bar.h"
 
 namespace tiercel::tools {
 namespace {
@@ -76,13 +76,13 @@ Expected<bench::TextTools> LoadTextTools(const BenchServeConfig& config, const E
   const std::string& name = config.tokenizer.empty() ? config.model : config.tokenizer;
   hub::HubOptions hub;
   hub.with_weights = false;
-  const auto path = FindModel(name, hub, environ);
+  const auto path = serving::FindModel(name, hub, environ);
   if (!path) {
     return Unexpected(Status(
         path.error().code(),
         fmt::format("{} (where the tokenizer is says --tokenizer)", path.error().message())));
   }
-  ASSIGN_OR_RETURN(const LoadedText text, LoadText(*path));
+  ASSIGN_OR_RETURN(const serving::LoadedText text, serving::LoadText(*path));
   return MakeTextTools(text, config.template_kwargs);
 }
 
@@ -126,7 +126,7 @@ class ServeBenchmark {
  private:
   Expected<bench::LoadResult> RunWithBar(bench::Load load, const char* label, bool show) {
     const auto total = std::ssize(load.arrivals_s);
-    ProgressBar bar(label, show, ProgressBar::Unit::kRequests);
+    serving::ProgressBar bar(label, show, serving::ProgressBar::Unit::kRequests);
     load.max_concurrency = config_.run.max_concurrency;
     load.stop = stop_;
     load.on_end = [&bar, total](int64_t ended) { bar.Update(ended, total); };
@@ -251,7 +251,7 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
 }  // namespace
 
 int RunBenchServe(const std::vector<std::string>& words) {
-  const OptionTable& table = BenchServeOptionTable();
+  const OptionTable& table = options::BenchServeOptionTable();
   const auto options = ParseOptions(table, words, 0);
   if (!options) return UsageError(kHelp, "tiercel bench serve", options.error().message());
   if (options->help_wanted()) {

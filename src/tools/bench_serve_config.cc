@@ -9,9 +9,9 @@
 
 #include "api/json_reader.h"
 #include "base/split.h"
+#include "options/human_int.h"
+#include "serving/serve_checks.h"
 #include "tools/bench_data.h"
-#include "tools/options/human_int.h"
-#include "tools/serve_checks.h"
 
 namespace tiercel::tools {
 namespace {
@@ -37,7 +37,7 @@ Expected<std::vector<std::pair<std::string, std::string>>> Pairs(const ParsedOpt
 Expected<double> PositiveOrInf(const ParsedOptions& options, const char* flag) {
   const std::string text = options.String(flag);
   if (text == "inf") return std::numeric_limits<double>::infinity();
-  const auto value = ParseFloat(text);
+  const auto value = options::ParseFloat(text);
   if (value && *value > 0) return *value;
   return Unexpected(
       InvalidArgument("argument --{}: found '{}', expected a positive number or inf", flag, text));
@@ -88,7 +88,7 @@ Status FillMetrics(const ParsedOptions& options, BenchServeConfig* config) {
   config->metrics.percents.clear();
   const std::string percentiles = options.String("metric-percentiles");
   for (const std::string_view text : Split(percentiles, ',')) {
-    const auto percent = ParseFloat(std::string(text));
+    const auto percent = options::ParseFloat(std::string(text));
     if (!percent || *percent < 0 || *percent > 100) {
       return InvalidArgument("argument --metric-percentiles: found '{}', expected 0 … 100", text);
     }
@@ -96,7 +96,7 @@ Status FillMetrics(const ParsedOptions& options, BenchServeConfig* config) {
   }
   for (const std::string& word : options.Strings("goodput")) {
     const std::vector<std::string_view> parts = Split(word, ':');
-    const auto bound = parts.size() == 2 ? ParseFloat(std::string(parts[1])) : Expected<double>(-1);
+    const auto bound = parts.size() == 2 ? options::ParseFloat(std::string(parts[1])) : Expected<double>(-1);
     const bool known = parts[0] == "ttft" || parts[0] == "tpot" || parts[0] == "e2el";
     if (!known || !bound || *bound < 0) {
       return InvalidArgument(
@@ -185,7 +185,7 @@ Expected<BenchServeConfig> MakeBenchServeConfig(const ParsedOptions& options,
                                                 const Environ& environ) {
   BenchServeConfig config;
   config.warnings = options.warnings();
-  RETURN_IF_ERROR(CheckEffects(options, &config.warnings));
+  RETURN_IF_ERROR(serving::CheckEffects(options, &config.warnings));
   config.model = options.String("model");
   config.tokenizer = options.String("tokenizer");
   config.template_kwargs = options.String("chat-template-kwargs");

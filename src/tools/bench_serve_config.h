@@ -12,9 +12,11 @@
 #include "bench/metrics.h"
 #include "bench/report.h"
 #include "net/http_client.h"
-#include "tools/options/option_parser.h"
+#include "options/option_parser.h"
 
 namespace tiercel::tools {
+
+using options::ParsedOptions;
 
 struct BenchServeConfig {
   std::string base_url;

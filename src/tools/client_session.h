@@ -10,9 +10,14 @@
 #include "api/json.h"
 #include "base/status.h"
 #include "net/http_client.h"
-#include "tools/options/option_parser.h"
+#include "options/option_parser.h"
 
 namespace tiercel::tools {
+
+using options::Effect;
+using options::Kind;
+using options::OptionSpec;
+using options::ParsedOptions;
 
 // --url, --model-name, --api-key; for both commands' tables.
 extern const OptionSpec kClientOptions[3];

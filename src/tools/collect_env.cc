@@ -6,12 +6,12 @@
 
 #include "base/log.h"
 #include "kernels/registry.h"
+#include "options/env_vars.h"
 #include "platform/cpu_features.h"
 #include "platform/topology.h"
+#include "serving/progress_bar.h"
+#include "serving/version.h"
 #include "tools/command.h"
-#include "tools/options/env_vars.h"
-#include "tools/progress_bar.h"
-#include "tools/version.h"
 
 namespace tiercel::tools {
 namespace {

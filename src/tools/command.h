@@ -4,10 +4,22 @@
 #include <string>
 #include <vector>
 
-#include "tools/options/help.h"
-#include "tools/options/option_parser.h"
+#include "options/help.h"
+#include "options/option_parser.h"
 
 namespace tiercel::tools {
+
+// What every command says its flags in.
+using options::CommandHelp;
+using options::Effect;
+using options::Kind;
+using options::OptionGroup;
+using options::OptionSpec;
+using options::OptionTable;
+using options::ParsedOptions;
+using options::ParseOptions;
+using options::RenderHelp;
+using options::WithServeOptions;
 
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;  // the environment's fault, or the model's

@@ -11,12 +11,12 @@
 #include "api/json.h"
 #include "base/log.h"
 #include "kernels/environment.h"
+#include "serving/model_loading.h"
+#include "serving/model_path.h"
+#include "serving/progress_bar.h"
+#include "serving/serve_config.h"
 #include "tools/command.h"
 #include "tools/evaluation.h"
-#include "tools/model_path.h"
-#include "tools/model_loading.h"
-#include "tools/progress_bar.h"
-#include "tools/serve_config.h"
 
 namespace tiercel::tools {
 namespace {
@@ -74,7 +74,7 @@ Expected<std::string> ReadText(const std::string& path, int64_t tokens) {
 
 struct EvalConfig {
   std::string metric;
-  ServeConfig model;
+  serving::ServeConfig model;
   std::string reference;
   std::string text;
   int64_t tokens = 0;
@@ -102,7 +102,7 @@ Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptio
                           ? InvalidArgument("the following arguments are required: --reference")
                           : InvalidArgument("argument --reference: only kl compares two models"));
   }
-  ASSIGN_OR_RETURN(config.model, MakeServeConfig(options, environ));
+  ASSIGN_OR_RETURN(config.model, serving::MakeServeConfig(options, environ));
   config.reference = options.String("reference");
   config.text = options.String("text");
   ASSIGN_OR_RETURN(config.tokens, options.IntBetween("tokens", 0, kMaxTokens));
@@ -116,17 +116,17 @@ Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptio
   return config;
 }
 
-Expected<LoadedModel> Load(ServeConfig config, const Environ& environ,
+Expected<serving::LoadedModel> Load(serving::ServeConfig config, const Environ& environ,
                            kernels::Environment* environment) {
   config.load.graph.mode = model::GraphMode::kNone;  // no two steps have the same shape
-  ASSIGN_OR_RETURN(const std::string path, FindModel(config.model, config.hub, environ));
+  ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config.model, config.hub, environ));
   config.runner = {.runner = "generate", .convert = "auto", .pooler = {}};  // it is the logits that are looked at
-  return LoadAll(config, path, environ, environment);
+  return serving::LoadAll(config, path, environ, environment);
 }
 
-Expected<ServeConfig> ReferenceConfig(const std::string& name, const Environ& environ) {
-  ASSIGN_OR_RETURN(const ParsedOptions options, ParseOptions(ServeOptionTable(), {name}, 1));
-  return MakeServeConfig(options, environ);
+Expected<serving::ServeConfig> ReferenceConfig(const std::string& name, const Environ& environ) {
+  ASSIGN_OR_RETURN(const ParsedOptions options, ParseOptions(options::ServeOptionTable(), {name}, 1));
+  return serving::MakeServeConfig(options, environ);
 }
 
 // The token that the tokenizer puts before a text, if it does.
@@ -145,7 +145,7 @@ struct Prepared {
   EvalText text() const { return {tokens, windows, bos}; }
 };
 
-Expected<Prepared> PrepareText(const EvalConfig& config, const LoadedModel& loaded) {
+Expected<Prepared> PrepareText(const EvalConfig& config, const serving::LoadedModel& loaded) {
   ASSIGN_OR_RETURN(const std::string text, ReadText(config.text, config.tokens));
   Prepared prepared;
   ASSIGN_OR_RETURN(prepared.tokens, loaded.tokenizer->Encode(text, /*add_special=*/false));
@@ -180,8 +180,8 @@ Expected<Prepared> PrepareText(const EvalConfig& config, const LoadedModel& load
 }
 
 // Both must see the same tokens, or there is nothing to compare.
-Status CheckSameTokens(const EvalConfig& config, const LoadedModel& loaded,
-                       const LoadedModel& reference, const Prepared& prepared) {
+Status CheckSameTokens(const EvalConfig& config, const serving::LoadedModel& loaded,
+                       const serving::LoadedModel& reference, const Prepared& prepared) {
   if (loaded.model->vocab_size() != reference.model->vocab_size()) {
     return InvalidArgument("argument --reference: {} has a vocabulary of {} tokens, {} of {}",
                            config.reference, reference.model->vocab_size(), config.model.model,
@@ -244,16 +244,16 @@ Status CheckFinite(const EvalConfig& config, const std::vector<double>& values) 
 
 Status Evaluate(const EvalConfig& config, const Environ& environ) {
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
-  ASSIGN_OR_RETURN(const LoadedModel loaded, Load(config.model, environ, environment.get()));
+  ASSIGN_OR_RETURN(const serving::LoadedModel loaded, Load(config.model, environ, environment.get()));
   ASSIGN_OR_RETURN(const Prepared prepared, PrepareText(config, loaded));
-  LoadedModel reference;
+  serving::LoadedModel reference;
   if (config.metric == "kl") {
-    ASSIGN_OR_RETURN(ServeConfig other, ReferenceConfig(config.reference, environ));
+    ASSIGN_OR_RETURN(serving::ServeConfig other, ReferenceConfig(config.reference, environ));
     ASSIGN_OR_RETURN(reference, Load(std::move(other), environ, environment.get()));
     RETURN_IF_ERROR(CheckSameTokens(config, loaded, reference, prepared));
   }
 
-  ProgressBar bar("Evaluating", config.model.progress_bar, ProgressBar::Unit::kTokens);
+  serving::ProgressBar bar("Evaluating", config.model.progress_bar, serving::ProgressBar::Unit::kTokens);
   const auto progress = [&](int64_t done, int64_t total) { bar.Update(done, total); };
   KlScores scores;
   if (config.metric == "kl") {
@@ -315,7 +315,7 @@ int RunEval(const std::vector<std::string>& words) {
   if (!config) return UsageError(kHelp, "tiercel eval", config.error().message());
   // What loading has to say concerns a server; errors come back as a Status.
   InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
-                                                              : EnvLogLevel(environ));
+                                                              : options::EnvLogLevel(environ));
   const Status status = Evaluate(*config, environ);
   if (status.ok()) return kExitOk;
   std::fprintf(stderr, "tiercel eval: %s\n", status.message().c_str());

@@ -7,9 +7,9 @@
 #include <fmt/format.h>
 
 #include "platform/bus_error.h"
+#include "serving/version.h"
 #include "text/template_worker.h"
 #include "tools/command.h"
-#include "tools/version.h"
 
 namespace tiercel::tools {
 namespace {

@@ -15,7 +15,7 @@
 #include "model/linear_tensors.h"
 #include "model/safetensors_writer.h"
 #include "model/tensor_reader.h"
-#include "tools/options/json_value.h"
+#include "options/json_value.h"
 #include "tools/smoothing.h"
 
 namespace tiercel::tools {
@@ -214,7 +214,7 @@ Status Quantizer::WriteDescription() const {
   std::ofstream file(path);
   file << "{\n";
   for (const auto& [name, type] : types_) {
-    file << "    " << JsonQuote(name) << ": " << JsonQuote(type) << ",\n";
+    file << "    " << options::JsonQuote(name) << ": " << options::JsonQuote(type) << ",\n";
   }
   if (options_.kv_int8) file << "    \"kv_cache_type\": \"C8\",\n";
   file << "    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"" << TypeName(options_.scheme)

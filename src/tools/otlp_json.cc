@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "api/json_writer.h"
-#include "tools/version.h"
+#include "serving/version.h"
 
 namespace tiercel::tools {
 namespace {
@@ -107,7 +107,7 @@ void AppendSpan(const server::RequestSpan& span, const std::function<uint64_t()>
 
 }  // namespace
 
-std::string OtlpTracesBody(const OtlpTarget& target, std::span<const server::RequestSpan> spans,
+std::string OtlpTracesBody(const serving::OtlpTarget& target, std::span<const server::RequestSpan> spans,
                            const std::function<uint64_t()>& random) {
   std::string out = R"({"resourceSpans":[{"resource":{"attributes":)";
   AttributeList resource(&out);

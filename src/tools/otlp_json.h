@@ -6,12 +6,12 @@
 #include <string>
 
 #include "server/tracing.h"
-#include "tools/otlp_target.h"
+#include "serving/otlp_target.h"
 
 namespace tiercel::tools {
 
 // Names and attributes are vLLM's. `random` gives the ids: of every span, and of traces that begin here.
-std::string OtlpTracesBody(const OtlpTarget& target, std::span<const server::RequestSpan> spans,
+std::string OtlpTracesBody(const serving::OtlpTarget& target, std::span<const server::RequestSpan> spans,
                            const std::function<uint64_t()>& random);
 
 }  // namespace tiercel::tools

@@ -10,13 +10,13 @@
 #include "base/log.h"
 #include "model/layer_calibration.h"
 #include "model/model_folder.h"
+#include "options/env_vars.h"
+#include "options/json_value.h"
+#include "serving/model_path.h"
+#include "serving/progress_bar.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
-#include "tools/model_path.h"
 #include "tools/model_quantizer.h"
-#include "tools/options/env_vars.h"
-#include "tools/options/json_value.h"
-#include "tools/progress_bar.h"
 
 namespace tiercel::tools {
 namespace {
@@ -137,7 +137,7 @@ Status CopyOtherFiles(const std::string& from, const std::string& to) {
   // Float tensors are written as BF16.
   for (const char* key : {"torch_dtype", "dtype"}) {
     if (config.find(fmt::format("\"{}\"", key)) == std::string::npos) continue;
-    ASSIGN_OR_RETURN(config, SetJsonPath(config, key, "bfloat16", false));
+    ASSIGN_OR_RETURN(config, options::SetJsonPath(config, key, "bfloat16", false));
   }
   std::ofstream file(to + "/config.json");
   file << config << "\n";
@@ -182,7 +182,7 @@ void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
 Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   ASSIGN_OR_RETURN(QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
-  ASSIGN_OR_RETURN(const std::string model, FindModel(parsed.positional()[0], {}, environ));
+  ASSIGN_OR_RETURN(const std::string model, serving::FindModel(parsed.positional()[0], {}, environ));
   std::error_code error;
   if (!fs::is_directory(model, error)) {
     return InvalidArgument("{}: expected a folder with config.json and *.safetensors", model);
@@ -200,7 +200,7 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
   RETURN_IF_ERROR(MakeFolder(out));
   {
-    ProgressBar bar("Quantizing", true);
+    serving::ProgressBar bar("Quantizing", true);
     RETURN_IF_ERROR(QuantizeModel(*checkpoint, options, environment.get(), out,
                                   {[&](int64_t done, int64_t total) { bar.Update(done, total); },
                                    &PrintErrors}));
@@ -224,8 +224,8 @@ int RunQuantize(const std::vector<std::string>& words) {
     return UsageError(kHelp, "tiercel quantize", "the following arguments are required: MODEL, OUT");
   }
   const Environ environ = ReadEnviron();
-  if (const Status status = CheckEnvironValues(environ); !status.ok()) return Fail(status);
-  InitLogging(EnvLogLevel(environ));
+  if (const Status status = options::CheckEnvironValues(environ); !status.ok()) return Fail(status);
+  InitLogging(options::EnvLogLevel(environ));
   const Status status = Quantize(*options, environ);
   return status.ok() ? kExitOk : Fail(status);
 }

@@ -12,11 +12,11 @@
 #include "base/log.h"
 #include "hub/cache.h"
 #include "net/http_client.h"
+#include "serving/model_path.h"
+#include "serving/progress_bar.h"
+#include "serving/serving_model.h"
 #include "tools/batch_job.h"
 #include "tools/command.h"
-#include "tools/model_path.h"
-#include "tools/progress_bar.h"
-#include "tools/serving_model.h"
 #include "tools/signals.h"
 
 namespace tiercel::tools {
@@ -49,7 +49,7 @@ const OptionTable& BatchTable() {
 }
 
 struct BatchConfig {
-  ServeConfig model;
+  serving::ServeConfig model;
   std::string input, output, folder;
 };
 
@@ -59,7 +59,7 @@ Expected<BatchConfig> MakeBatchConfig(const ParsedOptions& options, const Enviro
     return Unexpected(InvalidArgument("the following arguments are required: --{}", flag));
   }
   BatchConfig config;
-  ASSIGN_OR_RETURN(config.model, MakeServeConfig(options, environ));
+  ASSIGN_OR_RETURN(config.model, serving::MakeServeConfig(options, environ));
   if (options.Given("otlp-traces-endpoint")) {
     config.model.warnings.push_back("--otlp-traces-endpoint has no effect here: a batch has no traces");
   }
@@ -155,7 +155,7 @@ Status Upload(const std::string& path, const std::string& url, net::HttpClient* 
 Expected<std::string> PartialPath(const BatchConfig& config, const std::string& input) {
   ASSIGN_OR_RETURN(const std::string sha, hub::Sha256OfFile(input));
   const std::string base = IsUrl(config.output) ? config.folder + "/tiercel-batch" : config.output;
-  return fmt::format("{}.{}-{}.partial", base, sha.substr(0, 16), ShortHash(config.model.non_default_args));
+  return fmt::format("{}.{}-{}.partial", base, sha.substr(0, 16), serving::ShortHash(config.model.non_default_args));
 }
 
 // How many answers a file of an earlier run has; what of it is no whole line is cut off.
@@ -280,10 +280,10 @@ Expected<Outcome> Answer(BatchConfig* config, const std::string& input, const st
   RETURN_IF_ERROR(output.Open());
   if (outcome.taken_up == total) return outcome;
 
-  ASSIGN_OR_RETURN(const std::string path, FindModel(config->model.model, config->model.hub, environ));
+  ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config->model.model, config->model.hub, environ));
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({.ranks = config->model.ranks}));
   ASSIGN_OR_RETURN(server::ServingModel serving,
-                   LoadServingModel(&config->model, path, environ, environment.get()));
+                   serving::LoadServingModel(&config->model, path, environ, environment.get()));
   std::vector<std::string> names = config->model.server.served_model_names;
   if (names.empty()) names = {config->model.model};
   const std::shared_ptr<const server::LoadedModel> model =
@@ -293,7 +293,7 @@ Expected<Outcome> Answer(BatchConfig* config, const std::string& input, const st
   for (int64_t i = 0; i < outcome.taken_up; ++i) {
     if (const auto line = lines.Next(); !line) return Unexpected(line.error());
   }
-  ProgressBar bar("Answering", config->model.progress_bar, ProgressBar::Unit::kRequests);
+  serving::ProgressBar bar("Answering", config->model.progress_bar, serving::ProgressBar::Unit::kRequests);
   BatchJob job(model, config->model.server.fingerprint);
   running->Set(&job);
   const Status status =

@@ -8,13 +8,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/environment.h"
+#include "serving/model_path.h"
+#include "serving/serve_config.h"
+#include "serving/serving_model.h"
+#include "serving/version.h"
 #include "tools/command.h"
-#include "tools/model_path.h"
-#include "tools/serve_config.h"
-#include "tools/serving_model.h"
 #include "tools/signals.h"
 #include "tools/span_exporter.h"
-#include "tools/version.h"
 
 namespace tiercel::tools {
 namespace {
@@ -63,7 +63,7 @@ int Fail(const Status& status) {
   return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
 }
 
-void LogStart(const ServeConfig& config) {
+void LogStart(const serving::ServeConfig& config) {
   LOG_INFO("Tiercel {} ({}), serving {}", TIERCEL_VERSION, TIERCEL_COMPILER, config.model);
   LOG_INFO("non-default args: {}", config.non_default_args);
   for (const std::string& warning : config.warnings) LOG_WARNING("{}", warning);
@@ -77,7 +77,7 @@ void LogReady(const server::Server& server) {
   LOG_INFO("Application startup complete.");
 }
 
-int Serve(ServeConfig config, const Environ& environ) {
+int Serve(serving::ServeConfig config, const Environ& environ) {
   const double start = SteadyClock().Now();
   Shutdown shutdown(config.shutdown_timeout);
   const SignalWatcher watcher([&](int signal, int count) { shutdown.OnSignal(signal, count); });
@@ -91,11 +91,11 @@ int Serve(ServeConfig config, const Environ& environ) {
   if (!server) return Fail(server.error());
   LogStart(config);
 
-  auto path = FindModel(config.model, config.hub, environ);
+  auto path = serving::FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
   auto environment = kernels::Environment::Create({.ranks = config.ranks});
   if (!environment) return Fail(environment.error());
-  auto serving = LoadServingModel(&config, *path, environ, environment->get());
+  auto serving = serving::LoadServingModel(&config, *path, environ, environment->get());
   if (!serving) return Fail(serving.error());
   if (const Status status = (*server)->SetModel(std::move(*serving)); !status.ok()) {
     return Fail(status);
@@ -113,14 +113,14 @@ int Serve(ServeConfig config, const Environ& environ) {
 }  // namespace
 
 int RunServe(const std::vector<std::string>& words) {
-  auto options = ParseOptions(ServeOptionTable(), words, 1);
+  auto options = ParseOptions(options::ServeOptionTable(), words, 1);
   if (!options) return UsageError(kHelp, "tiercel serve", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(ServeOptionTable(), kHelp, options->help_topic()).c_str(), stdout);
+    std::fputs(RenderHelp(options::ServeOptionTable(), kHelp, options->help_topic()).c_str(), stdout);
     return kExitOk;
   }
   const Environ environ = ReadEnviron();
-  auto config = MakeServeConfig(*options, environ);
+  auto config = serving::MakeServeConfig(*options, environ);
   if (!config) return UsageError(kHelp, "tiercel serve", config.error().message());
   if (options->positional().empty() && options->Given("model") && !options->Given("config")) {
     config->warnings.push_back(

@@ -23,7 +23,7 @@ bool IsPassing(int status) {
 
 }  // namespace
 
-SpanExporter::SpanExporter(OtlpTarget target, net::HttpClientOptions http,
+SpanExporter::SpanExporter(serving::OtlpTarget target, net::HttpClientOptions http,
                            SpanExporterOptions options)
     : target_(std::move(target)), options_(options),
       client_(WithTimes(std::move(http), options.timeout_s)), random_(std::random_device{}()) {

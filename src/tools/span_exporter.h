@@ -16,7 +16,7 @@
 
 #include "net/http_client.h"
 #include "server/tracing.h"
-#include "tools/otlp_target.h"
+#include "serving/otlp_target.h"
 
 namespace tiercel::tools {
 
@@ -33,7 +33,7 @@ struct SpanExporterOptions {
 
 class SpanExporter final : public server::SpanSink {
  public:
-  SpanExporter(OtlpTarget target, net::HttpClientOptions http, SpanExporterOptions options = {});
+  SpanExporter(serving::OtlpTarget target, net::HttpClientOptions http, SpanExporterOptions options = {});
   // Sends what is queued, for flush_s at most.
   ~SpanExporter() override;
 
@@ -56,7 +56,7 @@ class SpanExporter final : public server::SpanSink {
   bool WaitToRetry(double seconds);  // false: there is no time left
   void Drop(size_t count, const std::string& why);
 
-  const OtlpTarget target_;
+  const serving::OtlpTarget target_;
   const SpanExporterOptions options_;
   net::HttpClient client_;       // the thread's
   std::mt19937_64 random_;       // the same

@@ -12,9 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 
 CHAINS = [
-    ["base", "platform", "tensor", "kernels", "comm", "model", "engine", "api", "server", "tools"],
+    ["base", "platform", "tensor", "kernels", "comm", "model", "engine", "api", "server", "serving",
+     "tools"],
     ["base", "text", "sampling", "engine"],
-    ["base", "net", "hub", "tools"],
+    ["base", "net", "hub", "serving"],
+    ["base", "options", "serving"],
     ["base", "net", "bench", "tools"],
     ["text", "api", "bench", "tools"],
 ]
@@ -28,12 +30,12 @@ OWNED = [
     ("the Rust header", r"(text_ffi|text/ffi)\.h$", [r"text/"]),
     ("the JSON library", r"nlohmann/",
      [r"api/json", r"(model|text)/.*(config|json|safetensors|chat_template)",
-      r"tools/options/json", r"hub/listing", r".*_test\.cc$"]),
-    ("the YAML library", r"yaml-cpp/", [r"tools/options/yaml"]),
+      r"options/json", r"hub/listing", r".*_test\.cc$"]),
+    ("the YAML library", r"yaml-cpp/", [r"options/yaml"]),
 ]
 # What the unit tests of a folder may include beside what the folder may.
 FOR_TESTS = {"server": {"net"}}  # the client that the server is tried with
-# The server, the benchmark and the tools see the engine through these alone.
+# The server, the benchmark, what serves and the tools see the engine through these alone.
 ENGINE_DOORS = {"engine/engine.h", "engine/stats.h"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -81,7 +83,7 @@ def find_faults(graph):
                 faults.append(f"{file}: \"{name}\" is not under src/ (includes start at src/)")
             elif quoted and target not in left[folder] | beside:
                 faults.append(f"{file}: includes {name}, but {target}/ stands to the right of {folder}/")
-            elif quoted and target == "engine" and folder in ("server", "bench", "tools") \
+            elif quoted and target == "engine" and folder in ("server", "bench", "serving", "tools") \
                     and name not in ENGINE_DOORS:
                 faults.append(f"{file}: includes {name}; {folder}/ sees the engine through "
                               f"{sorted(ENGINE_DOORS)} alone")
@@ -124,6 +126,8 @@ def self_test():
             {"net/a.h": [("curl/curl.h", False)]},
             {"server/a.cc": [("net/b.h", True)], "net/b.h": []},
             {"hub/a.cc": [("api/b.h", True)], "api/b.h": []},
+            {"options/a.cc": [("api/b.h", True)], "api/b.h": []},
+            {"serving/a.cc": [("tools/b.h", True)], "tools/b.h": []},
             {"bench/a.cc": [("server/b.h", True)], "server/b.h": []},
             {"server/a.cc": [("engine/scheduler.h", True)], "engine/scheduler.h": []},
             {"base/a.h": [("a2.h", True)]}):

@@ -1,0 +1,15 @@
+// Files of --config: a YAML map from flag names to values.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tiercel::options {
+
+// The file as command-line words: "port: 8001" gives --port 8001, "x: true" gives --x, "x: false"
+// gives --no-x, a list gives one word an item, a map gives JSON. Errors name the file and the line.
+Expected<std::vector<std::string>> ReadConfigFile(const std::string& path);
+
+}  // namespace tiercel::options

@@ -1,0 +1,266 @@
+#include "serving/model_loading.h"
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <future>
+#include <limits>
+
+#include "api/json_reader.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/engine.h"
+#include "model/dummy_checkpoint.h"
+#include "model/load_model.h"
+#include "model/model_folder.h"
+#include "platform/buffer.h"
+#include "serving/model_path.h"
+#include "serving/progress_bar.h"
+
+namespace tiercel::serving {
+namespace {
+
+namespace fs = std::filesystem;
+
+Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config,
+                                                            const std::string& path) {
+  if (config.load_format == LoadFormat::kDummy) {
+    LOG_WARNING("--load-format dummy: the weights are random");
+    if (!config.quantization.empty() && config.quantization != "int8") {
+      return Unexpected(InvalidArgument(
+          "--quantization {}: --load-format dummy has random float weights; int8 quantizes them",
+          config.quantization));
+    }
+    return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
+  }
+  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides, config.quantization);
+  if (!checkpoint) return checkpoint;
+  const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
+  if (config.load_format != LoadFormat::kAuto &&
+      is_gguf != (config.load_format == LoadFormat::kGguf)) {
+    return Unexpected(InvalidArgument("argument --load-format: {} holds {} files", path,
+                                      is_gguf ? "GGUF" : "safetensors"));
+  }
+  return checkpoint;
+}
+
+text::GgufVocab ToVocab(const model::GgufTokenizerData& data) {
+  text::GgufVocab vocab;
+  vocab.model = data.model;
+  vocab.pre = data.pre;
+  vocab.tokens = data.tokens;
+  vocab.scores = data.scores;
+  vocab.token_types = data.token_types;
+  vocab.merges = data.merges;
+  vocab.bos = data.bos;
+  vocab.eos = data.eos;
+  vocab.unknown = data.unknown;
+  vocab.padding = data.padding;
+  vocab.add_bos = data.add_bos;
+  vocab.add_space_prefix = data.add_space_prefix;
+  return vocab;
+}
+
+Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
+    const std::string& dir, const model::GgufTokenizerData* gguf,
+    const text::TokenizerOptions& options) {
+  if (gguf != nullptr) return text::Tokenizer::FromGguf(ToVocab(*gguf), options);
+  return text::Tokenizer::Load(dir, options);
+}
+
+// --chat-template: a file, or the template itself.
+Expected<std::string> TemplateOfFlag(const std::string& value) {
+  std::error_code error;
+  if (fs::is_regular_file(value, error)) return model::ReadSmallFile(value);
+  if (value.find_first_of("{}\n") != std::string::npos) return value;
+  return Unexpected(NotFound(
+      "The supplied chat template ({}) looks like a file path, but it cannot be opened", value));
+}
+
+Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
+    const ServeConfig& config, const std::string& dir, const model::GgufTokenizerData* gguf,
+    const std::shared_ptr<text::TemplatePool>& pool) {
+  if (!config.chat_template.empty()) {
+    ASSIGN_OR_RETURN(const std::string source, TemplateOfFlag(config.chat_template));
+    return text::ChatTemplate::Compile(pool, source);
+  }
+  if (gguf != nullptr && !gguf->chat_template.empty()) {
+    return text::ChatTemplate::Compile(pool, gguf->chat_template);
+  }
+  const auto source = text::ChatTemplate::FindSource(dir);
+  if (!source && source.error().code() != StatusCode::kNotFound) {
+    return Unexpected(source.error());
+  }
+  if (!source) {
+    LOG_WARNING("{}; chat requests will be refused (give one with --chat-template)",
+                source.error().message());
+    return std::shared_ptr<const text::ChatTemplate>();
+  }
+  return text::ChatTemplate::Compile(pool, *source);
+}
+
+// Bytes that weights may take in memory: what is left by a cache for one sequence of max_model_len or
+// 4096 tokens (or of the size that was asked for), the activations and all else.
+int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOptions& options,
+                       const platform::Topology& topology) {
+  if (topology.memory_total <= 0) return std::numeric_limits<int64_t>::max();
+  constexpr int64_t kElse = int64_t{512} << 20;
+  constexpr int64_t kTokens = 4096;
+  const int64_t token = 2 * model.num_layers * model.num_kv_heads * model.head_dim *
+                        static_cast<int64_t>(sizeof(BF16));
+  const int64_t tokens =
+      options.max_model_len > 0 ? std::min(options.max_model_len, kTokens) : kTokens;
+  return engine::UsableMemory(options, {topology.memory_total, topology.memory_available}) -
+         options.kv_cache_memory_bytes.value_or(tokens * token) - kElse;
+}
+
+// Where weights go that do not fit into memory: beside the model, or where large temporary files go.
+std::vector<std::string> DiskFolders(const std::string& path, const Environ& environ) {
+  if (const auto folder = environ.find("TIERCEL_OFFLOAD_FOLDER"); folder != environ.end()) {
+    return {folder->second};
+  }
+  std::error_code error;
+  const fs::path folder = fs::is_directory(path, error) ? fs::path(path) : fs::path(path).parent_path();
+  return {folder.empty() ? "." : folder.string(), "/var/tmp"};
+}
+
+Expected<std::unique_ptr<model::CausalLm>> LoadWeights(const model::Checkpoint& checkpoint,
+                                                       const ServeConfig& config,
+                                                       const Runner& runner,
+                                                       const std::string& path,
+                                                       const Environ& environ,
+                                                       const std::atomic<bool>& cancelled,
+                                                       kernels::Environment* environment) {
+  model::LoadOptions options = config.load;
+  options.weights.cancelled = &cancelled;
+  options.weights.head =
+      runner.task == RunnerTask::kGenerate ? model::Head::kLogits : model::Head::kHidden;
+  options.weights.max_bytes_in_memory =
+      MaxWeightBytes(checkpoint.config(), config.engine, environment->topology);
+  options.weights.disk_folders = DiskFolders(path, environ);
+  ProgressBar bar("Loading weights", config.progress_bar);
+  return model::LoadModel(checkpoint, options, environment,
+                          [&](int64_t done, int64_t total) { bar.Update(done, total); });
+}
+
+Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
+    const model::Checkpoint& checkpoint, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  for (const std::string& token : checkpoint.config().pooling.classifier_from_token) {
+    const auto id = tokenizer.TokenToId(token);
+    if (!id) {
+      return Unexpected(InvalidArgument("classifier_from_token: \"{}\" is no token of the tokenizer",
+                                        token.substr(0, 64)));
+    }
+    ids.push_back(*id);
+  }
+  ASSIGN_OR_RETURN(model::Classifier classifier, model::ReadClassifier(checkpoint, ids));
+  return std::make_shared<const model::Classifier>(std::move(classifier));
+}
+
+api::PoolingInfo DescribePooling(const Runner& runner, const model::ModelConfig& config) {
+  api::PoolingInfo info;
+  info.classifies = runner.task == RunnerTask::kClassify;
+  info.use_activation = runner.use_activation;
+  info.hidden_size = config.hidden_size;
+  info.dimensions = runner.dimensions;
+  info.is_matryoshka = config.pooling.is_matryoshka;
+  info.matryoshka_dimensions = config.pooling.matryoshka_dimensions;
+  info.labels = config.pooling.labels;
+  return info;
+}
+
+// What /tokenizer_info shows, as vLLM does: the tokenizer's own configuration, and the template that is used.
+std::string TokenizerInfo(const std::string& dir, const text::ChatTemplate* chat_template) {
+  api::Json info{api::Json::Object()};
+  if (const auto text = model::ReadSmallFile(dir + "/tokenizer_config.json")) {
+    if (auto config = api::ParseJson(*text); config && config->object() != nullptr) {
+      info = std::move(*config);
+    }
+  }
+  if (chat_template != nullptr) info.Set("chat_template", api::Json(chat_template->source()));
+  return info.Dump();
+}
+
+}  // namespace
+
+Expected<LoadedText> LoadText(const std::string& path) {
+  std::unique_ptr<model::Checkpoint> checkpoint;  // of a .gguf file
+  const model::GgufTokenizerData* gguf = nullptr;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(path, "", ""));
+    gguf = checkpoint->gguf_tokenizer();
+  }
+  const std::string dir = gguf == nullptr ? path : fs::path(path).parent_path().string();
+  LoadedText loaded;
+  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(dir, gguf, {}));
+  const auto pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
+  ASSIGN_OR_RETURN(loaded.chat_template, LoadTemplate(ServeConfig{}, dir, gguf, pool));
+  return loaded;
+}
+
+Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
+                              const Environ& environ, kernels::Environment* environment) {
+  const double start = SteadyClock().Now();
+  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                   OpenCheckpoint(config, path));
+  RETURN_IF_ERROR(
+      model::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
+  RETURN_IF_ERROR(
+      engine::CheckOptions(config.engine, checkpoint->config().DerivedMaxModelLen()));
+  LoadedModel loaded;
+  ASSIGN_OR_RETURN(loaded.generation,
+                   ResolveGeneration(config.generation, checkpoint->generation_config()));
+
+  std::error_code error;
+  std::string text_dir = path;
+  const bool is_folder = fs::is_directory(path, error);
+  ASSIGN_OR_RETURN(loaded.runner, ResolveRunner(config.runner, checkpoint->config(),
+                                                is_folder ? path : std::string()));
+  if (!is_folder) text_dir = fs::path(path).parent_path();
+  const model::GgufTokenizerData* gguf = checkpoint->gguf_tokenizer();
+  if (!config.tokenizer.empty()) {
+    HubOptions hub = config.hub;
+    hub.revision = config.tokenizer_revision;
+    hub.with_weights = false;
+    ASSIGN_OR_RETURN(text_dir, FindModel(config.tokenizer, hub, environ));
+    gguf = nullptr;
+  }
+
+  std::atomic<bool> cancelled = false;
+  auto weights = std::async(std::launch::async, [&] {
+    return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environment);
+  });
+  auto tokenizer = LoadTokenizer(text_dir, gguf, config.tokenizer_options);
+  loaded.template_pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
+  auto chat_template = LoadTemplate(config, text_dir, gguf, loaded.template_pool);
+  cancelled = !tokenizer || !chat_template;  // then nobody waits for the weights
+  auto model = weights.get();
+  if (!tokenizer) return Unexpected(std::move(tokenizer).error());
+  if (!chat_template) return Unexpected(std::move(chat_template).error());
+  if (!model) return Unexpected(std::move(model).error());
+
+  if (loaded.runner.task != RunnerTask::kGenerate) {
+    loaded.pooling = DescribePooling(loaded.runner, checkpoint->config());
+  }
+  if (loaded.runner.task == RunnerTask::kClassify) {
+    ASSIGN_OR_RETURN(loaded.classifier, LoadClassifier(*checkpoint, **tokenizer));
+  }
+  loaded.model = std::move(*model);
+  loaded.tokenizer = std::move(*tokenizer);
+  if (config.server.tokenizer_info) {
+    loaded.tokenizer_info_json = TokenizerInfo(text_dir, chat_template->get());
+  }
+  loaded.chat_template = std::move(*chat_template);
+  loaded.eos_token_ids =
+      EosTokenIds(loaded.tokenizer->eos(), checkpoint->config().eos_token_ids,
+                  loaded.generation.eos_token_ids);
+  LOG_INFO("Loaded {} ({}) in {:.2f} s: {} of weights, {} in huge pages",
+           checkpoint->config().architecture, path, SteadyClock().Now() - start,
+           HumanBytes(loaded.model->WeightBytes()),
+           HumanBytes(static_cast<int64_t>(platform::HugePageBytesInUse())));
+  return loaded;
+}
+
+}  // namespace tiercel::serving

@@ -1,0 +1,46 @@
+// From a local model to all that the server needs of it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "kernels/environment.h"
+#include "model/causal_lm.h"
+#include "model/checkpoint.h"
+#include "options/env_vars.h"
+#include "serving/generation_defaults.h"
+#include "serving/serve_config.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace tiercel::serving {
+
+struct LoadedModel {
+  Runner runner;
+  std::unique_ptr<model::CausalLm> model;
+  std::shared_ptr<const model::Classifier> classifier;  // of a runner that classifies, else null
+  std::optional<api::PoolingInfo> pooling;              // of one that pools
+  std::string tokenizer_info_json;                      // tokenizer_config.json with the chat template
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<text::TemplatePool> template_pool;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // null: the model has none
+  ResolvedGeneration generation;
+  std::vector<int32_t> eos_token_ids;  // [0] is the primary one
+};
+
+// What turns text into tokens, without weights.
+struct LoadedText {
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;  // null: there is none
+};
+
+// `path` is a folder or a .gguf file.
+Expected<LoadedText> LoadText(const std::string& path);
+
+// `path` is a folder or a .gguf file. The weights are packed on the environment's team while
+// tokenizer and template are read.
+Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
+                              const Environ& environ, kernels::Environment* environment);
+
+}  // namespace tiercel::serving

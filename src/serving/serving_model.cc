@@ -1,0 +1,36 @@
+#include "serving/serving_model.h"
+
+#include "base/log.h"
+#include "serving/model_loading.h"
+
+namespace tiercel::serving {
+
+Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
+                                                const Environ& environ,
+                                                kernels::Environment* environment) {
+  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, environment));
+  if (!loaded.generation.description.empty()) {
+    LOG_WARNING(
+        "Default vLLM sampling parameters have been overridden by {}: `{}`. If this is not "
+        "intended, please relaunch vLLM instance with `--generation-config vllm`.",
+        config->generation.source == "auto" ? "the model's `generation_config.json`"
+                                            : "--generation-config",
+        loaded.generation.description);
+  }
+  server::ServingModel serving;
+  serving.root = config->model;
+  serving.vocab_size = loaded.model->vocab_size();
+  serving.tokenizer = loaded.tokenizer;
+  serving.chat_template = loaded.chat_template;
+  serving.template_pool = loaded.template_pool;
+  serving.sampling_defaults = loaded.generation.defaults;
+  serving.pooling = std::move(loaded.pooling);
+  serving.tokenizer_info_json = std::move(loaded.tokenizer_info_json);
+  config->engine.eos_token_ids = loaded.eos_token_ids;
+  config->engine.classifier = std::move(loaded.classifier);
+  ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,
+                                                          std::move(loaded.model)));
+  return serving;
+}
+
+}  // namespace tiercel::serving
