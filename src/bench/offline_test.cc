@@ -56,7 +56,7 @@ class FakeEngine final : public engine::Engine {
   }
   void SetStepHook(std::function<void()>) override {}
   const engine::EngineOptions& options() const override { return options_; }
-  engine::Stats GetStats() const override { return {}; }
+  std::vector<engine::Stats> GetStats() const override { return {{}}; }
   bool ResetPrefixCache() override { return true; }
   bool Sleep(bool) override { return true; }
   void WakeUp() override {}

@@ -21,7 +21,7 @@ constexpr int64_t kMaxLogprobEntries = int64_t{1} << 26;
 int64_t MaxLogprobEntries(const MemoryBudget& memory) {
   constexpr int64_t kMost = 2 * kMaxLogprobEntries;
   if (memory.total <= 0) return kMost;
-  return std::min<int64_t>(kMost, memory.total / 8 / sizeof(TokenLogprob));
+  return std::min<int64_t>(kMost, memory.total / 8 / memory.engines / sizeof(TokenLogprob));
 }
 
 class StreamHandle final : public Stream {
@@ -73,7 +73,7 @@ class EngineImpl final : public Engine {
   void SetStepHook(std::function<void()> hook) override { loop_.SetStepHook(std::move(hook)); }
   const EngineOptions& options() const override { return config_.options; }
 
-  Stats GetStats() const override {
+  std::vector<Stats> GetStats() const override {
     Stats stats = loop_.GetStats();
     const Inbox::Rejected rejected = inbox_->num_rejected();
     stats.rejected_queued_reqs = rejected.requests;
@@ -81,7 +81,7 @@ class EngineImpl final : public Engine {
     const model::GraphStats graph = model_->graph_stats();
     stats.steps_replayed = graph.replayed;
     stats.steps_eager = graph.eager;
-    return stats;
+    return {std::move(stats)};
   }
 
   bool ResetPrefixCache() override {
@@ -198,9 +198,9 @@ Expected<int64_t> CountPooledEntries(const PoolingParams& params, int64_t prompt
   return entries;
 }
 
-void AddSamples(const EngineOptions& options, RequestState* state) {
+void AddSamples(const EngineOptions& options, uint64_t number, RequestState* state) {
   const sampling::SamplingParams& params = *state->params;
-  const uint64_t seed = params.seed.value_or(sampling::DerivedSeed(options.seed, state->id));
+  const uint64_t seed = params.seed.value_or(sampling::DerivedSeed(options.seed, number));
   const auto context = std::make_shared<const sampling::SamplingContext>(
       state->params, state->prompt, options.eos_token_ids);
   for (int i = 0; i < params.n; ++i) {
@@ -241,7 +241,7 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
     state.sequences.push_back(std::make_unique<Sequence>());
     active->pooled.reserve(state.pooling->every_token() ? state.prompt.size() : 1);
   } else {
-    AddSamples(config_.options, &state);
+    AddSamples(config_.options, request.number.value_or(state.id), &state);
     if (state.params->prompt_logprobs) active->prompt_logprobs.resize(state.prompt.size());
   }
   const auto num_sequences = static_cast<int>(state.sequences.size());
@@ -313,6 +313,8 @@ Expected<std::unique_ptr<Engine>> Engine::Create(EngineOptions options,
   if (environment != nullptr) {
     memory.total = environment->topology.memory_total;
     memory.available = environment->topology.memory_available;
+    memory.engines = environment->engines;
+    memory.weight_copies = environment->weight_copies;
   }
   ASSIGN_OR_RETURN(EngineConfig config, Configure(std::move(options), *model, memory));
   RETURN_IF_ERROR(model->Prepare(config.kv, config.limits));

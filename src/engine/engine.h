@@ -28,6 +28,7 @@ using LogprobsMode = sampling::LogprobsMode;
 
 // Names and meanings are those of vLLM's flags. 0 or nullopt: derived, see the field.
 struct EngineOptions {
+  int index = 0;                       // among engines of one group, for the log and metrics
   int64_t max_model_len = 0;           // 0: the model's
   bool fit_max_model_len = false;      // lower it to what one sequence's KV cache has room for
   int64_t max_num_batched_tokens = 0;  // 0: 2048 (server)
@@ -57,6 +58,8 @@ struct EngineOptions {
 struct MemoryBudget {
   int64_t total = 0;      // bytes that the machine or the cgroup gives
   int64_t available = 0;  // before the weights were loaded
+  // Engines that share it, in equal parts beside the copies of the weights.
+  int engines = 1, weight_copies = 1;
 };
 
 // Bytes that weights, activations and the KV cache may take together; the budget's total is known.
@@ -76,6 +79,9 @@ struct Request {
   std::shared_ptr<const PoolingParams> pooling;
   int priority = 0;  // lower runs first, under kPriority
   std::string cache_salt;
+  // What samples without a seed of their own draw depends on it and on EngineOptions::seed. Not given: the
+  // engine counts.
+  std::optional<uint64_t> number;
 };
 
 // kRepetition: see SamplingParams::repetition_detection.
@@ -141,6 +147,9 @@ class Engine {
   static Expected<std::unique_ptr<Engine>> Create(EngineOptions options,
                                                   kernels::Environment* environment,
                                                   std::unique_ptr<model::CausalLm> model);
+  // Engines with the same model and options, but for the index, as one. Each request goes to one of them
+  // (engine/request_router.h says to which); all else is for all of them.
+  static std::unique_ptr<Engine> Group(std::vector<std::unique_ptr<Engine>> engines);
   virtual ~Engine() = default;  // aborts what runs, joins the thread
 
   // Refuses (Status) what can never run: prompt too long for max_model_len or the KV pool, full
@@ -151,19 +160,22 @@ class Engine {
   virtual Expected<std::unique_ptr<Stream>> Submit(Request request,
                                                    std::function<void()> on_news) = 0;
   // Called on the engine thread once at the end of each step that called any on_news: one wake-up
-  // per step for a server that collects. Set before the first Submit.
+  // per step for a server that collects. Of a group on the thread of each engine. Set before the first
+  // Submit.
   virtual void SetStepHook(std::function<void()> hook) = 0;
 
   virtual const EngineOptions& options() const = 0;  // with every derived value filled in
-  virtual Stats GetStats() const = 0;                // a consistent snapshot
-  virtual bool ResetPrefixCache() = 0;               // false while blocks are in use
+  // A consistent snapshot of each engine: of one, where this is no group. The i-th has the index of
+  // options() + i.
+  virtual std::vector<Stats> GetStats() const = 0;
+  virtual bool ResetPrefixCache() = 0;  // false while blocks are in use
   // Refuses requests from now on (kUnavailable), ends those that run (or waits for their end, without
   // `abort`), and gives the KV cache's memory back to the system; returns then. False if the engine ends
   // first. WakeUp takes requests again.
   virtual bool Sleep(bool abort) = 0;
   virtual void WakeUp() = 0;
   virtual bool sleeping() const = 0;
-  virtual bool healthy() const = 0;                  // false once the engine thread has failed
+  virtual bool healthy() const = 0;  // false once an engine thread has failed
   // Refuses new requests and returns when the running ones have ended, or aborts them after
   // `grace_seconds`.
   virtual void Drain(double grace_seconds) = 0;

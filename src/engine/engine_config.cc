@@ -121,7 +121,8 @@ std::optional<int64_t> KvBytes(const EngineOptions& o, const model::CausalLm& mo
                                const model::RunLimits& limits, const MemoryBudget& memory) {
   if (o.kv_cache_memory_bytes) return o.kv_cache_memory_bytes;
   if (memory.total <= 0) return std::nullopt;
-  return UsableMemory(o, memory) - model.WeightBytesInMemory() - model.ActivationBytes(limits);
+  return (UsableMemory(o, memory) - memory.weight_copies * model.WeightBytesInMemory()) / memory.engines -
+         model.ActivationBytes(limits);
 }
 
 // Blocks, with block 0, that the memory holds: however many are asked for by the override, and
@@ -170,14 +171,17 @@ Status CheckCacheExists(const EngineOptions& o, int64_t blocks, const model::Cau
                         const model::RunLimits& limits, const MemoryBudget& memory) {
   if (!o.kv_cache_memory_bytes && !o.num_gpu_blocks_override) return OkStatus();
   const int64_t cache = blocks * model.KvBlockBytes(o.block_size);
-  const int64_t rest = model.WeightBytesInMemory() + model.ActivationBytes(limits);
-  if (memory.total <= 0 || cache <= memory.total - rest) return OkStatus();
+  const int64_t rest = memory.weight_copies * model.WeightBytesInMemory() +
+                       memory.engines * model.ActivationBytes(limits);
+  if (memory.total <= 0 || cache <= (memory.total - rest) / memory.engines) return OkStatus();
   const std::string flag =
       o.num_gpu_blocks_override ? "num_gpu_blocks_override" : "kv_cache_memory_bytes";
   return ResourceExhausted(
-             "{} asks for a KV cache of {:.2f} GiB. This machine or its control group has {:.2f} GiB, "
+             "{} asks for a KV cache of {:.2f} GiB{}. This machine or its control group has {:.2f} GiB, "
              "of which weights and activations take {:.2f} GiB.",
-             flag, static_cast<double>(cache) / kGiB, static_cast<double>(memory.total) / kGiB,
+             flag, static_cast<double>(cache) / kGiB,
+             memory.engines > 1 ? fmt::format(" for each of {} engines", memory.engines) : "",
+             static_cast<double>(memory.total) / kGiB,
              static_cast<double>(rest) / kGiB)
       .WithParam(flag);
 }

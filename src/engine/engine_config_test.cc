@@ -101,6 +101,21 @@ TEST(EngineConfigTest, RefusesACacheThatNoMemoryHolds) {
   EXPECT_EQ(Error(options, memory), "ok");
 }
 
+// What the copies of the weights leave is divided evenly; each engine has activations of its own.
+TEST(EngineConfigTest, EnginesShareTheMemory) {
+  const FakeLm model = Model();
+  const MemoryBudget memory = {100 * kMiB, 90 * kMiB, /*engines=*/4, /*weight_copies=*/2};
+  EngineOptions options;
+  options.max_model_len = 1024;
+  options.gpu_memory_utilization = 0.5;
+  EXPECT_EQ(Configure(options, model, memory)->kv.num_blocks, (50 - 2) / 4 - 1);
+  options.num_gpu_blocks_override = 23;  // 4 · 23 + 2 + 4 MiB
+  EXPECT_EQ(Error(options, memory), "ok");
+  options.num_gpu_blocks_override = 24;
+  EXPECT_THAT(Error(options, memory),
+              HasSubstr("num_gpu_blocks_override asks for a KV cache of 0.02 GiB for each of 4 engines."));
+}
+
 // --max-model-len auto: the length follows the pool, wherever its size comes from.
 TEST(EngineConfigTest, FitsTheLengthToThePool) {
   const FakeLm model = Model();  // 4096 positions: 32 blocks

@@ -390,7 +390,7 @@ void EngineLoop::PublishStats() {
 void EngineLoop::LogIfDue() {
   try {
     if (const std::optional<std::string> line = stats_.LogLine(clock_->Now())) {
-      LOG_INFO("{}", *line);
+      LOG_INFO("Engine {:03}: {}", config_.options.index, *line);
     }
   } catch (const std::bad_alloc&) {
     // The next line covers it.

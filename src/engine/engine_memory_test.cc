@@ -100,7 +100,7 @@ class EngineMemoryTest : public testing::TestWithParam<bool> {
     ASSERT_TRUE(stream.has_value());
     ExpectEqual(Collect(stream->get())[0], Reference(after, test.engine->options(), 101, 256));
     test.engine->Drain(20);
-    const Stats stats = test.engine->GetStats();
+    const Stats stats = test.engine->GetStats()[0];
     EXPECT_EQ(stats.num_requests_running + stats.num_requests_waiting, 0);
     EXPECT_EQ(stats.kv_cache_usage, 0);
     EXPECT_EQ(stats.e2e_request_latency.count, stats.finished_stop + stats.finished_length +

@@ -160,7 +160,7 @@ TEST_P(EngineTest, BeamsEndWithTheRoomAndLeaveNothingBehind) {
   for (const StreamEvent& event : events) {
     EXPECT_TRUE(event.finish == FinishReason::kAbort || event.finish == FinishReason::kError);
   }
-  const Stats stats = test.engine->GetStats();
+  const Stats stats = test.engine->GetStats()[0];
   EXPECT_EQ(stats.num_requests_running + stats.num_requests_waiting, 0);
 }
 
@@ -202,7 +202,7 @@ TEST_P(EngineTest, PrefixCacheChangesNoTokenAndCacheSaltSeparates) {
   EXPECT_EQ(run("a"), 0);
   EXPECT_EQ(run("b"), 0);
   EXPECT_EQ(run("a"), 60);
-  const Stats stats = test.engine->GetStats();
+  const Stats stats = test.engine->GetStats()[0];
   EXPECT_EQ(stats.prefix_cache_queries, 5u * 64);
   EXPECT_EQ(stats.prefix_cache_hits, 2u * 60);
   EXPECT_TRUE(test.engine->ResetPrefixCache());
@@ -258,7 +258,7 @@ TEST_P(EngineTest, TinyCacheManyClientsSameTokensAsAlone) {
     ExpectEqual(Collect(streams[i].get())[0],
                 Reference(requests[i], test.engine->options(), 101, 64));
   }
-  const Stats stats = test.engine->GetStats();
+  const Stats stats = test.engine->GetStats()[0];
   EXPECT_GT(stats.num_preemptions, 0u);
   EXPECT_EQ(stats.finished_length, 64u);
   EXPECT_EQ(stats.kv_cache_usage, 0);
@@ -284,11 +284,11 @@ TEST_P(EngineTest, DroppedAndStoppedStreamsFreeEverything) {
   EXPECT_TRUE(streams[1]->finished());
   streams.clear();
   for (int i = 0; i < 2000; ++i) {
-    const Stats stats = test.engine->GetStats();
+    const Stats stats = test.engine->GetStats()[0];
     if (stats.num_requests_running + stats.num_requests_waiting == 0) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  const Stats stats = test.engine->GetStats();
+  const Stats stats = test.engine->GetStats()[0];
   EXPECT_EQ(stats.num_requests_running, 0);
   EXPECT_EQ(stats.num_requests_waiting, 0);
   EXPECT_EQ(stats.kv_cache_usage, 0);
@@ -314,8 +314,8 @@ TEST_P(EngineTest, QueuedTokensHaveALimit) {
   const auto stream = test.engine->Submit(MakeRequest(5, 1, 1), nullptr);
   ASSERT_TRUE(stream.has_value());
   EXPECT_EQ(Collect(stream->get())[0].finish, FinishReason::kLength);
-  EXPECT_EQ(test.engine->GetStats().rejected_queued_tokens, 1u);
-  EXPECT_EQ(test.engine->GetStats().rejected_queued_reqs, 0u);
+  EXPECT_EQ(test.engine->GetStats()[0].rejected_queued_tokens, 1u);
+  EXPECT_EQ(test.engine->GetStats()[0].rejected_queued_reqs, 0u);
 }
 
 TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
@@ -339,8 +339,8 @@ TEST_P(EngineTest, FullQueuesAreRefusedAndDrainEnds) {
     }
   }
   EXPECT_GE(rejected, 7);
-  EXPECT_EQ(test.engine->GetStats().rejected_queued_reqs, static_cast<uint64_t>(rejected));
-  EXPECT_EQ(test.engine->GetStats().rejected_queued_tokens, 0u);
+  EXPECT_EQ(test.engine->GetStats()[0].rejected_queued_reqs, static_cast<uint64_t>(rejected));
+  EXPECT_EQ(test.engine->GetStats()[0].rejected_queued_tokens, 0u);
   test.engine->Drain(0.02);
   for (const auto& stream : streams) {
     EXPECT_EQ(Collect(stream.get())[0].finish, FinishReason::kAbort);
@@ -509,7 +509,7 @@ TEST_P(EngineTest, ANewRequestNeedNotWaitTwoSteps) {
 
 TEST_P(EngineTest, StatisticsAreConsistent) {
   TestEngine test = MakeEngine(Options());
-  Stats stats = test.engine->GetStats();
+  Stats stats = test.engine->GetStats()[0];
   EXPECT_EQ(stats.e2e_request_latency.bounds.size(), 21u);
   EXPECT_EQ(stats.iteration_tokens.bounds.size(), 13u);
   for (int i = 0; i < 10; ++i) {
@@ -519,7 +519,7 @@ TEST_P(EngineTest, StatisticsAreConsistent) {
     Ask(test.engine.get(), request);
   }
   test.engine->Drain(20);
-  stats = test.engine->GetStats();
+  stats = test.engine->GetStats()[0];
   const uint64_t samples = 10 + 3 + 2 * 3;
   EXPECT_EQ(stats.finished_stop + stats.finished_length, samples);
   EXPECT_EQ(stats.e2e_request_latency.count, samples);
@@ -583,7 +583,7 @@ TEST_P(EngineTest, RandomMixesGiveTheTokensOfEachSequenceAlone) {
                     Reference(requests[i], test.engine->options(), 101, max_length, k));
       }
     }
-    EXPECT_EQ(test.engine->GetStats().kv_cache_usage, 0);
+    EXPECT_EQ(test.engine->GetStats()[0].kv_cache_usage, 0);
   }
 }
 

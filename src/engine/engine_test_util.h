@@ -91,7 +91,7 @@ struct TestRequest {
     auto shared = std::make_shared<sampling::SamplingParams>(params);
     const Status status = shared->Validate(FakeLmOptions().vocab_size, /*max_logprobs=*/-1);
     EXPECT_TRUE(status.ok()) << status.message();
-    return {id, prompt, std::move(shared), nullptr, priority, cache_salt};
+    return {id, prompt, std::move(shared), nullptr, priority, cache_salt, std::nullopt};
   }
 };
 

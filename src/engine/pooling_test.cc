@@ -117,7 +117,7 @@ TEST(EnginePoolingTest, ValuesAreThoseOfThePromptAlone) {
             ExpectNear(pooled.rows[r], UnitLength(StateAfter(prompt, count)));
           }
         }
-        const Stats stats = test.engine->GetStats();
+        const Stats stats = test.engine->GetStats()[0];
         EXPECT_EQ(stats.finished_stop, 40u);
         EXPECT_EQ(stats.generation_tokens, 0u);
         uint64_t tokens = 0;
@@ -253,7 +253,7 @@ TEST(EnginePoolingTest, AReaderThatGoesEndsItsRequest) {
   gone->reset();
   EXPECT_EQ(Read(kept->get()).finish, FinishReason::kStop);
   test.engine->Drain(5);
-  EXPECT_EQ(test.engine->GetStats().finished_abort, 1u);
+  EXPECT_EQ(test.engine->GetStats()[0].finished_abort, 1u);
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ std::optional<std::string> StatsRecorder::LogLine(double now) {
                               : 100.0 * static_cast<double>(s.prefix_cache_hits) /
                                     static_cast<double>(s.prefix_cache_queries);
   return fmt::format(
-      "Engine 000: Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} "
+      "Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} "
       "tokens/s, Running: {} reqs, Waiting: {} reqs, {}GPU KV cache usage: {:.1f}%, Prefix cache "
       "hit rate: {:.1f}%",
       rate(s.prompt_tokens, &logged_prompt_tokens_),

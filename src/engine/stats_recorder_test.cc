@@ -45,13 +45,13 @@ TEST(StatsRecorderTest, TimesOfARequest) {
   recorder.Gauges(3, 4, 0, 0.25);
   EXPECT_EQ(recorder.LogLine(9.9), std::nullopt);
   EXPECT_EQ(recorder.LogLine(10),
-            "Engine 000: Avg prompt throughput: 0.3 tokens/s, Avg generation throughput: 0.3 "
+            "Avg prompt throughput: 0.3 tokens/s, Avg generation throughput: 0.3 "
             "tokens/s, Running: 3 reqs, Waiting: 4 reqs, GPU KV cache usage: 25.0%, Prefix cache "
             "hit rate: 50.0%");
   recorder.Step(5);
   recorder.Totals(6, 4, 2);
   EXPECT_EQ(recorder.LogLine(20),
-            "Engine 000: Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 0.0 "
+            "Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 0.0 "
             "tokens/s, Running: 3 reqs, Waiting: 4 reqs, Preemptions: 6, GPU KV cache usage: "
             "25.0%, Prefix cache hit rate: 50.0%");
   recorder.Publish();

@@ -2,8 +2,10 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <set>
 #include <string_view>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "kernels/registry.h"
 
@@ -28,12 +30,6 @@ int OmpNumThreads() {
   return 0;
 }
 
-std::string Join(const std::vector<int>& numbers) {
-  std::string text;
-  for (int n : numbers) text += (text.empty() ? "" : ",") + std::to_string(n);
-  return text;
-}
-
 // " (GFLOP/s of a core: avx512 219, amx 1750)", or nothing where nothing was measured.
 std::string Describe(const std::vector<Peak>& peaks) {
   std::string text;
@@ -44,58 +40,111 @@ std::string Describe(const std::vector<Peak>& peaks) {
   return text.empty() ? text : text + ")";
 }
 
-}  // namespace
+Expected<platform::Placement> PlaceRanks(const platform::Topology& topology,
+                                         const EnvironmentOptions& options) {
+  platform::PlacementOptions place;
+  place.engines = options.engines;
+  place.ranks = options.ranks;
+  place.threads = options.threads;
+  // It only lowers; an explicit number of threads may exceed the cores (tests do).
+  place.most = options.threads > 0 ? 0 : OmpNumThreads();
+  place.reserved = options.reserved_cpus;
+  place.binding = options.binding;
+  ASSIGN_OR_RETURN(platform::Placement placement, platform::Place(topology, place));
+  placement.pin = placement.pin && options.pin;
+  return placement;
+}
 
-Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOptions& options) {
+// The team of one engine: its ranks' workers one after the other.
+Expected<std::unique_ptr<Environment>> MakeOne(const EnvironmentOptions& options,
+                                               const Environment& machine,
+                                               const platform::Placement& placement, int engine) {
   auto env = std::make_unique<Environment>();
-  env->cpu = platform::CpuFeatures::Detect();
-  ASSIGN_OR_RETURN(env->topology, platform::Topology::Detect());
-  const std::string isa =
-      options.isa.empty() ? std::string(Variable("TIERCEL_CPU_ISA")) : options.isa;
-  const std::vector<Peak> peaks = isa.empty() ? MeasurePeaks(env->cpu) : std::vector<Peak>{};
-  ASSIGN_OR_RETURN(env->kernels, SelectKernels(env->cpu, isa, peaks));
-  if (isa.empty() && !env->cpu.avx2) {
-    LOG_WARNING("this CPU ({}) has no AVX2 with FMA: running the scalar reference kernels, which "
-                "are right but very slow",
-                env->cpu.model_name);
-  }
-
-  // OMP_NUM_THREADS only lowers; an explicit number of threads may exceed the cores (tests do),
-  // then CPUs are shared and pinning would only hurt.
-  const int limit = options.threads > 0 ? options.threads : OmpNumThreads();
+  env->cpu = machine.cpu;
+  env->topology = machine.topology;
+  env->kernels = machine.kernels;
+  env->engines = options.engines;
   platform::WorkerTeamOptions team;
-  team.cpus = env->topology.WorkerCpus(limit);
-  if (team.cpus.empty()) return Unexpected(Internal("topology: found no usable CPU"));
   team.ranks = options.ranks;
-  // A rank's workers lie together: on one node, within one cache, as far as that goes.
-  if (team.ranks > 1) team.cpus = env->topology.ByNodeAndCache(team.cpus);
-  const size_t cores = team.cpus.size();
-  const auto ranks = static_cast<size_t>(team.ranks);
-  team.pin = options.pin && env->topology.ShouldPin(cores);
-  const size_t wanted = std::max({ranks, cores / ranks * ranks, static_cast<size_t>(options.threads)});
-  if (wanted < cores) team.cpus.resize(wanted);
-  for (size_t i = 0; team.cpus.size() < wanted; ++i) {
-    team.cpus.push_back(team.cpus[i % cores]);
-    team.pin = false;
+  team.pin = placement.pin;
+  for (int rank = 0; rank < options.ranks; ++rank) {
+    const std::vector<int>& cpus = placement.ranks[static_cast<size_t>(engine * options.ranks + rank)];
+    team.cpus.insert(team.cpus.end(), cpus.begin(), cpus.end());
   }
-  team.nodes = env->topology.NodesOf(team.cpus);
+  team.nodes = env->nodes = env->topology.NodesOf(team.cpus);
   team.caches = env->topology.CachesOf(team.cpus);
   ASSIGN_OR_RETURN(env->team, platform::WorkerTeam::Create(team));
   env->team->Run([&](int) { env->kernels->init_thread(); });
-
-  if (team.ranks > 1) {
-    LOG_INFO("{} ranks of {} workers", team.ranks, env->team->size() / team.ranks);
-    if (wanted > cores) {
-      LOG_WARNING("{} ranks on {} cores: workers share cores, and wait for each other", team.ranks, cores);
-    } else if (wanted < cores) {
-      LOG_WARNING("{} of {} cores are used: as many for each of {} ranks", wanted, cores, team.ranks);
-    }
-  }
-  LOG_INFO("CPU kernels: {}{}; {} workers on CPUs {}{}; huge pages: THP {}, {} reserved",
-           env->kernels->detail, Describe(peaks), env->team->size(), Join(team.cpus),
-           team.pin ? "" : " (not pinned)",
-           env->topology.huge_pages, env->topology.explicit_huge_pages_free);
   return env;
+}
+
+// "CPUs 0-3 of node 0".
+std::string DescribePlace(const platform::Topology& topology, const std::vector<int>& cpus) {
+  const bool one = topology.numa_nodes == 1;
+  return fmt::format("CPUs {}{}", platform::DescribeCpus(cpus),
+                     one ? "" : " of node " + platform::DescribeCpus(topology.NodesOf(cpus)));
+}
+
+// Who is where.
+void LogPlacement(const EnvironmentOptions& options, const Environment& machine,
+                  const std::vector<Peak>& peaks, const platform::Placement& placement) {
+  const size_t ranks = placement.ranks.size();
+  std::vector<int> all;
+  for (size_t i = 0; i < ranks; ++i) {
+    const std::vector<int>& cpus = placement.ranks[i];
+    all.insert(all.end(), cpus.begin(), cpus.end());
+    if (ranks == 1) continue;
+    const auto per_engine = static_cast<size_t>(options.ranks);
+    LOG_INFO("{}{}{}: {}", options.engines > 1 ? fmt::format("engine {}", i / per_engine) : "",
+             options.engines > 1 && per_engine > 1 ? ", " : "",
+             per_engine > 1 ? fmt::format("rank {}", i % per_engine) : "",
+             DescribePlace(machine.topology, cpus));
+  }
+  if (placement.shared && ranks > 1) {
+    LOG_WARNING("{} ranks share cores, and wait for each other", ranks);
+  }
+  if (placement.idle > 0) {
+    LOG_WARNING("{} cores are idle: {} ranks get {} each, none of another node", placement.idle, ranks,
+                placement.ranks[0].size());
+  }
+  LOG_INFO("CPU kernels: {}{}; {} workers on {}{}; huge pages: THP {}, {} reserved",
+           machine.kernels->detail, Describe(peaks), all.size(),
+           DescribePlace(machine.topology, all), placement.pin ? "" : " (not pinned)",
+           machine.topology.huge_pages, machine.topology.explicit_huge_pages_free);
+}
+
+}  // namespace
+
+Expected<Environments> CreateEnvironments(const EnvironmentOptions& options) {
+  Environment machine;
+  machine.cpu = platform::CpuFeatures::Detect();
+  ASSIGN_OR_RETURN(machine.topology, platform::Topology::Detect());
+  ASSIGN_OR_RETURN(const platform::Placement placement, PlaceRanks(machine.topology, options));
+  const std::string isa =
+      options.isa.empty() ? std::string(Variable("TIERCEL_CPU_ISA")) : options.isa;
+  const std::vector<Peak> peaks = isa.empty() ? MeasurePeaks(machine.cpu) : std::vector<Peak>{};
+  ASSIGN_OR_RETURN(machine.kernels, SelectKernels(machine.cpu, isa, peaks));
+  if (isa.empty() && !machine.cpu.avx2) {
+    LOG_WARNING("this CPU ({}) has no AVX2 with FMA: running the scalar reference kernels, which "
+                "are right but very slow",
+                machine.cpu.model_name);
+  }
+  LogPlacement(options, machine, peaks, placement);
+  Environments environments;
+  for (int engine = 0; engine < options.engines; ++engine) {
+    ASSIGN_OR_RETURN(auto environment, MakeOne(options, machine, placement, engine));
+    environments.push_back(std::move(environment));
+  }
+  std::set<std::vector<int>> nodes;
+  for (const auto& each : environments) nodes.insert(each->nodes);
+  for (const auto& each : environments) each->weight_copies = static_cast<int>(nodes.size());
+  return environments;
+}
+
+Expected<std::unique_ptr<Environment>> Environment::Create(const EnvironmentOptions& options) {
+  CHECK_EQ(options.engines, 1);
+  ASSIGN_OR_RETURN(Environments environments, CreateEnvironments(options));
+  return std::move(environments[0]);
 }
 
 }  // namespace tiercel::kernels

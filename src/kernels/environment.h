@@ -4,31 +4,44 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "kernels/ops.h"
 #include "platform/cpu_features.h"
+#include "platform/placement.h"
 #include "platform/topology.h"
 #include "platform/worker_team.h"
 
 namespace tiercel::kernels {
 
 struct EnvironmentOptions {
-  int threads = 0;  // 0: one per usable physical core (OMP_NUM_THREADS lowers it)
+  int threads = 0;  // in all; 0: one per usable physical core (OMP_NUM_THREADS lowers it, for each rank)
   std::string isa;  // "" or TIERCEL_CPU_ISA's value
   bool pin = true;
-  int ranks = 1;  // of the team, with as many workers each
+  int ranks = 1;    // of each team, with as many workers each
+  int engines = 1;  // environments
+  platform::CpuBinding binding = {};
+  int reserved_cpus = 0;  // of each rank
 };
 
 struct Environment {
   platform::CpuFeatures cpu;
   platform::Topology topology;
   std::unique_ptr<platform::WorkerTeam> team;
+  std::vector<int> nodes;  // the NUMA node of each worker
   const KernelTable* kernels = nullptr;
+  // That share the machine's memory, this one's among them; and how many copies of their weights: one for
+  // all whose workers lie on the same nodes.
+  int engines = 1, weight_copies = 1;
 
   // Detects, applies OMP_NUM_THREADS and TIERCEL_CPU_ISA where the options leave them open,
-  // starts the team and initializes its threads for the kernels.
+  // starts the team and initializes its threads for the kernels. For one engine.
   static Expected<std::unique_ptr<Environment>> Create(const EnvironmentOptions& options);
 };
+
+// One for each engine, with a team of its own on cores of its own.
+using Environments = std::vector<std::unique_ptr<Environment>>;
+Expected<Environments> CreateEnvironments(const EnvironmentOptions& options);
 
 }  // namespace tiercel::kernels

@@ -17,22 +17,22 @@ bool GraphOptions::SplitsKeys(int64_t rows, int64_t seqs) const {
          std::find(pa_shape_list.begin(), pa_shape_list.end(), rows) == pa_shape_list.end();
 }
 
-CpuCausalLm::CpuCausalLm(ModelConfig config, std::vector<Weights> weights, GraphOptions graph,
+CpuCausalLm::CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions graph,
                          WeightPrefetch prefetch, kernels::Environment* environment)
     : config_(std::move(config)),
+      weights_(std::move(weights)),
       graph_options_(std::move(graph)),
       rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),
-      environment_(environment),
-      ranks_(weights.size()) {
+      environment_(environment) {
   const int ranks = environment->team->ranks();
-  CHECK_EQ(std::ssize(weights), ranks);
+  CHECK_EQ(std::ssize(*weights_), ranks);
   int64_t head_columns = 0;
-  for (const Weights& w : weights) head_columns += w.lm_head.weight.n;
+  for (const Weights& w : *weights_) head_columns += w.lm_head.weight.n;
+  ranks_.reserve(weights_->size());
   for (int r = 0; r < ranks; ++r) {
-    RankState& rank = ranks_[static_cast<size_t>(r)];
+    RankState& rank = ranks_.emplace_back((*weights_)[static_cast<size_t>(r)]);
     rank.team = {environment->team->size() / ranks, {r, ranks}, head_columns};
     rank.config = PartOf(config_, rank.team.rank);
-    rank.weights = std::move(weights[static_cast<size_t>(r)]);
     rank.prefetch =
         PlanPrefetch(prefetch, rank.weights, rank.team.workers, environment->topology.l2_bytes);
   }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -34,12 +35,15 @@ struct GraphOptions {
   bool SplitsKeys(int64_t rows, int64_t seqs) const;
 };
 
+// The weights of each rank of a team. They are only read, so models of teams alike share them.
+using SharedWeights = std::shared_ptr<const std::vector<Weights>>;
+
 // One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.
 class CpuCausalLm final : public CausalLm {
  public:
-  // `weights`: of each rank of the environment's team.
-  CpuCausalLm(ModelConfig config, std::vector<Weights> weights, GraphOptions graph,
-              WeightPrefetch prefetch, kernels::Environment* environment);
+  // `weights` were loaded for a team with as many ranks, and as many workers in each.
+  CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions graph, WeightPrefetch prefetch,
+              kernels::Environment* environment);
 
   int64_t vocab_size() const override { return config_.vocab_size; }
   Head head() const override { return ranks_[0].weights.head; }
@@ -60,8 +64,10 @@ class CpuCausalLm final : public CausalLm {
  private:
   // One rank: its part of the model, and what it runs.
   struct RankState {
+    explicit RankState(const Weights& part) : weights(part) {}
+
     ModelConfig config;
-    Weights weights;
+    const Weights& weights;
     PrefetchBytes prefetch;
     RankTeam team;
     ActivationMemory memory;
@@ -84,6 +90,7 @@ class CpuCausalLm final : public CausalLm {
   const Activations& inputs() const { return ranks_[0].memory.get(); }
 
   const ModelConfig config_;
+  const SharedWeights weights_;
   const GraphOptions graph_options_;
   const RopeTable rope_;
   kernels::Environment* const environment_;

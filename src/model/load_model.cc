@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -95,6 +96,14 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               const LoadOptions& options,
                                               kernels::Environment* environment,
                                               LoadProgress progress) {
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<CausalLm>> models,
+                   LoadModels(checkpoint, options, {&environment, 1}, progress));
+  return std::move(models[0]);
+}
+
+Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(
+    const Checkpoint& checkpoint, const LoadOptions& options,
+    std::span<kernels::Environment* const> environments, LoadProgress progress) {
   RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
   ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint, options.weights.head));
   for (const std::string& warning : unread) LOG_WARNING("{}", warning);
@@ -102,11 +111,22 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
   const std::string quantization = DescribeQuantization(checkpoint, options.weights);
   if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);
-  RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), environment->team->ranks()));
-  ASSIGN_OR_RETURN(std::vector<Weights> weights,
-                   LoadRanks(checkpoint, options.weights, *environment->team, progress));
-  return std::make_unique<CpuCausalLm>(checkpoint.config(), std::move(weights), options.graph,
-                                       options.prefetch, environment);
+
+  std::map<std::vector<int>, SharedWeights> copies;  // by the workers' nodes
+  std::vector<std::unique_ptr<CausalLm>> models;
+  for (kernels::Environment* environment : environments) {
+    platform::WorkerTeam& team = *environment->team;
+    RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks()));
+    SharedWeights& weights = copies[environment->nodes];
+    if (weights == nullptr) {
+      ASSIGN_OR_RETURN(std::vector<Weights> ranks,
+                       LoadRanks(checkpoint, options.weights, team, progress));
+      weights = std::make_shared<const std::vector<Weights>>(std::move(ranks));
+    }
+    models.push_back(std::make_unique<CpuCausalLm>(checkpoint.config(), weights, options.graph,
+                                                   options.prefetch, environment));
+  }
+  return models;
 }
 
 }  // namespace tiercel::model

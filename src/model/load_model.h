@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "base/status.h"
 #include "kernels/environment.h"
@@ -26,5 +28,12 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               const LoadOptions& options,
                                               kernels::Environment* environment,
                                               LoadProgress progress);
+
+// The same for each of several environments with teams of as many ranks and workers. Models whose workers
+// run on the same NUMA nodes, one by one, share their weights: each node has one copy of them.
+Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(const Checkpoint& checkpoint,
+                                                            const LoadOptions& options,
+                                                            std::span<kernels::Environment* const> environments,
+                                                            LoadProgress progress);
 
 }  // namespace tiercel::model

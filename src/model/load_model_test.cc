@@ -98,6 +98,23 @@ TEST_F(LoadModelTest, ProgressEndsAtTheTotal) {
   EXPECT_EQ(done_, total_);
 }
 
+// Engines on the same nodes have one copy of the weights, those of other nodes one of their own.
+TEST_F(LoadModelTest, OneCopyForEachPlace) {
+  const auto checkpoint = MakeDummyCheckpoint(SmallConfig(), {}, 1);
+  auto second = kernels::Environment::Create({.threads = 2, .isa = "scalar", .pin = false});
+  ASSERT_TRUE(second.has_value()) << second.error();
+  kernels::Environment* const both[] = {environment_.get(), second->get()};
+  for (const bool apart : {false, true}) {
+    if (apart) (*second)->nodes = {7, 7};
+    int loads = 0;
+    const auto models = LoadModels(*checkpoint, {}, both, [&](int64_t done, int64_t) { loads += done == 0; });
+    ASSERT_TRUE(models.has_value()) << models.error();
+    EXPECT_EQ(models->size(), 2u);
+    EXPECT_EQ(loads, apart ? 2 : 1);
+    EXPECT_EQ((*models)[0]->WeightBytes(), (*models)[1]->WeightBytes());
+  }
+}
+
 TEST_F(LoadModelTest, MissingTensorNamesTensorAndFile) {
   ChangedCheckpoint checkpoint(SmallConfig());
   checkpoint.Remove("model.layers.1.mlp.up_proj.weight");

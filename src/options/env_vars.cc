@@ -31,6 +31,8 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_USE_MODELSCOPE", "", Is::kSwitch},
     {"VLLM_ALLOW_LONG_MAX_MODEL_LEN", "", Is::kSwitch},
     {"VLLM_CPU_KVCACHE_SPACE", "", Is::kFloat, 0, 1e6},  // GiB
+    {"VLLM_CPU_OMP_THREADS_BIND", ""},
+    {"VLLM_CPU_NUM_OF_RESERVED_CPU", "", Is::kInt, 0, kMaxCount},
     {"VLLM_MAX_STOP_STRINGS", "", Is::kInt, 1, kMaxCount},
     {"VLLM_MAX_N_SEQUENCES", "", Is::kInt, 1, kMaxCount},
     {"VLLM_MAX_COMPLETION_PROMPTS", "", Is::kInt, 1, kMaxCount},
@@ -45,8 +47,6 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_WORKER_MULTIPROC_METHOD", "one process serves the model"},
     {"VLLM_ENGINE_ITERATION_TIMEOUT_S", "steps are not interrupted"},
     {"VLLM_ALLOW_RUNTIME_LORA_UPDATING", "LoRA adapters come later"},
-    {"VLLM_CPU_OMP_THREADS_BIND", "threads follow the affinity mask and the cgroup"},
-    {"VLLM_CPU_NUM_OF_RESERVED_CPU", "threads follow the affinity mask and the cgroup"},
     {"VLLM_CPU_SGL_KERNEL", "kernels are chosen by TIERCEL_CPU_ISA or by the CPU"},
     {"VLLM_ATTENTION_BACKEND", "there is one attention, chosen for the CPU"},
     {"VLLM_CONFIGURE_LOGGING", "logging has one form"},

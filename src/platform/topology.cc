@@ -152,19 +152,6 @@ void ReadHugePages(const std::string& root, Topology& topology) {
   topology.explicit_huge_pages_free = std::max<int64_t>(0, free - promised);
 }
 
-// Of the fast cores; of all where there are only efficient ones.
-std::vector<int> OneCpuOfEachCore(const std::vector<Cpu>& cpus) {
-  const bool only_efficient =
-      std::all_of(cpus.begin(), cpus.end(), [](const Cpu& cpu) { return cpu.efficient; });
-  std::vector<int> ids;
-  std::set<int> cores;
-  for (const Cpu& cpu : cpus) {
-    if (cpu.efficient && !only_efficient) continue;
-    if (cores.insert(cpu.core).second) ids.push_back(cpu.id);
-  }
-  return ids;
-}
-
 std::vector<int> FieldOf(const std::vector<Cpu>& cpus, const std::vector<int>& ids, int Cpu::*field) {
   std::vector<int> values;
   for (const int id : ids) {
@@ -197,13 +184,26 @@ Expected<Topology> Topology::Detect(const std::string& root) {
   return topology;
 }
 
+// Of the fast cores; of all where there are only efficient ones.
+std::vector<int> Topology::Cores() const {
+  const bool only_efficient =
+      std::all_of(cpus.begin(), cpus.end(), [](const Cpu& cpu) { return cpu.efficient; });
+  std::vector<int> ids;
+  std::set<int> cores;
+  for (const Cpu& cpu : cpus) {
+    if (cpu.efficient && !only_efficient) continue;
+    if (cores.insert(cpu.core).second) ids.push_back(cpu.id);
+  }
+  return ids;
+}
+
 std::vector<int> Topology::WorkerCpus(int limit) const {
   size_t most = cpus.size();
   if (cpu_quota > 0) {
     most = std::min(most, std::max<size_t>(1, static_cast<size_t>(std::ceil(cpu_quota))));
   }
   if (limit > 0) most = std::min(most, static_cast<size_t>(limit));
-  std::vector<int> workers = OneCpuOfEachCore(cpus);
+  std::vector<int> workers = Cores();
   if (workers.size() > most) workers.resize(most);
   return workers;
 }
@@ -221,10 +221,6 @@ std::vector<int> Topology::ByNodeAndCache(std::vector<int> ids) const {
 
 std::vector<int> Topology::CachesOf(const std::vector<int>& ids) const {
   return FieldOf(cpus, ids, &Cpu::cache);
-}
-
-bool Topology::ShouldPin(size_t workers) const {
-  return workers == OneCpuOfEachCore(cpus).size();
 }
 
 }  // namespace tiercel::platform

@@ -33,10 +33,12 @@ struct Topology {
   // `root` prefixes /proc and /sys: tests point it at a folder of recorded files.
   static Expected<Topology> Detect(const std::string& root = "");
 
-  // One CPU per physical core, at most ceil(cpu_quota) of them and at most `limit` (0: no limit):
-  // the CPUs that a worker team should be pinned to. Efficiency cores are left out where there are
-  // others: workers get equal shares and wait for the slowest, and two of them at a third to a half of
-  // the speed would cost more than they bring.
+  // One CPU per physical core. Efficiency cores are left out where there are others: workers get equal
+  // shares and wait for the slowest, and two of them at a third to a half of the speed would cost more
+  // than they bring.
+  std::vector<int> Cores() const;
+
+  // The first of them, at most ceil(cpu_quota) and at most `limit` (0: no limit).
   std::vector<int> WorkerCpus(int limit = 0) const;
 
   // The NUMA node of each of `ids`.
@@ -47,11 +49,6 @@ struct Topology {
 
   // The last-level cache of each of `ids`.
   std::vector<int> CachesOf(const std::vector<int>& ids) const;
-
-  // Whether a team of `workers` should be pinned: only when it fills every core that WorkerCpus may
-  // choose from. A smaller team (a CPU quota, OMP_NUM_THREADS) would choose the same first cores as
-  // every other process that is limited in the same way, and leave the rest of them idle.
-  bool ShouldPin(size_t workers) const;
 };
 
 }  // namespace tiercel::platform

@@ -12,6 +12,7 @@
 
 #include "platform/cgroup.h"
 #include "platform/cpu_features.h"
+#include "platform/recorded_topology.h"
 #include "platform/sysfs.h"
 
 namespace tiercel::platform {
@@ -22,35 +23,8 @@ using testing::IsEmpty;
 
 constexpr int64_t kGib = int64_t{1} << 30;
 
-// Unpacks tests/data/topology/<name>.txt and reads it as the root of /proc and /sys.
-class RecordedTopology : public testing::Test {
- protected:
-  Topology Detect(const std::string& name) {
-    std::string folder = testing::TempDir() + "topology_XXXXXX";
-    EXPECT_NE(mkdtemp(folder.data()), nullptr);
-    std::ifstream recorded(std::string(TIERCEL_TEST_DATA) + "/topology/" + name + ".txt");
-    EXPECT_TRUE(recorded.is_open());
-    std::ofstream out;
-    for (std::string line; std::getline(recorded, line);) {
-      if (line.rfind("=== ", 0) == 0) {
-        const std::filesystem::path path = folder + "/" + line.substr(4);
-        std::filesystem::create_directories(path.parent_path());
-        out.close();
-        out.open(path);
-      } else {
-        out << line << '\n';
-      }
-    }
-    out.close();
-    const Expected<Topology> topology = Topology::Detect(folder);
-    std::filesystem::remove_all(folder);
-    EXPECT_TRUE(topology) << topology.error();
-    return topology ? *topology : Topology();
-  }
-};
-
-TEST_F(RecordedTopology, TwoSocketsWithHyperthreads) {
-  const Topology t = Detect("bare_two_sockets");
+TEST(RecordedTopology, TwoSocketsWithHyperthreads) {
+  const Topology t = DetectRecorded("bare_two_sockets");
   ASSERT_EQ(t.cpus.size(), 16u);
   EXPECT_EQ(t.cpus[13].id, 13);
   EXPECT_EQ(t.cpus[13].core, 5);
@@ -71,23 +45,20 @@ TEST_F(RecordedTopology, TwoSocketsWithHyperthreads) {
   EXPECT_THAT(t.ByNodeAndCache({6, 1, 4, 0}), ElementsAre(1, 0, 6, 4));
   EXPECT_THAT(t.CachesOf({0, 3, 4, 8, 13}), ElementsAre(0, 0, 4, 0, 4));  // one each socket
   EXPECT_THAT(t.WorkerCpus(100), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
-  EXPECT_TRUE(t.ShouldPin(8));
-  EXPECT_FALSE(t.ShouldPin(3));
 }
 
-TEST_F(RecordedTopology, DockerV1QuotaAndMemory) {
-  const Topology t = Detect("docker_v1");
+TEST(RecordedTopology, DockerV1QuotaAndMemory) {
+  const Topology t = DetectRecorded("docker_v1");
   EXPECT_DOUBLE_EQ(t.cpu_quota, 2.5);
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1, 2));
   EXPECT_THAT(t.WorkerCpus(2), ElementsAre(0, 1));
-  EXPECT_FALSE(t.ShouldPin(3));
   EXPECT_EQ(t.memory_total, 4 * kGib);
   EXPECT_EQ(t.memory_available, 3 * kGib);  // of 3 GiB used, 2 are file cache
   EXPECT_EQ(t.l3_bytes, 32 << 20);
 }
 
-TEST_F(RecordedTopology, V1WithoutLimits) {
-  const Topology t = Detect("host_v1_unlimited");
+TEST(RecordedTopology, V1WithoutLimits) {
+  const Topology t = DetectRecorded("host_v1_unlimited");
   EXPECT_EQ(t.cpu_quota, 0);
   EXPECT_EQ(t.memory_total, int64_t{24684084} << 10);
   EXPECT_EQ(t.memory_available, int64_t{24221240} << 10);
@@ -96,45 +67,41 @@ TEST_F(RecordedTopology, V1WithoutLimits) {
   EXPECT_EQ(t.huge_pages, "madvise");
 }
 
-TEST_F(RecordedTopology, V2TakesTheTightestLimitOnTheWayUp) {
-  const Topology t = Detect("kubernetes_v2_nested");
+TEST(RecordedTopology, V2TakesTheTightestLimitOnTheWayUp) {
+  const Topology t = DetectRecorded("kubernetes_v2_nested");
   EXPECT_DOUBLE_EQ(t.cpu_quota, 3.5);  // the pod's, not the container's 8
   EXPECT_EQ(t.WorkerCpus().size(), 4u);
   EXPECT_EQ(t.memory_total, 16 * kGib);     // the container's, not the pod's 32
   EXPECT_EQ(t.memory_available, 2 * kGib);  // 32 − (31 − 1 of cache): the pod has less left
 }
 
-TEST_F(RecordedTopology, V2CpusetIntersectsTheMask) {
-  const Topology t = Detect("docker_v2_cpuset");
+TEST(RecordedTopology, V2CpusetIntersectsTheMask) {
+  const Topology t = DetectRecorded("docker_v2_cpuset");
   ASSERT_EQ(t.cpus.size(), 3u);
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(6, 7));  // 14 is the second thread of 6
-  EXPECT_TRUE(t.ShouldPin(2));
   EXPECT_EQ(t.numa_nodes, 1);
   EXPECT_EQ(t.cpus[0].numa_node, 1);
   EXPECT_EQ(t.huge_pages, "never");
 }
 
-TEST_F(RecordedTopology, KnowsTheNodesOfWorkers) {
-  const Topology t = Detect("bare_two_sockets");
+TEST(RecordedTopology, KnowsTheNodesOfWorkers) {
+  const Topology t = DetectRecorded("bare_two_sockets");
   EXPECT_THAT(t.NodesOf(t.WorkerCpus()), ElementsAre(0, 0, 0, 0, 1, 1, 1, 1));
   EXPECT_THAT(t.NodesOf({13, 0, 13}), ElementsAre(1, 0, 1));
 }
 
 // Two fast cores with two hardware threads each and four efficient ones.
-TEST_F(RecordedTopology, IntelsEfficiencyCoresGetNoWorkers) {
-  const Topology t = Detect("hybrid_intel");
+TEST(RecordedTopology, IntelsEfficiencyCoresGetNoWorkers) {
+  const Topology t = DetectRecorded("hybrid_intel");
   ASSERT_EQ(t.cpus.size(), 8u);
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 2));
   EXPECT_THAT(t.WorkerCpus(1), ElementsAre(0));
   EXPECT_THAT(t.WorkerCpus(6), ElementsAre(0, 2));
-  EXPECT_TRUE(t.ShouldPin(2));
-  EXPECT_FALSE(t.ShouldPin(6));
 }
 
-TEST_F(RecordedTopology, ArmsSmallCoresGetNoWorkersUnlessAlone) {
-  Topology t = Detect("big_little_arm");
+TEST(RecordedTopology, ArmsSmallCoresGetNoWorkersUnlessAlone) {
+  Topology t = DetectRecorded("big_little_arm");
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(2, 3));
-  EXPECT_TRUE(t.ShouldPin(2));
   t.cpus.resize(2);  // taskset to the small ones
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1));
 }

@@ -240,7 +240,6 @@ WorkerTeam::WorkerTeam(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 WorkerTeam::~WorkerTeam() { impl_->Stop(); }
 
 Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions& options) {
-  constexpr size_t kMaxWorkers = 4096;
   if (options.cpus.empty() || options.cpus.size() > kMaxWorkers) {
     return Unexpected(InvalidArgument("a worker team has 1 to {} workers, not {}", kMaxWorkers,
                                       options.cpus.size()));

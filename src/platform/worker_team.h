@@ -23,6 +23,8 @@
 
 namespace tiercel::platform {
 
+inline constexpr size_t kMaxWorkers = 4096;  // of a team
+
 struct WorkerTeamOptions {
   // One worker for each, not empty; a CPU may be named more than once.
   std::vector<int> cpus;

@@ -105,147 +105,205 @@ void MetricsText::HistogramSamples(const Labels& labels, const engine::Histogram
 
 namespace {
 
-void WriteGauges(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
-  const Labels& base = info.base_labels;
-  const auto gauge = [&](std::string_view name, std::string_view help, double value) {
-    out->Begin(name, "gauge", help);
-    out->Sample("", base, value);
+// Writes families of which every engine has the same series.
+class EngineFamilies {
+ public:
+  EngineFamilies(const std::vector<EngineMetrics>& engines, const std::string& model_name,
+                 MetricsText* out)
+      : out_(out) {
+    for (const EngineMetrics& engine : engines) {
+      engines_.push_back({&engine.stats, {{"model_name", model_name}, {"engine", engine.index}}});
+    }
+  }
+
+  // `sample(stats, labels)` writes those of one engine.
+  template <typename F>
+  void Family(std::string_view name, std::string_view type, std::string_view help, F&& sample) {
+    out_->Begin(name, type, help);
+    for (const auto& [stats, labels] : engines_) sample(*stats, labels);
+  }
+
+  // One series for each engine.
+  template <typename F>
+  void One(std::string_view name, std::string_view type, std::string_view help, F&& value) {
+    Family(name, type, help, [&](const engine::Stats& stats, const Labels& labels) {
+      out_->Sample("", labels, static_cast<double>(value(stats)));
+    });
+  }
+
+  // One for each value of a label.
+  template <typename F>
+  void ByLabel(std::string_view name, std::string_view type, std::string_view help, const char* label,
+               F&& values) {
+    Family(name, type, help, [&](const engine::Stats& stats, const Labels& labels) {
+      for (const auto& [key, value] : values(stats)) {
+        out_->Sample("", With(labels, label, key), static_cast<double>(value));
+      }
+    });
+  }
+
+ private:
+  MetricsText* const out_;
+  std::vector<std::pair<const engine::Stats*, Labels>> engines_;
+};
+
+using Values = std::vector<std::pair<const char*, uint64_t>>;
+
+void WriteGauges(const std::vector<EngineMetrics>& engines, const EngineMetricsInfo& info,
+                 EngineFamilies* out, MetricsText* text) {
+  const auto gauge = [&](std::string_view name, std::string_view help, auto engine::Stats::* member) {
+    out->One(name, "gauge", help, [member](const engine::Stats& s) { return s.*member; });
   };
   gauge("vllm:num_requests_running", "Number of requests in model execution batches.",
-        static_cast<double>(s.num_requests_running));
+        &engine::Stats::num_requests_running);
   gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.",
-        static_cast<double>(s.num_requests_waiting));
-  out->Begin("vllm:num_requests_waiting_by_reason", "gauge",
-             "Number of waiting requests by the reason for which they wait.");
-  out->Sample("", With(base, "reason", "capacity"), static_cast<double>(s.num_requests_waiting));
-  out->Sample("", With(base, "reason", "deferred"), 0);
+        &engine::Stats::num_requests_waiting);
+  out->ByLabel("vllm:num_requests_waiting_by_reason", "gauge",
+               "Number of waiting requests by the reason for which they wait.", "reason",
+               [](const engine::Stats& s) {
+                 return Values{{"capacity", static_cast<uint64_t>(s.num_requests_waiting)},
+                               {"deferred", 0}};
+               });
   gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.",
-        s.kv_cache_usage);
+        &engine::Stats::kv_cache_usage);
   gauge("vllm:gpu_cache_usage_perc",
-        "KV-cache usage, under its older name. 1 means 100 percent usage.", s.kv_cache_usage);
-  out->Begin("vllm:engine_sleep_state", "gauge", "Engine sleep state; 1 for the current one.");
-  out->Sample("", With(base, "sleep_state", "awake"), info.sleeping ? 0 : 1);
-  out->Sample("", With(base, "sleep_state", "weights_offloaded"), info.sleeping ? 1 : 0);
-  out->Sample("", With(base, "sleep_state", "discard_all"), 0);
-  out->Begin("vllm:lora_requests_info", "gauge", "Running stats on LoRA requests.");
-  out->Sample("", {{"max_lora", "0"}, {"waiting_lora_adapters", ""}, {"running_lora_adapters", ""}},
-              0);
-  out->Begin("vllm:cache_config_info", "gauge", "Information of the cache configuration.");
-  Labels cache = info.cache_config_labels;
-  cache.emplace_back("num_gpu_blocks", std::to_string(s.num_gpu_blocks));
-  cache.emplace_back("engine", "0");
-  out->Sample("", cache, 1);
-}
-
-void WriteCounters(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
-  const Labels& base = info.base_labels;
-  const auto counter = [&](std::string_view name, std::string_view help, uint64_t value) {
-    out->Begin(name, "counter", help);
-    out->Sample("", base, static_cast<double>(value));
-  };
-  counter("vllm:prompt_tokens_total", "Number of prefill tokens processed.", s.prompt_tokens);
-  counter("vllm:prompt_tokens_cached_total", "Number of prefill tokens found in the prefix cache.",
-          s.prompt_tokens_cached);
-  out->Begin("vllm:prompt_tokens_by_source_total", "counter",
-             "Number of prefill tokens by the source of their KV.");
-  out->Sample("", With(base, "source", "local_compute"),
-              static_cast<double>(s.prompt_tokens - s.prompt_tokens_cached));
-  out->Sample("", With(base, "source", "local_cache_hit"),
-              static_cast<double>(s.prompt_tokens_cached));
-  out->Begin("vllm:prompt_tokens_cached_by_source_total", "counter",
-             "Number of cached prefill tokens by where their KV was.");
-  out->Sample("", With(base, "source", "device"), static_cast<double>(s.prompt_tokens_cached));
-  counter("vllm:generation_tokens_total", "Number of generation tokens processed.",
-          s.generation_tokens);
-  counter("vllm:prefix_cache_queries_total",
-          "Prefix cache queries, in terms of number of queried tokens.", s.prefix_cache_queries);
-  counter("vllm:prefix_cache_hits_total",
-          "Prefix cache hits, in terms of number of cached tokens.", s.prefix_cache_hits);
-  counter("vllm:gpu_prefix_cache_queries_total",
-          "Prefix cache queries in tokens, under their older name.", s.prefix_cache_queries);
-  counter("vllm:gpu_prefix_cache_hits_total",
-          "Prefix cache hits in tokens, under their older name.", s.prefix_cache_hits);
-  counter("vllm:external_prefix_cache_queries_total",
-          "External prefix cache queries, in tokens.", 0);
-  counter("vllm:external_prefix_cache_hits_total", "External prefix cache hits, in tokens.", 0);
-  counter("vllm:num_preemptions_total", "Cumulative number of preemptions from the engine.",
-          s.num_preemptions);
-  out->Begin("vllm:request_success_total", "counter", "Count of finished requests.");
-  const std::pair<const char*, uint64_t> reasons[] = {{"stop", s.finished_stop},
-                                                      {"length", s.finished_length},
-                                                      {"abort", s.finished_abort},
-                                                      {"error", s.finished_error},
-                                                      {"repetition", s.finished_repetition}};
-  for (const auto& [reason, value] : reasons) {
-    out->Sample("", With(base, "finished_reason", reason), static_cast<double>(value));
+        "KV-cache usage, under its older name. 1 means 100 percent usage.",
+        &engine::Stats::kv_cache_usage);
+  out->ByLabel("vllm:engine_sleep_state", "gauge", "Engine sleep state; 1 for the current one.",
+               "sleep_state", [&](const engine::Stats&) {
+                 const uint64_t sleeping = info.sleeping ? 1 : 0;
+                 return Values{{"awake", 1 - sleeping}, {"weights_offloaded", sleeping},
+                               {"discard_all", 0}};
+               });
+  text->Begin("vllm:lora_requests_info", "gauge", "Running stats on LoRA requests.");
+  text->Sample("", {{"max_lora", "0"}, {"waiting_lora_adapters", ""}, {"running_lora_adapters", ""}},
+               0);
+  text->Begin("vllm:cache_config_info", "gauge", "Information of the cache configuration.");
+  for (const EngineMetrics& engine : engines) {
+    Labels cache = info.cache_config_labels;
+    cache.emplace_back("num_gpu_blocks", std::to_string(engine.stats.num_gpu_blocks));
+    cache.emplace_back("engine", engine.index);
+    text->Sample("", cache, 1);
   }
-  out->Begin("tiercel:model_steps_total", "counter",
-             "Steps that replayed a captured program, and steps that recorded one anew.");
-  out->Sample("", With(base, "graph", "replayed"), static_cast<double>(s.steps_replayed));
-  out->Sample("", With(base, "graph", "eager"), static_cast<double>(s.steps_eager));
-  out->Begin("vllm:admission_rejections_total", "counter", "Requests refused at admission.");
-  out->Sample("", With(base, "reason", "max_num_queued_reqs"),
-              static_cast<double>(s.rejected_queued_reqs));
-  out->Sample("", With(base, "reason", "max_num_queued_tokens"),
-              static_cast<double>(s.rejected_queued_tokens));
 }
 
-void WriteHistograms(const engine::Stats& s, const EngineMetricsInfo& info, MetricsText* out) {
+void WriteCounters(EngineFamilies* out) {
+  const auto counter = [&](std::string_view name, std::string_view help,
+                           uint64_t engine::Stats::* member) {
+    out->One(name, "counter", help, [member](const engine::Stats& s) { return s.*member; });
+  };
+  const auto by_label = [&](std::string_view name, std::string_view help, const char* label,
+                            Values (*values)(const engine::Stats&)) {
+    out->ByLabel(name, "counter", help, label, values);
+  };
+  const auto none = [](const engine::Stats&) { return 0; };
+  counter("vllm:prompt_tokens_total", "Number of prefill tokens processed.",
+          &engine::Stats::prompt_tokens);
+  counter("vllm:prompt_tokens_cached_total", "Number of prefill tokens found in the prefix cache.",
+          &engine::Stats::prompt_tokens_cached);
+  by_label("vllm:prompt_tokens_by_source_total", "Number of prefill tokens by the source of their KV.",
+           "source", [](const engine::Stats& s) {
+             return Values{{"local_compute", s.prompt_tokens - s.prompt_tokens_cached},
+                           {"local_cache_hit", s.prompt_tokens_cached}};
+           });
+  by_label("vllm:prompt_tokens_cached_by_source_total",
+           "Number of cached prefill tokens by where their KV was.", "source",
+           [](const engine::Stats& s) { return Values{{"device", s.prompt_tokens_cached}}; });
+  counter("vllm:generation_tokens_total", "Number of generation tokens processed.",
+          &engine::Stats::generation_tokens);
+  counter("vllm:prefix_cache_queries_total",
+          "Prefix cache queries, in terms of number of queried tokens.",
+          &engine::Stats::prefix_cache_queries);
+  counter("vllm:prefix_cache_hits_total",
+          "Prefix cache hits, in terms of number of cached tokens.", &engine::Stats::prefix_cache_hits);
+  counter("vllm:gpu_prefix_cache_queries_total",
+          "Prefix cache queries in tokens, under their older name.",
+          &engine::Stats::prefix_cache_queries);
+  counter("vllm:gpu_prefix_cache_hits_total", "Prefix cache hits in tokens, under their older name.",
+          &engine::Stats::prefix_cache_hits);
+  out->One("vllm:external_prefix_cache_queries_total", "counter",
+           "External prefix cache queries, in tokens.", none);
+  out->One("vllm:external_prefix_cache_hits_total", "counter",
+           "External prefix cache hits, in tokens.", none);
+  counter("vllm:num_preemptions_total", "Cumulative number of preemptions from the engine.",
+          &engine::Stats::num_preemptions);
+  by_label("vllm:request_success_total", "Count of finished requests.", "finished_reason",
+           [](const engine::Stats& s) {
+             return Values{{"stop", s.finished_stop}, {"length", s.finished_length},
+                           {"abort", s.finished_abort}, {"error", s.finished_error},
+                           {"repetition", s.finished_repetition}};
+           });
+  by_label("tiercel:model_steps_total",
+           "Steps that replayed a captured program, and steps that recorded one anew.", "graph",
+           [](const engine::Stats& s) {
+             return Values{{"replayed", s.steps_replayed}, {"eager", s.steps_eager}};
+           });
+  by_label("vllm:admission_rejections_total", "Requests refused at admission.", "reason",
+           [](const engine::Stats& s) {
+             return Values{{"max_num_queued_reqs", s.rejected_queued_reqs},
+                           {"max_num_queued_tokens", s.rejected_queued_tokens}};
+           });
+}
+
+void WriteHistograms(EngineFamilies* out, MetricsText* text) {
+  using engine::Stats;
   struct Entry {
     const char* name;
     const char* help;
-    const engine::Histogram& histogram;
+    engine::Histogram Stats::* histogram;
   };
-  const Entry entries[] = {
-      {"vllm:request_prompt_tokens", "Number of prefill tokens processed.", s.request_prompt_tokens},
+  static constexpr Entry kEntries[] = {
+      {"vllm:request_prompt_tokens", "Number of prefill tokens processed.", &Stats::request_prompt_tokens},
       {"vllm:request_generation_tokens", "Number of generation tokens processed.",
-       s.request_generation_tokens},
+       &Stats::request_generation_tokens},
       {"vllm:request_max_num_generation_tokens",
        "Histogram of maximum number of requested generation tokens.",
-       s.request_max_num_generation_tokens},
+       &Stats::request_max_num_generation_tokens},
       {"vllm:iteration_tokens_total", "Histogram of number of tokens per engine_step.",
-       s.iteration_tokens},
-      {"vllm:request_params_n", "Histogram of the n request parameter.", s.request_params_n},
+       &Stats::iteration_tokens},
+      {"vllm:request_params_n", "Histogram of the n request parameter.", &Stats::request_params_n},
       {"vllm:request_params_max_tokens", "Histogram of the max_tokens request parameter.",
-       s.request_params_max_tokens},
+       &Stats::request_params_max_tokens},
       {"vllm:request_num_preemptions", "Histogram of the number of preemptions per request.",
-       s.request_num_preemptions},
+       &Stats::request_num_preemptions},
       {"vllm:request_prefill_kv_computed_tokens",
        "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
-       s.request_prefill_kv_computed_tokens},
+       &Stats::request_prefill_kv_computed_tokens},
       {"vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.",
-       s.time_to_first_token},
+       &Stats::time_to_first_token},
       {"vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.",
-       s.inter_token_latency},
+       &Stats::inter_token_latency},
       {"vllm:time_per_output_token_seconds",
-       "Histogram of inter-token latency in seconds, under its older name.", s.inter_token_latency},
+       "Histogram of inter-token latency in seconds, under its older name.", &Stats::inter_token_latency},
       {"vllm:request_time_per_output_token_seconds",
        "Histogram of time per output token in seconds per request.",
-       s.request_time_per_output_token},
+       &Stats::request_time_per_output_token},
       {"vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.",
-       s.e2e_request_latency},
+       &Stats::e2e_request_latency},
       {"vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.",
-       s.request_queue_time},
+       &Stats::request_queue_time},
       {"vllm:request_inference_time_seconds",
-       "Histogram of time spent in RUNNING phase for request.", s.request_inference_time},
+       "Histogram of time spent in RUNNING phase for request.", &Stats::request_inference_time},
       {"vllm:request_prefill_time_seconds",
-       "Histogram of time spent in PREFILL phase for request.", s.request_prefill_time},
+       "Histogram of time spent in PREFILL phase for request.", &Stats::request_prefill_time},
       {"vllm:request_decode_time_seconds", "Histogram of time spent in DECODE phase for request.",
-       s.request_decode_time},
+       &Stats::request_decode_time},
   };
-  for (const Entry& entry : entries) {
-    out->Begin(entry.name, "histogram", entry.help);
-    out->HistogramSamples(info.base_labels, entry.histogram);
+  for (const Entry& entry : kEntries) {
+    out->Family(entry.name, "histogram", entry.help, [&](const Stats& stats, const Labels& labels) {
+      text->HistogramSamples(labels, stats.*entry.histogram);
+    });
   }
 }
 
 }  // namespace
 
-void WriteEngineMetrics(const engine::Stats& stats, const EngineMetricsInfo& info,
+void WriteEngineMetrics(const std::vector<EngineMetrics>& engines, const EngineMetricsInfo& info,
                         MetricsText* out) {
-  WriteGauges(stats, info, out);
-  WriteCounters(stats, info, out);
-  WriteHistograms(stats, info, out);
+  EngineFamilies families(engines, info.model_name, out);
+  WriteGauges(engines, info, &families, out);
+  WriteCounters(&families);
+  WriteHistograms(&families, out);
 }
 
 HttpMetrics::HttpMetrics()

@@ -36,14 +36,20 @@ class MetricsText {
   std::vector<Labels> series_;  // of the family, those that have a time of creation
 };
 
+// What /metrics shows of one engine.
+struct EngineMetrics {
+  engine::Stats stats;
+  std::string index;  // its label `engine`
+};
+
 struct EngineMetricsInfo {
-  Labels base_labels;          // model_name, engine
+  std::string model_name;
   Labels cache_config_labels;  // of vllm:cache_config_info
   bool sleeping = false;
 };
 
-// All series of the engine: present from the start, at 0 (no samples are missing before traffic).
-void WriteEngineMetrics(const engine::Stats& stats, const EngineMetricsInfo& info,
+// All series of the engines: present from the start, at 0 (no samples are missing before traffic).
+void WriteEngineMetrics(const std::vector<EngineMetrics>& engines, const EngineMetricsInfo& info,
                         MetricsText* out);
 
 // Requests by route, as prometheus-fastapi-instrumentator counts them. Thread-safe.

@@ -84,10 +84,13 @@ class ServerImpl final : public Server {
       changed_.wait_for(lock, std::chrono::milliseconds(200));
       if (!shutting_down_ && model_ != nullptr && !model_->engine->healthy()) {
         shutting_down_ = true;
+        const std::shared_ptr<const LoadedModel> model = model_;
         lock.unlock();
         LOG_ERROR("the engine has failed; the server ends");
-        // The requests in flight get their error events before the connections close.
+        // The requests in flight get their last events before the connections close: what runs in the other
+        // engines of a group as well.
         http_->StopAccepting();
+        model->engine->Drain(0);
         WaitForAnswers(2);
         http_->Stop();
         return Status(StatusCode::kInternal, "the engine has failed");
@@ -221,21 +224,31 @@ class ServerImpl final : public Server {
     const auto model = Model();
     if (options_.log_stats) {
       EngineMetricsInfo info;
-      info.base_labels = {{"model_name", options_.served_model_names[0]}, {"engine", "0"}};
+      info.model_name = options_.served_model_names[0];
       info.cache_config_labels = options_.cache_config_labels;
       if (model != nullptr) {
         info.cache_config_labels.emplace_back(
             "block_size", std::to_string(model->engine->options().block_size));
         info.sleeping = model->engine->sleeping();
       }
-      WriteEngineMetrics(
-          model != nullptr ? model->engine->GetStats() : engine::Stats::Empty(ExpectedModelLen()),
-          info, &text);
+      WriteEngineMetrics(StatsOfEngines(model.get()), info, &text);
     }
     router_.metrics().Write(&text);
     if (options_.spans != nullptr) WriteTraceMetrics(options_.spans->counts(), &text);
     WriteProcessMetrics(&text);
     Reply(call, text.Finish(), "text/plain; version=0.0.4; charset=utf-8");
+  }
+
+  std::vector<EngineMetrics> StatsOfEngines(const LoadedModel* model) const {
+    std::vector<engine::Stats> stats =
+        model != nullptr ? model->engine->GetStats()
+                         : std::vector<engine::Stats>(static_cast<size_t>(options_.num_engines),
+                                                      engine::Stats::Empty(ExpectedModelLen()));
+    std::vector<EngineMetrics> engines;
+    for (engine::Stats& each : stats) {
+      engines.push_back({std::move(each), std::to_string(options_.first_engine + std::ssize(engines))});
+    }
+    return engines;
   }
 
   // For the histograms' buckets before the model is there.

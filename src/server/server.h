@@ -66,6 +66,7 @@ struct ServerOptions {
   bool log_requests = false;                           // --enable-log-requests
   std::optional<int> max_log_len;
   int64_t max_model_len = 0;  // as asked for, 0: the model's; for metrics while it is being loaded
+  int num_engines = 1, first_engine = 0;  // their numbers are labels of the metrics
   bool log_stats = true;  // --disable-log-stats turns the vllm: metrics off
   SpanSink* spans = nullptr;  // null: no traces; else it outlives the server
 

@@ -49,12 +49,12 @@ class EchoEngine final : public engine::Engine {
   }
   void SetStepHook(std::function<void()> hook) override { hook_ = std::move(hook); }
   const engine::EngineOptions& options() const override { return options_; }
-  engine::Stats GetStats() const override {
+  std::vector<engine::Stats> GetStats() const override {
     std::lock_guard lock(mutex_);
     engine::Stats stats;
     stats.num_requests_running = static_cast<int64_t>(running_.size());
     stats.finished_abort = aborted_;
-    return stats;
+    return {stats};
   }
   bool ResetPrefixCache() override { return true; }
   bool Sleep(bool) override { return true; }
@@ -252,7 +252,7 @@ class ServerTest : public testing::Test {
   }
   bool WaitForRunning(int64_t count) {
     for (int i = 0; i < 6000; ++i) {
-      if (engine_->GetStats().num_requests_running == count) return true;
+      if (engine_->GetStats()[0].num_requests_running == count) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     return false;
@@ -567,7 +567,7 @@ TEST_F(ServerTest, ClosedConnectionsAbort) {
     client.Close();
     EXPECT_TRUE(WaitForRunning(0)) << "stream: " << stream;
   }
-  EXPECT_EQ(engine_->GetStats().finished_abort, 2u);
+  EXPECT_EQ(engine_->GetStats()[0].finished_abort, 2u);
 }
 
 TEST_F(ServerTest, SlowReadersHoldNobodyAndLoseNothing) {
@@ -599,7 +599,7 @@ TEST_F(ServerTest, ClientsThatNeverReadAreAborted) {
                  R"({"prompt":"abcdefghij","max_tokens":1000000,"logprobs":5,"stream":true})"));
   ASSERT_TRUE(WaitForRunning(1));
   EXPECT_TRUE(WaitForRunning(0));
-  EXPECT_EQ(engine_->GetStats().finished_abort, 1u);
+  EXPECT_EQ(engine_->GetStats()[0].finished_abort, 1u);
   EXPECT_EQ(Get("/health").status, 200);
 }
 
@@ -618,7 +618,7 @@ TEST_F(ServerTest, HealthIsAnsweredWhileManyStreamsStandStill) {
   for (int i = 0; i < 20; ++i) {
     for (const char* path : {"/health", "/metrics", "/v1/models"}) EXPECT_EQ(Get(path).status, 200);
   }
-  EXPECT_EQ(engine_->GetStats().num_requests_running, 200);  // nobody had to go for them
+  EXPECT_EQ(engine_->GetStats()[0].num_requests_running, 200);  // nobody had to go for them
   clients.clear();
   EXPECT_TRUE(WaitForRunning(0));
 }

@@ -99,10 +99,11 @@ Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
   return text::ChatTemplate::Compile(pool, *source);
 }
 
-// Bytes that weights may take in memory: what is left by a cache for one sequence of max_model_len or
-// 4096 tokens (or of the size that was asked for), the activations and all else.
+// Bytes that each copy of the weights may take in memory: what is left by each engine's cache for one
+// sequence of max_model_len or 4096 tokens (or of the size that was asked for), the activations and all else.
 int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOptions& options,
-                       const platform::Topology& topology) {
+                       const kernels::Environment& environment) {
+  const platform::Topology& topology = environment.topology;
   if (topology.memory_total <= 0) return std::numeric_limits<int64_t>::max();
   constexpr int64_t kElse = int64_t{512} << 20;
   constexpr int64_t kTokens = 4096;
@@ -110,8 +111,9 @@ int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOpti
                         static_cast<int64_t>(sizeof(BF16));
   const int64_t tokens =
       options.max_model_len > 0 ? std::min(options.max_model_len, kTokens) : kTokens;
-  return engine::UsableMemory(options, {topology.memory_total, topology.memory_available}) -
-         options.kv_cache_memory_bytes.value_or(tokens * token) - kElse;
+  const int64_t engine = options.kv_cache_memory_bytes.value_or(tokens * token) + kElse;
+  return (engine::UsableMemory(options, {topology.memory_total, topology.memory_available}) -
+          environment.engines * engine) / environment.weight_copies;
 }
 
 // Where weights go that do not fit into memory: beside the model, or where large temporary files go.
@@ -124,23 +126,20 @@ std::vector<std::string> DiskFolders(const std::string& path, const Environ& env
   return {folder.empty() ? "." : folder.string(), "/var/tmp"};
 }
 
-Expected<std::unique_ptr<model::CausalLm>> LoadWeights(const model::Checkpoint& checkpoint,
-                                                       const ServeConfig& config,
-                                                       const Runner& runner,
-                                                       const std::string& path,
-                                                       const Environ& environ,
-                                                       const std::atomic<bool>& cancelled,
-                                                       kernels::Environment* environment) {
+Expected<std::vector<std::unique_ptr<model::CausalLm>>> LoadWeights(
+    const model::Checkpoint& checkpoint, const ServeConfig& config, const Runner& runner,
+    const std::string& path, const Environ& environ, const std::atomic<bool>& cancelled,
+    std::span<kernels::Environment* const> environments) {
   model::LoadOptions options = config.load;
   options.weights.cancelled = &cancelled;
   options.weights.head =
       runner.task == RunnerTask::kGenerate ? model::Head::kLogits : model::Head::kHidden;
   options.weights.max_bytes_in_memory =
-      MaxWeightBytes(checkpoint.config(), config.engine, environment->topology);
+      MaxWeightBytes(checkpoint.config(), config.engine, *environments[0]);
   options.weights.disk_folders = DiskFolders(path, environ);
   ProgressBar bar("Loading weights", config.progress_bar);
-  return model::LoadModel(checkpoint, options, environment,
-                          [&](int64_t done, int64_t total) { bar.Update(done, total); });
+  return model::LoadModels(checkpoint, options, environments,
+                           [&](int64_t done, int64_t total) { bar.Update(done, total); });
 }
 
 Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
@@ -200,8 +199,8 @@ Expected<LoadedText> LoadText(const std::string& path) {
   return loaded;
 }
 
-Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
-                              const Environ& environ, kernels::Environment* environment) {
+Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path, const Environ& environ,
+                              std::span<kernels::Environment* const> environments) {
   const double start = SteadyClock().Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                    OpenCheckpoint(config, path));
@@ -230,16 +229,16 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
 
   std::atomic<bool> cancelled = false;
   auto weights = std::async(std::launch::async, [&] {
-    return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environment);
+    return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environments);
   });
   auto tokenizer = LoadTokenizer(text_dir, gguf, config.tokenizer_options);
   loaded.template_pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
   auto chat_template = LoadTemplate(config, text_dir, gguf, loaded.template_pool);
   cancelled = !tokenizer || !chat_template;  // then nobody waits for the weights
-  auto model = weights.get();
+  auto models = weights.get();
   if (!tokenizer) return Unexpected(std::move(tokenizer).error());
   if (!chat_template) return Unexpected(std::move(chat_template).error());
-  if (!model) return Unexpected(std::move(model).error());
+  if (!models) return Unexpected(std::move(models).error());
 
   if (loaded.runner.task != RunnerTask::kGenerate) {
     loaded.pooling = DescribePooling(loaded.runner, checkpoint->config());
@@ -247,7 +246,7 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   if (loaded.runner.task == RunnerTask::kClassify) {
     ASSIGN_OR_RETURN(loaded.classifier, LoadClassifier(*checkpoint, **tokenizer));
   }
-  loaded.model = std::move(*model);
+  loaded.models = std::move(*models);
   loaded.tokenizer = std::move(*tokenizer);
   if (config.server.tokenizer_info) {
     loaded.tokenizer_info_json = TokenizerInfo(text_dir, chat_template->get());
@@ -256,9 +255,12 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   loaded.eos_token_ids =
       EosTokenIds(loaded.tokenizer->eos(), checkpoint->config().eos_token_ids,
                   loaded.generation.eos_token_ids);
-  LOG_INFO("Loaded {} ({}) in {:.2f} s: {} of weights, {} in huge pages",
+  const int copies = environments[0]->weight_copies;
+  LOG_INFO("Loaded {} ({}) in {:.2f} s: {} of weights{}, {} in huge pages",
            checkpoint->config().architecture, path, SteadyClock().Now() - start,
-           HumanBytes(loaded.model->WeightBytes()),
+           HumanBytes(copies * loaded.models[0]->WeightBytes()),
+           copies > 1 ? fmt::format(" in {} copies", copies)
+           : environments.size() > 1 ? fmt::format(" that {} engines share", environments.size()) : "",
            HumanBytes(static_cast<int64_t>(platform::HugePageBytesInUse())));
   return loaded;
 }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "kernels/environment.h"
@@ -18,7 +20,7 @@ namespace tiercel::serving {
 
 struct LoadedModel {
   Runner runner;
-  std::unique_ptr<model::CausalLm> model;
+  std::vector<std::unique_ptr<model::CausalLm>> models;  // one for each environment, see LoadModels
   std::shared_ptr<const model::Classifier> classifier;  // of a runner that classifies, else null
   std::optional<api::PoolingInfo> pooling;              // of one that pools
   std::string tokenizer_info_json;                      // tokenizer_config.json with the chat template
@@ -38,9 +40,9 @@ struct LoadedText {
 // `path` is a folder or a .gguf file.
 Expected<LoadedText> LoadText(const std::string& path);
 
-// `path` is a folder or a .gguf file. The weights are packed on the environment's team while
+// `path` is a folder or a .gguf file. The weights are packed on the environments' teams while
 // tokenizer and template are read.
-Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path,
-                              const Environ& environ, kernels::Environment* environment);
+Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path, const Environ& environ,
+                              std::span<kernels::Environment* const> environments);
 
 }  // namespace tiercel::serving

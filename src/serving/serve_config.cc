@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <string_view>
 
-#include "comm/collectives.h"
 #include "model/kv_block.h"
 #include "options/human_int.h"
 #include "options/json_value.h"
 #include "serving/json_configs.h"
+#include "serving/parallel_config.h"
 #include "serving/serve_checks.h"
 #include "serving/version.h"
 
@@ -121,36 +121,17 @@ int UsedBlockSize(int asked, ServeConfig* config) {
   return used;
 }
 
-Status FillRanks(const ParsedOptions& options, ServeConfig* config) {
-  const int64_t size = options.Int("tensor-parallel-size");
-  if (size > comm::kMaxRanks) {
-    return InvalidArgument("argument --tensor-parallel-size: found {}, expected 1 … {}", size,
-                           comm::kMaxRanks);
-  }
-  config->tensor_parallel_size = size;
-  const std::string backend = options.String("distributed-executor-backend");
-  if (backend.empty() || backend == "mp") {
-    config->ranks = static_cast<int>(size);
-  } else if (size > 1) {
-    config->warnings.push_back(fmt::format(
-        "--distributed-executor-backend {}: one team serves the whole model on all cores; mp makes ranks",
-        backend));
-  }
-  return OkStatus();
-}
-
 Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   for (const char* flag :
        {"max-num-batched-tokens", "max-num-seqs", "block-size", "kv-cache-memory-bytes",
-        "num-gpu-blocks-override", "stream-interval", "tensor-parallel-size",
-        "pipeline-parallel-size", "data-parallel-size"}) {
+        "num-gpu-blocks-override", "stream-interval", "pipeline-parallel-size"}) {
     RETURN_IF_ERROR(CheckAtLeast(options, flag, 1));
   }
   for (const char* flag : {"long-prefill-token-threshold", "max-num-queued-reqs",
                            "max-num-queued-tokens", "seed"}) {
     RETURN_IF_ERROR(CheckAtLeast(options, flag, 0));
   }
-  RETURN_IF_ERROR(FillRanks(options, config));
+  RETURN_IF_ERROR(FillParallel(options, environ, config));
   engine::EngineOptions& engine = config->engine;
   if (options.Given("max-model-len")) {
     engine.fit_max_model_len = options.Int("max-model-len") == -1;
@@ -225,7 +206,7 @@ Status FillGraph(const ParsedOptions& options, const Environ& environ, ServeConf
   RETURN_IF_ERROR(ReadAdditionalConfig(options.String("additional-config"), &config->load,
                                        &config->warnings));
   model::GraphOptions& graph = config->load.graph;
-  if (graph.flashcomm_rows >= 0 && config->ranks == 1) {
+  if (graph.flashcomm_rows >= 0 && config->environment.ranks == 1) {
     config->warnings.push_back(
         "FLASHCOMM1 (VLLM_ASCEND_ENABLE_FLASHCOMM1, additional_config.enable_flashcomm1) has no effect here: "
         "one rank has nothing to communicate");
@@ -378,6 +359,8 @@ Status FillServer(const ParsedOptions& options, const Environ& environ, ServeCon
         static_cast<int>(std::clamp<int64_t>(options.Int("max-log-len"), 0, 1 << 30));
   }
   server.max_model_len = config->engine.max_model_len;
+  server.num_engines = config->environment.engines;
+  server.first_engine = config->engine.index;
   server.log_stats = !options.On("disable-log-stats");
   server.enable_request_id_headers = options.On("enable-request-id-headers");
   server.enable_server_load_tracking = options.On("enable-server-load-tracking");

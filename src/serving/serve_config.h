@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "engine/engine.h"
 #include "hub/hub.h"
+#include "kernels/environment.h"
 #include "model/load_model.h"
 #include "options/env_vars.h"
 #include "options/option_parser.h"
@@ -46,7 +47,8 @@ struct ServeConfig {
   std::string chat_template;  // a file or the text; empty: the model's
   GenerationDefaults generation;
   int64_t tensor_parallel_size = 1;  // checked against the model
-  int ranks = 1;                     // of the worker team: as many, or one for a backend without ranks
+  kernels::EnvironmentOptions environment;  // ranks: as many, or one for a backend without ranks
+  int data_parallel_size = 1;  // of all engines, those of other processes included
 
   engine::EngineOptions engine;
   model::LoadOptions load;

@@ -76,11 +76,11 @@ TEST(ServeConfig, RanksAndFlashComm) {
     return *config;
   };
   const Environ on = {{"VLLM_ASCEND_ENABLE_FLASHCOMM1", "1"}}, old = {{"VLLM_ASCEND_ENABLE_FLASHCOMM", "1"}};
-  EXPECT_EQ(made({}).ranks, 1);
-  EXPECT_EQ(made({"-tp", "4"}).ranks, 4);
-  EXPECT_EQ(made({"-tp", "4", "--distributed-executor-backend", "mp"}).ranks, 4);
+  EXPECT_EQ(made({}).environment.ranks, 1);
+  EXPECT_EQ(made({"-tp", "4"}).environment.ranks, 4);
+  EXPECT_EQ(made({"-tp", "4", "--distributed-executor-backend", "mp"}).environment.ranks, 4);
   const ServeConfig one = made({"-tp", "4", "--distributed-executor-backend", "uni"}, on);
-  EXPECT_EQ(one.ranks, 1);
+  EXPECT_EQ(one.environment.ranks, 1);
   EXPECT_EQ(one.tensor_parallel_size, 4);
   EXPECT_THAT(one.warnings, Contains(HasSubstr("one team serves the whole model")));
   EXPECT_THAT(one.warnings, Contains(HasSubstr("one rank has nothing to communicate")));

@@ -7,8 +7,10 @@ namespace tiercel::serving {
 
 Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
                                                 const Environ& environ,
-                                                kernels::Environment* environment) {
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, environment));
+                                                const kernels::Environments& environments) {
+  std::vector<kernels::Environment*> each;
+  for (const auto& environment : environments) each.push_back(environment.get());
+  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, each));
   if (!loaded.generation.description.empty()) {
     LOG_WARNING(
         "Default vLLM sampling parameters have been overridden by {}: `{}`. If this is not "
@@ -19,7 +21,7 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
   }
   server::ServingModel serving;
   serving.root = config->model;
-  serving.vocab_size = loaded.model->vocab_size();
+  serving.vocab_size = loaded.models[0]->vocab_size();
   serving.tokenizer = loaded.tokenizer;
   serving.chat_template = loaded.chat_template;
   serving.template_pool = loaded.template_pool;
@@ -28,8 +30,15 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
   serving.tokenizer_info_json = std::move(loaded.tokenizer_info_json);
   config->engine.eos_token_ids = loaded.eos_token_ids;
   config->engine.classifier = std::move(loaded.classifier);
-  ASSIGN_OR_RETURN(serving.engine, engine::Engine::Create(config->engine, environment,
-                                                          std::move(loaded.model)));
+  std::vector<std::unique_ptr<engine::Engine>> engines;
+  for (size_t i = 0; i < each.size(); ++i) {
+    engine::EngineOptions options = config->engine;
+    options.index += static_cast<int>(i);
+    ASSIGN_OR_RETURN(auto engine, engine::Engine::Create(std::move(options), each[i],
+                                                         std::move(loaded.models[i])));
+    engines.push_back(std::move(engine));
+  }
+  serving.engine = engine::Engine::Group(std::move(engines));
   return serving;
 }
 

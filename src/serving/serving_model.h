@@ -1,4 +1,4 @@
-// From what a command line asks for to an engine with a loaded model: the way of `serve`, and of all
+// From what a command line asks for to an engine, or several as one, with a loaded model: the way of `serve`, and of all
 // commands that run requests in the process.
 #pragma once
 
@@ -13,9 +13,9 @@
 namespace tiercel::serving {
 
 // `path` is a folder or a .gguf file. What the model's files settle is filled into `config`. The
-// environment outlives the model.
+// environments, one for each engine, outlive the model.
 Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
                                                 const Environ& environ,
-                                                kernels::Environment* environment);
+                                                const kernels::Environments& environments);
 
 }  // namespace tiercel::serving

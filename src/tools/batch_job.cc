@@ -54,7 +54,8 @@ api::Result<BatchLine> ReadBatchLine(std::string_view text, std::string* custom_
 BatchJob::BatchJob(std::shared_ptr<const server::LoadedModel> model, std::string fingerprint)
     : model_(std::move(model)),
       fingerprint_(std::move(fingerprint)),
-      max_running_(2 * static_cast<size_t>(model_->engine->options().max_num_seqs)) {}
+      max_running_(2 * static_cast<size_t>(model_->engine->options().max_num_seqs) *
+                   model_->engine->GetStats().size()) {}
 
 BatchJob::~BatchJob() = default;
 

@@ -36,16 +36,16 @@ constexpr CommandHelp kThroughputHelp = {"tiercel bench throughput --model MODEL
 
 // The model of the flags, in an engine of this process.
 struct OfflineEngine {
-  std::unique_ptr<kernels::Environment> environment;
-  server::ServingModel model;  // goes first: it uses the environment
+  kernels::Environments environments;
+  server::ServingModel model;  // goes first: it uses the environments
 };
 
 Expected<OfflineEngine> Start(serving::ServeConfig config, const Environ& environ) {
   OfflineEngine started;
   ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config.model, config.hub, environ));
-  ASSIGN_OR_RETURN(started.environment, kernels::Environment::Create({.ranks = config.ranks}));
+  ASSIGN_OR_RETURN(started.environments, kernels::CreateEnvironments(config.environment));
   ASSIGN_OR_RETURN(started.model,
-                   serving::LoadServingModel(&config, path, environ, started.environment.get()));
+                   serving::LoadServingModel(&config, path, environ, started.environments));
   if (started.model.pooling) {
     return Unexpected(InvalidArgument("{}: expected a model that generates text", config.model));
   }

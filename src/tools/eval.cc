@@ -121,7 +121,7 @@ Expected<serving::LoadedModel> Load(serving::ServeConfig config, const Environ& 
   config.load.graph.mode = model::GraphMode::kNone;  // no two steps have the same shape
   ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config.model, config.hub, environ));
   config.runner = {.runner = "generate", .convert = "auto", .pooler = {}};  // it is the logits that are looked at
-  return serving::LoadAll(config, path, environ, environment);
+  return serving::LoadAll(config, path, environ, {&environment, 1});
 }
 
 Expected<serving::ServeConfig> ReferenceConfig(const std::string& name, const Environ& environ) {
@@ -153,9 +153,9 @@ Expected<Prepared> PrepareText(const EvalConfig& config, const serving::LoadedMo
     prepared.tokens.resize(static_cast<size_t>(config.tokens));
   }
   for (const int32_t token : prepared.tokens) {
-    if (token >= loaded.model->vocab_size()) {
+    if (token >= loaded.models[0]->vocab_size()) {
       return Unexpected(InvalidArgument("{}: found the token id {}, the model has {}",
-                                        config.model.model, token, loaded.model->vocab_size()));
+                                        config.model.model, token, loaded.models[0]->vocab_size()));
     }
   }
   prepared.bos = BosOf(*loaded.tokenizer);
@@ -163,7 +163,7 @@ Expected<Prepared> PrepareText(const EvalConfig& config, const serving::LoadedMo
     return Unexpected(InvalidArgument("argument --text: {}: found {} tokens, expected at least 2",
                                       config.text, prepared.tokens.size()));
   }
-  const int64_t fitting = loaded.model->max_position() - (prepared.bos ? 1 : 0);
+  const int64_t fitting = loaded.models[0]->max_position() - (prepared.bos ? 1 : 0);
   prepared.window = config.window > 0 ? config.window : std::min(kDefaultWindow, fitting);
   prepared.stride = config.stride > 0 ? config.stride : prepared.window;
   if (prepared.window > fitting) {
@@ -182,10 +182,10 @@ Expected<Prepared> PrepareText(const EvalConfig& config, const serving::LoadedMo
 // Both must see the same tokens, or there is nothing to compare.
 Status CheckSameTokens(const EvalConfig& config, const serving::LoadedModel& loaded,
                        const serving::LoadedModel& reference, const Prepared& prepared) {
-  if (loaded.model->vocab_size() != reference.model->vocab_size()) {
+  if (loaded.models[0]->vocab_size() != reference.models[0]->vocab_size()) {
     return InvalidArgument("argument --reference: {} has a vocabulary of {} tokens, {} of {}",
-                           config.reference, reference.model->vocab_size(), config.model.model,
-                           loaded.model->vocab_size());
+                           config.reference, reference.models[0]->vocab_size(), config.model.model,
+                           loaded.models[0]->vocab_size());
   }
   ASSIGN_OR_RETURN(const Prepared other, PrepareText(config, reference));
   if (other.tokens != prepared.tokens || other.bos != prepared.bos) {
@@ -257,10 +257,10 @@ Status Evaluate(const EvalConfig& config, const Environ& environ) {
   const auto progress = [&](int64_t done, int64_t total) { bar.Update(done, total); };
   KlScores scores;
   if (config.metric == "kl") {
-    ASSIGN_OR_RETURN(scores, ScoreKl(loaded.model.get(), reference.model.get(), environment.get(),
+    ASSIGN_OR_RETURN(scores, ScoreKl(loaded.models[0].get(), reference.models[0].get(), environment.get(),
                                      prepared.text(), progress));
   } else {
-    ASSIGN_OR_RETURN(NllScores only, ScorePerplexity(loaded.model.get(), environment.get(),
+    ASSIGN_OR_RETURN(NllScores only, ScorePerplexity(loaded.models[0].get(), environment.get(),
                                                      prepared.text(), progress));
     scores.nll = std::move(only.nll);
   }

@@ -281,9 +281,9 @@ Expected<Outcome> Answer(BatchConfig* config, const std::string& input, const st
   if (outcome.taken_up == total) return outcome;
 
   ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config->model.model, config->model.hub, environ));
-  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({.ranks = config->model.ranks}));
+  ASSIGN_OR_RETURN(const auto environments, kernels::CreateEnvironments(config->model.environment));
   ASSIGN_OR_RETURN(server::ServingModel serving,
-                   serving::LoadServingModel(&config->model, path, environ, environment.get()));
+                   serving::LoadServingModel(&config->model, path, environ, environments));
   std::vector<std::string> names = config->model.server.served_model_names;
   if (names.empty()) names = {config->model.model};
   const std::shared_ptr<const server::LoadedModel> model =

@@ -93,9 +93,9 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
 
   auto path = serving::FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
-  auto environment = kernels::Environment::Create({.ranks = config.ranks});
-  if (!environment) return Fail(environment.error());
-  auto serving = serving::LoadServingModel(&config, *path, environ, environment->get());
+  auto environments = kernels::CreateEnvironments(config.environment);
+  if (!environments) return Fail(environments.error());
+  auto serving = serving::LoadServingModel(&config, *path, environ, *environments);
   if (!serving) return Fail(serving.error());
   if (const Status status = (*server)->SetModel(std::move(*serving)); !status.ok()) {
     return Fail(status);

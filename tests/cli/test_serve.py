@@ -176,10 +176,11 @@ def test_heads_that_cannot_be_shared_out(size, message):
 def test_ranks_are_announced():
     with dummy_server("-tp", "2") as server:
         server.wait_ready()
-        assert "2 ranks of" in server.log and "tensor-parallel-size has no effect" not in server.log
+        assert "rank 0: CPUs" in server.log and "rank 1: CPUs" in server.log
+        assert "tensor-parallel-size has no effect" not in server.log
     with dummy_server("-tp", "2", "--distributed-executor-backend", "uni") as server:
         server.wait_ready()
-        assert "ranks of" not in server.log
+        assert "rank 0" not in server.log
         assert server.log.count("uni: one team serves the whole model") == 1
 
 

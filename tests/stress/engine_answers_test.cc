@@ -161,7 +161,7 @@ TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
     }
     leaving.clear();
     engine->Drain(20);
-    const Stats stats = engine->GetStats();
+    const Stats stats = engine->GetStats()[0];
     EXPECT_EQ(stats.kv_cache_usage, 0);
     EXPECT_EQ(stats.num_requests_running + stats.num_requests_waiting, 0);
     preemptions += static_cast<int64_t>(stats.num_preemptions);

@@ -82,7 +82,7 @@ TEST_P(EngineStressTest, ManyClientsAtOnce) {
   std::atomic<bool> done{false};
   std::thread observer([&] {
     while (!done) {
-      const Stats stats = test.engine->GetStats();
+      const Stats stats = test.engine->GetStats()[0];
       EXPECT_LE(stats.num_requests_running, 8);
       EXPECT_EQ(stats.inter_token_latency.count + stats.time_to_first_token.count,
                 stats.generation_tokens);
@@ -98,7 +98,7 @@ TEST_P(EngineStressTest, ManyClientsAtOnce) {
   done = true;
   observer.join();
   test.engine->Drain(20);
-  const Stats stats = test.engine->GetStats();
+  const Stats stats = test.engine->GetStats()[0];
   EXPECT_EQ(totals.submitted, 16 * 12);
   EXPECT_EQ(stats.num_requests_running + stats.num_requests_waiting, 0);
   EXPECT_EQ(stats.kv_cache_usage, 0);
