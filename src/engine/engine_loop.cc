@@ -68,9 +68,9 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
     bool go_on = true;
     while (go_on && status.ok()) {
       if (Idle() && draining_) on_idle();
+      SleepIfIdle();
       inbox_->Wait(SecondsUntilWork());
       go_on = TakeMail();
-      SleepIfIdle();
       if (go_on && !Idle() && SecondsUntilPlanning() <= 0) status = Step();
       LogIfDue();
       NotifyReaders();

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <random>
 
 #include "engine/engine_test_util.h"
@@ -584,6 +586,30 @@ TEST_P(EngineTest, RandomMixesGiveTheTokensOfEachSequenceAlone) {
       }
     }
     EXPECT_EQ(test.engine->GetStats()[0].kv_cache_usage, 0);
+  }
+}
+
+// The step that was in flight when all was aborted is the last thing that wakes the engine.
+TEST(EngineSleepTest, EndsWithTheStepThatIsInFlight) {
+  EngineOptions options = SmallOptions();
+  options.log_stats_interval = 0;
+  FakeLmOptions fake;
+  fake.step_seconds = 0.002;
+  TestEngine test = MakeEngine(options, fake);
+  for (int round = 0; round < 10; ++round) {
+    TestRequest request{"a", MakePrompt(20, round), {}};
+    request.params.max_tokens = 200;
+    request.params.ignore_eos = true;
+    auto stream = test.engine->Submit(request, nullptr);
+    ASSERT_TRUE(stream);
+    EXPECT_TRUE((*stream)->Wait(20));
+    auto slept = std::async(std::launch::async, [&] { return test.engine->Sleep(/*abort=*/true); });
+    EXPECT_EQ(slept.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+    test.engine->WakeUp();
+    if (slept.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+      Collect(test.engine->Submit(request, nullptr)->get());  // so that the test itself ends
+    }
+    EXPECT_TRUE(slept.get());
   }
 }
 
