@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "api/json_writer.h"
-#include "base/log.h"
+#include "api/stream_reader.h"
 
 namespace tiercel::api {
 
@@ -51,12 +51,7 @@ Responder::Responder(ResponsePlan plan)
       writer_(NewWriter(answer_)),
       written_(answer_.choices.size()) {}
 
-void Responder::TakePromptInfo(int prompt, engine::Stream* stream) {
-  PromptResult& result = answer_.prompts[static_cast<size_t>(prompt)];
-  if (result.known) return;
-  std::optional<engine::PromptInfo> info = stream->TakePromptInfo();
-  if (!info) return;
-  result = {true, std::move(*info)};
+void Responder::AddPrompt(int prompt) {
   const std::string& echo = plan().prompts[static_cast<size_t>(prompt)].echo_text;
   if (echo.empty()) return;
   for (int choice = prompt * plan().n; choice < (prompt + 1) * plan().n; ++choice) {
@@ -66,26 +61,12 @@ void Responder::TakePromptInfo(int prompt, engine::Stream* stream) {
 }
 
 void Responder::Consume(int prompt, engine::Stream* stream) {
-  TakePromptInfo(prompt, stream);
-  events_.clear();
-  while (stream->Poll(&events_)) {
-    TakePromptInfo(prompt, stream);
-    for (const engine::StreamEvent& event : events_) {
-      if (event.finish == engine::FinishReason::kError) {
-        if (event.error.code() != StatusCode::kInvalidArgument) {
-          LOG_ERROR("request {}: {}", plan().id, event.error.message());
-        }
-        if (!error_) error_ = FromStatus(event.error);
-        continue;
-      }
-      const int index = prompt * plan().n + event.index;
-      OutputAssembler& choice = answer_.choice(index);
-      const size_t count = choice.Consume(event);
-      if (count > 0) writer_->AddTokens(index, std::span(event.tokens).first(count));
-      if (count > 0 && choice.stopped_early()) stream->Stop(event.index);
-    }
-    events_.clear();
-  }
+  std::optional<ApiError> error = ReadStream(
+      &answer_, prompt, stream, &events_, [&] { AddPrompt(prompt); },
+      [&](int choice, std::span<const engine::OutputToken> tokens) {
+        writer_->AddTokens(choice, tokens);
+      });
+  if (error && !error_) error_ = std::move(*error);
 }
 
 int64_t Responder::pending_bytes() const {

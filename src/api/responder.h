@@ -50,7 +50,7 @@ class Responder {
     bool began = false, ended = false;
   };
 
-  void TakePromptInfo(int prompt, engine::Stream* stream);
+  void AddPrompt(int prompt);
   bool ChunkDue(int choice) const;
 
   Answer answer_;

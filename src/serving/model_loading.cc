@@ -200,7 +200,8 @@ Expected<LoadedText> LoadText(const std::string& path) {
 }
 
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path, const Environ& environ,
-                              std::span<kernels::Environment* const> environments) {
+                              std::span<kernels::Environment* const> environments,
+                              std::atomic<bool>* stop) {
   const double start = SteadyClock().Now();
   ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                    OpenCheckpoint(config, path));
@@ -227,14 +228,16 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
     gguf = nullptr;
   }
 
-  std::atomic<bool> cancelled = false;
+  std::atomic<bool> own_stop = false;
+  std::atomic<bool>& cancelled = stop != nullptr ? *stop : own_stop;
   auto weights = std::async(std::launch::async, [&] {
     return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environments);
   });
   auto tokenizer = LoadTokenizer(text_dir, gguf, config.tokenizer_options);
-  loaded.template_pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
+  loaded.template_pool =
+      std::make_shared<text::TemplatePool>(text::TemplatePool::Options{.executable = config.program});
   auto chat_template = LoadTemplate(config, text_dir, gguf, loaded.template_pool);
-  cancelled = !tokenizer || !chat_template;  // then nobody waits for the weights
+  if (!tokenizer || !chat_template) cancelled = true;  // then nobody waits for the weights
   auto models = weights.get();
   if (!tokenizer) return Unexpected(std::move(tokenizer).error());
   if (!chat_template) return Unexpected(std::move(chat_template).error());

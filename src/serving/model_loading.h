@@ -1,6 +1,7 @@
 // From a local model to all that the server needs of it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
@@ -41,8 +42,10 @@ struct LoadedText {
 Expected<LoadedText> LoadText(const std::string& path);
 
 // `path` is a folder or a .gguf file. The weights are packed on the environments' teams while
-// tokenizer and template are read.
+// tokenizer and template are read. Once *stop is set, by whom it is given or where that failed, the
+// weights are no longer waited for.
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path, const Environ& environ,
-                              std::span<kernels::Environment* const> environments);
+                              std::span<kernels::Environment* const> environments,
+                              std::atomic<bool>* stop = nullptr);
 
 }  // namespace tiercel::serving

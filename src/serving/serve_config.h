@@ -44,6 +44,8 @@ struct ServeConfig {
   std::string quantization;  // as given; empty: what the model's files say
   LoadFormat load_format = LoadFormat::kAuto;
   bool progress_bar = true;
+  // The tiercel program, which renders templates: a library in someone else's process has to name it.
+  std::string program = "/proc/self/exe";
   std::string chat_template;  // a file or the text; empty: the model's
   GenerationDefaults generation;
   int64_t tensor_parallel_size = 1;  // checked against the model

@@ -7,10 +7,11 @@ namespace tiercel::serving {
 
 Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
                                                 const Environ& environ,
-                                                const kernels::Environments& environments) {
+                                                const kernels::Environments& environments,
+                                                std::atomic<bool>* stop) {
   std::vector<kernels::Environment*> each;
   for (const auto& environment : environments) each.push_back(environment.get());
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, each));
+  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, each, stop));
   if (!loaded.generation.description.empty()) {
     LOG_WARNING(
         "Default vLLM sampling parameters have been overridden by {}: `{}`. If this is not "

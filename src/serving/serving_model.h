@@ -2,6 +2,7 @@
 // commands that run requests in the process.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "base/status.h"
@@ -13,9 +14,10 @@
 namespace tiercel::serving {
 
 // `path` is a folder or a .gguf file. What the model's files settle is filled into `config`. The
-// environments, one for each engine, outlive the model.
+// environments, one for each engine, outlive the model; `stop` as LoadAll has it.
 Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
                                                 const Environ& environ,
-                                                const kernels::Environments& environments);
+                                                const kernels::Environments& environments,
+                                                std::atomic<bool>* stop = nullptr);
 
 }  // namespace tiercel::serving
