@@ -1,4 +1,4 @@
-# make build | install | serve | test | check | clean.  MODEL=, PORT= and ARGS= are for serve, PREFIX=,
+# make build | install | serve | python | wheel | test | check | clean.  MODEL=, PORT= and ARGS= are for serve, PREFIX=,
 # DESTDIR= and VLLM_NAME=1 for install.
 SHELL := /bin/bash
 MODEL ?=
@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 VLLM_NAME ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build install serve test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
+.PHONY: build install serve python wheel test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -27,17 +27,32 @@ endif
 serve: build
 	@scripts/serve.sh "$(MODEL)" "$(PORT)" $(ARGS)
 
+# The Python package with the program, in build/venv. Its objects are position-independent, so the tests are
+# built of the same ones.
+WITH_PYTHON = -DTIERCEL_BUILD_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/build/venv/bin/python
+python: deps deps-test
+	@scripts/make_venv.sh
+	@cmake --preset release $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/release --target tiercel tiercel_python -j $(JOBS)
+	@cmake --install build/release --component python --strip >/dev/null --prefix \
+	  "$$(build/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
+
+# The package as a wheel in build/wheels; with auditwheel, where it is installed, for other systems too.
+wheel: deps deps-test
+	@scripts/make_wheel.sh
+
 test: unit-test http-test
 
 unit-test: deps-test
-	cmake --preset release -DTIERCEL_BUILD_TESTS=ON >build/configure.log || { cat build/configure.log; exit 1; }
+	@scripts/make_venv.sh
+	cmake --preset release -DTIERCEL_BUILD_TESTS=ON $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure -j $(JOBS)
 
-# Python tests against a real server with the real clients.
-http-test: deps-test build
-	@scripts/make_venv.sh
+# Python tests against a real server with the real clients, and of the Python package.
+http-test: python
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q -rs $(wildcard tests/http) tests/cli
+	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q -rs tests/python
 
 # Real clients of PyPI and npm against the program, some of them large: the table of docs/clients.md.
 clients: build

@@ -12,6 +12,8 @@ endfunction()
 tiercel_precompiled_header(tiercel_pch external.h)
 if(TIERCEL_BUILD_TESTS)
   tiercel_precompiled_header(tiercel_test_pch external_test.h GTest::gtest GTest::gmock)
+  # The tests are programs: compiled as they are, or the compiler refuses it.
+  set_target_properties(tiercel_test_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 endif()
 
 # tiercel_library(NAME [INTERFACE] [NO_PRECOMPILED] SOURCES … DEPENDS folders… LINK external targets…)
@@ -51,6 +53,7 @@ function(tiercel_test name)
     ${name} PRIVATE TIERCEL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
     $<$<BOOL:${TIERCEL_SANITIZED}>:TIERCEL_SANITIZED>)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main GTest::gmock)
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   target_precompile_headers(${name} REUSE_FROM tiercel_test_pch)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 900 LABELS "${ARG_LABELS}")

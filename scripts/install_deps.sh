@@ -34,6 +34,7 @@ build header:spdlog/spdlog.h       libspdlog-dev        spdlog-devel        spdl
 build header:tl/expected.hpp       libexpected-dev      expected-devel      tl-expected
 build header:yaml-cpp/yaml.h       libyaml-cpp-dev      yaml-cpp-devel      yaml-cpp
 test  python:ensurepip,venv        python3-venv         python3             python
+test  pyheader:Python.h            python3-dev          python3-devel       python
 test  header:gtest/gtest.h         libgtest-dev         gtest-devel         gtest
 test  header:gmock/gmock.h         libgmock-dev         gmock-devel         gtest
 test  command:ccache               ccache               ccache              ccache
@@ -53,6 +54,7 @@ present() {
     command) command -v "$name" ;;
     header) printf '#if !__has_include(<%s>)\n#error none\n#endif\n' "$name" | g++ -E -x c++ - ;;
     python) python3 -c "import $name" ;;
+    pyheader) test -f "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/$name" ;;
     # Ubuntu has it as a snap alone, which a container cannot install: there the page's tests skip.
     browser) command -v "$name" || command -v google-chrome || grep -qx ID=ubuntu /etc/os-release ;;
     fuzzer)

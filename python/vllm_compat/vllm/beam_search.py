@@ -1,0 +1,1 @@
+from tiercel.outputs import BeamSearchOutput, BeamSearchSequence  # noqa: F401

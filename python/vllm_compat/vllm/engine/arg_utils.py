@@ -1,0 +1,1 @@
+from tiercel import AsyncEngineArgs, EngineArgs  # noqa: F401

@@ -1,0 +1,1 @@
+from tiercel import AsyncLLMEngine  # noqa: F401

@@ -1,0 +1,1 @@
+from tiercel import LLM  # noqa: F401

@@ -1,0 +1,1 @@
+from tiercel.prompts import PromptType, TextPrompt, TokensPrompt  # noqa: F401

@@ -1,0 +1,1 @@
+from tiercel.outputs import *  # noqa: F401,F403

@@ -1,0 +1,1 @@
+from tiercel.sampling_params import PoolingParams  # noqa: F401

@@ -1,0 +1,1 @@
+from tiercel.sampling_params import *  # noqa: F401,F403

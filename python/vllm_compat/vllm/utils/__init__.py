@@ -1,0 +1,1 @@
+from .argparse_utils import FlexibleArgumentParser  # noqa: F401

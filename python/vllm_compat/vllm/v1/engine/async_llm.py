@@ -1,0 +1,1 @@
+from tiercel import AsyncLLM  # noqa: F401
