@@ -1,14 +1,15 @@
-# make build | install | serve | python | wheel | test | check | clean.  MODEL=, PORT= and ARGS= are for serve, PREFIX=,
-# DESTDIR= and VLLM_NAME=1 for install.
+# make build | install | serve | python | wheel | test | check | deb | sbom | clean.  MODEL=, PORT= and ARGS= are
+# for serve, PREFIX=, DESTDIR=, VLLM_NAME=1 and SERVICE=1 for install.
 SHELL := /bin/bash
 MODEL ?=
 PORT ?= 8000
 ARGS ?=
 PREFIX ?= /usr/local
 VLLM_NAME ?=
+SERVICE ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build install serve python wheel test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
+.PHONY: build install package-build deb sbom reproducible serve python wheel test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -16,13 +17,31 @@ build: deps
 	@cmake --preset release -DTIERCEL_BUILD_TESTS=OFF >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel -j $(JOBS)
 
-# The program, its license and its documents. VLLM_NAME=1: also as PREFIX/bin/vllm, for what runs
-# `vllm serve …` by that name.
+# The program, its documents, man pages and completions. SERVICE=1: also units for systemd and
+# /etc/tiercel. VLLM_NAME=1: also as PREFIX/bin/vllm, for what runs `vllm serve …` by that name.
 install: build
 	cmake --install build/release --prefix "$(PREFIX)" --component tiercel
+ifneq ($(SERVICE),)
+	cmake --install build/release --prefix "$(PREFIX)" --component service
+endif
 ifneq ($(VLLM_NAME),)
 	cmake --install build/release --prefix "$(PREFIX)" --component vllm_name
 endif
+
+# What packages are made of: the same sources give the same bytes, in any folder (docs/packaging.md).
+package-build: deps
+	@cmake --preset package >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/package --target tiercel -j $(JOBS)
+
+deb: package-build
+	scripts/make_deb.sh build/package
+
+sbom: package-build
+	scripts/sbom.py build/package/tiercel >build/package/tiercel.cdx.json
+
+# Builds the committed sources in two folders; takes two whole builds.
+reproducible: deps
+	scripts/check_reproducible.sh
 
 serve: build
 	@scripts/serve.sh "$(MODEL)" "$(PORT)" $(ARGS)

@@ -55,21 +55,7 @@ std::string_view Placeholder(Kind kind) {
 }
 
 std::string RenderOption(const OptionSpec& spec) {
-  std::string names;
-  for (const std::string& name : spec.AllNames()) names += (names.empty() ? "" : ", ") + name;
-  if (spec.kind == Kind::kSwitch) names += ", --no-" + std::string(spec.name());
-  std::string text = spec.help;
-  if (*spec.choices != '\0') {
-    std::string choices = spec.choices;
-    for (size_t at = 0; (at = choices.find('|', at)) != std::string::npos; at += 2) {
-      choices.replace(at, 1, ", ");
-    }
-    text += " One of: " + choices + ".";
-  }
-  if (spec.effect == Effect::kNone) text = "(no effect) " + text;
-  if (spec.effect == Effect::kRefused) text = "(not supported) " + text;
-  if (*spec.default_value != '\0') text += fmt::format(" (default: {})", spec.default_value);
-  return fmt::format("  {}{}\n{}", names, Placeholder(spec.kind), Wrap(text));
+  return fmt::format("  {}\n{}", OptionNames(spec), Wrap(OptionText(spec)));
 }
 
 std::string RenderGroup(const OptionGroup& group) {
@@ -105,6 +91,28 @@ std::string RenderTopic(const OptionTable& table, std::string_view topic) {
 }
 
 }  // namespace
+
+std::string OptionNames(const OptionSpec& spec) {
+  std::string names;
+  for (const std::string& name : spec.AllNames()) names += (names.empty() ? "" : ", ") + name;
+  if (spec.kind == Kind::kSwitch) names += ", --no-" + std::string(spec.name());
+  return names.append(Placeholder(spec.kind));
+}
+
+std::string OptionText(const OptionSpec& spec) {
+  std::string text = spec.help;
+  if (*spec.choices != '\0') {
+    std::string choices = spec.choices;
+    for (size_t at = 0; (at = choices.find('|', at)) != std::string::npos; at += 2) {
+      choices.replace(at, 1, ", ");
+    }
+    text += " One of: " + choices + ".";
+  }
+  if (spec.effect == Effect::kNone) text = "(no effect) " + text;
+  if (spec.effect == Effect::kRefused) text = "(not supported) " + text;
+  if (*spec.default_value != '\0') text += fmt::format(" (default: {})", spec.default_value);
+  return text;
+}
 
 std::string RenderHelp(const OptionTable& table, const CommandHelp& command,
                        std::string_view topic) {

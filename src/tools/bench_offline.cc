@@ -14,6 +14,7 @@
 #include "tools/bench_commands.h"
 #include "tools/bench_data.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 #include "tools/interrupt.h"
 
 namespace tiercel::tools {
@@ -255,10 +256,14 @@ int RunOfflineBenchmark(const char* name, const OptionTable& table, const Comman
 
 }  // namespace
 
+CommandText DescribeBenchLatency() { return {kLatencyHelp, options::BenchLatencyOptionTable()}; }
+
 int RunBenchLatency(const std::vector<std::string>& words) {
   return RunOfflineBenchmark("tiercel bench latency", options::BenchLatencyOptionTable(), kLatencyHelp,
                              &Latency, words);
 }
+
+CommandText DescribeBenchThroughput() { return {kThroughputHelp, options::BenchThroughputOptionTable()}; }
 
 int RunBenchThroughput(const std::vector<std::string>& words) {
   return RunOfflineBenchmark("tiercel bench throughput", options::BenchThroughputOptionTable(),

@@ -18,6 +18,7 @@
 #include "tools/bench_data.h"
 #include "tools/bench_serve_config.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 #include "tools/interrupt.h"
 
 namespace tiercel::tools {
@@ -249,6 +250,8 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
 }
 
 }  // namespace
+
+CommandText DescribeBenchServe() { return {kHelp, options::BenchServeOptionTable()}; }
 
 int RunBenchServe(const std::vector<std::string>& words) {
   const OptionTable& table = options::BenchServeOptionTable();

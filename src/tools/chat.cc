@@ -9,6 +9,7 @@
 
 #include "tools/client_session.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 
 namespace tiercel::tools {
 namespace {
@@ -122,6 +123,8 @@ int Interact(Conversation* conversation) {
 }
 
 }  // namespace
+
+CommandText DescribeChat() { return {kHelp, ChatTable()}; }
 
 int RunChat(const std::vector<std::string>& words) {
   const auto options = ParseOptions(ChatTable(), words, 0);

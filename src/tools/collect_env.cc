@@ -12,12 +12,18 @@
 #include "serving/progress_bar.h"
 #include "serving/version.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 
 namespace tiercel::tools {
 namespace {
 
 constexpr CommandHelp kHelp = {"tiercel collect-env",
                                "Shows what this build and this machine offer, for reports.", ""};
+
+const OptionTable& CollectEnvTable() {
+  static const OptionTable table(std::vector<OptionGroup>{{"options", "None.", {}}});
+  return table;
+}
 
 void Line(std::string_view name, const std::string& value) {
   std::fputs(fmt::format("{:<22}{}\n", name, value).c_str(), stdout);
@@ -92,8 +98,10 @@ void PrintTopology(const platform::Topology& topology, const Environ& environ) {
 
 }  // namespace
 
+CommandText DescribeCollectEnv() { return {kHelp, CollectEnvTable()}; }
+
 int RunCollectEnv(const std::vector<std::string>& words) {
-  const OptionTable table(std::vector<OptionGroup>{{"options", "None.", {}}});
+  const OptionTable& table = CollectEnvTable();
   const auto options = ParseOptions(table, words, 0);
   if (!options) return UsageError(kHelp, "tiercel collect-env", options.error().message());
   if (options->help_wanted()) {

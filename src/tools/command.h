@@ -33,6 +33,8 @@ int RunBench(const std::vector<std::string>& words);
 int RunQuantize(const std::vector<std::string>& words);
 int RunRunBatch(const std::vector<std::string>& words);
 int RunCollectEnv(const std::vector<std::string>& words);
+int RunHealth(const std::vector<std::string>& words);
+int RunShareFiles(const std::vector<std::string>& words);
 
 // Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.
 int UsageError(const CommandHelp& command, std::string_view name, const std::string& message);

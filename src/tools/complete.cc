@@ -9,6 +9,7 @@
 
 #include "tools/client_session.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 
 namespace tiercel::tools {
 namespace {
@@ -55,6 +56,8 @@ Status Complete(ClientSession* session, const ParsedOptions& options, const std:
 }
 
 }  // namespace
+
+CommandText DescribeComplete() { return {kHelp, CompleteTable()}; }
 
 int RunComplete(const std::vector<std::string>& words) {
   const auto options = ParseOptions(CompleteTable(), words, 0);

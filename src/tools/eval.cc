@@ -16,6 +16,7 @@
 #include "serving/progress_bar.h"
 #include "serving/serve_config.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 #include "tools/evaluation.h"
 
 namespace tiercel::tools {
@@ -290,6 +291,8 @@ Status Evaluate(const EvalConfig& config, const Environ& environ) {
 }
 
 }  // namespace
+
+CommandText DescribeEval() { return {kHelp, EvalTable(), "perplexity|kl"}; }
 
 int RunEval(const std::vector<std::string>& words) {
   const auto is_help = [](const std::string& word) {

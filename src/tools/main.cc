@@ -10,32 +10,19 @@
 #include "serving/version.h"
 #include "text/template_worker.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 
 namespace tiercel::tools {
 namespace {
 
-struct Subcommand {
-  std::string_view name;
-  std::string_view summary;
-  int (*run)(const std::vector<std::string>&);
-};
-
-constexpr Subcommand kSubcommands[] = {
-    {"serve", "Serve a model over the OpenAI API.", &RunServe},
-    {"chat", "Talk to a running server.", &RunChat},
-    {"complete", "Let a running server complete text.", &RunComplete},
-    {"run-batch", "Run a file of requests, without a server.", &RunRunBatch},
-    {"eval", "Measure how well a model predicts a text.", &RunEval},
-    {"bench", "Measure a server, or the engine in this process.", &RunBench},
-    {"quantize", "Write a float model as W8A8.", &RunQuantize},
-    {"collect-env", "Show what this machine offers, for reports.", &RunCollectEnv},
-};
+std::string Usage() {
+  return fmt::format("tiercel [-h] [-v] {{{}}} ...", PlainNames(Subcommands()));
+}
 
 std::string MainHelp() {
-  std::string text =
-      "usage: tiercel [-h] [-v] {serve,chat,complete,run-batch,eval,bench,quantize,collect-env} ...\n\n"
-      "Serves language models on the CPU, as `vllm serve` does.\n\ncommands:\n";
-  for (const Subcommand& command : kSubcommands) {
+  std::string text = fmt::format(
+      "usage: {}\n\nServes language models on the CPU, as `vllm serve` does.\n\ncommands:\n", Usage());
+  for (const Subcommand& command : Subcommands()) {
     text += fmt::format("  {:<14}{}\n", command.name, command.summary);
   }
   return text +
@@ -53,14 +40,13 @@ int Main(const std::vector<std::string>& words) {
     return kExitOk;
   }
   if (words[0] == text::kTemplateWorkerCommand) return text::RunTemplateWorker();  // not for users
-  for (const Subcommand& command : kSubcommands) {
+  for (const Subcommand& command : Subcommands()) {
     if (command.name == words[0]) return command.run({words.begin() + 1, words.end()});
   }
-  return UsageError({"tiercel [-h] [-v] {serve,chat,complete,run-batch,eval,bench,quantize,collect-env} ...", "", ""},
-                    "tiercel",
-                    fmt::format("invalid choice: '{}' (choose from 'serve', 'chat', 'complete', "
-                                "'run-batch', 'eval', 'bench', 'quantize', 'collect-env')",
-                                words[0]));
+  const std::string usage = Usage();
+  return UsageError({usage, "", ""}, "tiercel",
+                    fmt::format("invalid choice: '{}' (choose from {})", words[0],
+                                QuotedNames(Subcommands())));
 }
 
 }  // namespace

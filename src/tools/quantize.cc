@@ -16,6 +16,7 @@
 #include "serving/progress_bar.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 #include "tools/model_quantizer.h"
 
 namespace tiercel::tools {
@@ -212,6 +213,8 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
 }
 
 }  // namespace
+
+CommandText DescribeQuantize() { return {kHelp, QuantizeTable()}; }
 
 int RunQuantize(const std::vector<std::string>& words) {
   const auto options = ParseOptions(QuantizeTable(), words, 2);

@@ -17,6 +17,7 @@
 #include "serving/serving_model.h"
 #include "tools/batch_job.h"
 #include "tools/command.h"
+#include "tools/commands.h"
 #include "tools/signals.h"
 
 namespace tiercel::tools {
@@ -345,6 +346,8 @@ int RunBatch(BatchConfig config, const Environ& environ) {
 }
 
 }  // namespace
+
+CommandText DescribeRunBatch() { return {kHelp, BatchTable()}; }
 
 int RunRunBatch(const std::vector<std::string>& words) {
   auto options = ParseOptions(BatchTable(), words, 1);

@@ -13,6 +13,8 @@
 #include "serving/serving_model.h"
 #include "serving/version.h"
 #include "tools/command.h"
+#include "tools/commands.h"
+#include "tools/service_manager.h"
 #include "tools/signals.h"
 #include "tools/span_exporter.h"
 
@@ -30,7 +32,8 @@ constexpr CommandHelp kHelp = {
 // the first one does.
 class Shutdown {
  public:
-  explicit Shutdown(double grace_seconds) : grace_seconds_(grace_seconds) {}
+  Shutdown(double grace_seconds, const ServiceManager* manager)
+      : grace_seconds_(grace_seconds), manager_(manager) {}
   ~Shutdown() {
     if (drain_.joinable()) drain_.join();
   }
@@ -38,6 +41,7 @@ class Shutdown {
   void OnSignal(int signal, int count) {
     const std::lock_guard lock(mutex_);
     const char* name = signal == SIGINT ? "SIGINT" : "SIGTERM";
+    manager_->Stopping("Shutting down");
     if (count > 1 || server_ == nullptr) {
       LOG_WARNING("{}: {}", name, count > 1 ? "again, aborting" : "stopping while still loading");
       std::_Exit(count > 1 || signal == SIGINT ? 128 + signal : kExitOk);
@@ -53,6 +57,7 @@ class Shutdown {
 
  private:
   const double grace_seconds_;
+  const ServiceManager* manager_;
   std::mutex mutex_;
   server::Server* server_ = nullptr;
   std::thread drain_;
@@ -79,7 +84,9 @@ void LogReady(const server::Server& server) {
 
 int Serve(serving::ServeConfig config, const Environ& environ) {
   const double start = SteadyClock().Now();
-  Shutdown shutdown(config.shutdown_timeout);
+  const auto manager = ServiceManager::FromEnviron(environ);
+  if (!manager) return Fail(manager.error());
+  Shutdown shutdown(config.shutdown_timeout, &*manager);
   const SignalWatcher watcher([&](int signal, int count) { shutdown.OnSignal(signal, count); });
   server::RaiseFileLimit();
   std::optional<SpanExporter> spans;  // outlives the server
@@ -90,6 +97,7 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
   auto server = server::Server::Bind(config.server);
   if (!server) return Fail(server.error());
   LogStart(config);
+  std::optional<StartingSignal> starting(std::in_place, &*manager, "Loading " + config.model);
 
   auto path = serving::FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
@@ -101,7 +109,9 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
     return Fail(status);
   }
   shutdown.SetServer(server->get());
+  starting.reset();
   LogReady(**server);
+  manager->Ready("Serving " + config.model);
   LOG_INFO("Ready after {:.2f} s", SteadyClock().Now() - start);
 
   const Status status = (*server)->Run();
@@ -111,6 +121,8 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
 }
 
 }  // namespace
+
+CommandText DescribeServe() { return {kHelp, options::ServeOptionTable()}; }
 
 int RunServe(const std::vector<std::string>& words) {
   auto options = ParseOptions(options::ServeOptionTable(), words, 1);

@@ -28,9 +28,19 @@ def test_the_program_its_license_and_its_documents(tmp_path):
     assert sorted(os.listdir(prefix)) == ["bin", "share"]
     assert os.listdir(prefix / "bin") == ["tiercel"]
     documents = prefix / "share" / "doc" / "tiercel"
-    assert {"LICENSE", "NOTICE", "README.md", "docs"} == set(os.listdir(documents))
+    assert {"LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "docs"} == set(os.listdir(documents))
     assert (documents / "docs" / "operations.md").exists()
     assert say(prefix / "bin" / "tiercel", "--version") == say(BINARY, "--version")
+    for file in ("man/man1/tiercel-serve.1", "bash-completion/completions/tiercel", "zsh/site-functions/_tiercel",
+                 "fish/vendor_completions.d/tiercel.fish"):
+        assert "max-num-seqs" in (prefix / "share" / file).read_text().replace("\\", "")
+
+
+def test_units_and_configuration_where_they_are_asked_for(tmp_path):
+    assert not (install(tmp_path) / "lib").exists() and not (tmp_path / "etc").exists()
+    prefix = install(tmp_path, "SERVICE=1")
+    assert sorted(os.listdir(prefix / "lib/systemd/system")) == ["tiercel.service", "tiercel@.service"]
+    assert os.listdir(tmp_path / "etc" / "tiercel") == ["tiercel.yaml"]
 
 
 def test_the_name_that_scripts_for_vllm_run(tmp_path):

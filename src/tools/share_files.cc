@@ -1,0 +1,74 @@
+// tiercel share-files: what is installed beside the program and says what it takes, written by the
+// program itself, so that it says what that takes.
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "serving/version.h"
+#include "tools/commands.h"
+#include "tools/completions.h"
+#include "tools/man_pages.h"
+
+namespace tiercel::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr CommandHelp kHelp = {
+    "tiercel share-files DIR",
+    "Writes the man pages and the completions for bash, zsh and fish below the folder DIR, where they "
+    "lie below /usr/share. `make install` and the packages do.",
+    "positional arguments:\n  DIR   a folder, made if it is not there"};
+
+const OptionTable& ShareFilesTable() {
+  static const OptionTable table(std::vector<OptionGroup>{{"options", "None.", {}}});
+  return table;
+}
+
+Status WriteFile(const fs::path& path, const std::string& text) {
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  if (!error) {
+    std::ofstream file(path, std::ios::binary);
+    file << text;
+    if (file.flush()) return OkStatus();
+    error = std::error_code(errno, std::generic_category());
+  }
+  return Unavailable("{}: cannot be written: {}", path.string(), error.message());
+}
+
+Status WriteAll(const fs::path& folder) {
+  const std::span<const Subcommand> commands = Subcommands();
+  for (const auto& [name, page] :
+       ManPages(commands, {.version = TIERCEL_VERSION, .date = TIERCEL_RELEASE_DATE})) {
+    RETURN_IF_ERROR(WriteFile(folder / "man" / "man1" / name, page));
+  }
+  RETURN_IF_ERROR(
+      WriteFile(folder / "bash-completion/completions/tiercel", BashCompletion(commands)));
+  RETURN_IF_ERROR(WriteFile(folder / "zsh/site-functions/_tiercel", ZshCompletion(commands)));
+  return WriteFile(folder / "fish/vendor_completions.d/tiercel.fish", FishCompletion(commands));
+}
+
+}  // namespace
+
+CommandText DescribeShareFiles() { return {kHelp, ShareFilesTable()}; }
+
+int RunShareFiles(const std::vector<std::string>& words) {
+  const auto options = ParseOptions(ShareFilesTable(), words, 1);
+  if (!options) return UsageError(kHelp, "tiercel share-files", options.error().message());
+  if (options->help_wanted()) {
+    std::fputs(RenderHelp(ShareFilesTable(), kHelp, "").c_str(), stdout);
+    return kExitOk;
+  }
+  if (options->positional().empty()) {
+    return UsageError(kHelp, "tiercel share-files", "the following arguments are required: DIR");
+  }
+  const Status status = WriteAll(options->positional()[0]);
+  if (status.ok()) return kExitOk;
+  std::fprintf(stderr, "tiercel share-files: %s\n", status.message().c_str());
+  return kExitFailure;
+}
+
+}  // namespace tiercel::tools
