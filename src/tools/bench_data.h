@@ -22,6 +22,8 @@ Expected<bench::TextTools> MakeTextTools(const serving::LoadedText& text,
 
 // Whether a file can be written there, before a benchmark runs for nothing. Makes its folder.
 Status PrepareFile(const std::string& path);
+// `append`: behind what the file has, on a line of its own.
 Status WriteJson(const std::string& path, const api::Json& json, bool append);
+Status WriteText(const std::string& path, const std::string& text, bool append);
 
 }  // namespace tiercel::tools

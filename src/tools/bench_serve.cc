@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "bench/answer_reader.h"
 #include "bench/load.h"
+#include "bench/plot.h"
 #include "server/server.h"
 #include "serving/model_path.h"
 #include "serving/progress_bar.h"
@@ -226,6 +227,7 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
   config.run.tokenizer_id = config.tokenizer.empty() ? config.model : config.tokenizer;
   config.run.date = LocalDate();
   if (config.save) RETURN_IF_ERROR(PrepareFile(ResultPath(config)));
+  if (!config.plot.empty()) RETURN_IF_ERROR(PrepareFile(config.plot));
   config.metrics.count_tokens = [&](std::string_view text) {
     const auto tokens = tools.tokenizer->Encode(text, /*add_special=*/false);
     return tokens ? static_cast<int64_t>(tokens->size()) : int64_t{1};
@@ -244,6 +246,9 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
     RETURN_IF_ERROR(WriteJson(ResultPath(config),
                               bench::ResultJson(config.run, metrics, load, config.detailed),
                               config.append));
+  }
+  if (!config.plot.empty()) {
+    RETURN_IF_ERROR(WriteText(config.plot, bench::RenderServePlot(config.run, metrics, load), false));
   }
   if (interrupt->stopped()) return Interrupt::kExitCode;
   return metrics.completed > 0 ? kExitOk : kExitFailure;

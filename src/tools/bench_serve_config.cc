@@ -219,6 +219,7 @@ Expected<BenchServeConfig> MakeBenchServeConfig(const ParsedOptions& options,
   config.save = options.On("save-result") || config.append;
   config.detailed = options.On("save-detailed");
   config.result_dir = options.String("result-dir");
+  config.plot = options.String("plot");
   config.result_filename = options.String("result-filename");
   return config;
 }

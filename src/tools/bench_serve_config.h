@@ -34,6 +34,7 @@ struct BenchServeConfig {
   bool progress_bar = true;
   bool save = false, append = false, detailed = false;
   std::string result_dir, result_filename;
+  std::string plot;  // an SVG file; empty: none
   std::vector<std::string> warnings;
 };
 

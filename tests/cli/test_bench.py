@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import time
+import xml.etree.ElementTree
 
 import pytest
 
@@ -174,3 +175,22 @@ def test_help_names_the_benchmarks():
     assert "serve" in run("bench", "--help").stdout
     assert "--burstiness" in run("bench", "serve", "--help=all").stdout
     assert run("bench").returncode == 2 and run("bench", "x").returncode == 2
+
+
+def test_a_plot_is_a_picture_of_the_run(server, tmp_path):
+    result = bench(server, *SHORT, "--max-concurrency", "2", "--plot", tmp_path / "new" / "run.svg")
+    assert result.returncode == 0, result.stderr
+    root = xml.etree.ElementTree.parse(tmp_path / "new" / "run.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert any(text.startswith("6 requests, 0 failed") and "at most 2 at a time" in text for text in texts)
+    assert {"How long requests took", "Throughput and load over time", "Throughput over concurrency",
+            "When each request ran"} <= set(texts)
+    # Waiting, prompt and answer of six requests, eight squares of legends, the background.
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == 6 * 3 + 8 + 1
+
+
+def test_a_plot_that_cannot_be_written_is_found_before_the_run(server, tmp_path):
+    result = bench(server, *SHORT, "--plot", tmp_path)
+    assert result.returncode == 2 and "is a folder" in result.stderr.splitlines()[-1]
+    assert "Starting main benchmark run" not in result.stdout

@@ -1,0 +1,122 @@
+#include "bench/svg_chart.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace tiercel::bench {
+namespace {
+
+constexpr double kLetter = 7;  // pixels of a letter of the legend, on average
+
+double Bounded(double max) { return std::isfinite(max) && max > 0 ? max : 1; }
+
+}  // namespace
+
+std::string XmlText(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      default:
+        // XML has no such characters, not even as references.
+        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+  }
+  return out;
+}
+
+double TickStep(double max) {
+  const double rough = max / 5;
+  const double power = std::pow(10, std::floor(std::log10(rough)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (rough <= factor * power * (1 + 1e-9)) return factor * power;
+  }
+  return 10 * power;
+}
+
+SvgChart::SvgChart(const Place& place, std::string_view title, Axis x, Axis y)
+    : place_(place), x_(x), y_(y), legend_x_(place.x) {
+  x_.max = Bounded(x_.max);
+  y_.max = Bounded(y_.max);
+  DrawAxes(title);
+}
+
+double SvgChart::X(double value) const {
+  return place_.x + place_.width * std::clamp(value / x_.max, 0.0, 1.0);
+}
+
+double SvgChart::Y(double value) const {
+  return place_.y + place_.height * (1 - std::clamp(value / y_.max, 0.0, 1.0));
+}
+
+void SvgChart::DrawAxes(std::string_view title) {
+  const double right = place_.x + place_.width, bottom = place_.y + place_.height;
+  elements_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"title\">{}</text>\n", place_.x,
+                           place_.y - 10, XmlText(title));
+  if (x_.ticks) {
+    const double step = TickStep(x_.max);
+    for (int i = 0; i * step <= x_.max * (1 + 1e-9); ++i) {
+      const double x = X(i * step);
+      elements_ += fmt::format(
+          "<path d=\"M{0:.1f} {1:.1f}V{2:.1f}\" class=\"grid\"/><text x=\"{0:.1f}\" y=\"{3:.1f}\" "
+          "text-anchor=\"middle\">{4:.6g}</text>\n",
+          x, place_.y, bottom, bottom + 16, i * step);
+    }
+  }
+  if (y_.ticks) {
+    const double step = TickStep(y_.max);
+    for (int i = 0; i * step <= y_.max * (1 + 1e-9); ++i) {
+      const double y = Y(i * step);
+      elements_ += fmt::format(
+          "<path d=\"M{0:.1f} {1:.1f}H{2:.1f}\" class=\"grid\"/><text x=\"{3:.1f}\" y=\"{4:.1f}\" "
+          "text-anchor=\"end\">{5:.6g}</text>\n",
+          place_.x, y, right, place_.x - 6, y + 4, i * step);
+    }
+  }
+  elements_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" class=\"axis\"/>\n", place_.x,
+                           place_.y, bottom, right);
+  elements_ += fmt::format(
+      "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>\n",
+      place_.x + place_.width / 2, bottom + 32, XmlText(x_.label));
+  const double middle = place_.y + place_.height / 2;
+  elements_ += fmt::format(
+      "<text transform=\"rotate(-90 {0:.1f} {1:.1f})\" x=\"{0:.1f}\" y=\"{1:.1f}\" "
+      "text-anchor=\"middle\">{2}</text>\n",
+      place_.x - 48, middle, XmlText(y_.label));
+}
+
+void SvgChart::Line(std::span<const Point> points, std::string_view color) {
+  std::string path;
+  for (const auto& [x, y] : points) {
+    path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", X(x), Y(y));
+  }
+  if (path.empty()) return;
+  elements_ += fmt::format("<path d=\"{}\" class=\"line\" stroke=\"{}\"/>\n", path, color);
+}
+
+void SvgChart::Dot(const Point& point, std::string_view color) {
+  elements_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2.5\" fill=\"{}\"/>\n",
+                           X(point.first), Y(point.second), color);
+}
+
+void SvgChart::Bar(double from, double to, double y, double pixels, std::string_view color) {
+  elements_ += fmt::format(
+      "<rect x=\"{:.1f}\" y=\"{:.2f}\" width=\"{:.1f}\" height=\"{:.2f}\" fill=\"{}\"/>\n", X(from),
+      Y(y) - pixels / 2, std::max(X(to) - X(from), 0.0), pixels, color);
+}
+
+void SvgChart::Legend(std::string_view name, std::string_view color) {
+  const double y = place_.y + place_.height + 50;
+  elements_ += fmt::format(
+      "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"10\" height=\"10\" fill=\"{}\"/>"
+      "<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
+      legend_x_, y - 9, color, legend_x_ + 14, y, XmlText(name));
+  legend_x_ += 30 + kLetter * static_cast<double>(name.size());
+}
+
+}  // namespace tiercel::bench

@@ -1,0 +1,53 @@
+// SvgChart: axes with round ticks, and lines, dots and bars by the data's values, within a rectangle.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace tiercel::bench {
+
+using Point = std::pair<double, double>;
+
+// Text as an SVG document shows it.
+std::string XmlText(std::string_view text);
+
+class SvgChart {
+ public:
+  struct Place {
+    double x, y, width, height;  // pixels, of the area within the axes
+  };
+  struct Axis {
+    std::string_view label;
+    double max = 1;  // the axis begins at 0
+    bool ticks = true;
+  };
+
+  // What is not finite or above 0 counts as an axis of 1.
+  SvgChart(const Place& place, std::string_view title, Axis x, Axis y);
+
+  void Line(std::span<const Point> points, std::string_view color);
+  void Dot(const Point& point, std::string_view color);
+  // From one x to another, so thick.
+  void Bar(double from, double to, double y, double pixels, std::string_view color);
+  // The next entry of the legend, below the chart.
+  void Legend(std::string_view name, std::string_view color);
+
+  const std::string& elements() const { return elements_; }
+
+ private:
+  double X(double value) const;
+  double Y(double value) const;
+  void DrawAxes(std::string_view title);
+
+  const Place place_;
+  Axis x_, y_;
+  double legend_x_;
+  std::string elements_;
+};
+
+// 1, 2 or 5 times a power of ten, so that some five fit into `max`.
+double TickStep(double max);
+
+}  // namespace tiercel::bench
