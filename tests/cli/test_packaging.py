@@ -25,6 +25,8 @@ def test_one_version():
     version = run("--version").stdout.strip()
     assert version == components.version()
     assert re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    compat = (ROOT / "python" / "vllm_compat" / "pyproject.toml").read_text()
+    assert f'\nversion = "{version}"\n' in compat and f'"tiercel=={version}"' in compat
 
 
 @needs_cargo
