@@ -22,6 +22,8 @@
 //   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
 //   --kv-int8     an INT8 cache
 //   --ranks N     tensor parallel: N ranks of equal teams
+//   --flashcomm N FlashComm in steps of more than N tokens (never)
+//   --fuse-sum X  never, with-flashcomm (default) or always: ranks add up in one pass with the matmul
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -180,6 +182,8 @@ struct Options {
   int prefetch_percent = 0;
   bool graphs = false, dummy = false, json = false;
   int ranks = 1;
+  int64_t flashcomm_rows = -1;
+  model::FuseSum fuse_sum = model::FuseSum::kWithFlashComm;
   bool int8 = false, int8_head = false, kv_int8 = false, unfused = false;
   std::vector<Work> works;
 };
@@ -204,6 +208,8 @@ class Bench {
     model::LoadOptions load;
     if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
     load.graph.fuse_norm_quant = !options.unfused;
+    load.graph.flashcomm_rows = options.flashcomm_rows;
+    load.graph.fuse_sum = options.fuse_sum;
     load.prefetch.enabled = options.prefetch_percent > 0;
     load.weights.quantize = options.int8;
     load.weights.quantize_lm_head = options.int8_head;
@@ -346,6 +352,13 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.repeat = number();
     } else if (word == "--ranks") {
       options.ranks = number();
+    } else if (word == "--flashcomm") {
+      options.flashcomm_rows = number();
+    } else if (word == "--fuse-sum" && i + 1 < argc) {
+      const std::string_view when = argv[++i];
+      options.fuse_sum = when == "never"    ? model::FuseSum::kNever
+                         : when == "always" ? model::FuseSum::kAlways
+                                            : model::FuseSum::kWithFlashComm;
     } else if (word == "--distinct") {
       options.distinct = number();
     } else if (word == "--graphs") {

@@ -1,19 +1,13 @@
-// What collectives among the ranks of one worker team are made of. The ranks share an address space.
-//
-// Each is one worker's part; barriers of all ranks lie between them, see model/program.h. Data crosses by being
-// read where it lies: nothing is copied into buffers between. Sums are taken in the order of the ranks, in
-// FP32, whoever takes them: the bits depend on the number of ranks alone.
+// What ranks of one worker team share out among each other, and how they add up. The ranks share an address
+// space: data crosses by being read where it lies. Sums are taken in the order of the ranks, in FP32, whoever
+// takes them (kernels/ops.h, AddPartsArgs): the bits depend on the number of ranks alone.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
-#include "base/bf16.h"
 #include "kernels/ops.h"
 
 namespace tiercel::comm {
-
-inline constexpr int kMaxRanks = 64;
 
 struct Rank {
   int index = 0;
@@ -25,48 +19,20 @@ constexpr Range OwnedBy(Rank rank, int64_t items) {
   return SplitRange(items, 1, {rank.index, rank.count});
 }
 
-// The rank that owns row `row` of these.
-constexpr int OwnerOf(int64_t row, int ranks, int64_t items) {
-  int owner = 0;
-  while (row >= OwnedBy({owner, ranks}, items).end) ++owner;
-  return owner;
+// Up to so many values each rank adds up all by itself, into a copy of its own: N ranks read N parts each,
+// but meet once. A core reads some 10 FP32 values a nanosecond from another's cache at best, and a barrier
+// takes a few tenths of a microsecond within a cache, more across sockets. Of more values each rank adds its
+// own rows, on memory that all share, and they meet again before others read these.
+inline constexpr int64_t kFewValues = 16 << 10;
+constexpr bool AddsAlone(int64_t values) { return values <= kFewValues; }
+
+// The same of the rows `range` alone.
+inline kernels::AddPartsArgs RowsOf(kernels::AddPartsArgs args, Range range) {
+  args.parts.offset += range.begin * args.parts.ld;
+  args.residual += range.begin * args.ldr;
+  args.out += range.begin * args.ldo;
+  args.rows = range.size();
+  return args;
 }
-
-// The same rows on every rank, of those that begin at `rows[r]` on rank r the `count` from `first` on.
-template <typename T>
-struct RankRowsOf {
-  T* const* rows = nullptr;  // [ranks] of [first + count, ld]
-  int64_t ld = 0;
-  int64_t n = 0;  // columns
-  int64_t first = 0;
-  int64_t count = 0;
-};
-using RankRows = RankRowsOf<BF16>;
-
-// What each rank has computed of them: the rows from `first` on at parts[r] are rank r's.
-struct RankParts {
-  const float* const* parts = nullptr;  // [ranks] of [first + count, ld]
-  int64_t ld = 0;
-  int64_t first = 0;
-};
-
-// Adds all ranks' parts to the rows `own` (of those that `rows` names) of rank `rank`'s copy.
-void AddParts(const kernels::KernelTable& kernels, const RankParts& parts, const RankRows& rows,
-              Range own, Rank rank, Share share);
-// Copies the rows that others own from their copies into rank `rank`'s.
-template <typename T>
-void CopyFromOwners(const RankRowsOf<T>& rows, Rank rank, Share share) {
-  for (int i = 1; i < rank.count; ++i) {
-    const int owner = (rank.index + i) % rank.count;  // each begins with another
-    const Range owned = OwnedBy({owner, rank.count}, rows.count);
-    const Range mine = SplitRange(owned.size(), 1, share);
-    const int64_t first = rows.first + owned.begin;
-    for (int64_t r = first + mine.begin; r < first + mine.end; ++r) {
-      std::copy_n(rows.rows[owner] + r * rows.ld, rows.n, rows.rows[rank.index] + r * rows.ld);
-    }
-  }
-}
-// Whether each rank rather adds all rows for itself, and meets the others once, than its own.
-bool AddsAlone(const RankRows& rows);
 
 }  // namespace tiercel::comm

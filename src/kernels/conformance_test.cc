@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/guarded_buffer.h"
+#include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
@@ -101,7 +102,9 @@ std::vector<uint8_t> RunMatmul(const KernelTable& kernels, const Problem& proble
   args.out_f32 = out.as<float>();
   args.ldo = ldo;
   args.rows = rows;
-  if (epilogue == Epilogue::kAdd) {  // in place, as the residual stream is
+  const ThreeRanks ranks(first_row, rows, columns);
+  args.parts = ranks.view();
+  if (epilogue == Epilogue::kAdd || epilogue == Epilogue::kAddParts) {  // in place, as the residual stream is
     args.residual = args.out;
     for (int64_t r = 0; r < rows; ++r) {
       std::memcpy(args.out + r * ldo, &problem.residual[(first_row + r) * columns],
@@ -147,8 +150,21 @@ Truth Dot(const Problem& p, int64_t row, int64_t column, bool with_bias) {
   return t;
 }
 
-const Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSwiGlu,
-                               Epilogue::kStoreF32};
+const Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kAdd, Epilogue::kAddParts,
+                               Epilogue::kSwiGlu, Epilogue::kStoreF32};
+
+// To the bit what the formula makes of the kernel's own sums.
+void ExpectSumOfParts(const KernelTable& kernels, const Problem& p, int64_t rows, bool with_bias) {
+  const std::vector<uint8_t> own = RunMatmul(kernels, p, 0, rows, Epilogue::kStoreF32, with_bias);
+  const std::vector<uint8_t> out = RunMatmul(kernels, p, 0, rows, Epilogue::kAddParts, with_bias);
+  const int64_t n = p.shape.n;
+  const ThreeRanks ranks(0, rows, n);
+  for (int64_t i = 0; i < rows * n; ++i) {
+    const float sum = ranks.Sum(i / n, i % n, ValueAt(own, Epilogue::kStoreF32, i));
+    ASSERT_EQ(ValueAt(out, Epilogue::kAddParts, i), ToFloat(ToBF16(ToFloat(p.residual[i]) + sum)))
+        << kernels.detail << " " << Describe(p.shape, rows, Epilogue::kAddParts) << " at " << i;
+  }
+}
 
 // Tolerance. A chain of k FP32 roundings errs by at most k·2⁻²⁴·Σ|x·w|; roundings are not all to
 // one side, so √k times the same with a factor of 8 holds for random data with room (vdpbf16ps and
@@ -157,6 +173,7 @@ const Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kAdd, Epilogue::kSwiG
 // times a factor of the other's size (|silu'| ≤ 1.1).
 void ExpectNearTruth(const KernelTable& kernels, const Problem& p, int64_t rows, Epilogue epilogue,
                      bool with_bias) {
+  if (epilogue == Epilogue::kAddParts) return ExpectSumOfParts(kernels, p, rows, with_bias);
   const std::vector<uint8_t> out = RunMatmul(kernels, p, 0, rows, epilogue, with_bias);
   const int64_t columns = epilogue == Epilogue::kSwiGlu ? p.shape.n / 2 : p.shape.n;
   const double relative = 16 * std::sqrt(static_cast<double>(p.shape.k)) * 0x1p-24;

@@ -328,7 +328,7 @@ TEST(AddParts, AddsInOrderAndRoundsOnce) {
     for (const KernelTable* kernels : Kernels()) {
       for (const int workers : {1, 3}) {
         std::vector<BF16> out(rows * ld, kCanary);
-        const AddPartsArgs args{.parts = begins.data(), .num_parts = parts, .ldp = ldp,
+        const AddPartsArgs args{.parts = {.parts = begins.data(), .count = parts, .ld = ldp},
                                 .residual = residual.data(), .ldr = ld, .out = out.data(), .ldo = ld,
                                 .n = n, .rows = rows};
         for (int worker = 0; worker < workers; ++worker) kernels->add_parts(args, {worker, workers});

@@ -72,9 +72,20 @@ struct RmsNormArgs {
   QuantizedRows quantized = {};  // data null: none. Else the same values, quantized in the same pass
 };
 
+// What ranks have computed of the same rows, each over its own slice of k: they are added up in the order of
+// the ranks, in FP32. The part of rank r in row i and column c lies at parts[r] + offset + i · ld + c.
+struct RankParts {
+  const float* const* parts = nullptr;  // [count]
+  int count = 0;                        // ≥ 1
+  int own = -1;  // what a matmul has just computed stands in the place of this one, which is not read
+  int64_t ld = 0;
+  int64_t offset = 0;
+};
+
 enum class Epilogue : uint8_t {
   kStore,     // out = bf16(acc + bias)
   kAdd,       // out = bf16(acc + bias + residual), residual may be out itself
+  kAddParts,  // out = bf16((part + … + (acc + bias) + …) + residual), as AddPartsArgs has it
   kSwiGlu,    // columns alternate 16 gate, 16 up: out[c] = bf16(silu(gate) · up); out has n / 2 columns
   kStoreF32,  // out_f32 = acc + bias
 };
@@ -88,7 +99,8 @@ struct MatmulArgs {
   const PackedMatrix* weight = nullptr;
   const float* bias = nullptr;  // [n] in the packed column order, or null
   Epilogue epilogue = Epilogue::kStore;
-  const BF16* residual = nullptr;  // [rows, ldo] for kAdd
+  const BF16* residual = nullptr;  // [rows, ldo] for kAdd and kAddParts
+  RankParts parts = {};            // for kAddParts
   BF16* out = nullptr;             // [rows, ldo]
   float* out_f32 = nullptr;        // [rows, ldo] for kStoreF32
   int64_t ldo = 0;
@@ -110,7 +122,8 @@ struct QuantMatmulArgs {
   const float* row_scale = nullptr;  // [rows] (dynamic), or null: 1
   const float* bias = nullptr;       // [n] or null
   Epilogue epilogue = Epilogue::kStore;  // of y in the place of acc + bias
-  const BF16* residual = nullptr;  // [rows, ldo] for kAdd
+  const BF16* residual = nullptr;  // [rows, ldo] for kAdd and kAddParts
+  RankParts parts = {};            // for kAddParts
   BF16* out = nullptr;             // [rows, ldo]
   float* out_f32 = nullptr;        // [rows, ldo] for kStoreF32
   int64_t ldo = 0;
@@ -213,13 +226,10 @@ struct RopeTableArgs {
   int64_t rows = 0;
 };
 
-// out[r, c] = residual[r, c] + (parts[0][r, c] + parts[1][r, c] + …), in FP32 and in this order, rounded
-// once: what the ranks of a row-parallel linear have computed, each over its own slice of k. Split by runs
-// of 16 columns, row after row. `residual` may be `out`.
+// out[r, c] = residual[r, c] + (the first rank's part + the second's + …), in FP32 and in this order, rounded
+// once. Split by runs of 16 columns, row after row. `residual` may be `out`.
 struct AddPartsArgs {
-  const float* const* parts = nullptr;  // [num_parts] of [rows, ldp]
-  int num_parts = 0;                    // ≥ 1
-  int64_t ldp = 0;
+  RankParts parts;  // own: none
   const BF16* residual = nullptr;  // [rows, ldr]
   int64_t ldr = 0;
   BF16* out = nullptr;  // [rows, ldo]

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/guarded_buffer.h"
+#include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
@@ -146,7 +147,9 @@ std::vector<uint8_t> RunQuant(const KernelTable& kernels, const Problem& p, int6
     args.quantized.data = out.as<uint8_t>();
     args.quantized.ld = ldo;
   }
-  if (m.epilogue == Epilogue::kAdd) {  // in place, as the residual stream is
+  const ThreeRanks ranks(first_row, rows, columns);
+  args.parts = ranks.view();
+  if (m.epilogue == Epilogue::kAdd || m.epilogue == Epilogue::kAddParts) {  // in place, as the residual stream is
     args.residual = args.out;
     for (int64_t r = 0; r < rows; ++r) {
       std::memcpy(args.out + r * ldo, &p.residual[(first_row + r) * columns], columns * 2);
@@ -192,9 +195,12 @@ std::vector<float> ExactRows(const Problem& p, int64_t rows, const Mode& m) {
 std::vector<uint8_t> ExactBytes(const Problem& p, const std::vector<float>& y, const Mode& m) {
   if (m.epilogue == Epilogue::kStoreF32) return Bytes(y);
   std::vector<BF16> out;
+  const int64_t n = p.shape.n;
+  const ThreeRanks ranks(0, std::ssize(y) / n, n);
   for (size_t i = 0; i < y.size(); ++i) {
     volatile float v = y[i];
-    if (m.epilogue == Epilogue::kAdd) v = v + ToFloat(p.residual[i]);
+    if (m.epilogue == Epilogue::kAddParts) v = ranks.Sum(static_cast<int64_t>(i) / n, static_cast<int64_t>(i) % n, v);
+    if (m.epilogue != Epilogue::kStore) v = v + ToFloat(p.residual[i]);
     out.push_back(ToBF16(v));
   }
   if (!m.quantized) return Bytes(out);
@@ -231,6 +237,7 @@ void ExpectExact(const Problem& p, int64_t rows, bool dynamic, bool bias) {
     for (const Mode& m : {Mode{Epilogue::kStore, dynamic, bias},
                           Mode{Epilogue::kStore, dynamic, bias, true},
                           Mode{Epilogue::kAdd, dynamic, bias},
+                          Mode{Epilogue::kAddParts, dynamic, bias},
                           Mode{Epilogue::kStoreF32, dynamic, bias}}) {
       ASSERT_EQ(RunQuant(*kernels, p, 0, rows, m), ExactBytes(p, y, m))
           << Describe(*kernels, p, rows, m);

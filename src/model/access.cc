@@ -12,14 +12,14 @@ bool ShareColumns(const Region& a, const Region& b) {
 bool DividedAlike(const Access& a, const Access& b) {
   const Region& x = a.region;
   const Region& y = b.region;
-  if (a.division != b.division || x.base != y.base || x.stride != y.stride) return false;
+  if (a.division != b.division || x.stride != y.stride) return false;
   switch (a.division.kind) {
     case Division::Kind::kAll:
       return false;
     case Division::Kind::kRows:  // whatever of a row each of them touches
-      return x.rows == y.rows;
-    case Division::Kind::kColumns:
-      return x.width == y.width;
+      return x.base == y.base && x.rows == y.rows;
+    case Division::Kind::kColumns:  // of whichever rows
+      return x.width == y.width && static_cast<int64_t>(y.begin() - x.begin()) % x.stride == 0;
   }
   return false;
 }

@@ -1,5 +1,5 @@
-// Accesses: which memory an operator reads or writes, and which worker touches which part of it. The
-// Program derives its barriers from them, by one rule: Conflict.
+// Accesses: which memory an operator reads or writes, and which worker, or which rank, touches which part of
+// it. The Program derives its barriers from them, by one rule for either: Conflict.
 //
 // What no operator writes (weights, a step's inputs) need not be declared.
 #pragma once
@@ -17,6 +17,7 @@ struct Region {
   int64_t width = 0;
 
   bool empty() const { return rows <= 0 || width <= 0; }
+  friend bool operator==(const Region&, const Region&) = default;
   uintptr_t begin() const { return reinterpret_cast<uintptr_t>(base); }
   uintptr_t end() const { return begin() + static_cast<uintptr_t>((rows - 1) * stride + width); }
 };
@@ -71,6 +72,21 @@ bool DividedAlike(const Access& a, const Access& b);
 // the two writes it: then a barrier must lie between them, whichever comes first.
 inline bool Conflict(const Access& a, const Access& b) {
   return (a.writes || b.writes) && MayOverlap(a.region, b.region) && !DividedAlike(a, b);
+}
+
+// What the ranks of a team touch in one operator, of memory that they share or read of each other: all of
+// them together `region`; apart if each touches a part of its own, which the region alone determines (its rows
+// by their owners, or the rank's copy of it). Every rank declares the same ones.
+struct RankAccess {
+  Region region;
+  bool apart = false;
+  bool writes = false;
+};
+
+// Whether one rank may meet, in the one access, what another touches in the other, and one of them writes.
+inline bool Conflict(const RankAccess& a, const RankAccess& b) {
+  return (a.writes || b.writes) && MayOverlap(a.region, b.region) &&
+         !(a.apart && b.apart && a.region == b.region);
 }
 
 }  // namespace tiercel::model

@@ -88,6 +88,25 @@ TEST(ConflictTest, AlikeMeansOfTheSameMemory) {
   EXPECT_TRUE(Meet(columns, Reads(At(0, 8, 64, 32), Division::Columns(4))));
   EXPECT_TRUE(Meet(columns, Reads(At(16, 8, 64, 48), Division::Columns(4))));
   EXPECT_FALSE(Meet(columns, Reads(At(0, 4, 64, 64), Division::Columns(4))));  // fewer rows of them
+  EXPECT_FALSE(Meet(columns, Reads(At(256, 4, 64, 64), Division::Columns(4))));  // those from the fourth on
+}
+
+// Ranks that each have a part of a region do not meet there, if the parts are the same ones.
+TEST(ConflictTest, OfRanks) {
+  const Region r = At(0, 8, 64, 64);
+  const auto meet = [](const RankAccess& a, const RankAccess& b) {
+    EXPECT_EQ(Conflict(a, b), Conflict(b, a));
+    return Conflict(a, b);
+  };
+  const RankAccess own = {r, true, true};
+  EXPECT_FALSE(meet(own, own));
+  EXPECT_FALSE(meet(own, {r, true, false}));
+  EXPECT_TRUE(meet(own, {r, false, false}));
+  EXPECT_TRUE(meet(own, {At(0, 4, 64, 64), true, false}));  // of fewer rows others are a rank's own
+  EXPECT_TRUE(meet(own, {At(256, 2, 64, 64), false, false}));
+  EXPECT_FALSE(meet(own, {At(512, 8, 64, 64), false, true}));
+  EXPECT_FALSE(meet({r, false, false}, {r, false, false}));
+  EXPECT_FALSE(meet(own, {}));
 }
 
 TEST(ConflictTest, AnotherPlaceDoesNot) {

@@ -45,14 +45,16 @@ Rows TakeRows(Arena* arena, int64_t rows, int64_t stride) {
   return {arena->Take<BF16>(rows * stride + kKBlock), stride, 0};
 }
 
+// Of several ranks the first has them.
 void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max_context,
                 Activations* a) {
+  a->block_table_stride = (max_context + a->layout.block_size - 1) / a->layout.block_size;
+  if (a->rank.index > 0) return;
   a->token_ids = arena->Take<int32_t>(rows);
   a->positions = arena->Take<int32_t>(rows);
   a->kv_slot = arena->Take<int64_t>(rows);
   a->query_start = arena->Take<int32_t>(limits.max_seqs + 1);
   a->context_len = arena->Take<int32_t>(limits.max_seqs);
-  a->block_table_stride = (max_context + a->layout.block_size - 1) / a->layout.block_size;
   a->block_table = arena->Take<int32_t>(limits.max_seqs * a->block_table_stride);
   a->logit_rows = arena->Take<int32_t>(rows);
 }
@@ -69,15 +71,50 @@ bool HasInt8(const Weights& weights) {
          });
 }
 
+struct RowCounts {
+  int64_t step, chunk, normed;
+};
+
+// With several ranks: what they read of each other, and what each has of its own instead.
+void TakeRanks(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activations* a) {
+  a->part_stride = RoundUp(c.hidden_size, 16);
+  a->part_rows = std::min(kChunkRows, 2 * rows.step);
+  a->part = arena->Take<float>(a->part_rows * a->part_stride);
+  const int64_t few = std::min(rows.step, comm::kFewValues / c.hidden_size);
+  a->few_hidden = TakeRows(arena, few, c.hidden_size);
+  a->few_logit_hidden = TakeRows(arena, few, c.hidden_size);
+}
+
+// What ranks share.
+void TakeShared(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activations* a) {
+  if (a->rank.index > 0) return;
+  const int64_t begin = arena->used();
+  a->hidden = TakeRows(arena, rows.step, c.hidden_size);
+  a->logit_hidden = TakeRows(arena, rows.step, c.hidden_size);
+  if (a->rank.count == 1) return;
+  const int64_t crossing = arena->used();
+  a->crossing = TakeRows(arena, rows.normed, Stride(c.hidden_size));
+  // Bytes in their place, unless BF16 rows have a pad: that stays zero.
+  const int64_t end = arena->used();
+  if (c.hidden_size % kKBlockI8 == 0) arena->Rewind(crossing);
+  a->crossing_quantized.data = arena->Take<uint8_t>(rows.normed * QuantizedStride(c.hidden_size));
+  arena->Rewind(std::max(end, arena->used()));
+  a->crossing_quantized.row_scale = arena->Take<float>(rows.normed);
+  const int64_t bytes = arena->used() - begin;
+  a->shared = RegionOf(reinterpret_cast<const std::byte*>(a->hidden.data), 1, bytes, bytes);
+}
+
 // What INT8 linears need beside the BF16 buffers.
 void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, int workers,
-                   int64_t rows, int64_t mlp_rows, Activations* a) {
+                   const RowCounts& rows, Activations* a) {
   if (HasInt8(weights)) {
-    const int64_t narrow = QuantizedStride(std::max(c.hidden_size, c.num_heads * c.head_dim));
+    const int64_t hidden = QuantizedStride(c.hidden_size);
+    const int64_t heads = QuantizedStride(c.num_heads * c.head_dim);
     const int64_t mlp = QuantizedStride(c.intermediate_size);
-    a->quantized.data = arena->Take<uint8_t>(std::max(rows * narrow, mlp_rows * mlp));
-    a->quantized.row_scale = arena->Take<float>(rows);
-    a->own_quantized.worker_stride = RoundUp(kFewRows * std::max(narrow, mlp), 4096);
+    a->quantized.data = arena->Take<uint8_t>(
+        std::max({rows.step * heads, rows.normed * hidden, rows.chunk * mlp}));
+    a->quantized.row_scale = arena->Take<float>(rows.step);
+    a->own_quantized.worker_stride = RoundUp(kFewRows * std::max({hidden, heads, mlp}), 4096);
     a->own_quantized.data = arena->Take<uint8_t>(workers * a->own_quantized.worker_stride);
     a->own_quantized.scale_worker_stride = RoundUp(kFewRows, 16);  // a cache line
     a->own_quantized.row_scale =
@@ -87,7 +124,7 @@ void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, i
       weights.layers.begin(), weights.layers.end(),
       [](const LayerWeights& layer) { return !layer.gate_up.more.empty(); });
   if (mixed != weights.layers.end()) {
-    a->gate_up = TakeRows(arena, mlp_rows, Stride(mixed->gate_up.weight.n));
+    a->gate_up = TakeRows(arena, rows.chunk, Stride(mixed->gate_up.weight.n));
   }
 }
 
@@ -103,13 +140,16 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   const int64_t max_context = limits.max_context > 0 ? limits.max_context : c.DerivedMaxModelLen();
   Arena arena(base);
   const int64_t rows = std::min(limits.max_rows, kStepRows);
+  const int64_t chunk = std::min(rows, kChunkRows);
+  const int64_t normed = std::min(rows, std::max(kChunkRows, limits.logit_group_rows));
+  const RowCounts counts = {rows, chunk, normed};
   TakeInputs(&arena, rows, limits, max_context, a);
 
   a->cos = arena.Take<float>(rows * c.head_dim / 2);
   a->sin = arena.Take<float>(rows * c.head_dim / 2);
-  a->hidden = TakeRows(&arena, rows, c.hidden_size);
+  TakeShared(&arena, c, counts, a);
   const int64_t normed_stride = Stride(c.hidden_size);
-  a->normed = TakeRows(&arena, rows, normed_stride);
+  a->normed = TakeRows(&arena, normed, normed_stride);
   a->own_normed = {nullptr, normed_stride,
                    RoundUp(kFewRows * normed_stride + kKBlock, 4096 / sizeof(BF16))};
   a->own_normed.data = arena.Take<BF16>(workers * a->own_normed.worker_stride);
@@ -122,25 +162,17 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   // by zeros, and what q, k and v left there need not be finite: a padded one has its own memory, whose
   // pad stays zero.
   if (c.intermediate_size % kKBlock == 0) arena.Rewind(shared);
-  a->mlp = TakeRows(&arena, std::min(rows, kMlpRows),
+  a->mlp = TakeRows(&arena, chunk,
                     Stride(RoundUp(c.intermediate_size, kColumnGroup)));
   arena.Rewind(std::max(qkv_end, arena.used()));
-  TakeQuantized(&arena, c, weights, workers, rows, std::min(rows, kMlpRows), a);
+  TakeQuantized(&arena, c, weights, workers, counts, a);
 
-  a->logit_hidden = TakeRows(&arena, rows, c.hidden_size);
   const int64_t head_columns = team.head_columns > 0 ? team.head_columns : weights.lm_head.weight.n;
   a->logits_stride = weights.head == Head::kLogits ? head_columns : RoundUp(c.hidden_size, 16);
   if (team.rank.index == 0) {
     a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
   }
-  if (team.rank.count > 1) {
-    a->part_stride = RoundUp(c.hidden_size, 16);
-    for (float*& part : a->part) part = arena.Take<float>(rows * a->part_stride);
-    if (HasInt8(weights)) {
-      a->crossing.data = arena.Take<uint8_t>(rows * QuantizedStride(c.hidden_size));
-      a->crossing.row_scale = arena.Take<float>(rows);
-    }
-  }
+  if (team.rank.count > 1) TakeRanks(&arena, c, counts, a);
   kernels::AttentionArgs attention;
   attention.layout = a->layout;
   attention.num_q_heads = static_cast<int>(c.num_heads);
@@ -186,8 +218,8 @@ Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
 void ActivationMemory::Join(std::span<ActivationMemory* const> memories,
                             std::span<const int64_t> head_columns, RankBuffers* buffers) {
   if (memories.size() == 1) return;
-  *buffers = {};
   const Activations& first = memories[0]->activations_;
+  *buffers = {.parts = {}, .shared = {first.shared}};
   int64_t column = 0;
   for (size_t r = 0; r < memories.size(); ++r) {
     Activations& a = memories[r]->activations_;
@@ -198,15 +230,14 @@ void ActivationMemory::Join(std::span<ActivationMemory* const> memories,
     a.context_len = first.context_len;
     a.block_table = first.block_table;
     a.logit_rows = first.logit_rows;
+    a.hidden = first.hidden;
+    a.logit_hidden = first.logit_hidden;
+    a.crossing = first.crossing;
+    a.crossing_quantized = first.crossing_quantized;
     a.logits = first.logits + column;
     column += head_columns[r];
     a.of_ranks = buffers;
-    buffers->hidden.push_back(a.hidden.data);
-    buffers->logit_hidden.push_back(a.logit_hidden.data);
-    buffers->normed.push_back(a.normed.data);
-    buffers->crossing.push_back(a.crossing.data);
-    buffers->crossing_scale.push_back(a.crossing.row_scale);
-    for (int i = 0; i < 2; ++i) buffers->parts[i].push_back(a.part[i]);
+    buffers->parts.push_back(a.part);
   }
 }
 

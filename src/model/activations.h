@@ -8,6 +8,7 @@
 #include "base/bf16.h"
 #include "base/status.h"
 #include "kernels/ops.h"
+#include "model/access.h"
 #include "model/causal_lm.h"
 #include "model/config.h"
 #include "model/rank.h"
@@ -39,20 +40,19 @@ constexpr int64_t QuantizedStride(int64_t k) {
   return stride % 1024 == 0 ? stride + kKBlockI8 : stride;
 }
 
-// The MLP's inner activations, the widest of all, are kept for this many rows: a longer step passes
-// through the MLP in parts.
-inline constexpr int64_t kMlpRows = 1024;
+// A longer step passes through its widest places in chunks of so many rows: the MLP, the norms before linears,
+// and what ranks have computed before it is added up. Two panels of the tile kernels, so that the halves of two
+// ranks are whole ones: of fewer rows the weights would be read more often. With 5120 columns in FP32 10 MiB.
+inline constexpr int64_t kChunkRows = 512;
 
 // Up to this many rows every worker computes the norms itself instead of meeting the others: a
 // row takes a fraction of a microsecond, a barrier one or more.
 inline constexpr int64_t kFewRows = 8;
 
-// Buffers of all the ranks, in their order: what ranks read of each other.
+// What ranks read of each other.
 struct RankBuffers {
-  std::vector<BF16*> hidden, logit_hidden, normed;
-  std::vector<uint8_t*> crossing;
-  std::vector<float*> crossing_scale;
-  std::vector<const float*> parts[2];
+  std::vector<const float*> parts;  // Activations::part of each
+  std::vector<Region> shared;       // Activations::shared of the first
 };
 
 struct Activations {
@@ -68,33 +68,36 @@ struct Activations {
 
   float* cos = nullptr;  // [T, head_dim / 2]
   float* sin = nullptr;
-  Rows hidden;     // [T, hidden] the residual stream
-  Rows normed;     // [T, hidden] shared among the workers
+  Rows hidden;     // [T, hidden] the residual stream, which ranks share
+  Rows normed;     // [chunk or logit group, hidden] shared among the workers
   Rows own_normed;  // [kFewRows, hidden] of each worker
   Rows qkv;        // [T, (q heads + 2 · KV heads) · head_dim] by KV group
   Rows attention;  // [T, q heads · head_dim]
-  // [min(T, kMlpRows), intermediate]. Shares its memory with qkv: the one is dead before the other
+  // [chunk, intermediate]. Shares its memory with qkv: the one is dead before the other
   // is written.
   Rows mlp;
-  // Only of models with INT8 linears: the input of the next one, shared among the workers [T], and
-  // each worker's own [kFewRows].
+  // Only of models with INT8 linears: the input of the next one, shared among the workers [T of o, a chunk of
+  // others], and each worker's own [kFewRows].
   QuantRows quantized, own_quantized;
-  // With several ranks: normed rows in bytes that the others copy, [T]. Not `quantized`: that is written
-  // again before all have done so.
-  QuantRows crossing;
-  // Only where gate and up are quantized in different ways: [min(T, kMlpRows), 2 · intermediate] in
-  // the packed column order.
+  // Only where gate and up are quantized in different ways: [chunk, 2 · intermediate] in the packed column
+  // order.
   Rows gate_up;
-  Rows logit_hidden;        // [R, hidden] the rows of the residual stream that become logits
+  Rows logit_hidden;  // [R, hidden] the rows of the residual stream that become logits; ranks share them
   // [logit_group_rows, logits_stride]; with Head::kHidden the hidden states. Of several ranks the first
   // has them all, and the others point to where their columns begin.
   float* logits = nullptr;
   int64_t logits_stride = 0;
-  // With several ranks: what this one's row-parallel linears give, [T, hidden] in FP32, to be added to the
-  // others'. Two in turn: who is late may still read the one while the next one is written, and has been
-  // waited for before that is written again.
-  float* part[2] = {};
-  int64_t part_stride = 0;
+  // With several ranks. What this one's row-parallel linears give of a chunk, [part_rows, hidden] in FP32, to
+  // be added to the others'. Of up to half as many rows there is room for two in turn: the next one is written
+  // while who is late still reads the one before it.
+  float* part = nullptr;
+  int64_t part_rows = 0, part_stride = 0;
+  // Each rank's own residual stream where it adds up all of it by itself: [few, hidden], see comm::AddsAlone.
+  Rows few_hidden, few_logit_hidden;
+  // Normed rows of a chunk that each rank has a part of, which all read: BF16, or bytes.
+  Rows crossing;
+  QuantRows crossing_quantized;
+  Region shared;  // of the first rank: what all have in common, but for inputs and logits
   Rank rank;
   const RankBuffers* of_ranks = nullptr;
   void* attention_scratch = nullptr;
@@ -127,7 +130,7 @@ class ActivationMemory {
                                              const RankTeam& team, const KvOptions& kv,
                                              const RunLimits& limits);
   void EmptyCache() { kv_buffer_.Empty(); }
-  // Every rank's inputs are the first one's, and each gets a place for its logits there. Once, when all
+  // What ranks have in common is the first one's, and each gets a place for its logits there. Once, when all
   // have been allocated; `memories` and `buffers` then stay where they are.
   static void Join(std::span<ActivationMemory* const> memories,
                    std::span<const int64_t> head_columns, RankBuffers* buffers);

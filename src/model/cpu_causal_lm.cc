@@ -103,12 +103,26 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
     LOG_INFO("pa_shape_list has no effect: each of {} workers has whole KV heads ({} in all)",
              workers(), config_.num_kv_heads);
   }
-  if (first.team.rank.count > 1 && graph_options_.flashcomm_rows >= 0) {
-    LOG_INFO("FlashComm: in steps of more than {} tokens each of {} ranks norms its own rows, and takes the "
-             "others' from them", std::max(graph_options_.flashcomm_rows, kFewRows),
-             first.team.rank.count);
-  }
+  if (first.team.rank.count > 1 && graph_options_.flashcomm_rows >= 0) LogFlashComm();
   return Capture();
+}
+
+void CpuCausalLm::LogFlashComm() {
+  RankState& first = ranks_[0];
+  LOG_INFO("FlashComm: in steps of more than {} tokens each of {} ranks norms its own rows, and takes the "
+           "others' from them", graph_options_.flashcomm_rows, first.team.rank.count);
+  const int64_t rows = std::min(limits_.max_rows, kStepRows);
+  if (rows <= graph_options_.flashcomm_rows) return;
+  const auto counts = [&](bool scatter) {
+    StepShape shape = ShapeOf(first, rows, 1, 1);
+    shape.scatter = scatter;
+    RecordForward(first.config, first.weights, rope_, first.memory.get(), shape, &first.eager);
+    return first.eager.counts();
+  };
+  const RankCounts with = counts(true), without = counts(false);
+  LOG_INFO("FlashComm: of {} tokens a rank norms {} rows instead of {}, and reads {:.0f} MB that others have "
+           "computed instead of {:.0f}", rows, with.norm_rows, without.norm_rows, with.bytes_of_others * 1e-6,
+           without.bytes_of_others * 1e-6);
 }
 
 StepShape CpuCausalLm::ShapeOf(const RankState& rank, int64_t rows, int64_t seqs,
@@ -118,7 +132,9 @@ StepShape CpuCausalLm::ShapeOf(const RankState& rank, int64_t rows, int64_t seqs
   shape.prefetch = rank.prefetch;
   shape.fuse_norm_quant = graph_options_.fuse_norm_quant;
   shape.scatter = rank.team.rank.count > 1 && graph_options_.flashcomm_rows >= 0 &&
-                  rows > std::max(graph_options_.flashcomm_rows, kFewRows);
+                  rows > graph_options_.flashcomm_rows;
+  shape.fuse_sum = graph_options_.fuse_sum == FuseSum::kAlways ||
+                   (graph_options_.fuse_sum == FuseSum::kWithFlashComm && shape.scatter);
   shape.split_keys = graph_options_.SplitsKeys(rows, seqs);
   return shape;
 }

@@ -22,6 +22,9 @@ namespace tiercel::model {
 // vLLM-Ascend's: FlashComm in steps of more tokens.
 inline constexpr int64_t kFlashCommRows = 1000;
 
+// In which steps ranks add up in one pass with the matmul (StepShape::fuse_sum).
+enum class FuseSum { kNever, kWithFlashComm, kAlways };
+
 struct GraphOptions {
   GraphMode mode = GraphMode::kNone;
   std::optional<std::vector<int64_t>> capture_sizes;
@@ -29,6 +32,7 @@ struct GraphOptions {
   bool fuse_norm_quant = true;  // see StepShape
   // FlashComm (StepShape::scatter) in steps of more rows than this, where there are ranks; −1: never.
   int64_t flashcomm_rows = -1;
+  FuseSum fuse_sum = FuseSum::kWithFlashComm;
   // Decode-only steps of so many rows, with graph padding, do not split keys (StepShape::split_keys).
   std::vector<int64_t> pa_shape_list;
 
@@ -77,6 +81,7 @@ class CpuCausalLm final : public CausalLm {
     const Program* program = nullptr;  // of the part that is run
   };
 
+  void LogFlashComm();
   Status Capture();
   StepShape ShapeOf(const RankState& rank, int64_t rows, int64_t seqs, int64_t logit_rows) const;
   // Copies a part of a step, of at most kStepRows rows, into the input buffers, and chooses or records

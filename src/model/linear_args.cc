@@ -14,11 +14,15 @@ Args Common(const LinearArgs& a) {
   args.weight = &a.linear.weight;
   args.bias = a.linear.bias_data();
   args.epilogue = a.epilogue;
-  args.residual = a.epilogue == Epilogue::kAdd ? a.out.data : nullptr;
-  args.out = a.out.data;
-  args.out_f32 = a.out.f32;
+  const int64_t first = a.range.begin * a.out.stride;
+  if (a.out.data != nullptr) args.out = a.out.data + first;
+  if (a.out.f32 != nullptr) args.out_f32 = a.out.f32 + first;
+  const bool adds = a.epilogue == Epilogue::kAdd || a.epilogue == Epilogue::kAddParts;
+  args.residual = adds ? args.out : nullptr;
+  args.parts = a.out.parts;
+  args.parts.offset += a.range.begin * a.out.parts.ld;
   args.ldo = a.out.stride;
-  args.rows = a.rows;
+  args.rows = a.range.size();
   return args;
 }
 
@@ -31,6 +35,9 @@ int64_t LinearArgs::OutputWidth() const {
 void LinearArgs::Check() const {
   const PackedMatrix& w = linear.weight;
   CHECK_GT(rows, 0);
+  CHECK(range.begin >= 0 && range.begin <= range.end && range.end <= rows);
+  CHECK((epilogue == Epilogue::kAddParts) == (out.parts.count > 0));
+  CHECK(out.parts.count == 0 || out.parts.ld >= OutputWidth());
   CHECK((linear.is_int8() ? static_cast<void*>(x.quantized.data) : static_cast<void*>(x.rows.data)) !=
         nullptr);
   CHECK_GE(linear.is_int8() ? QuantizedStride(w.k) : x.rows.stride, w.k);
@@ -41,6 +48,7 @@ void LinearArgs::Check() const {
     CHECK(epilogue == Epilogue::kStore || epilogue == Epilogue::kSwiGlu);
     CHECK_GE(out.quantized.ld, OutputWidth());
     CHECK(out.quantized.row_scale == nullptr);
+    CHECK(range.begin == 0);
   } else {
     CHECK_GE(out.stride, OutputWidth());
     CHECK((epilogue == Epilogue::kStoreF32 ? static_cast<void*>(out.f32)
@@ -50,18 +58,18 @@ void LinearArgs::Check() const {
 
 kernels::MatmulArgs LinearArgs::Matmul() const {
   auto args = Common<kernels::MatmulArgs>(*this);
-  args.x = x.rows.data;
+  args.x = x.rows.data + range.begin * x.rows.stride;
   args.ldx = x.rows.stride;
   return args;
 }
 
 kernels::QuantMatmulArgs LinearArgs::QuantMatmul() const {
   auto args = Common<kernels::QuantMatmulArgs>(*this);
-  args.x = x.quantized.data;
   args.ldx = QuantizedStride(linear.weight.k);
+  args.x = x.quantized.data + range.begin * args.ldx;
   args.acc_bias = linear.acc_bias.data();
   args.scale = linear.scale.data();
-  args.row_scale = linear.input.kind == InputKind::kPerToken ? x.quantized.row_scale : nullptr;
+  if (linear.input.kind == InputKind::kPerToken) args.row_scale = x.quantized.row_scale + range.begin;
   args.quantized = out.quantized;
   return args;
 }

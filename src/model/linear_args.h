@@ -26,10 +26,14 @@ struct LinearOutput {
   float* f32 = nullptr;
   int64_t stride = 0;
   kernels::QuantizedRows quantized = {};
+  // With f32, where other ranks read it: the first rank's, which stands for the same rows of every rank's.
+  const float* of_first_rank = nullptr;
+  // With data: what the ranks have computed of the same rows, which are added in the pass.
+  kernels::RankParts parts = {};
 };
 
 // out = x · Wᵀ of one matrix (linear.more are others'), or with kAdd out += x · Wᵀ, or with kSwiGlu the gated
-// product of W's two halves.
+// product of W's two halves, or with kAddParts out += the sum of the ranks' parts, of which x · Wᵀ is one.
 struct LinearArgs {
   const LinearInput& x;
   const Linear& linear;
@@ -37,6 +41,7 @@ struct LinearArgs {
   const LinearOutput& out;
   int64_t rows = 0;
   int64_t prefetch = 0;  // bytes of W, over all workers, that those who wait before it ask for
+  Range range = {0, rows};  // the rows that this rank computes, of those that `x` and `out` begin with
 
   int64_t OutputWidth() const;
   // Aborts if the operands do not fit each other.

@@ -9,6 +9,7 @@
 
 namespace tiercel::model {
 
+using kernels::AddPartsArgs;
 using kernels::AttentionArgs;
 using kernels::EmbedArgs;
 using kernels::MatmulArgs;
@@ -29,9 +30,27 @@ QuantizedRows RowsOf(QuantizedRows rows, const OwnRows& own, int worker) {
   return rows;
 }
 
+// The norm of the rows `range` alone.
+RmsNormArgs NormOf(RmsNormArgs args, Range range) {
+  args.x += range.begin * args.hidden;
+  if (args.out != nullptr) args.out += range.begin * args.ldo;
+  if (args.out_f32 != nullptr) args.out_f32 += range.begin * args.ldo;
+  QuantizedRows& q = args.quantized;
+  if (q.data != nullptr) q.data += range.begin * q.ld;
+  if (q.row_scale != nullptr) q.row_scale += range.begin;
+  args.rows = range.size();
+  return args;
+}
+
 // The columns that the workers share out as `w` is packed: those of its product, and with SwiGLU the half
 // of them.
 Division ColumnsOf(const PackedMatrix& w) { return Division::Columns(w.n / w.granule); }
+
+// The rows `range` of those from `data` on.
+template <typename T>
+Region RowsFrom(const T* data, Range range, int64_t stride, int64_t width) {
+  return RegionOf(data == nullptr ? nullptr : data + range.begin * stride, range.size(), stride, width);
+}
 
 // A layer's part of block 0 stands for its part of every block: blocks interleave the layers alike.
 Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
@@ -44,9 +63,6 @@ Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
 struct Program::Name {
   const char* operator()(const Barrier& op) const { return op.of_ranks ? "||" : "|"; }
   const char* operator()(const FetchOp&) const { return "fetch"; }
-  const char* operator()(const AddPartsOp&) const { return "add_parts"; }
-  const char* operator()(const GatherRanksOp&) const { return "gather_ranks"; }
-  const char* operator()(const GatherRowsOfOwnersOp&) const { return "gather_rows_of_owners"; }
   const char* operator()(const EmbedArgs&) const { return "embed"; }
   const char* operator()(const RopeTableArgs&) const { return "rope_table"; }
   const char* operator()(const RmsNormOp&) const { return "rms_norm"; }
@@ -57,6 +73,7 @@ struct Program::Name {
   const char* operator()(const QkNormRopeArgs&) const { return "qk_norm_rope"; }
   const char* operator()(const AttentionOp&) const { return "attention"; }
   const char* operator()(const GatherRowsArgs&) const { return "gather_rows"; }
+  const char* operator()(const AddPartsArgs&) const { return "add_parts"; }
 };
 
 // What one worker does at each kind of operator.
@@ -64,30 +81,12 @@ struct Program::Worker {
   const kernels::KernelTable& kernels;
   int worker;
   Share share;
-  Rank rank;
 
   void operator()(const Barrier&) const { CHECK_MSG(false, "nobody passes a barrier alone"); }
   void operator()(const FetchOp& op) const {
     if (worker != 0) return;
     platform::Buffer::WillNeed(op.next.data(), op.next.size());
     platform::Buffer::LetGo(op.done.data(), op.done.size());
-  }
-  void operator()(const AddPartsOp& op) const {
-    comm::AddParts(kernels, op.parts, op.rows, op.own, rank, share);
-  }
-  void operator()(const GatherRanksOp& op) const {
-    std::visit([&](const auto& rows) { comm::CopyFromOwners(rows, rank, share); }, op.rows);
-  }
-  void operator()(const GatherRowsOfOwnersOp& op) const {
-    const GatherRowsArgs& args = op.args;
-    const Range rows = SplitRange(args.rows, 1, share);
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      const int64_t row = args.row_index[r];
-      const int64_t first = row / op.chunk * op.chunk;
-      const int64_t count = std::min(op.chunk, args.x_rows - first);
-      const int owner = comm::OwnerOf(row - first, rank.count, count);
-      std::copy_n(op.copies[owner] + row * args.width, args.width, args.out + r * args.width);
-    }
   }
   void operator()(const EmbedArgs& args) const { kernels.embed(args, share); }
   void operator()(const RopeTableArgs& args) const { kernels.rope_table(args, share); }
@@ -129,24 +128,65 @@ struct Program::Worker {
       std::copy_n(args.x + args.row_index[r] * args.width, args.width, args.out + r * args.width);
     }
   }
+  void operator()(const AddPartsArgs& args) const { kernels.add_parts(args, share); }
 };
 
-void Program::Begin(int workers, Rank rank) {
+void Program::Begin(int workers, Rank rank, std::span<const Region> shared) {
   CHECK_GT(workers, 0);
   workers_ = workers;
   rank_ = rank;
+  shared_ = shared;
+  counts_ = {};
   operators_.clear();
   since_barrier_.clear();
+  since_ranks_met_.clear();
   since_weights_ = 0;
 }
 
-void Program::Declare(std::initializer_list<Access> accesses) {
-  const auto conflicts = [&](const Access& access) {
-    return access.region.rows > 0 &&
-           std::any_of(since_barrier_.begin(), since_barrier_.end(),
-                       [&](const Access& before) { return Conflict(before, access); });
+Range Program::RowsFor(Who who, int64_t rows) const {
+  switch (who) {
+    case Who::kEach: break;
+    case Who::kOwners: return comm::OwnedBy(rank_, rows);
+    case Who::kFirst: return {0, rank_.index == 0 ? rows : 0};
+  }
+  return {0, rows};
+}
+
+RankAccess Program::AmongRanks(const Region& region, Who who, bool writes) {
+  const bool shared = std::any_of(shared_.begin(), shared_.end(), [&](const Region& memory) {
+    return MayOverlap(memory, region);
+  });
+  if (!shared) return {};
+  CHECK(!writes || who != Who::kEach);  // the others would write the same
+  if (who == Who::kEach) {  // all read what each has written a part of
+    counts_.bytes_of_others += (region.rows - comm::OwnedBy(rank_, region.rows).size()) * region.width;
+  }
+  return {region, who == Who::kOwners, writes};
+}
+
+// The first rank's part stands for those of all.
+RankAccess Program::ReadsParts(const kernels::RankParts& parts, int64_t rows, int64_t n, int64_t own_rows) {
+  if (parts.count == 0) return {};
+  counts_.bytes_of_others += own_rows * n * (parts.count - 1) * static_cast<int64_t>(sizeof(float));
+  return {RegionOf(parts.parts[0] + parts.offset, rows, parts.ld, n), false, false};
+}
+
+void Program::MeetRanks() {
+  operators_.emplace_back(Barrier{.of_ranks = true});
+  since_barrier_.clear();
+  since_ranks_met_.clear();
+}
+
+void Program::Declare(std::initializer_list<Access> accesses, std::initializer_list<RankAccess> of_ranks) {
+  const auto conflicts = [](const auto& list, const auto& before) {
+    return std::any_of(list.begin(), list.end(), [&](const auto& access) {
+      return std::any_of(before.begin(), before.end(),
+                         [&](const auto& earlier) { return Conflict(earlier, access); });
+    });
   };
-  if (std::any_of(accesses.begin(), accesses.end(), conflicts)) {
+  if (conflicts(of_ranks, since_ranks_met_)) {
+    MeetRanks();
+  } else if (conflicts(accesses, since_barrier_)) {
     operators_.emplace_back(Barrier{});
     since_barrier_.clear();
   }
@@ -154,6 +194,9 @@ void Program::Declare(std::initializer_list<Access> accesses) {
     if (access.region.rows == 0) continue;
     CHECK_GE(access.region.stride, access.region.width);
     since_barrier_.push_back(access);
+  }
+  for (const RankAccess& access : of_ranks) {
+    if (access.region.rows > 0) since_ranks_met_.push_back(access);
   }
 }
 
@@ -171,11 +214,17 @@ void Program::Fetch(std::span<const std::byte> next, std::span<const std::byte> 
   if (!next.empty() || !done.empty()) operators_.emplace_back(FetchOp{next, done});
 }
 
-void Program::Embed(const EmbedArgs& args) {
-  CHECK((args.table != nullptr) != (args.packed != nullptr));
-  CHECK_GT(args.rows, 0);
-  Declare({Writes(RegionOf(args.out, args.rows, args.hidden, args.hidden), Division::Rows())});
-  operators_.emplace_back(args);
+void Program::Embed(const EmbedArgs& all, Who who) {
+  CHECK((all.table != nullptr) != (all.packed != nullptr));
+  CHECK_GT(all.rows, 0);
+  const Range rows = RowsFor(who, all.rows);
+  EmbedArgs args = all;
+  args.token_ids += rows.begin;
+  args.out += rows.begin * args.hidden;
+  args.rows = rows.size();
+  Declare({Writes(RegionOf(args.out, args.rows, args.hidden, args.hidden), Division::Rows())},
+          {AmongRanks(RegionOf(all.out, all.rows, all.hidden, all.hidden), who, true)});
+  if (args.rows > 0) operators_.emplace_back(args);
 }
 
 void Program::RopeTable(const RopeTableArgs& args) {
@@ -185,27 +234,35 @@ void Program::RopeTable(const RopeTableArgs& args) {
   operators_.emplace_back(args);
 }
 
-void Program::RmsNorm(const RmsNormArgs& args, const OwnRows& own) {
-  CHECK_GT(args.rows, 0);
-  CHECK(args.weight != nullptr);
-  CHECK(args.row_index == nullptr);  // where it reads would not be known
-  const bool stores = args.out != nullptr || args.out_f32 != nullptr;
-  const QuantizedRows& q = args.quantized;
-  CHECK(stores || q.data != nullptr);
-  CHECK(!stores || args.ldo >= args.hidden);
-  CHECK(q.data == nullptr || q.ld >= args.hidden);
+void Program::RmsNorm(const RmsNormArgs& all, const OwnRows& own, Who who) {
+  CHECK_GT(all.rows, 0);
+  CHECK(all.weight != nullptr);
+  CHECK(all.row_index == nullptr);  // where it reads would not be known
+  const bool stores = all.out != nullptr || all.out_f32 != nullptr;
+  CHECK(stores || all.quantized.data != nullptr);
+  CHECK(!stores || all.ldo >= all.hidden);
+  CHECK(all.quantized.data == nullptr || all.quantized.ld >= all.hidden);
   if (own.any()) {
-    CHECK(args.out_f32 == nullptr);  // its rows are shared
-    CHECK(args.out == nullptr || own.bf16 >= args.rows * args.ldo);
-    CHECK(q.data == nullptr || own.quantized >= args.rows * q.ld);
-    CHECK(q.row_scale == nullptr || own.row_scale >= args.rows);
+    CHECK(who == Who::kEach);
+    CHECK(all.out_f32 == nullptr);  // its rows are shared
+    CHECK(all.out == nullptr || own.bf16 >= all.rows * all.ldo);
+    CHECK(all.quantized.data == nullptr || own.quantized >= all.rows * all.quantized.ld);
+    CHECK(all.quantized.row_scale == nullptr || own.row_scale >= all.rows);
   }
+  const RmsNormArgs args = NormOf(all, RowsFor(who, all.rows));
+  const QuantizedRows& q = args.quantized;
   Declare({Reads(RegionOf(args.x, args.rows, args.hidden, args.hidden),
                  own.any() ? Division::All() : Division::Rows()),
            WritesRows(args.out, args.rows, args.ldo, args.hidden, own.bf16),
            WritesRows(args.out_f32, args.rows, args.ldo, args.hidden, 0),
            WritesRows(q.data, args.rows, q.ld, args.hidden, own.quantized),
-           WritesRows(q.row_scale, args.rows, 1, 1, own.row_scale)});
+           WritesRows(q.row_scale, args.rows, 1, 1, own.row_scale)},
+          {AmongRanks(RegionOf(all.x, all.rows, all.hidden, all.hidden), who, false),
+           AmongRanks(RegionOf(all.out, all.rows, all.ldo, all.hidden), who, true),
+           AmongRanks(RegionOf(all.quantized.data, all.rows, q.ld, all.hidden), who, true),
+           AmongRanks(RegionOf(all.quantized.row_scale, all.rows, 1, 1), who, true)});
+  if (args.rows == 0) return;
+  counts_.norm_rows += args.rows;
   operators_.emplace_back(RmsNormOp{args, own});
 }
 
@@ -221,7 +278,8 @@ void Program::Quantize(const QuantizeArgs& args, const OwnRows& own, int64_t x_w
   Declare({own.any() ? ReadsAll(args.x, args.rows, args.ldx, args.n, x_worker_stride)
                      : Reads(RegionOf(args.x, args.rows, args.ldx, args.n), Division::Rows()),
            WritesRows(args.out.data, args.rows, args.out.ld, args.n, own.quantized),
-           WritesRows(args.out.row_scale, args.rows, 1, 1, own.row_scale)});
+           WritesRows(args.out.row_scale, args.rows, 1, 1, own.row_scale)},
+          {AmongRanks(RegionOf(args.x, args.rows, args.ldx, args.n), Who::kEach, false)});
   operators_.emplace_back(QuantizeOp{args, own, x_worker_stride});
 }
 
@@ -235,13 +293,22 @@ void Program::Linear(const LinearArgs& args) {
   const QuantRows& q = args.x.quantized;
   const kernels::QuantizedRows& to = args.out.quantized;
   const int64_t width = args.OutputWidth();
+  const Range range = args.range;
+  const Region x_rows = RegionOf(x.data, args.rows, x.stride, w.k_padded);
+  const Region q_rows = RegionOf(q.data, args.rows, QuantizedStride(w.k), w.k_padded);
   // Where it adds to what it writes, it also reads that.
   Declare({int8 ? ReadsAll(q.data, args.rows, QuantizedStride(w.k), w.k_padded, q.worker_stride)
                 : ReadsAll(x.data, args.rows, x.stride, w.k_padded, x.worker_stride),
            ReadsAll(per_token ? q.row_scale : nullptr, args.rows, 1, 1, q.scale_worker_stride),
-           Writes(RegionOf(args.out.data, args.rows, args.out.stride, width), ColumnsOf(w)),
-           Writes(RegionOf(args.out.f32, args.rows, args.out.stride, width), ColumnsOf(w)),
-           Writes(RegionOf(to.data, args.rows, to.ld, width), ColumnsOf(w))});
+           Writes(RowsFrom(args.out.data, range, args.out.stride, width), ColumnsOf(w)),
+           Writes(RowsFrom(args.out.f32, range, args.out.stride, width), ColumnsOf(w)),
+           Writes(RegionOf(to.data, args.rows, to.ld, width), ColumnsOf(w))},
+          {AmongRanks(int8 ? q_rows : x_rows, Who::kEach, false),
+           AmongRanks(RegionOf(int8 && per_token ? q.row_scale : nullptr, args.rows, 1, 1), Who::kEach, false),
+           AmongRanks(RegionOf(args.out.data, args.rows, args.out.stride, width), Who::kOwners, true),
+           {RegionOf(args.out.of_first_rank, args.rows, args.out.stride, width), true, true},
+           ReadsParts(args.out.parts, args.rows, width, range.size())});
+  if (range.size() == 0) return;
   Prefetch(w, args.prefetch);
   if (int8) {
     operators_.emplace_back(QuantMatmulOp{args.QuantMatmul(), q.worker_stride, q.scale_worker_stride});
@@ -301,43 +368,31 @@ void Program::Attention(const AttentionArgs& args, int64_t rows, const Attention
   since_weights_ = operators_.size();  // what it reads would push them out of the cache
 }
 
-void Program::GatherRows(const GatherRowsArgs& args) {
-  CHECK_GT(args.rows, 0);
-  Declare({Reads(RegionOf(args.x, args.x_rows, args.width, args.width), Division::All()),
-           Writes(RegionOf(args.out, args.rows, args.width, args.width), Division::Rows())});
-  operators_.emplace_back(args);
+void Program::GatherRows(const GatherRowsArgs& all, Who who) {
+  CHECK_GT(all.rows, 0);
+  const Range rows = RowsFor(who, all.rows);
+  GatherRowsArgs args = all;
+  args.row_index += rows.begin;
+  args.out += rows.begin * args.width;
+  args.rows = rows.size();
+  const Region x = RegionOf(args.x, args.x_rows, args.width, args.width);
+  Declare({Reads(x, Division::All()),
+           Writes(RegionOf(args.out, args.rows, args.width, args.width), Division::Rows())},
+          {AmongRanks(x, Who::kEach, false),
+           AmongRanks(RegionOf(all.out, all.rows, all.width, all.width), who, true)});
+  if (args.rows > 0) operators_.emplace_back(args);
 }
 
-void Program::MeetRanks() {
-  operators_.emplace_back(Barrier{.of_ranks = true});
-  since_barrier_.clear();
-}
-
-void Program::AddParts(const comm::RankParts& parts, const comm::RankRows& rows, Range own) {
-  CHECK_GT(rank_.count, 1);
-  CHECK_GE(parts.ld, rows.n);
-  BF16* const begin = rows.rows[rank_.index] + (rows.first + own.begin) * rows.ld;
-  Declare({Writes(RegionOf(begin, own.size(), rows.ld, rows.n), Division::All())});
-  operators_.emplace_back(AddPartsOp{parts, rows, own});
-}
-
-void Program::GatherRanks(const comm::RankRows& rows) { Gather(rows); }
-void Program::GatherRanks(const comm::RankRowsOf<uint8_t>& rows) { Gather(rows); }
-void Program::GatherRanks(const comm::RankRowsOf<float>& rows) { Gather(rows); }
-
-void Program::GatherRowsOfOwners(const GatherRowsArgs& args, BF16* const* copies, int64_t chunk) {
-  CHECK_GT(args.rows, 0);
-  Declare({Writes(RegionOf(args.out, args.rows, args.width, args.width), Division::Rows())});
-  operators_.emplace_back(GatherRowsOfOwnersOp{args, copies, chunk});
-}
-
-// Few rows: every rank adds them all. Many: each adds its own, and takes the others' from their owners.
-void Program::AllReduce(const comm::RankParts& parts, const comm::RankRows& rows) {
-  MeetRanks();
-  if (comm::AddsAlone(rows)) return AddParts(parts, rows, {0, rows.count});
-  AddParts(parts, rows, comm::OwnedBy(rank_, rows.count));
-  MeetRanks();
-  GatherRanks(rows);
+void Program::AddParts(const AddPartsArgs& all, Who who) {
+  CHECK_GT(all.rows, 0);
+  CHECK_EQ(all.parts.count, rank_.count);
+  CHECK_GE(all.parts.ld, all.n);
+  CHECK(all.residual == all.out && all.ldr == all.ldo);
+  const AddPartsArgs args = comm::RowsOf(all, RowsFor(who, all.rows));
+  Declare({Writes(RegionOf(args.out, args.rows, args.ldo, args.n), Division::All())},
+          {ReadsParts(all.parts, all.rows, all.n, args.rows),
+           AmongRanks(RegionOf(all.out, all.rows, all.ldo, all.n), who, true)});
+  if (args.rows > 0) operators_.emplace_back(args);
 }
 
 void Program::Publish(const Region& region) {
@@ -349,7 +404,7 @@ void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& 
                      int worker) const {
   CHECK_EQ(team.size(), workers_ * team.ranks());
   CHECK_EQ(team.ranks(), rank_.count);
-  const Worker run{kernels, worker, Share{worker, workers_}, rank_};
+  const Worker run{kernels, worker, Share{worker, workers_}};
   for (const Operator& op : operators_) {
     if (const auto* barrier = std::get_if<Barrier>(&op)) {
       Meet(*barrier, team, worker);
@@ -377,7 +432,7 @@ void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) {
 }
 
 void Program::Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const {
-  std::visit(Worker{kernels, worker, Share{worker, workers_}, rank_}, operators_[i]);
+  std::visit(Worker{kernels, worker, Share{worker, workers_}}, operators_[i]);
 }
 
 int64_t Program::num_barriers() const {

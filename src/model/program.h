@@ -2,7 +2,8 @@
 //
 // The model records it (model/qwen3.cc); every worker of the team then replays the whole list. Each
 // operator declares what it touches (model/access.h), and recording puts a barrier before one that
-// conflicts with another since the last barrier: nowhere else do the workers meet. Recording CHECKs the
+// conflicts with another since the last barrier: nowhere else do the workers meet. Where ranks share memory,
+// an operator declares what all of them touch, and the barrier is one of all ranks. Recording CHECKs the
 // operators' shapes once; replaying allocates nothing, locks nothing and calls nothing virtual. What
 // changes from step to step lies in the buffers; row and sequence counts are bound at recording.
 #pragma once
@@ -48,6 +49,19 @@ struct AttentionMemory {
   int64_t partials_bytes = 0;  // of all the workers
 };
 
+// Who computes an operator's rows, where there are ranks.
+enum class Who : uint8_t {
+  kEach,    // every rank all of them
+  kOwners,  // every rank those that it owns (comm::OwnedBy)
+  kFirst,   // the first rank
+};
+
+// Of several ranks: how many rows this one norms, and how much it reads that others have computed.
+struct RankCounts {
+  int64_t norm_rows = 0;
+  int64_t bytes_of_others = 0;
+};
+
 class Program {
  public:
   // What was written before is visible to every worker after. One that waits meanwhile asks for the first
@@ -59,14 +73,15 @@ class Program {
   };
 
   // Forgets what was recorded and keeps the memory, so that recording anew does not allocate. The
-  // rank that will replay has so many workers. Called before the first operator.
-  void Begin(int workers, Rank rank = {});
+  // rank that will replay has so many workers; `shared` is the memory that all ranks have in common, which
+  // stays valid while this is recorded. Called before the first operator.
+  void Begin(int workers, Rank rank = {}, std::span<const Region> shared = {});
 
-  void Embed(const kernels::EmbedArgs& args);
+  void Embed(const kernels::EmbedArgs& args, Who who = Who::kEach);
   void RopeTable(const kernels::RopeTableArgs& args);
   // Rows are shared out among the workers; or with `own` every worker computes all of them, each into its
   // own copy: few rows cost less than the barrier before another worker may read them.
-  void RmsNorm(const kernels::RmsNormArgs& args, const OwnRows& own = {});
+  void RmsNorm(const kernels::RmsNormArgs& args, const OwnRows& own = {}, Who who = Who::kEach);
   // The same; worker i reads args.x + i · x_worker_stride elements.
   void Quantize(const kernels::QuantizeArgs& args, const OwnRows& own = {},
                 int64_t x_worker_stride = 0);
@@ -79,21 +94,11 @@ class Program {
   // Of `rows` rows in all.
   void Attention(const kernels::AttentionArgs& args, int64_t rows, const AttentionMemory& memory);
   // Rows are shared out among the workers.
-  void GatherRows(const GatherRowsArgs& args);
+  void GatherRows(const GatherRowsArgs& args, Who who = Who::kEach);
+  // The sum of what the ranks have computed.
+  void AddParts(const kernels::AddPartsArgs& args, Who who);
   // Weights on disk: those of `next` begin to come, those of `done` need no memory any more.
   void Fetch(std::span<const std::byte> next, std::span<const std::byte> done);
-  // Between ranks. A barrier of all ranks: whatever was touched before it, by whichever of them, is done.
-  void MeetRanks();
-  // The rows `own` of these += the sum of all the ranks' parts, on the rank's own copy.
-  void AddParts(const comm::RankParts& parts, const comm::RankRows& rows, Range own);
-  // The rows that others own are copied from them.
-  void GatherRanks(const comm::RankRows& rows);
-  void GatherRanks(const comm::RankRowsOf<uint8_t>& rows);
-  void GatherRanks(const comm::RankRowsOf<float>& rows);
-  // As GatherRows, each row from its owner: of x_rows rows on every rank, `chunk` at a time are shared out.
-  void GatherRowsOfOwners(const GatherRowsArgs& args, BF16* const* copies, int64_t chunk);
-  // rows += the sum of all the ranks' parts, on every rank, whichever way is the shorter.
-  void AllReduce(const comm::RankParts& parts, const comm::RankRows& rows);
   // What lies there is for every worker, of every rank, to read once it has replayed the whole list.
   void Publish(const Region& region);
 
@@ -103,6 +108,7 @@ class Program {
 
   int64_t size() const { return static_cast<int64_t>(operators_.size()); }
   int64_t num_barriers() const;
+  const RankCounts& counts() const { return counts_; }
   // "embed rope_table | rms_norm matmul …", with a bar for a barrier.
   std::string ToString() const;
   // For who replays in an order of their own: entry `i` of the list is a barrier, or null; then Execute
@@ -136,38 +142,25 @@ class Program {
     kernels::AttentionArgs args;
     int64_t scratch_worker_bytes = 0;
   };
-  // Rows that the rank adds up, of its own copy.
-  struct AddPartsOp {
-    comm::RankParts parts;
-    comm::RankRows rows;
-    Range own;
-  };
-  struct GatherRanksOp {
-    std::variant<comm::RankRows, comm::RankRowsOf<uint8_t>, comm::RankRowsOf<float>> rows;
-  };
-  struct GatherRowsOfOwnersOp {
-    GatherRowsArgs args;
-    BF16* const* copies = nullptr;
-    int64_t chunk = 0;
-  };
   using Operator =
-      std::variant<Barrier, FetchOp, AddPartsOp, GatherRanksOp, GatherRowsOfOwnersOp,
-                   kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp, QuantizeOp, MatmulOp,
-                   QuantMatmulOp, kernels::SwiGluArgs, kernels::QkNormRopeArgs, AttentionOp,
-                   GatherRowsArgs>;
+      std::variant<Barrier, FetchOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp, QuantizeOp,
+                   MatmulOp, QuantMatmulOp, kernels::SwiGluArgs, kernels::QkNormRopeArgs, AttentionOp,
+                   GatherRowsArgs, kernels::AddPartsArgs>;
   struct Name;
   struct Worker;
 
   static void Meet(const Barrier& op, platform::WorkerTeam& team, int worker);
 
-  template <typename T>
-  void Gather(const comm::RankRowsOf<T>& rows) {
-    Declare({Writes(RegionOf(rows.rows[rank_.index] + rows.first * rows.ld, rows.count, rows.ld, rows.n),
-                    Division::All())});
-    operators_.emplace_back(GatherRanksOp{rows});
-  }
+  // The rows of `rows` that this rank computes.
+  Range RowsFor(Who who, int64_t rows) const;
+  // Of memory that the ranks share what all of them touch; of other memory nothing.
+  RankAccess AmongRanks(const Region& region, Who who, bool writes);
+  // The same where they read what each has computed of these rows, for the sum of `own_rows`.
+  RankAccess ReadsParts(const kernels::RankParts& parts, int64_t rows, int64_t n, int64_t own_rows);
+  // A barrier of all ranks: whatever was touched before it, by whichever of them, is done.
+  void MeetRanks();
   // Adds a barrier if one of the accesses conflicts with one since the last barrier, and notes them.
-  void Declare(std::initializer_list<Access> accesses);
+  void Declare(std::initializer_list<Access> accesses, std::initializer_list<RankAccess> of_ranks = {});
   // The barriers that nothing computes with weights after may prefetch those of `weight`.
   void Prefetch(const PackedMatrix& weight, int64_t bytes);
   // Rows that the workers share out, or of which with `own` > 0 each writes its own copy, so many elements
@@ -191,7 +184,10 @@ class Program {
   int workers_ = 0;
   Rank rank_;
   std::vector<Operator> operators_;
+  std::span<const Region> shared_;
+  RankCounts counts_;
   std::vector<Access> since_barrier_;
+  std::vector<RankAccess> since_ranks_met_;
   size_t since_weights_ = 0;  // operators_ from here on: neither a matmul nor an attention
 };
 

@@ -1,5 +1,5 @@
-// Programs replayed in one thread with the workers in random orders: between two barriers a worker may
-// be an operator or a whole stretch ahead of the others, as it may on a machine. Memory is poisoned first, so
+// Programs replayed in one thread with the workers, of all ranks, in random orders: between two barriers a
+// worker may be an operator or a whole stretch ahead of the others, as it may on a machine. Memory is poisoned first, so
 // that who reads too early, or what another still reads is overwritten, shows.
 #include <gtest/gtest.h>
 
@@ -32,55 +32,103 @@ constexpr Case kManyGathered{"many, gathered", 8, 5, 30, 20, 20};
 constexpr Case kNoLogits{"no logits", 5, 2, 5, 0, 20};
 // The keys of a row are split between workers that have no whole KV groups.
 constexpr Case kLongContext{"long context", 1, 2, 2500, 2, 20};
-constexpr Case kInParts{"through the MLP in parts", 31, 34, 31, 34 * 31, 3};
+constexpr Case kInChunks{"in chunks", 31, 34, 31, 34 * 31, 3};
+constexpr Case kInChunksGathered{"in chunks, gathered", 31, 34, 31, 700, 3};
+
+struct Team {
+  int workers = 2;  // of each rank
+  int ranks = 1;
+};
+
+// How a step is done; whichever it is, the bits are the same.
+struct How {
+  bool fuse_norm_quant = true;
+  bool scatter = false, fuse_sum = false;
+};
 
 class OrderTest : public ::testing::TestWithParam<Format> {
  protected:
   // That every order gives the same; and that each barrier is needed, and one that is not there is found.
-  void Check(const Case& c, int workers, int64_t num_kv_heads, bool fuse_norm_quant = true);
+  void Check(const Case& c, Team team, int64_t num_kv_heads, How how = {});
 };
 
 // A model and one step of it.
 class Step {
  public:
-  Step(const SmallModel::Options& options, const Case& c, bool fuse_norm_quant)
-      : model_(options), a_(model_.activations()), workers_(options.workers), max_rows_(options.max_rows) {
+  Step(const SmallModel::Options& options, const Case& c, const How& how)
+      : model_(options), a_(model_.activations()), rank_workers_(options.workers),
+        workers_(options.workers * options.ranks), max_rows_(options.max_rows) {
     shape_ = {.rows = c.rows_each * c.seqs,
               .seqs = c.seqs,
               .logit_rows = c.logit_rows,
               .head_rows = c.logit_rows,
-              .fuse_norm_quant = fuse_norm_quant};
+              .fuse_norm_quant = how.fuse_norm_quant,
+              .scatter = how.scatter,
+              .fuse_sum = how.fuse_sum};
     FillInputs(c);
     const int64_t values = model_.num_blocks() * a_.layout.block_stride;
     std::mt19937 random(1);
     std::uniform_real_distribution<float> value(-0.5f, 0.5f);
     for (int64_t i = 0; i < values; ++i) cache_.push_back(ToBF16(value(random)));
-    model_.Record(shape_, &program_);
+    programs_.resize(static_cast<size_t>(options.ranks));
+    for (int r = 0; r < ranks(); ++r) model_.Record(shape_, &programs_[static_cast<size_t>(r)], r);
   }
 
-  const Program& program() const { return program_; }
+  int ranks() const { return static_cast<int>(programs_.size()); }
+  const Program& program(int rank = 0) const { return programs_[static_cast<size_t>(rank)]; }
+
+  // A barrier, as the entry of each rank's program that it is. Of several ranks those of all: what the workers of
+  // one need is told by one rank.
+  using Entries = std::vector<int64_t>;
+  std::vector<Entries> Barriers() const {
+    std::vector<Entries> barriers;
+    for (int r = 0; r < ranks(); ++r) {
+      size_t count = 0;
+      for (int64_t i = 0; i < program(r).size(); ++i) {
+        const Program::Barrier* const barrier = program(r).barrier(i);
+        if (barrier == nullptr || (ranks() > 1 && !barrier->of_ranks)) continue;
+        if (r == 0) barriers.emplace_back(ranks());
+        if (count < barriers.size()) barriers[count][static_cast<size_t>(r)] = i;
+        ++count;
+      }
+      EXPECT_EQ(count, barriers.size());  // else the ranks would wait for ever
+    }
+    return barriers;
+  }
 
   // What a replay leaves behind: the cache, and the logits as each worker finds them at its end.
   using Result = std::vector<char>;
 
-  // Every operator is done by all the workers before the next one begins.
+  // Ranks go from one barrier of all to the next one, one after the other; of each, every operator is done by
+  // all the workers before the next one begins.
   Result InOrder() {
     Reset();
-    for (int64_t i = 0; i < program_.size(); ++i) {
-      if (program_.barrier(i) != nullptr) continue;
-      for (int worker = 0; worker < workers_; ++worker) {
-        program_.Execute(i, model_.kernels(), worker);
+    std::vector<int64_t> at(programs_.size(), 0);
+    for (bool more = true; more;) {
+      more = false;
+      for (int r = 0; r < ranks(); ++r) {
+        int64_t& i = at[static_cast<size_t>(r)];
+        for (; i < program(r).size(); ++i) {
+          const Program::Barrier* const barrier = program(r).barrier(i);
+          if (barrier != nullptr && barrier->of_ranks) break;
+          if (barrier != nullptr) continue;
+          for (int worker = 0; worker < rank_workers_; ++worker) {
+            program(r).Execute(i, model_.kernels(), worker);
+          }
+        }
+        more = more || i < program(r).size();
       }
+      for (int64_t& i : at) ++i;
     }
     Result result;
     for (int worker = 0; worker < workers_; ++worker) AddLogits(&result);
-    AddCache(&result);
+    AddCaches(&result);
     return result;
   }
 
   // One worker after the other does an operator, which of those that do not stand at a barrier is left to
-  // chance. Entry `missing` of the list, if it is a barrier, is passed by.
-  Result InRandomOrder(uint64_t seed, int64_t missing = -1) {
+  // chance. The entries `missing` of the ranks' lists, which are barriers, are passed by.
+  Result InRandomOrder(uint64_t seed, const Entries& missing = {}) {
     Reset();
     std::mt19937_64 random(seed);
     // How likely the same worker goes on: from worker by worker to as far as the next barrier.
@@ -90,31 +138,44 @@ class Step {
     std::vector<int> ready;
     int worker = -1;
     for (;;) {
+      PassBarriers(&at, false);
       ready.clear();
       for (int w = 0; w < workers_; ++w) {
-        while (at[w] == missing) ++at[w];
-        if (at[w] < program_.size() && program_.barrier(at[w]) == nullptr) ready.push_back(w);
-        if (at[w] == program_.size() && logits[w].empty()) AddLogits(&logits[w]);
+        const int rank = w / rank_workers_;
+        if (!missing.empty() && at[w] == missing[static_cast<size_t>(rank)]) ++at[w];
+        if (at[w] < program(rank).size() && program(rank).barrier(at[w]) == nullptr) ready.push_back(w);
+        if (at[w] == program(rank).size() && logits[w].empty()) AddLogits(&logits[w]);
       }
       if (ready.empty()) {
-        // All stand at one barrier, or at the end.
-        EXPECT_EQ(std::count(at.begin(), at.end(), at[0]), workers_);
-        if (at[0] == program_.size()) break;
-        for (int64_t& i : at) ++i;
+        // All stand at one barrier of all ranks, or at the end.
+        if (at[0] == program(0).size()) break;
+        PassBarriers(&at, true);
         continue;
       }
       const bool goes_on = std::find(ready.begin(), ready.end(), worker) != ready.end() &&
                            std::uniform_real_distribution<>(0, 1)(random) < haste;
       if (!goes_on) worker = ready[random() % ready.size()];
-      program_.Execute(at[worker]++, model_.kernels(), worker);
+      program(worker / rank_workers_).Execute(at[worker]++, model_.kernels(), worker % rank_workers_);
     }
     Result result;
     for (const Result& own : logits) result.insert(result.end(), own.begin(), own.end());
-    AddCache(&result);
+    AddCaches(&result);
     return result;
   }
 
  private:
+  // Ranks all of whose workers stand at one barrier pass it, if it is one of all ranks or not.
+  void PassBarriers(std::vector<int64_t>* at, bool of_ranks) const {
+    for (int r = 0; r < ranks(); ++r) {
+      const auto begin = at->begin() + r * rank_workers_, end = begin + rank_workers_;
+      const bool together = std::count(begin, end, *begin) == rank_workers_;
+      EXPECT_TRUE(together || !of_ranks);
+      const auto* const barrier = *begin < program(r).size() ? program(r).barrier(*begin) : nullptr;
+      if (!together || barrier == nullptr || barrier->of_ranks != of_ranks) continue;
+      std::for_each(begin, end, [](int64_t& i) { ++i; });
+    }
+  }
+
   void FillInputs(const Case& c) {
     for (int64_t s = 0; s < c.seqs; ++s) {
       a_.query_start[s + 1] = static_cast<int32_t>((s + 1) * c.rows_each);
@@ -128,7 +189,7 @@ class Step {
         const int64_t position = c.context - c.rows_each + r;
         const int64_t block = a_.block_table[s * a_.block_table_stride +
                                              position / SmallModel::kBlockSize];
-        a_.token_ids[row] = static_cast<int32_t>((row * 7 + 3) % model_.config().vocab_size);
+        a_.token_ids[row] = static_cast<int32_t>((row * 7 + row / 64 * 5 + 3) % model_.config().vocab_size);
         a_.positions[row] = static_cast<int32_t>(position);
         a_.kv_slot[row] = block * SmallModel::kBlockSize + position % SmallModel::kBlockSize;
       }
@@ -148,76 +209,88 @@ class Step {
   }
 
   void Reset() {
-    const int64_t rows = max_rows_, mlp_rows = std::min(rows, kMlpRows);
-    const int64_t half = model_.config().head_dim / 2;
-    Poison(a_.cos, rows * half);
-    Poison(a_.sin, rows * half);
-    for (const Rows& x : {a_.hidden, a_.normed, a_.own_normed, a_.qkv, a_.attention, a_.logit_hidden}) {
-      Poison(x, rows, workers_);
-    }
-    Poison(a_.mlp, mlp_rows, workers_);
-    Poison(a_.gate_up, mlp_rows, workers_);
-    Poison(a_.quantized.data, rows * QuantizedStride(64));
-    Poison(a_.quantized.row_scale, rows);
-    Poison(a_.own_quantized.data, workers_ * a_.own_quantized.worker_stride);
-    Poison(a_.own_quantized.row_scale, workers_ * a_.own_quantized.scale_worker_stride);
+    const int64_t rows = max_rows_;
+    for (int r = 0; r < ranks(); ++r) PoisonRank(model_.activations(r), rows, std::min(rows, kChunkRows));
+    for (const Rows& x : {a_.hidden, a_.logit_hidden, a_.crossing}) Poison(x, rows, 1);
+    if (ranks() > 1) Poison(a_.crossing_quantized.row_scale, rows);
     Poison(a_.logits, rows * a_.logits_stride);
-    Poison(static_cast<std::byte*>(a_.attention_scratch), workers_ * a_.attention_scratch_bytes);
-    // Zeros before the first use; and a replay without a barrier may have left it in any state.
-    if (a_.attention_partials != nullptr) {
-      std::memset(a_.attention_partials, 0, static_cast<size_t>(a_.attention_partials_bytes));
-    }
-    std::memcpy(a_.kv, cache_.data(), cache_.size() * sizeof(BF16));
   }
 
+  void PoisonRank(const Activations& a, int64_t rows, int64_t chunk) {
+    const int64_t half = model_.config().head_dim / 2;
+    Poison(a.cos, rows * half);
+    Poison(a.sin, rows * half);
+    for (const Rows& x : {a.normed, a.own_normed, a.qkv, a.attention}) Poison(x, rows, rank_workers_);
+    for (const Rows& x : {a.mlp, a.gate_up}) Poison(x, chunk, rank_workers_);
+    Poison(a.quantized.data, rows * QuantizedStride(64));
+    Poison(a.quantized.row_scale, rows);
+    Poison(a.own_quantized.data, rank_workers_ * a.own_quantized.worker_stride);
+    Poison(a.own_quantized.row_scale, rank_workers_ * a.own_quantized.scale_worker_stride);
+    Poison(a.part, a.part_rows * a.part_stride);
+    const int64_t few = std::min(rows, comm::kFewValues / model_.config().hidden_size);
+    for (const Rows& x : {a.few_hidden, a.few_logit_hidden}) Poison(x, few, 1);
+    Poison(static_cast<std::byte*>(a.attention_scratch), rank_workers_ * a.attention_scratch_bytes);
+    // Zeros before the first use; and a replay without a barrier may have left it in any state.
+    if (a.attention_partials != nullptr) {
+      std::memset(a.attention_partials, 0, static_cast<size_t>(a.attention_partials_bytes));
+    }
+    std::memcpy(a.kv, cache_.data(), static_cast<size_t>(CacheBytes(a)));
+  }
+
+  int64_t CacheBytes(const Activations& a) const {
+    return model_.num_blocks() * a.layout.block_stride * static_cast<int64_t>(sizeof(BF16));
+  }
   void AddLogits(Result* result) const {
     const char* const data = reinterpret_cast<const char*>(a_.logits);
     result->insert(result->end(), data, data + shape_.logit_rows * a_.logits_stride * 4);
   }
-  void AddCache(Result* result) const {
-    const char* const data = reinterpret_cast<const char*>(a_.kv);
-    result->insert(result->end(), data, data + cache_.size() * sizeof(BF16));
+  void AddCaches(Result* result) const {
+    for (int r = 0; r < ranks(); ++r) {
+      const Activations& a = model_.activations(r);
+      const char* const data = reinterpret_cast<const char*>(a.kv);
+      result->insert(result->end(), data, data + CacheBytes(a));
+    }
   }
 
   const SmallModel model_;
   const Activations& a_;
-  const int workers_;
+  const int rank_workers_, workers_;  // of a rank, and of all
   const int64_t max_rows_;
   StepShape shape_;
   std::vector<BF16> cache_;  // finite, and unlike what the step writes
-  Program program_;
+  std::vector<Program> programs_;
 };
 
-void OrderTest::Check(const Case& c, int workers, int64_t num_kv_heads, bool fuse_norm_quant) {
-  SCOPED_TRACE(testing::Message() << c.name << ", " << workers << " workers, " << num_kv_heads
-                                  << " KV heads" << (fuse_norm_quant ? "" : ", not fused"));
+void OrderTest::Check(const Case& c, Team team, int64_t num_kv_heads, How how) {
+  SCOPED_TRACE(testing::Message() << c.name << ", " << team.ranks << " ranks of " << team.workers
+                                  << " workers, " << num_kv_heads << " KV heads"
+                                  << (how.fuse_norm_quant ? "" : ", norms not fused")
+                                  << (how.scatter ? ", scattered" : "") << (how.fuse_sum ? ", sums fused" : ""));
   Step step({.format = GetParam(),
              .num_kv_heads = num_kv_heads,
-             .workers = workers,
+             .workers = team.workers,
+             .ranks = team.ranks,
              .max_rows = c.rows_each * c.seqs,
              .max_seqs = c.seqs,
              .max_context = c.context,
              .isa = ""},
-            c, fuse_norm_quant);
+            c, how);
   const Step::Result expected = step.InOrder();
   for (int seed = 0; seed < c.schedules; ++seed) {
     ASSERT_EQ(step.InRandomOrder(seed), expected) << step.program().ToString();
   }
-  for (int64_t i = 0; i < step.program().size(); ++i) {
-    if (step.program().barrier(i) == nullptr) continue;
+  for (const Step::Entries& missing : step.Barriers()) {
     bool found = false;
-    for (int seed = 0; seed < 200 && !found; ++seed) {
-      found = step.InRandomOrder(seed, i) != expected;
-    }
-    EXPECT_TRUE(found) << "without entry " << i << " of " << step.program().ToString();
+    for (int seed = 0; seed < 200 && !found; ++seed) found = step.InRandomOrder(seed, missing) != expected;
+    EXPECT_TRUE(found) << "without entry " << missing[0] << " of " << step.program().ToString();
   }
 }
 
 TEST_P(OrderTest, WholeKvGroups) {
   for (const Case& c : {kDecode, kFew, kFewGathered, kMany, kManyGathered, kNoLogits}) {
     for (const int workers : {2, 3}) {
-      Check(c, workers, 6);
-      if (GetParam() != Format::kBF16) Check(c, workers, 6, false);
+      Check(c, {workers}, 6);
+      if (GetParam() != Format::kBF16) Check(c, {workers}, 6, {.fuse_norm_quant = false});
     }
   }
 }
@@ -226,16 +299,52 @@ TEST_P(OrderTest, WholeKvGroups) {
 // would not in a single decode; and the queries of a last layer without logits would be nobody's.
 TEST_P(OrderTest, SharedKvGroups) {
   for (const Case& c : {kDecodes, kFew, kFewGathered, kMany, kManyGathered}) {
-    Check(c, 2, 3);
-    Check(c, 3, 2);
+    Check(c, {2}, 3);
+    Check(c, {3}, 2);
   }
 }
 
-TEST_P(OrderTest, SplitKeys) { Check(kLongContext, 2, 3); }
+TEST_P(OrderTest, SplitKeys) { Check(kLongContext, {2}, 3); }
 
-TEST_P(OrderTest, InParts) {
-  Check(kInParts, 2, 6);
-  Check(kInParts, 3, 2);
+TEST_P(OrderTest, InChunks) {
+  Check(kInChunks, {2}, 6);
+  Check(kInChunks, {3}, 2);
+}
+
+// Few rows every rank adds up for itself, with barriers of all ranks in between.
+TEST_P(OrderTest, RanksWithFewRows) {
+  for (const Case& c : {kDecodes, kFewGathered, kManyGathered}) {
+    Check(c, {1, 2}, 6);
+    Check(c, {1, 3}, 3);
+    Check(c, {2, 2}, 6);
+  }
+}
+
+// Of many rows each adds up its own, on memory that all share.
+TEST_P(OrderTest, RanksWithManyRows) {
+  Check(kInChunks, {1, 2}, 6);
+  Check(kInChunksGathered, {1, 2}, 6, {.fuse_sum = true});
+  Check(kInChunks, {1, 2}, 6, {.scatter = true});
+  if (GetParam() != Format::kBF16) Check(kInChunks, {1, 2}, 6, {.fuse_norm_quant = false, .scatter = true});
+  Check(kInChunksGathered, {1, 3}, 6, {.scatter = true, .fuse_sum = true});
+  Check(kInChunks, {2, 2}, 6, {.scatter = true, .fuse_sum = true});
+}
+
+TEST_P(OrderTest, HowRanksNormAndAddUpChangesNoBit) {
+  const Case& c = kInChunksGathered;
+  for (const int ranks : {2, 3}) {
+    const auto result = [&](const How& how) {
+      return Step({.format = GetParam(), .num_kv_heads = 6, .workers = 1, .ranks = ranks,
+                   .max_rows = c.rows_each * c.seqs, .max_seqs = c.seqs, .max_context = c.context, .isa = ""},
+                  c, how)
+          .InOrder();
+    };
+    const Step::Result plain = result({});
+    EXPECT_TRUE(result({.fuse_sum = true}) == plain);
+    EXPECT_TRUE(result({.scatter = true}) == plain);
+    EXPECT_TRUE(result({.scatter = true, .fuse_sum = true}) == plain);
+    EXPECT_TRUE(result({.fuse_norm_quant = false, .scatter = true, .fuse_sum = true}) == plain);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, OrderTest,

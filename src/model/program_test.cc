@@ -144,17 +144,18 @@ TEST(ForwardProgramTest, MatricesOfOneLinear) {
             "swiglu quantize | quant_matmul | rms_norm | quant_matmul |");
 }
 
-// A step of more than kMlpRows goes through the MLP in parts. The next part's norm writes the buffer that
-// the matmul before the last one has read, unless the last one reads quantized rows from it.
-TEST(ForwardProgramTest, PartsOfALongStep) {
-  constexpr int64_t kRows = kMlpRows + 30;
+// A step of more than kChunkRows goes in chunks through the norms and the MLP. The next chunk's norm writes the
+// buffer that the matmul before the last one has read, unless the last one reads quantized rows from it.
+TEST(ForwardProgramTest, ChunksOfALongStep) {
+  constexpr int64_t kRows = kChunkRows + 30;
   SmallModel::Options options{.num_layers = 1, .max_rows = kRows};
   EXPECT_EQ(Listing(options, Step(kRows, kRows)),
-            "embed rope_table rms_norm | matmul qk_norm_rope attention | matmul | "
+            "embed rope_table | rms_norm | matmul | rms_norm | matmul qk_norm_rope attention | matmul | "
             "rms_norm | matmul | matmul rms_norm | matmul | matmul | rms_norm | matmul |");
   options.format = Format::kPerToken;
   EXPECT_EQ(Listing(options, Step(kRows, kRows)),
-            "embed rope_table rms_norm | quant_matmul qk_norm_rope attention | quantize | quant_matmul | "
+            "embed rope_table | rms_norm | quant_matmul | rms_norm | quant_matmul qk_norm_rope attention | "
+            "quantize | quant_matmul | "
             "rms_norm | quant_matmul | quantize | quant_matmul | rms_norm | quant_matmul | quantize | "
             "quant_matmul | rms_norm | quant_matmul |");
 }
@@ -163,7 +164,7 @@ TEST(ForwardProgramTest, PartsOfALongStep) {
 TEST(ForwardProgramTest, CountsDoNotDependOnTheTeam) {
   for (const Format format :
        {Format::kBF16, Format::kPerToken, Format::kStatic, Format::kMixed}) {
-    for (const int64_t rows : {int64_t{1}, kFewRows, kFewRows + 1, kMlpRows + 30}) {
+    for (const int64_t rows : {int64_t{1}, kFewRows, kFewRows + 1, kChunkRows + 30}) {
       SCOPED_TRACE(testing::Message() << "format " << int(format) << ", " << rows << " rows");
       const auto barriers = [&](int64_t num_kv_heads, int workers) {
         return Barriers({.format = format, .num_kv_heads = num_kv_heads, .workers = workers},
@@ -176,6 +177,56 @@ TEST(ForwardProgramTest, CountsDoNotDependOnTheTeam) {
       }
     }
   }
+}
+
+// Two ranks of one worker; every barrier of all ranks is "||".
+const SmallModel::Options kTwoRanks{.num_layers = 1, .num_kv_heads = 6, .workers = 1, .ranks = 2,
+                                        .max_rows = kChunkRows};
+
+StepShape FlashComm(int64_t rows) {
+  StepShape shape = Step(rows, rows);
+  shape.scatter = shape.fuse_sum = true;
+  return shape;
+}
+
+TEST(RanksProgramTest, FewRowsMeetOnceForASum) {
+  EXPECT_EQ(Listing(kTwoRanks, Step(1, 1)),
+            "embed rope_table | rms_norm matmul qk_norm_rope attention | matmul || add_parts | "
+            "rms_norm matmul | matmul || add_parts | rms_norm matmul ||");
+}
+
+TEST(RanksProgramTest, ManyRowsMeetBeforeTheSumAndAfterIt) {
+  EXPECT_EQ(Listing(kTwoRanks, Step(kChunkRows, kChunkRows)),
+            "embed rope_table || rms_norm | matmul qk_norm_rope attention | matmul || add_parts || "
+            "rms_norm | matmul | matmul || add_parts || rms_norm | matmul ||");
+}
+
+// A rank's norm reads what it has added itself; the sum is the second matmul's.
+TEST(RanksProgramTest, FlashCommMeetsAfterTheNorm) {
+  EXPECT_EQ(Listing(kTwoRanks, FlashComm(kChunkRows)),
+            "embed rope_table rms_norm || matmul qk_norm_rope attention | matmul || matmul | "
+            "rms_norm || matmul | matmul || matmul | rms_norm || matmul ||");
+}
+
+// Three norms of each row, two sums; H = 64.
+TEST(RanksProgramTest, CountsWhatARankNormsAndReadsOfOthers) {
+  constexpr int64_t kHalf = kChunkRows / 2, kHidden = 64;
+  constexpr int64_t kParts = 2 * kHalf * kHidden * 4;
+  const auto counts = [](Format format, const StepShape& shape) {
+    SmallModel::Options options = kTwoRanks;
+    options.format = format;
+    Program program;
+    SmallModel(options).Record(shape, &program, 1);
+    return program.counts();
+  };
+  const RankCounts every = counts(Format::kBF16, Step(kChunkRows, kChunkRows));
+  EXPECT_EQ(every.norm_rows, 3 * kChunkRows);
+  EXPECT_EQ(every.bytes_of_others, 3 * kHalf * kHidden * 2 + kParts);
+  const RankCounts own = counts(Format::kBF16, FlashComm(kChunkRows));
+  EXPECT_EQ(own.norm_rows, 3 * kHalf);
+  EXPECT_EQ(own.bytes_of_others, 3 * kHalf * kHidden * 2 + kParts);
+  const RankCounts bytes = counts(Format::kPerToken, FlashComm(kChunkRows));  // and a scale a row
+  EXPECT_EQ(bytes.bytes_of_others, 3 * kHalf * (kHidden + 4) + kParts);
 }
 
 // The weights that the workers ask for at each barrier, by name.

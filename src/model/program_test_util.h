@@ -26,7 +26,8 @@ class SmallModel {
     Format format = Format::kBF16;
     int64_t num_layers = 2;
     int64_t num_kv_heads = 2;  // of 6 query heads
-    int workers = 2;
+    int workers = 2;  // of each rank
+    int ranks = 1;
     int64_t max_rows = 64;
     int64_t max_seqs = 8;
     int64_t max_context = 64;
@@ -41,8 +42,8 @@ class SmallModel {
         blocks_of_sequence_((options.max_context + kBlockSize - 1) / kBlockSize),
         num_blocks_(1 + options.max_seqs * blocks_of_sequence_) {
     auto environment = kernels::Environment::Create(
-        {.threads = options.workers, .isa = options.isa, .pin = false});
-    EXPECT_TRUE(environment.has_value());
+        {.threads = options.workers * options.ranks, .isa = options.isa, .pin = false, .ranks = options.ranks});
+    EXPECT_TRUE(environment.has_value()) << environment.error();
     environment_ = std::move(*environment);
     WeightOptions load;
     load.head = options.head;
@@ -50,32 +51,27 @@ class SmallModel {
     if (options.format != Format::kBF16) {
       load.quantize = load.quantize_lm_head = true;
       quantized_ = Load(load);
-      for (size_t i = 0; i < quantized_.layers.size(); ++i) {
-        Requantize(options.format, floats_.layers[i], &quantized_.layers[i]);
+      for (size_t r = 0; r < quantized_.size(); ++r) {
+        for (size_t i = 0; i < quantized_[r].layers.size(); ++i) {
+          Requantize(options.format, floats_[r].layers[i], &quantized_[r].layers[i]);
+        }
       }
     }
     weights_ = options.format == Format::kBF16 ? &floats_ : &quantized_;
-    auto memory = ActivationMemory::Allocate(config_, *weights_, kernels(), {options.workers},
-                                             {.num_blocks = num_blocks_, .block_size = kBlockSize},
-                                             {.max_rows = options.max_rows,
-                                              .max_seqs = options.max_seqs,
-                                              .logit_group_rows = options.max_rows,
-                                              .max_context = options.max_context});
-    EXPECT_TRUE(memory.has_value());
-    memory_ = std::move(*memory);
+    Allocate(options);
   }
 
-  void Record(const StepShape& shape, Program* program) const {
-    RecordForward(config_, *weights_, rope_, memory_.get(), shape, program);
+  void Record(const StepShape& shape, Program* program, int rank = 0) const {
+    RecordForward(parts_[static_cast<size_t>(rank)], weights(rank), rope_, activations(rank), shape, program);
   }
   // What computes the further logit rows, from `first` on.
   void RecordRest(const StepShape& shape, int64_t first, Program* program) const {
-    RecordHead(config_, *weights_, rope_, memory_.get(), shape, first, program);
+    RecordHead(config_, weights(), rope_, activations(), shape, first, program);
   }
 
   const ModelConfig& config() const { return config_; }
-  const Weights& weights() const { return *weights_; }
-  const Activations& activations() const { return memory_.get(); }
+  const Weights& weights(int rank = 0) const { return (*weights_)[static_cast<size_t>(rank)]; }
+  const Activations& activations(int rank = 0) const { return memory_[static_cast<size_t>(rank)].get(); }
   const kernels::KernelTable& kernels() const { return *environment_->kernels; }
   platform::WorkerTeam& team() const { return *environment_->team; }
   int64_t blocks_of_sequence() const { return blocks_of_sequence_; }
@@ -89,7 +85,7 @@ class SmallModel {
     config.num_heads = 6;
     config.num_kv_heads = options.num_kv_heads;
     config.head_dim = 32;
-    config.intermediate_size = 64;
+    config.intermediate_size = 192;
     config.vocab_size = 64;
     config.max_position_embeddings = options.max_context;
     config.qk_norm = true;
@@ -97,11 +93,35 @@ class SmallModel {
     return config;
   }
 
-  Weights Load(const WeightOptions& options) const {
-    auto weights = LoadWeights(*MakeDummyCheckpoint(config_, {}, 1), options, *environment_->team,
-                               [](int64_t, int64_t) {});
+  std::vector<Weights> Load(const WeightOptions& options) const {
+    auto weights = LoadRanks(*MakeDummyCheckpoint(config_, {}, 1), options, *environment_->team,
+                             [](int64_t, int64_t) {});
     EXPECT_TRUE(weights.has_value());
     return std::move(*weights);
+  }
+
+  void Allocate(const Options& options) {
+    memory_.resize(static_cast<size_t>(options.ranks));
+    std::vector<ActivationMemory*> memories;
+    std::vector<int64_t> head_columns;
+    int64_t all_columns = 0;
+    for (const Weights& w : *weights_) {
+      head_columns.push_back(w.lm_head.weight.n);
+      all_columns += w.lm_head.weight.n;
+    }
+    for (int r = 0; r < options.ranks; ++r) {
+      const Rank rank = {r, options.ranks};
+      parts_.push_back(PartOf(config_, rank));
+      auto memory = ActivationMemory::Allocate(
+          parts_.back(), weights(r), kernels(), {options.workers, rank, options.ranks > 1 ? all_columns : 0},
+          {.num_blocks = num_blocks_, .block_size = kBlockSize},
+          {.max_rows = options.max_rows, .max_seqs = options.max_seqs, .logit_group_rows = options.max_rows,
+           .max_context = options.max_context});
+      EXPECT_TRUE(memory.has_value());
+      memory_[static_cast<size_t>(r)] = std::move(*memory);
+      memories.push_back(&memory_[static_cast<size_t>(r)]);
+    }
+    ActivationMemory::Join(memories, head_columns, &buffers_);
   }
 
   // `linear`, whose inputs are quantized per token, with one scale for inputs that are about `size` large.
@@ -134,9 +154,11 @@ class SmallModel {
   const int64_t blocks_of_sequence_;
   const int64_t num_blocks_;
   std::unique_ptr<kernels::Environment> environment_;
-  Weights floats_, quantized_;
-  const Weights* weights_ = nullptr;
-  ActivationMemory memory_;
+  std::vector<Weights> floats_, quantized_;  // of each rank
+  const std::vector<Weights>* weights_ = nullptr;
+  std::vector<ModelConfig> parts_;
+  std::vector<ActivationMemory> memory_;
+  RankBuffers buffers_;
 };
 
 }  // namespace tiercel::model

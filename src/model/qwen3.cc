@@ -14,6 +14,10 @@ using kernels::Epilogue;
 using Input = LinearInput;
 using Output = LinearOutput;
 
+// Fewer rows of its own than this a rank does not compute apart from the others': it would read the weights
+// once more for too little work. At 128 FLOP a byte they come from a last-level cache in time.
+constexpr int64_t kFusedRows = 128;
+
 OwnRows OwnOf(const Input& x) {
   return {x.rows.worker_stride, x.quantized.worker_stride, x.quantized.scale_worker_stride};
 }
@@ -32,6 +36,26 @@ kernels::QuantizedRows QuantizedFor(const Linear& linear, const QuantRows& rows)
 // Bytes in the place of BF16 rows that nobody needs.
 Input BytesIn(const Rows& rows) { return {{}, {reinterpret_cast<uint8_t*>(rows.data)}}; }
 
+Rows From(const Rows& rows, int64_t first) {
+  return {rows.data + first * rows.stride, rows.stride, rows.worker_stride};
+}
+
+// A linear's input from row `first` on.
+Input From(const Input& x, const Linear& linear, int64_t first) {
+  Input from = x;
+  if (x.rows.data != nullptr) from.rows = From(x.rows, first);
+  if (x.quantized.data != nullptr) from.quantized.data += first * QuantizedStride(linear.weight.k);
+  if (x.quantized.row_scale != nullptr) from.quantized.row_scale += first;
+  return from;
+}
+
+// Rows of the residual stream. Of several ranks each has all of few rows for itself (kEach); many are one
+// memory that they share, where each adds to its own (kOwners).
+struct Residual {
+  Rows rows;
+  Who who = Who::kEach;
+};
+
 // One recording: the model, its buffers and the shape of the step. Shapes in the comments:
 // T rows, R logit rows, H hidden size, G KV groups of (q heads + k + v) · D columns.
 class Forward {
@@ -40,8 +64,9 @@ class Forward {
           const Activations& activations, const StepShape& shape, Program* program)
       : c_(config), w_(weights), rope_(rope), a_(activations), shape_(shape), p_(*program) {
     if (shape.rows < kPrefetchRows) prefetch_ = shape.prefetch;
-    scattered_ = shape.scatter;
-    CHECK(!scattered_ || activations.of_ranks != nullptr);
+    hidden_ = ResidualOf(shape.rows, a_.hidden, a_.few_hidden);
+    tail_ = shape.logit_rows == shape.rows ? hidden_
+                                           : ResidualOf(shape.logit_rows, a_.logit_hidden, a_.few_logit_hidden);
   }
 
   void Record() {
@@ -50,15 +75,15 @@ class Forward {
     for (int64_t i = 0; i < last; ++i) {
       Fetch(i);
       Attention(w_.layers[i], KvOf(i));
-      Mlp(w_.layers[i], a_.hidden, shape_.rows);
+      Mlp(w_.layers[i], hidden_, shape_.rows);
     }
     Fetch(last);
     // Beyond the last layer's keys and values only the rows that become logits matter.
     WriteKv(w_.layers[last], KvOf(last));
     if (shape_.logit_rows == 0) return;
     Attend(w_.layers[last], KvOf(last));
-    const Rows tail = LogitRows();
-    Mlp(w_.layers[last], tail, shape_.logit_rows);
+    GatherLogitRows();
+    Mlp(w_.layers[last], tail_, shape_.logit_rows);
     GiveRows(0);
   }
 
@@ -79,24 +104,29 @@ class Forward {
   }
   void WriteKv(const LayerWeights& layer, void* kv);
   void Attend(const LayerWeights& layer, void* kv);
-  void Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows);
-  Rows LogitRows();
-  Rows LogitRowsOfOwners();
+  void Mlp(const LayerWeights& layer, const Residual& hidden, int64_t rows);
+  void GatherLogitRows();
 
+  Residual ResidualOf(int64_t rows, const Rows& shared, const Rows& few) const {
+    if (a_.rank.count == 1) return {shared};
+    if (comm::AddsAlone(rows * c_.hidden_size)) return {few};
+    return {shared, Who::kOwners};
+  }
   void* KvOf(int64_t layer) const {
     return a_.kv + layer * a_.layout.BlockSize() * static_cast<int64_t>(SizeOf(a_.layout.dtype));
   }
   kernels::RmsNormArgs NormOf(const Rows& x, const NormWeights& weight, int64_t rows) const;
-  Input Norm(const Rows& hidden, int64_t first, const NormWeights& weight, const Linear& next,
+  Input Norm(const Residual& hidden, int64_t first, const NormWeights& weight, const Linear& next,
              int64_t rows);
-  void NormOwnRows(kernels::RmsNormArgs norm, int64_t rows);
-  void GatherNormed(const Input& normed, bool quantized, int64_t rows);
   Input SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows);
   bool TakesStaticBytes(const Linear& linear) const;
   Input InputOf(const Linear& linear, const Rows& x, int64_t rows);
   Input Quantize(const Linear& linear, const Rows& x, int64_t rows);
-  void AddProduct(const Input& x, const Linear& linear, const Rows& hidden, int64_t first, int64_t rows,
-                  int64_t prefetch);
+  void AddProduct(const Input& x, const Linear& linear, const Residual& hidden, int64_t first,
+                  int64_t rows, int64_t prefetch);
+  void AddProductOfRanks(const Input& x, const Linear& linear, const Rows& hidden, Who who, int64_t rows,
+                         int64_t prefetch);
+  kernels::RankParts PartsOf(int64_t rows);
   void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                int64_t rows, int64_t prefetch);
 
@@ -107,18 +137,14 @@ class Forward {
   const StepShape shape_;
   PrefetchBytes prefetch_;
   Program& p_;
-  int num_parts_ = 0;  // that were given to the other ranks so far
-  bool scattered_ = false;  // each rank has its own rows of `hidden` alone
+  Residual hidden_, tail_;  // of the step's rows, and of those that become logits
+  int num_parts_ = 0;       // of few rows, that were computed so far
 };
 
-// Ranks share out the rows of a step by chunks, the parts in which it passes through the MLP.
+// A step passes in chunks through what needs room for each row.
 template <typename F>
 void ForEachChunk(int64_t rows, F&& f) {
-  for (int64_t begin = 0; begin < rows; begin += kMlpRows) f(begin, std::min(kMlpRows, rows - begin));
-}
-
-Rows From(const Rows& rows, int64_t first) {
-  return {rows.data + first * rows.stride, rows.stride, rows.worker_stride};
+  for (int64_t begin = 0; begin < rows; begin += kChunkRows) f(begin, std::min(kChunkRows, rows - begin));
 }
 
 // hidden [T, H] = embedding[token_ids]; cos, sin [T, D / 2] for all layers.
@@ -128,10 +154,10 @@ void Forward::Embed() {
   embed.table = w_.embedding;
   embed.packed = w_.embedding == nullptr ? w_.tied.data() : nullptr;
   embed.num_packed = static_cast<int>(w_.tied.size());
-  embed.out = a_.hidden.data;
+  embed.out = hidden_.rows.data;
   embed.hidden = c_.hidden_size;
   embed.rows = shape_.rows;
-  p_.Embed(embed);
+  p_.Embed(embed, hidden_.who);
 
   kernels::RopeTableArgs table;
   table.positions = a_.positions;
@@ -146,9 +172,11 @@ void Forward::Embed() {
 
 // q, k, v = qkv(norm(hidden)); q = rope(norm(q)); the cache gets rope(norm(k)) and v
 void Forward::WriteKv(const LayerWeights& layer, void* kv) {
-  const Input x = Norm(a_.hidden, 0, layer.input_norm, layer.qkv, shape_.rows);  // [T, H]
-  // [T, G · (q + k + v) · D]
-  Project(x, layer.qkv, Epilogue::kStore, a_.qkv, shape_.rows, prefetch_.qkv);
+  ForEachChunk(shape_.rows, [&](int64_t first, int64_t rows) {
+    const Input x = Norm(hidden_, first, layer.input_norm, layer.qkv, rows);  // [rows, H]
+    // [rows, G · (q + k + v) · D]
+    Project(x, layer.qkv, Epilogue::kStore, From(a_.qkv, first), rows, prefetch_.qkv);
+  });
 
   kernels::QkNormRopeArgs rope;
   rope.qkv = a_.qkv.data;
@@ -199,39 +227,59 @@ void Forward::Attend(const LayerWeights& layer, void* kv) {
                {a_.attention_scratch_bytes, a_.attention_partials_bytes});  // [T, q heads · D]
 
   if (!quantize) x = InputOf(layer.o, a_.attention, shape_.rows);
-  AddProduct(x, layer.o, a_.hidden, 0, shape_.rows, prefetch_.o);
+  AddProduct(x, layer.o, hidden_, 0, shape_.rows, prefetch_.o);
 }
 
 // hidden += down(silu(gate(x)) · up(x)) with x = norm(hidden)
-void Forward::Mlp(const LayerWeights& layer, const Rows& hidden, int64_t rows) {
-  for (int64_t first = 0; first < rows; first += kMlpRows) {
-    const int64_t part = std::min(kMlpRows, rows - first);
-    const Input x = Norm(hidden, first, layer.post_attention_norm, layer.gate_up, part);  // [part, H]
-    const Input inner = SwiGlu(x, layer, part);  // [part, intermediate]
-    AddProduct(inner, layer.down, hidden, first, part, prefetch_.down);
-  }
+void Forward::Mlp(const LayerWeights& layer, const Residual& hidden, int64_t all_rows) {
+  ForEachChunk(all_rows, [&](int64_t first, int64_t rows) {
+    const Input x = Norm(hidden, first, layer.post_attention_norm, layer.gate_up, rows);  // [rows, H]
+    const Input inner = SwiGlu(x, layer, rows);  // [rows, intermediate]
+    AddProduct(inner, layer.down, hidden, first, rows, prefetch_.down);
+  });
 }
 
 // hidden[first, first + rows) += x · Wᵀ. Of several ranks each has a slice of x's columns and of W: then
 // the sum of their products.
-void Forward::AddProduct(const Input& x, const Linear& linear, const Rows& hidden, int64_t first,
+void Forward::AddProduct(const Input& x, const Linear& linear, const Residual& hidden, int64_t first,
                          int64_t rows, int64_t prefetch) {
-  if (a_.of_ranks == nullptr) {
-    return Project(x, linear, Epilogue::kAdd, From(hidden, first), rows, prefetch);
+  if (a_.rank.count == 1) {
+    return Project(x, linear, Epilogue::kAdd, From(hidden.rows, first), rows, prefetch);
   }
   CHECK(linear.more.empty());
-  const int turn = num_parts_++ % 2;
-  Project(x, linear, Epilogue::kStoreF32, {a_.part[turn], a_.part_stride}, rows, prefetch);
-  const std::vector<BF16*>& copies =
-      hidden.data == a_.hidden.data ? a_.of_ranks->hidden : a_.of_ranks->logit_hidden;
-  const comm::RankParts parts{a_.of_ranks->parts[turn].data(), a_.part_stride};
-  const comm::RankRows sums{copies.data(), hidden.stride, c_.hidden_size, first, rows};
-  if (!scattered_) return p_.AllReduce(parts, sums);
-  p_.MeetRanks();
   ForEachChunk(rows, [&](int64_t begin, int64_t count) {
-    p_.AddParts({parts.parts, parts.ld, begin},
-                {sums.rows, sums.ld, sums.n, first + begin, count}, comm::OwnedBy(a_.rank, count));
+    AddProductOfRanks(From(x, linear, begin), linear, From(hidden.rows, first + begin), hidden.who, count,
+                      prefetch);
   });
+}
+
+// The same for one chunk.
+void Forward::AddProductOfRanks(const Input& x, const Linear& linear, const Rows& hidden, Who who,
+                                int64_t rows, int64_t prefetch) {
+  kernels::RankParts parts = PartsOf(rows);
+  Output part(a_.part + parts.offset, parts.ld);
+  part.of_first_rank = parts.parts[0] + parts.offset;
+  const bool fuse = shape_.fuse_sum && who == Who::kOwners && rows >= kFusedRows * a_.rank.count;
+  if (!fuse) {
+    p_.Linear({x, linear, Epilogue::kStoreF32, part, rows, prefetch});
+    return p_.AddParts({parts, hidden.data, hidden.stride, hidden.data, hidden.stride, c_.hidden_size, rows},
+                       who);
+  }
+  const Range own = comm::OwnedBy(a_.rank, rows);
+  p_.Linear({x, linear, Epilogue::kStoreF32, part, rows, 0, {0, own.begin}});
+  p_.Linear({x, linear, Epilogue::kStoreF32, part, rows, 0, {own.end, rows}});
+  parts.own = a_.rank.index;
+  Output sum(hidden);
+  sum.parts = parts;
+  p_.Linear({x, linear, Epilogue::kAddParts, sum, rows, 0, own});
+}
+
+// Where the ranks' next parts lie.
+kernels::RankParts Forward::PartsOf(int64_t rows) {
+  kernels::RankParts parts{a_.of_ranks->parts.data(), a_.rank.count, -1, a_.part_stride, 0};
+  const int64_t half = a_.part_rows / 2;
+  if (rows <= half) parts.offset = num_parts_++ % 2 * half * parts.ld;
+  return parts;
 }
 
 // The operator that makes `linear`'s input can quantize it by itself.
@@ -260,42 +308,23 @@ Input Forward::SwiGlu(const Input& x, const LayerWeights& layer, int64_t rows) {
   return InputOf(down, a_.mlp, rows);
 }
 
-// hidden[logit_rows] [R, H]; where every row is one, hidden itself.
-Rows Forward::LogitRows() {
-  if (std::exchange(scattered_, false)) return LogitRowsOfOwners();
-  if (shape_.logit_rows == shape_.rows) return a_.hidden;
-  p_.GatherRows({a_.hidden.data, shape_.rows, a_.logit_rows, a_.logit_hidden.data, c_.hidden_size,
-                 shape_.logit_rows});
-  return a_.logit_hidden;
-}
-
-// The same where each rank has its own rows.
-Rows Forward::LogitRowsOfOwners() {
-  BF16* const* copies = a_.of_ranks->hidden.data();
-  p_.MeetRanks();
-  if (shape_.logit_rows == shape_.rows) {
-    ForEachChunk(shape_.rows, [&](int64_t begin, int64_t count) {
-      p_.GatherRanks(comm::RankRows{copies, a_.hidden.stride, c_.hidden_size, begin, count});
-    });
-    return a_.hidden;
-  }
-  p_.GatherRowsOfOwners({a_.hidden.data, shape_.rows, a_.logit_rows, a_.logit_hidden.data,
-                         c_.hidden_size, shape_.logit_rows},
-                        copies, kMlpRows);
-  return a_.logit_hidden;
+// The logit rows' residual stream = hidden[logit_rows] [R, H]; where every row is one, hidden itself.
+void Forward::GatherLogitRows() {
+  if (shape_.logit_rows == shape_.rows) return;
+  p_.GatherRows({hidden_.rows.data, shape_.rows, a_.logit_rows, tail_.rows.data, c_.hidden_size,
+                 shape_.logit_rows},
+                tail_.who);
 }
 
 void Forward::GiveRows(int64_t first) {
   const int64_t rows = std::min(shape_.head_rows, shape_.logit_rows - first);
-  Rows hidden = shape_.logit_rows == shape_.rows ? a_.hidden : a_.logit_hidden;
-  hidden.data += first * hidden.stride;
   if (w_.head == Head::kHidden) {
-    kernels::RmsNormArgs norm = NormOf(hidden, w_.final_norm, rows);
+    kernels::RmsNormArgs norm = NormOf(From(tail_.rows, first), w_.final_norm, rows);
     norm.out_f32 = a_.logits;
     norm.ldo = a_.logits_stride;
-    if (a_.rank.index == 0) p_.RmsNorm(norm);  // all ranks have the same
+    p_.RmsNorm(norm, {}, Who::kFirst);
   } else {
-    const Input x = Norm(hidden, 0, w_.final_norm, w_.lm_head, rows);  // [rows, H]
+    const Input x = Norm(tail_, first, w_.final_norm, w_.lm_head, rows);  // [rows, H]
     Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows,
             prefetch_.lm_head);
   }
@@ -316,60 +345,23 @@ kernels::RmsNormArgs Forward::NormOf(const Rows& x, const NormWeights& weight, i
 
 // The normed rows [first, first + rows) of the residual stream, as `next` takes them: few are computed by
 // every worker for itself, many are shared out. Either way they can be read at once.
-Input Forward::Norm(const Rows& hidden, int64_t first, const NormWeights& weight, const Linear& next,
+Input Forward::Norm(const Residual& hidden, int64_t first, const NormWeights& weight, const Linear& next,
                     int64_t rows) {
-  const bool few = rows <= kFewRows && !scattered_;
+  const bool crosses = shape_.scatter && hidden.who == Who::kOwners;
+  const bool few = rows <= kFewRows && !crosses;
   const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
   Input out;
-  kernels::RmsNormArgs norm = NormOf(From(hidden, first), weight, rows);
+  kernels::RmsNormArgs norm = NormOf(From(hidden.rows, first), weight, rows);
   if (quantize) {
-    out.quantized = scattered_ ? a_.crossing : few ? a_.own_quantized : a_.quantized;
+    out.quantized = crosses ? a_.crossing_quantized : few ? a_.own_quantized : a_.quantized;
     norm.quantized = QuantizedFor(next, out.quantized);
   } else {
-    out.rows = few ? a_.own_normed : a_.normed;
+    out.rows = crosses ? a_.crossing : few ? a_.own_normed : a_.normed;
     norm.out = out.rows.data;
     norm.ldo = out.rows.stride;
   }
-  if (scattered_) {
-    NormOwnRows(norm, rows);
-    GatherNormed(out, quantize && next.input.kind == InputKind::kPerToken, rows);
-  } else {
-    p_.RmsNorm(norm, OwnOf(out));
-  }
+  p_.RmsNorm(norm, OwnOf(out), crosses ? Who::kOwners : Who::kEach);
   return quantize ? out : InputOf(next, out.rows, rows);
-}
-
-void Forward::NormOwnRows(kernels::RmsNormArgs norm, int64_t rows) {
-  ForEachChunk(rows, [&](int64_t begin, int64_t count) {
-    const Range own = comm::OwnedBy(a_.rank, count);
-    if (own.size() == 0) return;
-    kernels::RmsNormArgs mine = norm;
-    const int64_t first = begin + own.begin;
-    mine.x += first * norm.hidden;
-    if (mine.out != nullptr) mine.out += first * norm.ldo;
-    if (mine.quantized.data != nullptr) mine.quantized.data += first * norm.quantized.ld;
-    if (mine.quantized.row_scale != nullptr) mine.quantized.row_scale += first;
-    mine.rows = own.size();
-    p_.RmsNorm(mine);
-  });
-}
-
-// Normed rows are what crosses between the ranks: in bytes where the next linear takes these.
-void Forward::GatherNormed(const Input& normed, bool has_row_scales, int64_t rows) {
-  p_.MeetRanks();
-  ForEachChunk(rows, [&](int64_t begin, int64_t count) {
-    if (normed.quantized.data == nullptr) {
-      p_.GatherRanks(comm::RankRows{a_.of_ranks->normed.data(), normed.rows.stride, c_.hidden_size,
-                                    begin, count});
-      return;
-    }
-    p_.GatherRanks(comm::RankRowsOf<uint8_t>{a_.of_ranks->crossing.data(),
-                                             QuantizedStride(c_.hidden_size), c_.hidden_size, begin,
-                                             count});
-    if (has_row_scales) {
-      p_.GatherRanks(comm::RankRowsOf<float>{a_.of_ranks->crossing_scale.data(), 1, 1, begin, count});
-    }
-  });
 }
 
 // x as `linear` takes it. A linear of several matrices gets BF16 rows: each quantizes for itself.
@@ -405,6 +397,12 @@ void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, c
   for (const Linear& part : linear.more) add(part, Epilogue::kAdd);
 }
 
+void Begin(const Weights& weights, const Activations& activations, Program* program) {
+  std::span<const Region> shared;
+  if (activations.of_ranks != nullptr) shared = activations.of_ranks->shared;
+  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank, shared);
+}
+
 }  // namespace
 
 void RecordForward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
@@ -412,7 +410,7 @@ void RecordForward(const ModelConfig& config, const Weights& weights, const Rope
   CHECK_GT(shape.rows, 0);
   CHECK_GT(shape.seqs, 0);
   CHECK(shape.logit_rows == 0 || shape.head_rows > 0);
-  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank);
+  Begin(weights, activations, program);
   Forward(config, weights, rope, activations, shape, program).Record();
 }
 
@@ -420,7 +418,7 @@ void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTab
                 const Activations& activations, const StepShape& shape, int64_t first,
                 Program* program) {
   CHECK(first > 0 && first < shape.logit_rows);
-  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank);
+  Begin(weights, activations, program);
   Forward(config, weights, rope, activations, shape, program).GiveRows(first);
 }
 

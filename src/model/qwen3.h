@@ -27,9 +27,13 @@ struct StepShape {
   // Where workers share the KV heads unevenly, the keys of a decode's row may be split among them;
   // false: each row and head stays on one worker. The same bits.
   bool split_keys = true;
-  // FlashComm: of several ranks each keeps its own rows of the residual stream alone, norms (and quantizes)
-  // these, and takes the others' normed rows from their owners. The same bits.
+  // FlashComm: of many rows each of several ranks norms (and quantizes) its own alone, and all read what has
+  // come of them; false: each norms all rows for itself. The same bits.
   bool scatter = false;
+  // Of several ranks each first computes what others own of a chunk of o's and down's product, and then, in
+  // one pass with the sum of all ranks' parts, what it owns itself; false: all of its part, and then the
+  // sum. The same bits.
+  bool fuse_sum = false;
 };
 
 // Records into `program` what turns the activations' input buffers into KV cache entries and the

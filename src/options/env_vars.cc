@@ -69,7 +69,7 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_ASCEND_ENABLE_FLASHCOMM1", "", Is::kSwitch},
     {"VLLM_ASCEND_ENABLE_FLASHCOMM", "", Is::kSwitch},
     {"VLLM_ASCEND_FLASHCOMM2_PARALLEL_SIZE", "the output projection is shared out as the rest is"},
-    {"VLLM_ASCEND_ENABLE_MATMUL_ALLREDUCE", "ranks add what they have computed where it lies"},
+    {"VLLM_ASCEND_ENABLE_MATMUL_ALLREDUCE", "", Is::kSwitch},
     {"VLLM_ASCEND_ENABLE_NZ", "weights have the CPU's own layout"},
     {"VLLM_ASCEND_ENABLE_MLAPO", "it is for other models"},
     {"VLLM_ASCEND_ENABLE_FUSED_MC2", "it is for other models"},

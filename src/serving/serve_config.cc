@@ -206,6 +206,12 @@ Status FillGraph(const ParsedOptions& options, const Environ& environ, ServeConf
   RETURN_IF_ERROR(ReadAdditionalConfig(options.String("additional-config"), &config->load,
                                        &config->warnings));
   model::GraphOptions& graph = config->load.graph;
+  if (constexpr const char* kName = "VLLM_ASCEND_ENABLE_MATMUL_ALLREDUCE"; EnvIsOn(environ, kName)) {
+    graph.fuse_sum = model::FuseSum::kAlways;
+    if (config->environment.ranks == 1) {
+      config->warnings.push_back(fmt::format("{} has no effect here: one rank has nothing to add up", kName));
+    }
+  }
   if (graph.flashcomm_rows >= 0 && config->environment.ranks == 1) {
     config->warnings.push_back(
         "FLASHCOMM1 (VLLM_ASCEND_ENABLE_FLASHCOMM1, additional_config.enable_flashcomm1) has no effect here: "

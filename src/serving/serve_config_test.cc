@@ -89,6 +89,11 @@ TEST(ServeConfig, RanksAndFlashComm) {
   EXPECT_EQ(made({"-tp", "2"}, on).load.graph.flashcomm_rows, 1000);
   EXPECT_EQ(made({"-tp", "2"}, old).load.graph.flashcomm_rows, 1000);
   EXPECT_TRUE(made({"-tp", "2"}, on).warnings.empty());
+  const Environ fused = {{"VLLM_ASCEND_ENABLE_MATMUL_ALLREDUCE", "1"}};
+  EXPECT_EQ(made({"-tp", "2"}).load.graph.fuse_sum, model::FuseSum::kWithFlashComm);
+  EXPECT_EQ(made({"-tp", "2"}, fused).load.graph.fuse_sum, model::FuseSum::kAlways);
+  EXPECT_TRUE(made({"-tp", "2"}, fused).warnings.empty());
+  EXPECT_THAT(made({}, fused).warnings, Contains(HasSubstr("nothing to add up")));
   const auto with = [&](const char* json, const Environ& environ) {
     return made({"-tp", "2", "--additional-config", json}, environ).load.graph.flashcomm_rows;
   };

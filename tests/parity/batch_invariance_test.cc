@@ -285,7 +285,7 @@ TEST(LongStepTest, EqualsShortSteps) {
   const Logits alone = runner.logits();
 
   // Its rows lie on both sides of a border between parts of the step, or of the MLP.
-  for (const int64_t border : {model::kMlpRows, model::kStepRows, 2 * model::kStepRows}) {
+  for (const int64_t border : {model::kChunkRows, model::kStepRows, 2 * model::kStepRows}) {
     std::vector<ModelRunner::Part> parts;
     for (uint32_t s = 0; s < 14; ++s) {  // with the measured one 4500 rows: three parts
       parts.push_back({runner.NewSequence(), RandomTokens(300, 100 + s), false});

@@ -1,4 +1,5 @@
 #include "kernels/reference/kernels.h"
+#include "kernels/reference/sum_of_parts.h"
 
 namespace tiercel::kernels::reference {
 
@@ -9,8 +10,7 @@ void AddParts(const AddPartsArgs& args, Share share) {
   for (int64_t i = mine.begin; i < mine.end; ++i) {
     const int64_t row = i / runs, begin = i % runs * kRun;
     for (int64_t c = begin; c < std::min(begin + kRun, args.n); ++c) {
-      float sum = args.parts[0][row * args.ldp + c];
-      for (int p = 1; p < args.num_parts; ++p) sum += args.parts[p][row * args.ldp + c];
+      const float sum = SumOfParts(args.parts, row, c, 0);
       args.out[row * args.ldo + c] = ToBF16(ToFloat(args.residual[row * args.ldr + c]) + sum);
     }
   }

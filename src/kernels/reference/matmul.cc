@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/reference/kernels.h"
+#include "kernels/reference/sum_of_parts.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -31,6 +32,13 @@ void Store(const MatmulArgs& args, int64_t row, int64_t column, int64_t width, c
       for (int64_t c = 0; c < width; ++c) {
         const int64_t at = row * args.ldo + column + c;
         args.out[at] = ToBF16(acc[c] + ToFloat(args.residual[at]));
+      }
+      return;
+    case Epilogue::kAddParts:
+      for (int64_t c = 0; c < width; ++c) {
+        const int64_t at = row * args.ldo + column + c;
+        const float sum = SumOfParts(args.parts, row, column + c, acc[c]);
+        args.out[at] = ToBF16(ToFloat(args.residual[at]) + sum);
       }
       return;
     case Epilogue::kSwiGlu:

@@ -3,6 +3,7 @@
 
 #include "kernels/reference/kernels.h"
 #include "kernels/reference/quantize.h"
+#include "kernels/reference/sum_of_parts.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -40,6 +41,13 @@ void Store(const QuantMatmulArgs& args, int64_t row, int64_t column, int64_t wid
       for (int64_t c = 0; c < width; ++c) {
         const int64_t at = row * args.ldo + column + c;
         args.out[at] = ToBF16(y[c] + ToFloat(args.residual[at]));
+      }
+      return;
+    case Epilogue::kAddParts:
+      for (int64_t c = 0; c < width; ++c) {
+        const int64_t at = row * args.ldo + column + c;
+        const float sum = SumOfParts(args.parts, row, column + c, y[c]);
+        args.out[at] = ToBF16(ToFloat(args.residual[at]) + sum);
       }
       return;
     case Epilogue::kSwiGlu:

@@ -5,22 +5,31 @@
 
 namespace tiercel::kernels::x86 {
 
+// The sum of the parts from `at` on, `own` in the place of the rank's.
+template <typename S>
+[[gnu::always_inline]] inline typename S::V SumOfParts(const RankParts& p, int64_t at,
+                                                       typename S::V own) {
+  typename S::V sum = p.own == 0 ? own : S::Load(p.parts[0] + at);
+  for (int r = 1; r < p.count; ++r) sum = S::Add(sum, r == p.own ? own : S::Load(p.parts[r] + at));
+  return sum;
+}
+
 // One row's columns [begin, end).
 template <typename S>
 [[gnu::always_inline]] inline void AddPartsOfRow(const AddPartsArgs& args, int64_t row, int64_t begin,
                                                  int64_t end) {
   const BF16* residual = args.residual + row * args.ldr;
   BF16* out = args.out + row * args.ldo;
-  const int64_t at = row * args.ldp;
+  const RankParts& p = args.parts;
+  const int64_t at = p.offset + row * p.ld;
   int64_t c = begin;
   for (; c + S::kLanes <= end; c += S::kLanes) {
-    typename S::V sum = S::Load(args.parts[0] + at + c);
-    for (int p = 1; p < args.num_parts; ++p) sum = S::Add(sum, S::Load(args.parts[p] + at + c));
+    const typename S::V sum = SumOfParts<S>(p, at + c, S::Set(0));
     S::Narrow(out + c, S::Add(S::Widen(residual + c), sum));
   }
   for (; c < end; ++c) {
-    float sum = args.parts[0][at + c];
-    for (int p = 1; p < args.num_parts; ++p) sum += args.parts[p][at + c];
+    float sum = p.parts[0][at + c];
+    for (int r = 1; r < p.count; ++r) sum += p.parts[r][at + c];
     out[c] = ToBF16(ToFloat(residual[c]) + sum);
   }
 }

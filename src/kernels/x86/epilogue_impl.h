@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/ops.h"
+#include "kernels/x86/add_parts_impl.h"
 #include "kernels/x86/quantize_impl.h"
 #include "kernels/x86/stream_ahead.h"
 
@@ -24,6 +25,14 @@ template <typename S, typename Args, typename Sum, typename Store>
         store(column + c, S::Add(sum(c), S::Widen(args.residual + at + c)));
       }
       return;
+    case Epilogue::kAddParts: {
+      const int64_t part = args.parts.offset + row * args.parts.ld + column;
+      for (int64_t c = 0; c < width; c += kLanes) {
+        store(column + c, S::Add(SumOfParts<S>(args.parts, part + c, sum(c)),
+                                 S::Widen(args.residual + at + c)));
+      }
+      return;
+    }
     case Epilogue::kSwiGlu:
       for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
         for (int64_t lane = 0; lane < kColumnGroup; lane += kLanes) {
@@ -38,7 +47,8 @@ template <typename S, typename Args, typename Sum, typename Store>
   }
 }
 
-// Asks for the lines of the output, for writing, to which FinishRow will store these columns: at most two.
+// Asks for the lines of the output, for writing, to which FinishRow will store these columns, at most two, and for
+// those that it will add from other ranks, at most two of each.
 // Only ever inlined: GCC takes a function that does nothing else for one without effect, and leaves out its calls.
 template <typename Args>
 [[gnu::always_inline]] inline void AskForRow(const Args& args, int64_t row, int64_t column, int64_t width) {
@@ -59,6 +69,14 @@ template <typename Args>
   }
   __builtin_prefetch(begin, 1);
   if (bytes > kLine) __builtin_prefetch(begin + kLine, 1);
+  if (args.epilogue != Epilogue::kAddParts) return;
+  const RankParts& parts = args.parts;
+  const int64_t at = parts.offset + row * parts.ld + column;
+  for (int r = 0; r < parts.count; ++r) {
+    if (r == parts.own) continue;
+    __builtin_prefetch(parts.parts[r] + at);
+    __builtin_prefetch(parts.parts[r] + at + width - 1);
+  }
 }
 
 // Finishes the columns [column, column + width) of output row `row`, whose sums lie in groups of

@@ -1,0 +1,16 @@
+// The sum of the ranks' parts (ops.h, RankParts) in one row and column.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace tiercel::kernels::reference {
+
+// `own` is in the place of the rank's own part, where it has one.
+inline float SumOfParts(const RankParts& p, int64_t row, int64_t column, float own) {
+  const int64_t at = p.offset + row * p.ld + column;
+  float sum = p.own == 0 ? own : p.parts[0][at];
+  for (int r = 1; r < p.count; ++r) sum += r == p.own ? own : p.parts[r][at];
+  return sum;
+}
+
+}  // namespace tiercel::kernels::reference
