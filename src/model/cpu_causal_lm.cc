@@ -148,6 +148,7 @@ Status CpuCausalLm::Capture() {
   options.max_size = graph_options_.max_capture_size;
   options.max_num_seqs = limits_.max_seqs;
   options.max_num_batched_tokens = limits_.max_rows;
+  if (graph_options_.flashcomm_rows >= 0) options.multiples_of = std::ssize(ranks_);
   ASSIGN_OR_RETURN(const std::vector<int64_t> sizes, ResolveCaptureSizes(options));
   const int64_t largest =
       std::min({limits_.max_seqs, limits_.logit_group_rows, limits_.max_rows, kStepRows});

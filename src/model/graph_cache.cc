@@ -1,5 +1,7 @@
 #include "model/graph_cache.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
 #include <string>
@@ -27,23 +29,7 @@ void SortUnique(std::vector<int64_t>* sizes) {
   sizes->erase(std::unique(sizes->begin(), sizes->end()), sizes->end());
 }
 
-}  // namespace
-
-Expected<GraphMode> ParseGraphMode(std::string_view text) {
-  std::string upper(text);
-  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  if (upper == "NONE" || upper == "PIECEWISE") return GraphMode::kNone;
-  if (upper == "FULL_DECODE_ONLY" || upper == "FULL_AND_PIECEWISE" || upper == "FULL") {
-    return GraphMode::kFullDecodeOnly;
-  }
-  return Unexpected(InvalidArgument(
-                        "cudagraph_mode: found \"{}\", expected NONE, PIECEWISE, FULL, "
-                        "FULL_DECODE_ONLY or FULL_AND_PIECEWISE",
-                        text)
-                        .WithParam("cudagraph_mode"));
-}
-
-Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options) {
+Expected<std::vector<int64_t>> AllCaptureSizes(const CaptureOptions& options) {
   if (options.max_size.has_value() && *options.max_size < 1) {
     return Unexpected(InvalidArgument("max_cudagraph_capture_size: found {}, expected at least 1",
                                       *options.max_size)
@@ -80,6 +66,36 @@ Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options
                                       "cudagraph_capture_sizes(={})",
                                       *options.max_size, sizes.back())
                           .WithParam("max_cudagraph_capture_size"));
+  }
+  return sizes;
+}
+
+}  // namespace
+
+Expected<GraphMode> ParseGraphMode(std::string_view text) {
+  std::string upper(text);
+  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  if (upper == "NONE" || upper == "PIECEWISE") return GraphMode::kNone;
+  if (upper == "FULL_DECODE_ONLY" || upper == "FULL_AND_PIECEWISE" || upper == "FULL") {
+    return GraphMode::kFullDecodeOnly;
+  }
+  return Unexpected(InvalidArgument(
+                        "cudagraph_mode: found \"{}\", expected NONE, PIECEWISE, FULL, "
+                        "FULL_DECODE_ONLY or FULL_AND_PIECEWISE",
+                        text)
+                        .WithParam("cudagraph_mode"));
+}
+
+Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<int64_t> all, AllCaptureSizes(options));
+  std::vector<int64_t> sizes = all;
+  std::erase_if(sizes, [&](int64_t size) { return size % options.multiples_of != 0; });
+  if (sizes.empty()) {
+    // Without the blank, as vLLM-Ascend writes it.
+    return Unexpected(InvalidArgument("cudagraph_capture_sizes [{}] does not contain"
+                                      "values that are multiples of tp_size {}",
+                                      fmt::join(all, ", "), options.multiples_of)
+                          .WithParam("cudagraph_capture_sizes"));
   }
   return sizes;
 }

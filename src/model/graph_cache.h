@@ -28,11 +28,13 @@ struct CaptureOptions {
   std::optional<int64_t> max_size;            // max_cudagraph_capture_size
   int64_t max_num_seqs = 0;
   int64_t max_num_batched_tokens = 0;
+  int64_t multiples_of = 1;  // with FlashComm the number of ranks: other sizes are left out
 };
 
 // The batch sizes to capture, ascending without duplicates. By default 1, 2, 4, every 8th below
 // 256 and every 16th from there up to min(2 · max_num_seqs, 512), and max_num_seqs itself, so that
-// the largest batch is captured too; none above max_num_batched_tokens.
+// the largest batch is captured too; none above max_num_batched_tokens. InvalidArgument, in vLLM's words, if
+// no size is left.
 Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options);
 
 // One Program per captured batch size.

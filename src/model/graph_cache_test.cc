@@ -78,6 +78,20 @@ TEST(CaptureSizesTest, WrongListsAreErrors) {
   EXPECT_THAT(ResolveCaptureSizes(options).error().message(), HasSubstr("found -1"));
 }
 
+// With FlashComm, of the list as it would be without.
+TEST(CaptureSizesTest, MultiplesOfTheRanks) {
+  CaptureOptions options = Limits(16, 2048);
+  options.multiples_of = 4;
+  EXPECT_THAT(*ResolveCaptureSizes(options), ElementsAre(4, 8, 16, 24, 32));
+  options.sizes = {{1, 12, 16, 18}};
+  options.max_size = 18;
+  EXPECT_THAT(*ResolveCaptureSizes(options), ElementsAre(12, 16));
+  options.sizes = {{3, 1}};
+  options.max_size.reset();
+  EXPECT_EQ(ResolveCaptureSizes(options).error().message(),
+            "cudagraph_capture_sizes [1, 3] does not containvalues that are multiples of tp_size 4");
+}
+
 TEST(CaptureSizesTest, MaxSizeMustAgreeWithTheList) {
   CaptureOptions options = Limits(256, 8192);
   options.sizes = {{8, 16}};
