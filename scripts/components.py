@@ -94,19 +94,27 @@ def libraries(program):
     """[{name, version, license, files}] that the program says it needs; the version is the Debian package's, where there is one."""
     needed = re.findall(r"NEEDED\s+(\S+)", output("objdump", "-p", program))
     places = dict(re.findall(r"(\S+) => (\S+)", output("ldd", program)))
+    versions = package_versions({file: places.get(file, f"/lib64/{file}") for file in needed})
     result = {}
     for file in needed:
         name, license = LIBRARIES[re.split(r"\.so|-\d", file)[0] if not file.startswith("ld-") else "ld-linux-x86-64"]
         entry = result.setdefault(name, {"name": name, "version": "", "license": license, "files": []})
         entry["files"].append(file)
-        entry["version"] = entry["version"] or package_version(places.get(file, f"/lib64/{file}"))
+        entry["version"] = entry["version"] or versions.get(file, "")
     return sorted(result.values(), key=lambda library: library["name"])
 
 
-def package_version(path):
-    for candidate in (path, os.path.realpath(path), path.removeprefix("/usr"), "/usr" + path):
-        result = subprocess.run(["dpkg", "-S", candidate], capture_output=True, text=True)
-        if result.returncode == 0:
-            package = result.stdout.split(": ")[0].split(",")[0]
-            return output("dpkg-query", "-W", "-f", "${Version}", package)
-    return ""
+def package_versions(places):
+    """{file: version of the package that has it}, of {file: path}. dpkg reads all its lists for every call: two do."""
+    candidates = {}  # a package's list may have the path before /lib became a link to /usr/lib, or behind links
+    for file, path in places.items():
+        for candidate in (path, os.path.realpath(path), path.removeprefix("/usr"), "/usr" + path):
+            candidates.setdefault(candidate, file)
+    found = subprocess.run(["dpkg", "-S", *candidates], capture_output=True, text=True).stdout
+    packages = {candidates[path]: names.split(",")[0] for names, path in re.findall(r"^(.*): (.*)$", found, re.MULTILINE)
+                if path in candidates}
+    if not packages:
+        return {}
+    rows = output("dpkg-query", "-W", "-f", "${binary:Package} ${Package} ${Version}\\n", *sorted(set(packages.values())))
+    versions = {name: row.split()[2] for row in rows.splitlines() for name in row.split()[:2]}
+    return {file: versions[package] for file, package in packages.items()}

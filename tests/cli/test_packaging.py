@@ -18,7 +18,7 @@ needs_objdump = pytest.mark.skipif(shutil.which("objdump") is None, reason="need
 
 def script(name, *words):
     return subprocess.run([sys.executable, ROOT / "scripts" / name, *map(str, words)], check=True, capture_output=True,
-                          text=True, timeout=120).stdout
+                          text=True, timeout=600).stdout
 
 
 def test_one_version():
