@@ -9,6 +9,8 @@
 
 namespace tiercel::comm {
 
+inline constexpr int kMaxRanks = 64;  // that can be asked for
+
 struct Rank {
   int index = 0;
   int count = 1;
