@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <thread>
 
+#include "api/openai_writer.h"
 #include "base/log.h"
 #include "options/option_table.h"
 #include "serving/offline_engine.h"
@@ -128,17 +129,6 @@ nb::object ListOf(const std::vector<Value>& values) {
   return list;
 }
 
-const char* WordFor(api::OutputEnd end) {
-  switch (end) {
-    case api::OutputEnd::kLength: return "length";
-    case api::OutputEnd::kRepetition: return "repetition";
-    case api::OutputEnd::kAbort: return "abort";
-    case api::OutputEnd::kStop:
-    case api::OutputEnd::kToolCalls: break;
-  }
-  return "stop";
-}
-
 nb::object StopReason(const api::OutputFinish& finish) {
   if (const auto* token = std::get_if<int32_t>(&finish.stop)) return nb::int_(*token);
   if (const auto* text = std::get_if<std::string>(&finish.stop)) return nb::str(text->c_str(), text->size());
@@ -154,7 +144,8 @@ nb::tuple ToTuple(const serving::ChoiceNews& choice) {
   }
   nb::object reason = nb::none(), stop = nb::none();
   if (choice.finish) {
-    reason = nb::str(WordFor(choice.finish->end));
+    const std::string_view name = api::FinishName(choice.finish->end);
+    reason = nb::str(name.data(), name.size());
     stop = StopReason(*choice.finish);
   }
   return nb::make_tuple(nb::str(choice.text.c_str(), choice.text.size()), ids, logprobs, reason, stop);

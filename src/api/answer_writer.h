@@ -24,6 +24,9 @@ class AnswerWriter {
   // Of a stream whose events are numbered: how many there were.
   virtual int64_t num_events() const { return 0; }
 
+  // Whether a stream begins before there are tokens: its start has nothing of them.
+  virtual bool starts_at_once() const { return false; }
+
   // Streamed: what stands before the first chunk of all, one chunk (it takes what is pending of the
   // choice, which may be nothing at its end; `is_first` of the choice's), and what stands behind the last one.
   virtual void AppendStart(std::string* out) = 0;

@@ -64,6 +64,10 @@ ApiError BadRequest(std::string message, std::optional<std::string> param) {
   return {400, "BadRequestError", std::move(message), std::move(param)};
 }
 
+ApiError Fault(std::string_view path, std::string_view what) {
+  return BadRequest(fmt::format("{}: {}", path, what), std::string(path));
+}
+
 ApiError NotOffered(std::string message, std::optional<std::string> param) {
   return {400, "NotImplementedError", std::move(message), std::move(param)};
 }

@@ -33,6 +33,8 @@ ApiError FromException();
 // A 400 that names its parameter: "…text… (parameter=p, value=v)".
 ApiError BadParameter(std::string message, std::string param, std::string_view value);
 ApiError BadRequest(std::string message, std::optional<std::string> param = std::nullopt);
+// A 400 about a place in the body, "tools.0.name": "…place…: …what…".
+ApiError Fault(std::string_view path, std::string_view what);
 ApiError NotOffered(std::string message, std::optional<std::string> param = std::nullopt);
 
 // In the words of `protocol`: for Messages the types are Anthropic's.

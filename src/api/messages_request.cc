@@ -15,9 +15,6 @@ namespace {
 
 // Faults are found here, as far as the chat's reader would name them by its own fields and places: "messages.3" of a
 // chat may be "messages.1" of this body, and "messages.0" its `system`.
-ApiError Fault(std::string_view path, std::string_view expected) {
-  return BadRequest(fmt::format("{}: {}", path, expected), std::string(path));
-}
 
 Json Message(std::string_view role, Json content) {
   return Json::Of({{"role", Json(role)}, {"content", std::move(content)}});

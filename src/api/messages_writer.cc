@@ -17,6 +17,7 @@ class MessagesWriter final : public AnswerWriter {
   void AddPrompt(int) override {}
   void AddTokens(int, std::span<const engine::OutputToken>) override {}
   int64_t pending_bytes(int) const override { return 0; }
+  bool starts_at_once() const override { return true; }  // its client sees that it was heard, however long the prompt
 
   void AppendStart(std::string* out) override {
     Begin("message_start", out);

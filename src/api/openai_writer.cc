@@ -4,8 +4,6 @@
 
 namespace tiercel::api {
 
-namespace {
-
 std::string_view FinishName(OutputEnd end) {
   switch (end) {
     case OutputEnd::kStop: return "stop";
@@ -16,8 +14,6 @@ std::string_view FinishName(OutputEnd end) {
   }
   return "";
 }
-
-}  // namespace
 
 void AppendIdsOrNull(const std::vector<int32_t>* ids, std::string* out) {
   if (ids != nullptr) {

@@ -11,6 +11,9 @@
 
 namespace tiercel::api {
 
+// The word of finish_reason.
+std::string_view FinishName(OutputEnd end);
+
 class OpenAiWriter : public AnswerWriter {
  public:
   // `object` and `chunk_object`: the names of a body and of a chunk.

@@ -4,6 +4,8 @@
 #include <cctype>
 #include <string>
 
+#include "base/split.h"
+
 namespace tiercel::api {
 
 namespace {
@@ -48,10 +50,9 @@ ApiError InOwnNames(ApiError error, std::span<const OwnName> names) {
     *error.param = std::string(OwnNameOf(error.param->substr(0, end), names)) + error.param->substr(end);
   }
   std::string message;
-  for (std::string_view rest = error.message; !rest.empty();) {
-    const size_t end = std::min(rest.find('\n'), rest.size() - 1) + 1;
-    message += RenamedLine(rest.substr(0, end), names);
-    rest.remove_prefix(end);
+  for (const std::string_view line : Split(error.message, '\n')) {
+    if (line.data() != error.message.data()) message += '\n';
+    message += RenamedLine(line, names);
   }
   error.message = std::move(message);
   return error;

@@ -97,9 +97,7 @@ void Responder::TakeEvents(std::string* out) {
   const auto begin = [&] {
     if (!std::exchange(began_, true)) writer_->AppendStart(out);
   };
-  // What these begin with has nothing of the tokens. The client of a response may go as soon as it knows the id, that of
-  // a message shall see that it was heard, however long the prompt.
-  if (plan().protocol == Protocol::kResponses || plan().protocol == Protocol::kMessages) begin();
+  if (writer_->starts_at_once()) begin();
   for (int i = 0; i < answer_.num_choices(); ++i) {
     if (!ChunkDue(i)) continue;
     begin();

@@ -23,13 +23,11 @@ namespace {
 
 // Tools of the client; those that a server would run are left out, with a word in the log.
 std::optional<ApiError> CheckFunction(const Json& tool, size_t index) {
-  const auto fault = [index](std::string_view key, std::string_view expected) {
-    std::string param = fmt::format("tools.{}.{}", index, key);
-    return BadRequest(fmt::format("{}: expected {}.", param, expected), param);
-  };
-  if (tool.FindString("name") == nullptr) return fault("name", "a string");
+  if (tool.FindString("name") == nullptr) return Fault(fmt::format("tools.{}.name", index), "expected a string.");
   const Json* parameters = tool.Find("parameters");
-  if (!IsAbsent(parameters) && parameters->object() == nullptr) return fault("parameters", "an object");
+  if (!IsAbsent(parameters) && parameters->object() == nullptr) {
+    return Fault(fmt::format("tools.{}.parameters", index), "expected an object.");
+  }
   return std::nullopt;
 }
 

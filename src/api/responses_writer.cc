@@ -27,6 +27,7 @@ class ResponsesWriter final : public AnswerWriter {
   }
   int64_t pending_bytes(int) const override { return logprobs_.pending_bytes(); }
   int64_t num_events() const override { return num_events_; }
+  bool starts_at_once() const override { return true; }  // its client may go as soon as it knows the id
 
   void AppendStart(std::string* out) override {
     for (const char* event : {"response.created", "response.in_progress"}) {

@@ -22,7 +22,7 @@ constexpr int32_t kImEnd = 257;
 constexpr int32_t kTestVocab = 258;
 
 inline std::shared_ptr<const text::Tokenizer> NewByteTokenizer() {
-  text::GgufVocab vocab;
+  GgufVocab vocab;
   vocab.model = "gpt2";
   vocab.pre = "qwen2";
   int next = 256;

@@ -9,6 +9,7 @@
 #include "api/chat_messages.h"
 #include "api/json_reader.h"
 #include "api/json_writer.h"
+#include "base/split.h"
 #include "text/tags.h"
 
 namespace tiercel::api {
@@ -51,12 +52,6 @@ void AddTypes(const Json& schema, int depth, Types* types) {
   if (schema.Find("properties") != nullptr || schema.Find("items") != nullptr) types->other = true;
 }
 
-std::string_view Stripped(std::string_view text) {
-  const size_t begin = std::min(text.find_first_not_of(text::kBlanks), text.size());
-  text.remove_prefix(begin);
-  return text.substr(0, text.find_last_not_of(text::kBlanks) + 1);
-}
-
 bool IsWord(std::string_view text, std::string_view word) {
   return std::equal(text.begin(), text.end(), word.begin(), word.end(),
                     [](unsigned char a, char b) { return std::tolower(a) == b; });
@@ -85,7 +80,7 @@ class SchemaTypes final : public text::ToolTypes {
   std::string ToJson(std::string_view function, std::string_view parameter,
                      std::string_view text) const override {
     const Types types = Find(function, parameter);
-    const std::string_view stripped = Stripped(text);
+    const std::string_view stripped = Trimmed(text, text::kBlanks);
     if (types.boolean && IsWord(stripped, "true")) return "true";
     if (types.boolean && IsWord(stripped, "false")) return "false";
     if (const auto json = ParseJson(stripped)) {

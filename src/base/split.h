@@ -1,4 +1,4 @@
-// Text cut into parts.
+// Text cut into parts, or at its ends.
 #pragma once
 
 #include <string_view>
@@ -8,5 +8,8 @@ namespace tiercel {
 
 // Views of `text`, one more than it has separators; empty parts are parts.
 std::vector<std::string_view> Split(std::string_view text, char separator);
+
+// Without the `blanks` at either end.
+std::string_view Trimmed(std::string_view text, std::string_view blanks);
 
 }  // namespace tiercel

@@ -12,6 +12,13 @@ constexpr double kLetter = 7;  // pixels of a letter of the legend, on average
 
 double Bounded(double max) { return std::isfinite(max) && max > 0 ? max : 1; }
 
+template <typename F>
+void ForEachTick(const SvgChart::Axis& axis, F&& draw) {
+  if (!axis.ticks) return;
+  const double step = TickStep(axis.max);
+  for (int i = 0; i * step <= axis.max * (1 + 1e-9); ++i) draw(i * step);
+}
+
 }  // namespace
 
 std::string XmlText(std::string_view text) {
@@ -58,26 +65,18 @@ void SvgChart::DrawAxes(std::string_view title) {
   const double right = place_.x + place_.width, bottom = place_.y + place_.height;
   elements_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"title\">{}</text>\n", place_.x,
                            place_.y - 10, XmlText(title));
-  if (x_.ticks) {
-    const double step = TickStep(x_.max);
-    for (int i = 0; i * step <= x_.max * (1 + 1e-9); ++i) {
-      const double x = X(i * step);
-      elements_ += fmt::format(
-          "<path d=\"M{0:.1f} {1:.1f}V{2:.1f}\" class=\"grid\"/><text x=\"{0:.1f}\" y=\"{3:.1f}\" "
-          "text-anchor=\"middle\">{4:.6g}</text>\n",
-          x, place_.y, bottom, bottom + 16, i * step);
-    }
-  }
-  if (y_.ticks) {
-    const double step = TickStep(y_.max);
-    for (int i = 0; i * step <= y_.max * (1 + 1e-9); ++i) {
-      const double y = Y(i * step);
-      elements_ += fmt::format(
-          "<path d=\"M{0:.1f} {1:.1f}H{2:.1f}\" class=\"grid\"/><text x=\"{3:.1f}\" y=\"{4:.1f}\" "
-          "text-anchor=\"end\">{5:.6g}</text>\n",
-          place_.x, y, right, place_.x - 6, y + 4, i * step);
-    }
-  }
+  ForEachTick(x_, [&](double value) {
+    elements_ += fmt::format(
+        "<path d=\"M{0:.1f} {1:.1f}V{2:.1f}\" class=\"grid\"/><text x=\"{0:.1f}\" y=\"{3:.1f}\" "
+        "text-anchor=\"middle\">{4:.6g}</text>\n",
+        X(value), place_.y, bottom, bottom + 16, value);
+  });
+  ForEachTick(y_, [&](double value) {
+    elements_ += fmt::format(
+        "<path d=\"M{0:.1f} {1:.1f}H{2:.1f}\" class=\"grid\"/><text x=\"{3:.1f}\" y=\"{4:.1f}\" "
+        "text-anchor=\"end\">{5:.6g}</text>\n",
+        place_.x, Y(value), right, place_.x - 6, Y(value) + 4, value);
+  });
   elements_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" class=\"axis\"/>\n", place_.x,
                            place_.y, bottom, right);
   elements_ += fmt::format(

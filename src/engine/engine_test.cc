@@ -463,8 +463,8 @@ TEST_P(EngineTest, LogProbabilitiesOfAllRequestsAreBounded) {
 }
 
 TEST_P(EngineTest, NewsComeOncePerStepAndBeforeTheHook) {
-  TestEngine test = MakeEngine(Options());
   std::atomic<int> news{0}, hooks{0};
+  TestEngine test = MakeEngine(Options());
   test.engine->SetStepHook([&] {
     EXPECT_GT(news.load(), 0);
     ++hooks;

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <new>
 
+#include "base/split.h"
+
 namespace tiercel::net {
 namespace {
 
@@ -16,11 +18,8 @@ bool EqualsNoCase(std::string_view a, std::string_view b) {
   return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
-std::string_view Trim(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
-}
+// Around names and values, and the end of a line.
+constexpr std::string_view kBlanks = " \t\r\n";
 
 }  // namespace
 
@@ -167,11 +166,12 @@ bool Transfer::TakeHeaderLine(std::string_view line) {
     response_.headers.clear();
     return true;
   }
-  line = Trim(line);
+  line = Trimmed(line, kBlanks);
   if (line.empty()) return EndHead();
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos) return true;
-  response_.headers.emplace_back(Trim(line.substr(0, colon)), Trim(line.substr(colon + 1)));
+  response_.headers.emplace_back(Trimmed(line.substr(0, colon), kBlanks),
+                                 Trimmed(line.substr(colon + 1), kBlanks));
   return true;
 }
 

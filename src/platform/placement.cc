@@ -14,14 +14,10 @@ namespace {
 
 constexpr int kMaxCpu = 65535;
 
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return "";
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
+constexpr std::string_view kBlanks = " \t";
 
 std::optional<int> ParseCpu(std::string_view text) {
-  text = Trim(text);
+  text = Trimmed(text, kBlanks);
   int cpu = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cpu);
   if (error != std::errc() || end != text.data() + text.size() || cpu < 0 || cpu > kMaxCpu) {
@@ -222,7 +218,7 @@ Expected<std::vector<int>> ParseCpus(std::string_view text, const std::string& s
 Expected<CpuBinding> ParseCpuBinding(std::string_view text, const std::string& source) {
   CpuBinding binding;
   binding.source = source;
-  text = Trim(text);
+  text = Trimmed(text, kBlanks);
   if (text.empty() || text == "auto") return binding;
   if (text == "nobind" || text == "all") {
     binding.kind = CpuBinding::Kind::kNone;

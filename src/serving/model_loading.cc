@@ -44,27 +44,10 @@ Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& c
   return checkpoint;
 }
 
-text::GgufVocab ToVocab(const model::GgufTokenizerData& data) {
-  text::GgufVocab vocab;
-  vocab.model = data.model;
-  vocab.pre = data.pre;
-  vocab.tokens = data.tokens;
-  vocab.scores = data.scores;
-  vocab.token_types = data.token_types;
-  vocab.merges = data.merges;
-  vocab.bos = data.bos;
-  vocab.eos = data.eos;
-  vocab.unknown = data.unknown;
-  vocab.padding = data.padding;
-  vocab.add_bos = data.add_bos;
-  vocab.add_space_prefix = data.add_space_prefix;
-  return vocab;
-}
-
 Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
     const std::string& dir, const model::GgufTokenizerData* gguf,
     const text::TokenizerOptions& options) {
-  if (gguf != nullptr) return text::Tokenizer::FromGguf(ToVocab(*gguf), options);
+  if (gguf != nullptr) return text::Tokenizer::FromGguf(*gguf, options);
   return text::Tokenizer::Load(dir, options);
 }
 

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "comm/collectives.h"
-#include "platform/placement.h"
 #include "options/human_int.h"
+#include "platform/placement.h"
 
 namespace tiercel::serving {
 namespace {

@@ -33,7 +33,7 @@ void tiercel_ids_free(TiercelIds ids);
 TiercelTokenizer* tiercel_tokenizer_from_json(const uint8_t* json, size_t json_size,
                                               const uint8_t* config, size_t config_size,
                                               TiercelBytes* error);
-// `description`: text::GgufVocab as a JSON object with the same field names.
+// `description`: GgufVocab as a JSON object with the same field names.
 TiercelTokenizer* tiercel_tokenizer_from_gguf(const uint8_t* description, size_t size,
                                               TiercelBytes* error);
 void tiercel_tokenizer_free(TiercelTokenizer* tokenizer);

@@ -10,24 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include "base/gguf_vocab.h"
 #include "base/status.h"
 
 struct TiercelTokenizer;
 
 namespace tiercel::text {
-
-// A vocabulary as GGUF files carry it (tokenizer.ggml.*).
-struct GgufVocab {
-  std::string model;  // "gpt2" (byte-level BPE) or "llama" (sentencepiece BPE)
-  std::string pre;    // "qwen2", "smollm", "llama-bpe", …
-  std::vector<std::string> tokens;
-  std::vector<float> scores;        // "llama" only
-  std::vector<int32_t> token_types; // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-  std::vector<std::string> merges;  // "a b"
-  int64_t bos = -1, eos = -1, unknown = -1, padding = -1;
-  bool add_bos = false;
-  bool add_space_prefix = true;  // "llama" only: a text is encoded with a space before it
-};
 
 struct TokenizerOptions {
   // Text may be marked with Marked(); U+FDD0, which Unicode promises to be no character, is dropped

@@ -5,10 +5,10 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "api/json_reader.h"
 #include "options/human_int.h"
+#include "tools/text_file.h"
 
 namespace tiercel::tools {
 namespace {
@@ -112,16 +112,6 @@ Status PrepareFile(const std::string& path) {
 
 Status WriteJson(const std::string& path, const Json& json, bool append) {
   return WriteText(path, json.Dump(), append);
-}
-
-Status WriteText(const std::string& path, const std::string& text, bool append) {
-  std::error_code error;
-  const bool behind = append && fs::exists(path, error) && fs::file_size(path, error) > 0;
-  std::ofstream file(path, append ? std::ios::app : std::ios::trunc);
-  file << (behind ? "\n" : "") << text;
-  file.close();
-  if (!file) return FailedPrecondition("{}: cannot be written: {}", path, std::strerror(errno));
-  return OkStatus();
 }
 
 }  // namespace tiercel::tools

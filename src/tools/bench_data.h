@@ -24,6 +24,5 @@ Expected<bench::TextTools> MakeTextTools(const serving::LoadedText& text,
 Status PrepareFile(const std::string& path);
 // `append`: behind what the file has, on a line of its own.
 Status WriteJson(const std::string& path, const api::Json& json, bool append);
-Status WriteText(const std::string& path, const std::string& text, bool append);
 
 }  // namespace tiercel::tools

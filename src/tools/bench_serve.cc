@@ -21,6 +21,7 @@
 #include "tools/command.h"
 #include "tools/commands.h"
 #include "tools/interrupt.h"
+#include "tools/text_file.h"
 
 namespace tiercel::tools {
 namespace {
@@ -248,7 +249,7 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
                               config.append));
   }
   if (!config.plot.empty()) {
-    RETURN_IF_ERROR(WriteText(config.plot, bench::RenderServePlot(config.run, metrics, load), false));
+    RETURN_IF_ERROR(WriteText(config.plot, bench::RenderServePlot(config.run, metrics, load)));
   }
   if (interrupt->stopped()) return Interrupt::kExitCode;
   return metrics.completed > 0 ? kExitOk : kExitFailure;

@@ -32,10 +32,10 @@ std::string QuotedNames(std::span<const Subcommand> commands) {
   return text;
 }
 
-std::string PlainNames(std::span<const Subcommand> commands) {
+std::string PlainNames(std::span<const Subcommand> commands, std::string_view separator) {
   std::string text;
   for (const Subcommand& command : commands) {
-    text += fmt::format("{}{}", text.empty() ? "" : ",", command.name);
+    text += fmt::format("{}{}", text.empty() ? "" : separator, command.name);
   }
   return text;
 }

@@ -30,8 +30,8 @@ std::span<const Subcommand> BenchSubcommands();
 
 // "'serve', 'chat'", for messages.
 std::string QuotedNames(std::span<const Subcommand> commands);
-// "serve,chat", for usage lines.
-std::string PlainNames(std::span<const Subcommand> commands);
+// "serve,chat", as in usage lines.
+std::string PlainNames(std::span<const Subcommand> commands, std::string_view separator = ",");
 
 CommandText DescribeServe();
 CommandText DescribeChat();

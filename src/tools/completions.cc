@@ -66,10 +66,7 @@ std::string Brief(std::string_view text) {
 
 // The arms of `case $command in`: `words` is what may come next, by what stands before.
 void BashArms(const std::string& path, std::span<const Subcommand> commands, std::string* arms) {
-  std::string names;
-  for (const Subcommand& command : commands) {
-    names += fmt::format("{}{}", names.empty() ? "" : " ", command.name);
-  }
+  const std::string names = PlainNames(commands, " ");
   *arms += fmt::format("    {})\n      words={}\n      ;;\n", Quoted(path),
                        Quoted(names + (path.empty() ? " --help --version" : " --help")));
   for (const Subcommand& command : commands) {

@@ -26,11 +26,6 @@ std::string Roff(std::string_view text) {
   return out;
 }
 
-std::string_view Trim(std::string_view text) {
-  const size_t begin = std::min(text.find_first_not_of(' '), text.size());
-  return text.substr(begin, text.find_last_not_of(' ') + 1 - begin);
-}
-
 // "Serve a model." → "serve a model", as the line of whatis has it.
 std::string WhatIs(std::string_view summary) {
   std::string text(summary.substr(0, summary.find_last_not_of('.') + 1));
@@ -81,9 +76,9 @@ class Page {
   void Positional(std::string_view lines) {
     for (const std::string_view line : Split(lines, '\n')) {
       if (!line.starts_with(' ')) continue;
-      const std::string_view item = Trim(line);
+      const std::string_view item = Trimmed(line, " ");
       const size_t end = std::min(item.find("  "), item.size());
-      Item(item.substr(0, end), Trim(item.substr(end)));
+      Item(item.substr(0, end), Trimmed(item.substr(end), " "));
     }
   }
 

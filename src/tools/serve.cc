@@ -97,7 +97,8 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
   auto server = server::Server::Bind(config.server);
   if (!server) return Fail(server.error());
   LogStart(config);
-  std::optional<StartingSignal> starting(std::in_place, &*manager, "Loading " + config.model);
+  std::optional<StartingSignal> starting;
+  if (manager->listens()) starting.emplace(&*manager, "Loading " + config.model);
 
   auto path = serving::FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());

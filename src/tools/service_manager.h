@@ -23,6 +23,7 @@ class ServiceManager {
   ServiceManager(const ServiceManager&) = delete;
   ServiceManager& operator=(const ServiceManager&) = delete;
 
+  bool listens() const { return fd_ >= 0; }
   void Ready(const std::string& status) const;     // requests are answered from now on
   void Stopping(const std::string& status) const;  // the end has begun
   // Still starting: `status` shows, and the limit on the time until Ready is `seconds` from now.

@@ -1,15 +1,15 @@
 // tiercel share-files: what is installed beside the program and says what it takes, written by the
 // program itself, so that it says what that takes.
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string>
+#include <system_error>
 
 #include "serving/version.h"
 #include "tools/commands.h"
 #include "tools/completions.h"
 #include "tools/man_pages.h"
+#include "tools/text_file.h"
 
 namespace tiercel::tools {
 namespace {
@@ -28,15 +28,9 @@ const OptionTable& ShareFilesTable() {
 }
 
 Status WriteFile(const fs::path& path, const std::string& text) {
-  std::error_code error;
+  std::error_code error;  // WriteText finds no folder then
   fs::create_directories(path.parent_path(), error);
-  if (!error) {
-    std::ofstream file(path, std::ios::binary);
-    file << text;
-    if (file.flush()) return OkStatus();
-    error = std::error_code(errno, std::generic_category());
-  }
-  return Unavailable("{}: cannot be written: {}", path.string(), error.message());
+  return WriteText(path.string(), text);
 }
 
 Status WriteAll(const fs::path& folder) {

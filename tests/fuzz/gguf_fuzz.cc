@@ -14,20 +14,7 @@ namespace {
 
 void UseTokenizer(const tiercel::model::GgufTokenizerData& data) {
   using namespace tiercel;
-  text::GgufVocab vocab;
-  vocab.model = data.model;
-  vocab.pre = data.pre;
-  vocab.tokens = data.tokens;
-  vocab.scores = data.scores;
-  vocab.token_types = data.token_types;
-  vocab.merges = data.merges;
-  vocab.bos = data.bos;
-  vocab.eos = data.eos;
-  vocab.unknown = data.unknown;
-  vocab.padding = data.padding;
-  vocab.add_bos = data.add_bos;
-  vocab.add_space_prefix = data.add_space_prefix;
-  const auto tokenizer = text::Tokenizer::FromGguf(vocab);
+  const auto tokenizer = text::Tokenizer::FromGguf(data);
   fuzz::ExpectOneLineError(tokenizer);
   if (!tokenizer) return;
   const auto ids = (*tokenizer)->Encode("ab a\xff <|im_end|> \xe4\xbd\xa0", true);

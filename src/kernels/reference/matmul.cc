@@ -34,13 +34,7 @@ void Store(const MatmulArgs& args, int64_t row, int64_t column, int64_t width, c
         args.out[at] = ToBF16(acc[c] + ToFloat(args.residual[at]));
       }
       return;
-    case Epilogue::kAddParts:
-      for (int64_t c = 0; c < width; ++c) {
-        const int64_t at = row * args.ldo + column + c;
-        const float sum = SumOfParts(args.parts, row, column + c, acc[c]);
-        args.out[at] = ToBF16(ToFloat(args.residual[at]) + sum);
-      }
-      return;
+    case Epilogue::kAddParts: return StoreSumOfParts(args, row, column, width, acc);
     case Epilogue::kSwiGlu:
       for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
         BF16* out = args.out + row * args.ldo + (column + c) / 2;

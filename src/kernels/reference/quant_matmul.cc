@@ -43,13 +43,7 @@ void Store(const QuantMatmulArgs& args, int64_t row, int64_t column, int64_t wid
         args.out[at] = ToBF16(y[c] + ToFloat(args.residual[at]));
       }
       return;
-    case Epilogue::kAddParts:
-      for (int64_t c = 0; c < width; ++c) {
-        const int64_t at = row * args.ldo + column + c;
-        const float sum = SumOfParts(args.parts, row, column + c, y[c]);
-        args.out[at] = ToBF16(ToFloat(args.residual[at]) + sum);
-      }
-      return;
+    case Epilogue::kAddParts: return StoreSumOfParts(args, row, column, width, y);
     case Epilogue::kSwiGlu:
       for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
         for (int64_t i = 0; i < kColumnGroup; ++i) {

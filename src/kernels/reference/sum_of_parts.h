@@ -13,4 +13,13 @@ inline float SumOfParts(const RankParts& p, int64_t row, int64_t column, float o
   return sum;
 }
 
+// kAddParts of a matmul: the columns [column, column + width) of output row `row`, of which `own` are the rank's parts.
+template <typename Args>
+void StoreSumOfParts(const Args& args, int64_t row, int64_t column, int64_t width, const float* own) {
+  for (int64_t c = 0; c < width; ++c) {
+    const int64_t at = row * args.ldo + column + c;
+    args.out[at] = ToBF16(ToFloat(args.residual[at]) + SumOfParts(args.parts, row, column + c, own[c]));
+  }
+}
+
 }  // namespace tiercel::kernels::reference
