@@ -38,13 +38,28 @@ struct EmbedArgs {
 // - dynamic: s = max|x| / 127 over the row, q = round(x / s), row_scale[r] = s. A row with
 //   max|x| < 2⁻¹⁰⁰ gives zeros; one with an infinity or a NaN gives zeros with s infinite or NaN, so
 //   that its outputs are NaN.
+// - in blocks (`blocks`): a row is QuantizedBlocks, the last one padded with zeros; scale and offset are not read.
 struct QuantizedRows {
   uint8_t* data = nullptr;     // [rows, ld]
   int64_t ld = 0;              // bytes from row to row
   float* row_scale = nullptr;  // [rows], written: dynamic; null: static
   float scale = 1;             // > 0 and finite; static only
   float offset = 0;
+  bool blocks = false;
 };
+
+// 128 values of a row that multiplies weights of a block format: x = scale · q with scale = max|x| / 127 and
+// q = round(x / scale) in [−127, 127], zeros where a dynamic row would give zeros. With them their sums, negative,
+// which take the weights' zero points and minima away: exact integers, of all, of each 32 and of each 16.
+struct alignas(64) QuantizedBlock {
+  int8_t q[kBlockInputs];
+  float scale;
+  int32_t minus_sum;
+  int32_t minus_sum32[4];
+  int32_t minus_sum16[8];
+  int32_t unused[2];
+};
+static_assert(sizeof(QuantizedBlock) == 192);
 
 // out = x quantized. Split by rows; with share {0, 1} a worker does all rows itself.
 struct QuantizeArgs {
@@ -130,6 +145,25 @@ struct QuantMatmulArgs {
   int64_t rows = 0;
   // data not null: a kStore or kSwiGlu output goes here, statically quantized, and not to `out`.
   QuantizedRows quantized = {};
+};
+
+// Weights of a block format (tensor/block_format.h): y = Σ over blocks b of 128 inputs, ascending, of
+//     fma(t_b, scale(x_b), y),    t_b = Σ over b's groups g, ascending, of fma(float(I_g), scale(c, g), t)
+// and, in formats with a minimum, after each of these t = fma(float(−S_g), min(c, g), t). I_g = Σ (code − zero) · q and
+// S_g = Σ q are exact integers, scale(c, g) and min(c, g) one FP32 product each, all sums begin with 0. So all ISAs
+// agree to the bit but for SwiGLU's exp. Strips without a format give y = 0. Then + bias and an epilogue, as Matmul.
+struct BlockMatmulArgs {
+  const QuantizedBlock* x = nullptr;  // [rows, ldx]
+  int64_t ldx = 0;                    // blocks from row to row
+  const PackedMatrix* weight = nullptr;  // with strips
+  const float* bias = nullptr;           // [n] or null
+  Epilogue epilogue = Epilogue::kStore;
+  const BF16* residual = nullptr;  // [rows, ldo] for kAdd and kAddParts
+  RankParts parts = {};            // for kAddParts
+  BF16* out = nullptr;             // [rows, ldo]
+  float* out_f32 = nullptr;        // [rows, ldo] for kStoreF32
+  int64_t ldo = 0;
+  int64_t rows = 0;
 };
 
 // out[r, c] = bf16(silu(gate) · up) of BF16 columns that alternate 16 gate, 16 up: for a gate/up whose
@@ -266,6 +300,7 @@ struct KernelTable {
   void (*matmul)(const MatmulArgs&, Share) = nullptr;
   void (*quantize)(const QuantizeArgs&, Share) = nullptr;
   void (*quant_matmul)(const QuantMatmulArgs&, Share) = nullptr;
+  void (*block_matmul)(const BlockMatmulArgs&, Share) = nullptr;
   void (*swiglu)(const SwiGluArgs&, Share) = nullptr;
   void (*qk_norm_rope)(const QkNormRopeArgs&, Share) = nullptr;
   void (*attention)(const AttentionArgs&, Share) = nullptr;

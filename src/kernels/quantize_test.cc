@@ -123,6 +123,43 @@ TEST(QuantizeDynamic, RowsWithoutAScale) {
   }
 }
 
+// Blocks of 128: each has the bytes and the scale of a row of its own, and its sums.
+TEST(QuantizeBlocks, EachBlockIsARowOfItsOwn) {
+  for (const KernelTable* kernels : Kernels()) {
+    for (const int64_t n : {1, 16, 100, 128, 129, 250, 1024}) {
+      const int64_t rows = 3, blocks = (n + 127) / 128, ld = (blocks + 1) * 192;
+      std::vector<BF16> x = NormalBF16(rows * n, static_cast<uint32_t>(n), 3);
+      if (n > 250) x[300] = ToBF16(kInfinity);
+      GuardedBuffer out(rows * ld);
+      QuantizeArgs args{.x = x.data(), .ldx = n, .n = n, .rows = rows};
+      args.out = {.data = out.as<uint8_t>(), .ld = ld, .blocks = true};
+      for (int worker = 0; worker < 2; ++worker) kernels->quantize(args, {worker, 2});
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t b = 0; b < blocks; ++b) {
+          const auto* block = reinterpret_cast<const QuantizedBlock*>(out.as<uint8_t>() + r * ld) + b;
+          const int64_t count = std::min<int64_t>(128, n - 128 * b);
+          std::vector<uint8_t> bytes(128, 128);
+          float scale = 0;
+          QuantizeArgs alone{.x = x.data() + r * n + 128 * b, .ldx = count, .n = count, .rows = 1};
+          alone.out = {.data = bytes.data(), .ld = 128, .row_scale = &scale};
+          kernels->quantize(alone, {0, 1});
+          EXPECT_EQ(block->scale, scale);
+          int all = 0, of_32[4] = {}, of_16[8] = {};
+          for (int i = 0; i < 128; ++i) {
+            ASSERT_EQ(block->q[i], bytes[static_cast<size_t>(i)] - 128) << kernels->detail << " n " << n;
+            all -= block->q[i];
+            of_32[i / 32] -= block->q[i];
+            of_16[i / 16] -= block->q[i];
+          }
+          EXPECT_EQ(block->minus_sum, all);
+          for (int i = 0; i < 4; ++i) EXPECT_EQ(block->minus_sum32[i], of_32[i]);
+          for (int i = 0; i < 8; ++i) EXPECT_EQ(block->minus_sum16[i], of_16[i]);
+        }
+      }
+    }
+  }
+}
+
 TEST(RmsNorm, QuantizedInTheSamePassHasTheBitsOfTwoSteps) {
   for (const KernelTable* kernels : Kernels()) {
     for (int64_t hidden : {1, 16, 33, 100, 1024, 5120}) {

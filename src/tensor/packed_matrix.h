@@ -18,11 +18,15 @@
 // k_padded a multiple of kKBlockI8 = 64: four bytes a lane and 64 bytes a tile row as for BF16. The
 // element (c, k) lies at the byte
 //     begin·k_padded + block·kColumnBlock·k_padded + ((k / 4)·w + c_in_block)·4 + k % 4.
+//
+// Weights of a block format (tensor/block_format.h, `strips` not null) lie in strips of kColumnGroup columns one
+// after the other, each with a format of its own; k_padded is a multiple of kBlockInputs = 128.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/block_format.h"
 #include "tensor/dtype.h"
 
 namespace tiercel {
@@ -56,15 +60,19 @@ constexpr Range SplitRange(int64_t n, int64_t granule, Share share) {
   return {std::min(begin * granule, n), std::min(end * granule, n)};
 }
 
-// Non-owning; the packer (model/) owns the buffer, whose size is n · k_padded elements of `dtype`.
+static_assert(kStripColumns == kColumnGroup);
+
+// Non-owning; the packer (model/) owns the buffer, whose size is n · k_padded elements of `dtype`, or what the
+// strips take.
 struct PackedMatrix {
   const void* data = nullptr;  // 64-byte aligned
   DType dtype = DType::kBF16;
   int64_t n = 0;         // columns, a multiple of granule and so of kColumnGroup
   int64_t k = 0;         // the input features that count
-  int64_t k_padded = 0;  // a multiple of kKBlock, or of kKBlockI8 for kI8
+  int64_t k_padded = 0;  // a multiple of kKBlock, of kKBlockI8 for kI8, of kBlockInputs for block formats
   int64_t granule = kColumnGroup;  // columns that stay together on one worker
   int workers = 1;       // the team size that it was packed for; kernels get Shares of this count
+  const BlockStrip* strips = nullptr;  // [n / kColumnGroup], or null: then `dtype` says what lies in `data`
 
   Range ColumnRange(int worker) const { return SplitRange(n, granule, {worker, workers}); }
 };

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cstring>
 
+#include "kernels/reference/block_weights.h"
 #include "kernels/reference/kernels.h"
 
 namespace tiercel::kernels::reference {
@@ -22,6 +24,19 @@ void GatherPackedRow(const PackedMatrix& matrix, int64_t column, BF16* out) {
   }
 }
 
+// The same of a block format, dequantized.
+void ReadStripColumn(const PackedMatrix& matrix, int64_t column, BF16* out) {
+  const BlockStrip& strip = matrix.strips[column / kStripColumns];
+  const StripReader reader(strip.format, static_cast<const uint8_t*>(matrix.data) + strip.offset);
+  const int64_t c = column % kStripColumns, group = reader.info().group;
+  for (int64_t begin = 0; begin < matrix.k; begin += group) {
+    const float scale = reader.Scale(begin / group, c), min = reader.Min(begin / group, c);
+    for (int64_t k = begin; k < std::min(begin + group, matrix.k); ++k) {
+      out[k] = ToBF16(scale * static_cast<float>(reader.Code(k, c) - reader.info().zero) - min);
+    }
+  }
+}
+
 }  // namespace
 
 void Embed(const EmbedArgs& args, Share share) {
@@ -35,7 +50,7 @@ void Embed(const EmbedArgs& args, Share share) {
       const PackedMatrix* part = args.packed;
       int64_t column = id;
       for (; column >= part->n; ++part) column -= part->n;
-      GatherPackedRow(*part, column, out);
+      (part->strips != nullptr ? ReadStripColumn : GatherPackedRow)(*part, column, out);
     }
   }
 }

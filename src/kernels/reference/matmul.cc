@@ -1,8 +1,7 @@
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/reference/kernels.h"
-#include "kernels/reference/sum_of_parts.h"
+#include "kernels/reference/store_row.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -20,36 +19,6 @@ void BlockDot(const BF16* x, const BF16* w, int64_t k_padded, int64_t width, flo
   }
 }
 
-// Writes the columns [column, column + width) of output row `row`.
-void Store(const MatmulArgs& args, int64_t row, int64_t column, int64_t width, const float* acc) {
-  switch (args.epilogue) {
-    case Epilogue::kStore:
-      for (int64_t c = 0; c < width; ++c) {
-        args.out[row * args.ldo + column + c] = ToBF16(acc[c]);
-      }
-      return;
-    case Epilogue::kAdd:
-      for (int64_t c = 0; c < width; ++c) {
-        const int64_t at = row * args.ldo + column + c;
-        args.out[at] = ToBF16(acc[c] + ToFloat(args.residual[at]));
-      }
-      return;
-    case Epilogue::kAddParts: return StoreSumOfParts(args, row, column, width, acc);
-    case Epilogue::kSwiGlu:
-      for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
-        BF16* out = args.out + row * args.ldo + (column + c) / 2;
-        for (int64_t i = 0; i < kColumnGroup; ++i) {
-          const float gate = acc[c + i];
-          out[i] = ToBF16(gate / (1.0f + std::exp(-gate)) * acc[c + kColumnGroup + i]);
-        }
-      }
-      return;
-    case Epilogue::kStoreF32:
-      std::copy(acc, acc + width, args.out_f32 + row * args.ldo + column);
-      return;
-  }
-}
-
 }  // namespace
 
 void Matmul(const MatmulArgs& args, Share share) {
@@ -64,7 +33,7 @@ void Matmul(const MatmulArgs& args, Share share) {
       if (args.bias != nullptr) {
         for (int64_t c = 0; c < width; ++c) acc[c] += args.bias[column + c];
       }
-      Store(args, row, column, width, acc);
+      StoreRow(args, row, column, width, acc);
     }
   }
 }

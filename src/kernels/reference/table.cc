@@ -13,6 +13,7 @@ const KernelTable& Table() {
       .matmul = Matmul,
       .quantize = Quantize,
       .quant_matmul = QuantMatmul,
+      .block_matmul = BlockMatmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,

@@ -82,8 +82,8 @@ template <typename Args>
 // Finishes the columns [column, column + width) of output row `row`, whose sums lie in groups of
 // kColumnGroup, `stride` from group to group. Narrow rounds to BF16: S::Narrow, or a faster one of an
 // ISA's own.
-template <typename S, void (*Narrow)(BF16*, typename S::V) = S::Narrow>
-static inline void FinishRow(const MatmulArgs& args, int64_t row, int64_t column, int64_t width,
+template <typename S, void (*Narrow)(BF16*, typename S::V) = S::Narrow, typename Args>
+static inline void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width,
                              const float* sums, int64_t stride = kColumnGroup) {
   const float* bias = args.bias != nullptr ? args.bias + column : nullptr;
   const auto sum = [&](int64_t c) __attribute__((always_inline)) {

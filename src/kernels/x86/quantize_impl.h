@@ -2,6 +2,8 @@
 // widths. `S` is an ISA's Simd.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/ops.h"
 
 namespace tiercel::kernels::x86 {
@@ -30,32 +32,73 @@ struct Quantizer {
   V scale, reciprocal, offset;  // scale negated
 };
 
-// Quantizes row `row` of n values: vector(i) gives those from i on, rounded to BF16, one(i) the i-th.
+// Quantizes n values by their largest magnitude to bytes q + 128, or where `scale` is given by that and an offset;
+// returns the scale. vector(i) gives those from i on, rounded to BF16, one(i) the i-th.
 template <typename S, typename F, typename G>
-[[gnu::always_inline]] inline void QuantizeRow(F&& vector, G&& one, int64_t n, int64_t row,
-                                               const QuantizedRows& out) {
+[[gnu::always_inline]] inline float QuantizeValues(F&& vector, G&& one, int64_t n, const QuantizedRows* fixed,
+                                                   uint8_t* to) {
   constexpr int kLanes = S::kLanes;
   const int64_t whole = n / kLanes * kLanes;
   BF16 tail[kLanes] = {};  // the last values, zeros behind them
   for (int64_t i = whole; i < n; ++i) tail[i - whole] = one(i);
-  uint8_t* to = out.data + row * out.ld;
-  float scale = out.scale;
-  if (out.row_scale != nullptr) {
+  float scale = fixed != nullptr ? fixed->scale : 0;
+  if (fixed == nullptr) {
     typename S::V largest = S::MaxMagnitude(S::Zero(), S::Widen(tail));
     for (int64_t i = 0; i < whole; i += kLanes) largest = S::MaxMagnitude(largest, vector(i));
     const float magnitude = S::ReduceMaxMagnitude(largest);
     scale = magnitude / 127.0f;
-    out.row_scale[row] = scale;
     if (!(magnitude >= kSmallestRow && magnitude <= __FLT_MAX__)) {
       __builtin_memset(to, 128, n);
-      return;
+      return scale;
     }
   }
-  const Quantizer<S> quantize(scale, out.row_scale != nullptr ? 0.0f : out.offset);
+  const Quantizer<S> quantize(scale, fixed != nullptr ? fixed->offset : 0.0f);
   for (int64_t i = 0; i < whole; i += kLanes) S::StoreBytes(to + i, quantize(vector(i)));
   uint8_t last[kLanes];
   S::StoreBytes(last, quantize(S::Widen(tail)));
   for (int64_t i = whole; i < n; ++i) to[i] = last[i - whole];
+  return scale;
+}
+
+// The negative sums of a block's values, from their bytes + 128.
+[[gnu::always_inline]] inline void FinishBlock(const uint8_t* bytes, QuantizedBlock* out) {
+  out->minus_sum = 0;
+  for (int part = 0; part < 8; ++part) {
+    int32_t sum = 0;
+    for (int i = 0; i < 16; ++i) {
+      const int8_t q = static_cast<int8_t>(bytes[16 * part + i] ^ 128);
+      out->q[16 * part + i] = q;
+      sum -= q;
+    }
+    out->minus_sum16[part] = sum;
+    out->minus_sum += sum;
+  }
+  for (int part = 0; part < 4; ++part) {
+    out->minus_sum32[part] = out->minus_sum16[2 * part] + out->minus_sum16[2 * part + 1];
+  }
+}
+
+// Quantizes row `row` of n values.
+template <typename S, typename F, typename G>
+[[gnu::always_inline]] inline void QuantizeRow(F&& vector, G&& one, int64_t n, int64_t row,
+                                               const QuantizedRows& out) {
+  uint8_t* to = out.data + row * out.ld;
+  if (out.blocks) {
+    auto* block = reinterpret_cast<QuantizedBlock*>(to);
+    for (int64_t begin = 0; begin < n; begin += kBlockInputs, ++block) {
+      alignas(64) uint8_t bytes[kBlockInputs];
+      const int64_t count = std::min(kBlockInputs, n - begin);
+      if (count < kBlockInputs) __builtin_memset(bytes, 128, sizeof(bytes));
+      block->scale = QuantizeValues<S>(
+          [&](int64_t i) __attribute__((always_inline)) { return vector(begin + i); },
+          [&](int64_t i) __attribute__((always_inline)) { return one(begin + i); }, count, nullptr, bytes);
+      FinishBlock(bytes, block);
+    }
+  } else if (out.row_scale != nullptr) {
+    out.row_scale[row] = QuantizeValues<S>(vector, one, n, nullptr, to);
+  } else {
+    QuantizeValues<S>(vector, one, n, &out, to);
+  }
 }
 
 template <typename S>

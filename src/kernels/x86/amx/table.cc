@@ -15,6 +15,7 @@ const KernelTable& Table() {
       .matmul = Matmul,
       .quantize = avx512::Quantize,
       .quant_matmul = QuantMatmul,
+      .block_matmul = avx512::BlockMatmul,
       .swiglu = avx512::SwiGlu,
       .qk_norm_rope = avx512::QkNormRope,
       .attention = Attention,

@@ -14,6 +14,7 @@ const KernelTable& Table() {
       .matmul = Matmul,
       .quantize = Quantize,
       .quant_matmul = QuantMatmul,
+      .block_matmul = BlockMatmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
@@ -34,12 +35,13 @@ const KernelTable& Table() {
   return kTable;
 }
 
-// The same but for the quantized matmul.
+// The same but for the quantized matmuls.
 const KernelTable& VnniTable() {
   static const KernelTable table = [] {
     KernelTable t = Table();
     t.detail = "avx2: bf16 by fp32 fma, int8 by vpdpbusd";
     t.quant_matmul = QuantMatmulVnni;
+    t.block_matmul = BlockMatmulVnni;
     t.peak_matmul_i8 = PeakMatmulI8Vnni;
     return t;
   }();

@@ -15,6 +15,7 @@ const KernelTable& Table() {
       .matmul = Matmul,
       .quantize = Quantize,
       .quant_matmul = avx2::QuantMatmul,
+      .block_matmul = avx2::BlockMatmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
@@ -35,12 +36,13 @@ const KernelTable& Table() {
   return kTable;
 }
 
-// The same but for the quantized matmul.
+// The same but for the quantized matmuls.
 const KernelTable& VnniTable() {
   static const KernelTable table = [] {
     KernelTable t = Table();
     t.detail = "avx512: bf16 by fp32 fma, int8 by vpdpbusd";
     t.quant_matmul = QuantMatmul;
+    t.block_matmul = BlockMatmul;
     t.peak_matmul_i8 = PeakMatmulI8;
     return t;
   }();
