@@ -31,4 +31,19 @@ inline float HalfToFloat(uint16_t h) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(subnormal));
 }
 
+// The binary16 nearest to a float, ties to even; what is too large becomes an infinity, a NaN stays one.
+inline uint16_t ToHalf(float v) {
+  const uint32_t u = std::bit_cast<uint32_t>(v);
+  const auto sign = static_cast<uint16_t>(u >> 16 & 0x8000u);
+  const uint32_t magnitude = u & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65536 and more
+  if (magnitude < 0x38800000u) {  // below 2⁻¹⁴: adding 1/2 leaves multiples of 2⁻²⁴ in the low bits, rounded
+    const float sum = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(sum) - 0x3f000000u));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+  return static_cast<uint16_t>(sign | ((rounded - (112u << 23)) >> 13));
+}
+
 }  // namespace tiercel

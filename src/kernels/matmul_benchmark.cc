@@ -1,4 +1,4 @@
-// BF16 and W8A8 matmuls over the shapes of Qwen3-0.6B's layers by number of rows. Each iteration
+// Matmuls of BF16, W8A8 and block formats over the shapes of Qwen3-0.6B's layers by number of rows. Each iteration
 // takes the next of several copies of the weight, enough of them that none is still in a cache, so
 // few rows show the memory and many rows the arithmetic.
 #include <vector>
@@ -22,17 +22,15 @@ constexpr int64_t kRows[] = {1, 4, 5, 6, 8, 10, 12, 16, 24, 32, 72, 96, 128, 200
 // As in a step: one dispatch, a barrier after each matmul. Strides of one cache line more than the
 // row, as the model's activations have.
 template <typename Args, typename Kernel>
-void Run(benchmark::State& state, const Shape& shape, DType dtype, Args args, Kernel kernel) {
+void Run(benchmark::State& state, const Shape& shape, DType dtype, int64_t bytes, const BlockStrip* strips, Args args,
+         Kernel kernel) {
   BenchmarkMachine& machine = TheMachine();
-  const int64_t element = dtype == DType::kI8 ? 1 : sizeof(BF16);
-  const int64_t bytes = shape.n * shape.k * element;
   const int64_t copies = BenchmarkMachine::kPoolBytes / bytes;
   std::vector<PackedMatrix> weights;
   for (int64_t i = 0; i < copies; ++i) {
     weights.push_back({machine.pool.as<uint8_t>() + i * bytes, dtype, shape.n, shape.k, shape.k,
-                       shape.epilogue == Epilogue::kSwiGlu ? 32 : 16, machine.team().size()});
+                       shape.epilogue == Epilogue::kSwiGlu ? 32 : 16, machine.team().size(), strips});
   }
-  args.ldx = shape.k + 64 / element;
   args.epilogue = shape.epilogue;
   args.residual = machine.out.as<BF16>();
   args.out = machine.out.as<BF16>();
@@ -53,19 +51,21 @@ void Run(benchmark::State& state, const Shape& shape, DType dtype, Args args, Ke
   }
 }
 
-void Report(benchmark::State& state, const Shape& shape, int64_t bytes_of_weight, double peak,
+void Report(benchmark::State& state, const Shape& shape, int64_t bytes, double peak,
             const MachineLimits& limits) {
   const double calls = 8.0 * static_cast<double>(state.iterations());
   const double cells = static_cast<double>(shape.n * shape.k);
   ReportRates(state, 2 * cells * static_cast<double>(state.range(0)) * calls, peak,
-              cells * static_cast<double>(bytes_of_weight) * calls, limits.read_gb_per_s);
+              static_cast<double>(bytes) * calls, limits.read_gb_per_s);
 }
 
 void Bf16(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) {
   MatmulArgs args;
   args.x = TheMachine().x.as<BF16>();
-  Run(state, shape, DType::kBF16, args, isa.kernels->matmul);
-  Report(state, shape, sizeof(BF16), isa.limits.matmul_gflop_per_s, isa.limits);
+  args.ldx = shape.k + 32;
+  const int64_t bytes = shape.n * shape.k * static_cast<int64_t>(sizeof(BF16));
+  Run(state, shape, DType::kBF16, bytes, nullptr, args, isa.kernels->matmul);
+  Report(state, shape, bytes, isa.limits.matmul_gflop_per_s, isa.limits);
 }
 
 void W8A8(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) {
@@ -77,9 +77,25 @@ void W8A8(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) 
   args.acc_bias = acc_bias.data();
   args.scale = scale.data();
   args.row_scale = row_scale.data();
-  Run(state, shape, DType::kI8, args, isa.kernels->quant_matmul);
-  Report(state, shape, 1, isa.limits.int8_gop_per_s, isa.limits);
+  args.ldx = shape.k + 64;
+  Run(state, shape, DType::kI8, shape.n * shape.k, nullptr, args, isa.kernels->quant_matmul);
+  Report(state, shape, shape.n * shape.k, isa.limits.int8_gop_per_s, isa.limits);
 }
+
+void Blocks(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape, BlockFormat format) {
+  std::vector<BlockStrip> strips;
+  const int64_t strip = StripBytes(format, shape.k);
+  for (int64_t c = 0; c < shape.n; c += kStripColumns) strips.push_back({format, c / kStripColumns * strip});
+  BlockMatmulArgs args;
+  args.x = TheMachine().x.as<QuantizedBlock>();
+  args.ldx = shape.k / kBlockInputs;
+  const int64_t bytes = std::ssize(strips) * strip;
+  Run(state, shape, DType::kU8, bytes, strips.data(), args, isa.kernels->block_matmul);
+  Report(state, shape, bytes, isa.limits.int8_gop_per_s, isa.limits);
+}
+
+constexpr BlockFormat kFormats[] = {BlockFormat::kI4, BlockFormat::kQ4_0, BlockFormat::kQ4_K, BlockFormat::kQ5_0,
+                                    BlockFormat::kQ5_K, BlockFormat::kQ6_K, BlockFormat::kQ8_0};
 
 }  // namespace
 
@@ -92,6 +108,11 @@ void RegisterMatmul(const BenchmarkIsa& isa) {
     for (int64_t rows : kRows) {
       bf16->Arg(rows);
       w8a8->Arg(rows);
+    }
+    for (const BlockFormat format : kFormats) {
+      auto* blocks = Register(isa, std::string("block_matmul/") + InfoOf(format).name + "/" + shape.name,
+                              [isa, shape, format](benchmark::State& state) { Blocks(state, isa, shape, format); });
+      for (int64_t rows : kRows) blocks->Arg(rows);
     }
   }
 }

@@ -59,16 +59,24 @@ void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max
   a->logit_rows = arena->Take<int32_t>(rows);
 }
 
-bool HasInt8(const Weights& weights) {
-  const auto is_int8 = [](const Linear& linear) {
-    return linear.is_int8() || std::any_of(linear.more.begin(), linear.more.end(),
-                                           [](const Linear& l) { return l.is_int8(); });
+// Whether a linear takes bytes of this kind: kBlocks, or one of the others.
+bool TakesBytes(const Weights& weights, bool blocks) {
+  const auto one = [=](const Linear& l) { return l.takes_bytes() && (l.input.kind == InputKind::kBlocks) == blocks; };
+  const auto any = [&](const Linear& linear) {
+    return one(linear) || std::any_of(linear.more.begin(), linear.more.end(), one);
   };
-  return is_int8(weights.lm_head) ||
+  return any(weights.lm_head) ||
          std::any_of(weights.layers.begin(), weights.layers.end(), [&](const LayerWeights& layer) {
-           return is_int8(layer.qkv) || is_int8(layer.o) || is_int8(layer.gate_up) ||
-                  is_int8(layer.down);
+           return any(layer.qkv) || any(layer.o) || any(layer.gate_up) || any(layer.down);
          });
+}
+
+// The widest stride of k values among the kinds that are taken; 0: none is.
+int64_t WidestStride(const Weights& weights, int64_t k) {
+  int64_t stride = 0;
+  if (TakesBytes(weights, false)) stride = QuantizedStride(k, InputKind::kPerToken);
+  if (TakesBytes(weights, true)) stride = std::max(stride, QuantizedStride(k, InputKind::kBlocks));
+  return stride;
 }
 
 struct RowCounts {
@@ -86,7 +94,7 @@ void TakeRanks(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activa
 }
 
 // What ranks share.
-void TakeShared(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activations* a) {
+void TakeShared(Arena* arena, const ModelConfig& c, const Weights& weights, const RowCounts& rows, Activations* a) {
   if (a->rank.index > 0) return;
   const int64_t begin = arena->used();
   a->hidden = TakeRows(arena, rows.step, c.hidden_size);
@@ -97,24 +105,26 @@ void TakeShared(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activ
   // Bytes in their place, unless BF16 rows have a pad: that stays zero.
   const int64_t end = arena->used();
   if (c.hidden_size % kKBlockI8 == 0) arena->Rewind(crossing);
-  a->crossing_quantized.data = arena->Take<uint8_t>(rows.normed * QuantizedStride(c.hidden_size));
+  a->crossing_quantized.data = arena->Take<uint8_t>(rows.normed * WidestStride(weights, c.hidden_size));
   arena->Rewind(std::max(end, arena->used()));
   a->crossing_quantized.row_scale = arena->Take<float>(rows.normed);
   const int64_t bytes = arena->used() - begin;
   a->shared = RegionOf(reinterpret_cast<const std::byte*>(a->hidden.data), 1, bytes, bytes);
 }
 
-// What INT8 linears need beside the BF16 buffers.
+// What linears of bytes need beside the BF16 buffers.
 void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, int workers,
                    const RowCounts& rows, Activations* a) {
-  if (HasInt8(weights)) {
-    const int64_t hidden = QuantizedStride(c.hidden_size);
-    const int64_t heads = QuantizedStride(c.num_heads * c.head_dim);
-    const int64_t mlp = QuantizedStride(c.intermediate_size);
+  const int64_t hidden = WidestStride(weights, c.hidden_size);
+  if (hidden > 0) {
+    const int64_t heads = WidestStride(weights, c.num_heads * c.head_dim);
+    const int64_t mlp = WidestStride(weights, c.intermediate_size);
     a->quantized.data = arena->Take<uint8_t>(
         std::max({rows.step * heads, rows.normed * hidden, rows.chunk * mlp}));
     a->quantized.row_scale = arena->Take<float>(rows.step);
-    a->own_quantized.worker_stride = RoundUp(kFewRows * std::max({hidden, heads, mlp}), 4096);
+    // Pages, and whole blocks.
+    a->own_quantized.worker_stride =
+        RoundUp(kFewRows * std::max({hidden, heads, mlp}), 4096 * static_cast<int64_t>(sizeof(kernels::QuantizedBlock)) / 64);
     a->own_quantized.data = arena->Take<uint8_t>(workers * a->own_quantized.worker_stride);
     a->own_quantized.scale_worker_stride = RoundUp(kFewRows, 16);  // a cache line
     a->own_quantized.row_scale =
@@ -147,7 +157,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
 
   a->cos = arena.Take<float>(rows * c.head_dim / 2);
   a->sin = arena.Take<float>(rows * c.head_dim / 2);
-  TakeShared(&arena, c, counts, a);
+  TakeShared(&arena, c, weights, counts, a);
   const int64_t normed_stride = Stride(c.hidden_size);
   a->normed = TakeRows(&arena, normed, normed_stride);
   a->own_normed = {nullptr, normed_stride,

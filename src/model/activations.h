@@ -24,7 +24,7 @@ struct Rows {
   int64_t worker_stride = 0;
 };
 
-// Rows of INT8 inputs as kernels::QuantizedRows describes them, QuantizedStride(k) bytes apart for k
+// Rows of INT8 inputs as kernels::QuantizedRows describes them, QuantizedStride(k, kind) bytes apart for k
 // values; with worker_stride > 0 every worker has its own copy.
 struct QuantRows {
   uint8_t* data = nullptr;
@@ -33,11 +33,19 @@ struct QuantRows {
   int64_t scale_worker_stride = 0;
 };
 
-// Room for a whole padded k; one line more where 16 rows would meet in a few sets of a first-level
-// cache.
-constexpr int64_t QuantizedStride(int64_t k) {
-  const int64_t stride = (k + kKBlockI8 - 1) / kKBlockI8 * kKBlockI8;
-  return stride % 1024 == 0 ? stride + kKBlockI8 : stride;
+// Bytes of a row of k values, padded.
+constexpr int64_t QuantizedBytes(int64_t k, InputKind kind) {
+  if (kind == InputKind::kBlocks) {
+    return (k + kBlockInputs - 1) / kBlockInputs * static_cast<int64_t>(sizeof(kernels::QuantizedBlock));
+  }
+  return (k + kKBlockI8 - 1) / kKBlockI8 * kKBlockI8;
+}
+
+// From row to row; a line or a block more where 16 rows would meet in a few sets of a first-level cache.
+constexpr int64_t QuantizedStride(int64_t k, InputKind kind) {
+  const int64_t bytes = QuantizedBytes(k, kind);
+  if (bytes % 1024 != 0) return bytes;
+  return bytes + (kind == InputKind::kBlocks ? static_cast<int64_t>(sizeof(kernels::QuantizedBlock)) : kKBlockI8);
 }
 
 // A longer step passes through its widest places in chunks of so many rows: the MLP, the norms before linears,
@@ -76,7 +84,7 @@ struct Activations {
   // [chunk, intermediate]. Shares its memory with qkv: the one is dead before the other
   // is written.
   Rows mlp;
-  // Only of models with INT8 linears: the input of the next one, shared among the workers [T of o, a chunk of
+  // Only of models with linears that take bytes: the input of the next one, shared among the workers [T of o, a chunk of
   // others], and each worker's own [kFewRows].
   QuantRows quantized, own_quantized;
   // Only where gate and up are quantized in different ways: [chunk, 2 · intermediate] in the packed column

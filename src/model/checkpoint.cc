@@ -127,6 +127,10 @@ bool HoldsSafetensors(const std::string& folder) {
 
 }  // namespace
 
+Status Checkpoint::ReadBlocks(const std::string& name, int64_t, BlockRow*) const {
+  return Internal("{}: has no block format", name);
+}
+
 const Quantization& Checkpoint::quantization() const {
   static const Quantization kNone;
   return kNone;

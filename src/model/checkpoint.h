@@ -10,6 +10,7 @@
 
 #include "base/bf16.h"
 #include "base/status.h"
+#include "model/block_row.h"
 #include "model/config.h"
 #include "model/gguf_vocab.h"
 #include "model/quantization.h"
@@ -50,6 +51,10 @@ class Checkpoint {
   virtual Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const = 0;
   virtual Status ReadRows(const std::string& name, int64_t begin, int64_t end,
                           float* out) const = 0;
+  // The format in which a matrix's few bits can be kept; kNone: it has none such.
+  virtual BlockFormat BlockFormatOf(const std::string&) const { return BlockFormat::kNone; }
+  // One row of such a matrix.
+  virtual Status ReadBlocks(const std::string& name, int64_t row, BlockRow* out) const;
   // The BF16 data in place (mapped), if it is stored so; null otherwise.
   virtual const BF16* MappedBF16(const std::string& name) const = 0;
   // The data of any type in place, unaligned, of the size that shape and type say; null for formats

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/convert.h"
+#include "model/gguf_blocks.h"
 #include "model/gguf_config.h"
 #include "model/gguf_file.h"
 #include "model/gguf_types.h"
@@ -65,6 +66,8 @@ class GgufCheckpoint final : public Checkpoint {
   int64_t FileBytes() const override { return static_cast<int64_t>(file_.bytes().size()); }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override;
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override;
+  BlockFormat BlockFormatOf(const std::string& name) const override;
+  Status ReadBlocks(const std::string& name, int64_t row, BlockRow* out) const override;
   const BF16* MappedBF16(const std::string& name) const override;
   void WillNeed(const std::string& name) const override;
   void DontNeed(const std::string& name) const override;
@@ -202,6 +205,17 @@ Status GgufCheckpoint::ReadRows(const std::string& name, int64_t begin, int64_t 
       RoundToBF16(values.data(), tensor->row_elements, out);
     }
   }
+  return OkStatus();
+}
+
+BlockFormat GgufCheckpoint::BlockFormatOf(const std::string& name) const {
+  const Tensor* tensor = FindTensor(name);
+  return tensor == nullptr ? BlockFormat::kNone : model::BlockFormatOf(tensor->type());
+}
+
+Status GgufCheckpoint::ReadBlocks(const std::string& name, int64_t row, BlockRow* out) const {
+  ASSIGN_OR_RETURN(const Tensor* tensor, FindRows(name, row, row + 1));
+  model::ReadBlocks(tensor->type(), Row(*tensor, row), tensor->row_elements, out);
   return OkStatus();
 }
 

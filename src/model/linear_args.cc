@@ -38,9 +38,10 @@ void LinearArgs::Check() const {
   CHECK(range.begin >= 0 && range.begin <= range.end && range.end <= rows);
   CHECK((epilogue == Epilogue::kAddParts) == (out.parts.count > 0));
   CHECK(out.parts.count == 0 || out.parts.ld >= OutputWidth());
-  CHECK((linear.is_int8() ? static_cast<void*>(x.quantized.data) : static_cast<void*>(x.rows.data)) !=
+  CHECK((linear.takes_bytes() ? static_cast<void*>(x.quantized.data) : static_cast<void*>(x.rows.data)) !=
         nullptr);
-  CHECK_GE(linear.is_int8() ? QuantizedStride(w.k) : x.rows.stride, w.k);
+  CHECK((linear.input.kind == InputKind::kBlocks) == (w.strips != nullptr));
+  CHECK(linear.takes_bytes() || x.rows.stride >= w.k);
   // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
   CHECK(epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
   if (out.quantized.data != nullptr) {
@@ -65,12 +66,19 @@ kernels::MatmulArgs LinearArgs::Matmul() const {
 
 kernels::QuantMatmulArgs LinearArgs::QuantMatmul() const {
   auto args = Common<kernels::QuantMatmulArgs>(*this);
-  args.ldx = QuantizedStride(linear.weight.k);
+  args.ldx = QuantizedStride(linear.weight.k, linear.input.kind);
   args.x = x.quantized.data + range.begin * args.ldx;
   args.acc_bias = linear.acc_bias.data();
   args.scale = linear.scale.data();
   if (linear.input.kind == InputKind::kPerToken) args.row_scale = x.quantized.row_scale + range.begin;
   args.quantized = out.quantized;
+  return args;
+}
+
+kernels::BlockMatmulArgs LinearArgs::BlockMatmul() const {
+  auto args = Common<kernels::BlockMatmulArgs>(*this);
+  args.ldx = QuantizedStride(linear.weight.k, InputKind::kBlocks) / static_cast<int64_t>(sizeof(kernels::QuantizedBlock));
+  args.x = reinterpret_cast<const kernels::QuantizedBlock*>(x.quantized.data) + range.begin * args.ldx;
   return args;
 }
 

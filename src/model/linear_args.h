@@ -10,7 +10,7 @@
 
 namespace tiercel::model {
 
-// What a linear multiplies: BF16 rows, or for INT8 weights rows that were quantized for it.
+// What a linear multiplies: BF16 rows, or for weights of fewer bits rows that were quantized for it.
 struct LinearInput {
   Rows rows;
   QuantRows quantized;
@@ -46,9 +46,10 @@ struct LinearArgs {
   int64_t OutputWidth() const;
   // Aborts if the operands do not fit each other.
   void Check() const;
-  // As the kernels take them: the one where the weights are BF16, the other where they are INT8.
+  // As the kernels take them: where the weights are BF16, INT8, or of a block format.
   kernels::MatmulArgs Matmul() const;
   kernels::QuantMatmulArgs QuantMatmul() const;
+  kernels::BlockMatmulArgs BlockMatmul() const;
 };
 
 }  // namespace tiercel::model

@@ -8,6 +8,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/check.h"
+
 namespace tiercel::model {
 namespace {
 
@@ -193,7 +195,13 @@ Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const st
   const bool ascend = quantization.method() == QuantMethod::kAscend;
   switch (t.scheme) {
     case LinearScheme::kFloat:
-      if (options.quantize) t.input.kind = InputKind::kPerToken;
+      if (options.quantize == QuantizeTo::kInt8) {
+        t.input.kind = InputKind::kPerToken;
+        break;
+      }
+      if (options.keep_blocks) t.blocks = checkpoint.BlockFormatOf(name + ".weight");
+      if (t.blocks == BlockFormat::kNone && options.quantize == QuantizeTo::kInt4) t.blocks = BlockFormat::kI4;
+      if (t.blocks != BlockFormat::kNone) t.input.kind = InputKind::kBlocks;
       break;
     case LinearScheme::kStatic:
       RETURN_IF_ERROR(ascend ? ReadStatic(checkpoint, name, n, &t)
@@ -264,6 +272,19 @@ Status WeightReader::ReadBF16(int64_t row, BF16* out) {
   const int8_t* values = int8_ + row * k_ + slice_.begin;
   for (int64_t i = 0; i < slice_.size(); ++i) {
     out[i] = ToBF16(scale * (static_cast<float>(values[i]) - offset));
+  }
+  return OkStatus();
+}
+
+Status WeightReader::ReadBlocks(int64_t row, BlockRow* out) {
+  if (checkpoint_.BlockFormatOf(name_) == tensors_.blocks) return checkpoint_.ReadBlocks(name_, row, out);
+  CHECK(tensors_.blocks == BlockFormat::kI4);
+  RETURN_IF_ERROR(checkpoint_.ReadRows(name_, row, row + 1, row_.data()));
+  QuantizeToInt4(row_.data(), k_, out);
+  for (const uint16_t scale : out->scale) {
+    if (!std::isfinite(HalfToFloat(scale))) {
+      return InvalidArgument("{}: row {} has values that do not fit into INT4 with binary16 scales", name_, row);
+    }
   }
   return OkStatus();
 }

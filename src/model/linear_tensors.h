@@ -16,7 +16,7 @@
 namespace tiercel::model {
 
 // How a linear's input becomes what its kernel multiplies (kernels/ops.h, QuantizedRows).
-enum class InputKind : uint8_t { kBF16, kStatic, kPerToken };
+enum class InputKind : uint8_t { kBF16, kStatic, kPerToken, kBlocks };
 
 struct InputQuantization {
   InputKind kind = InputKind::kBF16;
@@ -28,6 +28,7 @@ struct InputQuantization {
 // y = (q·Wᵀ + acc_bias + quantized zero point's share) · [row scale] · scale + bias, with n columns.
 struct LinearTensors {
   LinearScheme scheme = LinearScheme::kFloat;
+  BlockFormat blocks = BlockFormat::kNone;  // of inputs kBlocks
   InputQuantization input;
   std::vector<float> scale;       // [n] of INT8 inputs; of kWeightOnly: the weights' own
   std::vector<float> offset;      // [n] of kWeightOnly, or empty: W = scale · (q − offset)
@@ -38,8 +39,16 @@ struct LinearTensors {
   int32_t weight_sum_factor = 128;
 };
 
+// What is made of float weights as they are loaded.
+enum class QuantizeTo : uint8_t {
+  kNone,
+  kInt8,  // a scale for each row, inputs per token
+  kInt4,  // a scale for each 128 of a row (BlockFormat::kI4), inputs in blocks
+};
+
 struct LinearOptions {
-  bool quantize = false;    // float weights become INT8 with a scale per row, inputs per token
+  QuantizeTo quantize = QuantizeTo::kNone;
+  bool keep_blocks = true;  // weights of a block format stay in it; else they become BF16
   bool mix_static = false;  // W8A8_MIX: the static reading
 };
 
@@ -70,6 +79,8 @@ class WeightReader {
     float scale = 0;
   };
   Expected<Int8Row> ReadInt8(int64_t row, int8_t* out);
+  // kBlocks: a whole row, of which the packer takes the slice.
+  Status ReadBlocks(int64_t row, BlockRow* out);
 
  private:
   const Checkpoint& checkpoint_;

@@ -33,13 +33,22 @@ Status CheckRunnable(const ModelConfig& c) {
   return OkStatus();
 }
 
+double BytesOfWeight(BlockFormat format) {
+  const BlockFormatInfo info = InfoOf(format);
+  return static_cast<double>(info.UnitBytes()) / static_cast<double>(info.unit * kStripColumns);
+}
+
 // What the weights take at least is known before any of them is read: a configuration that asks for
 // more than memory and disk have is refused before anything is planned or allocated.
 Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
-  const bool int8 = options.quantize || checkpoint.quantization().method() != QuantMethod::kNone;
+  const bool int8 = options.quantize != QuantizeTo::kNone || checkpoint.quantization().method() != QuantMethod::kNone;
   double least = 0;
   for (const PlannedShape& tensor : TensorsOf(checkpoint.config(), options.head)) {
-    double bytes = int8 ? 1 : 2;
+    const BlockFormat blocks = options.keep_blocks ? checkpoint.BlockFormatOf(tensor.name) : BlockFormat::kNone;
+    double bytes = blocks != BlockFormat::kNone ? BytesOfWeight(blocks)
+                   : options.quantize == QuantizeTo::kInt4 ? BytesOfWeight(BlockFormat::kI4)
+                   : int8                                  ? 1
+                                                           : 2;
     for (const int64_t dimension : tensor.shape) bytes *= static_cast<double>(dimension);
     least += bytes;
   }
@@ -60,11 +69,28 @@ Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
                            least / kGiB, memory / kGiB, disk / kGiB);
 }
 
+// "Q4_K 12, Q5_0 144, Q6_K 12, Q8_0 1: kept as they are, …"; "" where no matrix is of a block format.
+std::string DescribeBlocks(const Checkpoint& checkpoint) {
+  std::map<std::string, int> counts;
+  for (const std::string& name : checkpoint.Names()) {
+    const BlockFormat format = checkpoint.BlockFormatOf(name);
+    if (format != BlockFormat::kNone) ++counts[InfoOf(format).name];
+  }
+  std::string text;
+  for (const auto& [format, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", format, count);
+  return text.empty() ? "" : text + ": kept as they are, INT8 inputs with a scale for each 128";
+}
+
 // "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.
 std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options) {
   const Quantization& quantization = checkpoint.quantization();
   if (quantization.method() == QuantMethod::kNone) {
-    return options.quantize ? "INT8, quantized while loading, inputs per token" : "";
+    switch (options.quantize) {
+      case QuantizeTo::kInt8: return "INT8, quantized while loading, inputs per token";
+      case QuantizeTo::kInt4:
+        return "INT4, quantized while loading: a scale for each 128 of a row, INT8 inputs with one for each 128";
+      case QuantizeTo::kNone: return options.keep_blocks ? DescribeBlocks(checkpoint) : "";
+    }
   }
   int64_t count[5] = {};
   int64_t total = 0;

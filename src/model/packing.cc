@@ -31,8 +31,14 @@ void InterleaveGroup(const Word* rows, int64_t words, int64_t width, Word* out) 
 }  // namespace
 
 int64_t PaddedK(int64_t k, DType dtype) {
-  CHECK(dtype == DType::kBF16 || dtype == DType::kI8);
-  return RoundUp(k, dtype == DType::kI8 ? kKBlockI8 : kKBlock);
+  switch (dtype) {
+    case DType::kBF16: return RoundUp(k, kKBlock);
+    case DType::kI8: return RoundUp(k, kKBlockI8);
+    case DType::kU8: return RoundUp(k, kBlockInputs);
+    default: break;
+  }
+  CHECK_MSG(false, "no packed form of this type");
+  return 0;
 }
 
 int64_t PackedBytes(int64_t n, int64_t k, DType dtype) {

@@ -9,7 +9,7 @@
 
 namespace tiercel::model {
 
-// k as the packed form of `dtype` (BF16 or INT8) holds it.
+// k as the packed form of `dtype` holds it: BF16, INT8, or of block formats U8.
 int64_t PaddedK(int64_t k, DType dtype);
 
 // Bytes of the packed form of n columns (already padded to the granule) and k inputs.

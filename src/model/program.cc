@@ -11,6 +11,7 @@ namespace tiercel::model {
 
 using kernels::AddPartsArgs;
 using kernels::AttentionArgs;
+using kernels::BlockMatmulArgs;
 using kernels::EmbedArgs;
 using kernels::MatmulArgs;
 using kernels::QkNormRopeArgs;
@@ -42,6 +43,11 @@ RmsNormArgs NormOf(RmsNormArgs args, Range range) {
   return args;
 }
 
+// Of a row of n values.
+int64_t BytesOf(const QuantizedRows& rows, int64_t n) {
+  return rows.blocks ? QuantizedBytes(n, InputKind::kBlocks) : n;
+}
+
 // The columns that the workers share out as `w` is packed: those of its product, and with SwiGLU the half
 // of them.
 Division ColumnsOf(const PackedMatrix& w) { return Division::Columns(w.n / w.granule); }
@@ -69,6 +75,7 @@ struct Program::Name {
   const char* operator()(const QuantizeOp&) const { return "quantize"; }
   const char* operator()(const MatmulOp&) const { return "matmul"; }
   const char* operator()(const QuantMatmulOp&) const { return "quant_matmul"; }
+  const char* operator()(const BlockMatmulOp&) const { return "block_matmul"; }
   const char* operator()(const SwiGluArgs&) const { return "swiglu"; }
   const char* operator()(const QkNormRopeArgs&) const { return "qk_norm_rope"; }
   const char* operator()(const AttentionOp&) const { return "attention"; }
@@ -109,6 +116,11 @@ struct Program::Worker {
     args.x += worker * op.x_worker_stride;
     if (args.row_scale != nullptr) args.row_scale += worker * op.scale_worker_stride;
     kernels.quant_matmul(args, share);
+  }
+  void operator()(const BlockMatmulOp& op) const {
+    BlockMatmulArgs args = op.args;
+    args.x += worker * op.x_worker_stride;
+    kernels.block_matmul(args, share);
   }
   void operator()(const SwiGluArgs& args) const { kernels.swiglu(args, share); }
   void operator()(const MatmulOp& op) const {
@@ -241,7 +253,8 @@ void Program::RmsNorm(const RmsNormArgs& all, const OwnRows& own, Who who) {
   const bool stores = all.out != nullptr || all.out_f32 != nullptr;
   CHECK(stores || all.quantized.data != nullptr);
   CHECK(!stores || all.ldo >= all.hidden);
-  CHECK(all.quantized.data == nullptr || all.quantized.ld >= all.hidden);
+  const int64_t width = BytesOf(all.quantized, all.hidden);
+  CHECK(all.quantized.data == nullptr || all.quantized.ld >= width);
   if (own.any()) {
     CHECK(who == Who::kEach);
     CHECK(all.out_f32 == nullptr);  // its rows are shared
@@ -255,11 +268,11 @@ void Program::RmsNorm(const RmsNormArgs& all, const OwnRows& own, Who who) {
                  own.any() ? Division::All() : Division::Rows()),
            WritesRows(args.out, args.rows, args.ldo, args.hidden, own.bf16),
            WritesRows(args.out_f32, args.rows, args.ldo, args.hidden, 0),
-           WritesRows(q.data, args.rows, q.ld, args.hidden, own.quantized),
+           WritesRows(q.data, args.rows, q.ld, width, own.quantized),
            WritesRows(q.row_scale, args.rows, 1, 1, own.row_scale)},
           {AmongRanks(RegionOf(all.x, all.rows, all.hidden, all.hidden), who, false),
            AmongRanks(RegionOf(all.out, all.rows, all.ldo, all.hidden), who, true),
-           AmongRanks(RegionOf(all.quantized.data, all.rows, q.ld, all.hidden), who, true),
+           AmongRanks(RegionOf(all.quantized.data, all.rows, q.ld, width), who, true),
            AmongRanks(RegionOf(all.quantized.row_scale, all.rows, 1, 1), who, true)});
   if (args.rows == 0) return;
   counts_.norm_rows += args.rows;
@@ -268,8 +281,9 @@ void Program::RmsNorm(const RmsNormArgs& all, const OwnRows& own, Who who) {
 
 void Program::Quantize(const QuantizeArgs& args, const OwnRows& own, int64_t x_worker_stride) {
   CHECK_GT(args.rows, 0);
+  const int64_t width = BytesOf(args.out, args.n);
   CHECK_GE(args.ldx, args.n);
-  CHECK_GE(args.out.ld, args.n);
+  CHECK_GE(args.out.ld, width);
   if (own.any()) {
     CHECK_GE(own.quantized, args.rows * args.out.ld);
     CHECK(args.out.row_scale == nullptr || own.row_scale >= args.rows);
@@ -277,7 +291,7 @@ void Program::Quantize(const QuantizeArgs& args, const OwnRows& own, int64_t x_w
   CHECK(own.any() || x_worker_stride == 0);
   Declare({own.any() ? ReadsAll(args.x, args.rows, args.ldx, args.n, x_worker_stride)
                      : Reads(RegionOf(args.x, args.rows, args.ldx, args.n), Division::Rows()),
-           WritesRows(args.out.data, args.rows, args.out.ld, args.n, own.quantized),
+           WritesRows(args.out.data, args.rows, args.out.ld, width, own.quantized),
            WritesRows(args.out.row_scale, args.rows, 1, 1, own.row_scale)},
           {AmongRanks(RegionOf(args.x, args.rows, args.ldx, args.n), Who::kEach, false)});
   operators_.emplace_back(QuantizeOp{args, own, x_worker_stride});
@@ -287,7 +301,9 @@ void Program::Linear(const LinearArgs& args) {
   args.Check();
   const PackedMatrix& w = args.linear.weight;
   CHECK_EQ(w.workers, workers_);
-  const bool int8 = args.linear.is_int8();
+  const bool bytes = args.linear.takes_bytes(), blocks = w.strips != nullptr;
+  const int64_t q_stride = QuantizedStride(w.k, args.linear.input.kind);
+  const int64_t q_width = QuantizedBytes(w.k, args.linear.input.kind);
   const bool per_token = args.linear.input.kind == InputKind::kPerToken;
   const Rows& x = args.x.rows;
   const QuantRows& q = args.x.quantized;
@@ -295,22 +311,26 @@ void Program::Linear(const LinearArgs& args) {
   const int64_t width = args.OutputWidth();
   const Range range = args.range;
   const Region x_rows = RegionOf(x.data, args.rows, x.stride, w.k_padded);
-  const Region q_rows = RegionOf(q.data, args.rows, QuantizedStride(w.k), w.k_padded);
+  const Region q_rows = RegionOf(q.data, args.rows, q_stride, q_width);
   // Where it adds to what it writes, it also reads that.
-  Declare({int8 ? ReadsAll(q.data, args.rows, QuantizedStride(w.k), w.k_padded, q.worker_stride)
-                : ReadsAll(x.data, args.rows, x.stride, w.k_padded, x.worker_stride),
+  Declare({bytes ? ReadsAll(q.data, args.rows, q_stride, q_width, q.worker_stride)
+                 : ReadsAll(x.data, args.rows, x.stride, w.k_padded, x.worker_stride),
            ReadsAll(per_token ? q.row_scale : nullptr, args.rows, 1, 1, q.scale_worker_stride),
            Writes(RowsFrom(args.out.data, range, args.out.stride, width), ColumnsOf(w)),
            Writes(RowsFrom(args.out.f32, range, args.out.stride, width), ColumnsOf(w)),
            Writes(RegionOf(to.data, args.rows, to.ld, width), ColumnsOf(w))},
-          {AmongRanks(int8 ? q_rows : x_rows, Who::kEach, false),
-           AmongRanks(RegionOf(int8 && per_token ? q.row_scale : nullptr, args.rows, 1, 1), Who::kEach, false),
+          {AmongRanks(bytes ? q_rows : x_rows, Who::kEach, false),
+           AmongRanks(RegionOf(per_token ? q.row_scale : nullptr, args.rows, 1, 1), Who::kEach, false),
            AmongRanks(RegionOf(args.out.data, args.rows, args.out.stride, width), Who::kOwners, true),
            {RegionOf(args.out.of_first_rank, args.rows, args.out.stride, width), true, true},
            ReadsParts(args.out.parts, args.rows, width, range.size())});
   if (range.size() == 0) return;
   Prefetch(w, args.prefetch);
-  if (int8) {
+  if (blocks) {
+    const auto block = static_cast<int64_t>(sizeof(kernels::QuantizedBlock));
+    CHECK_EQ(q.worker_stride % block, 0);
+    operators_.emplace_back(BlockMatmulOp{args.BlockMatmul(), q.worker_stride / block});
+  } else if (bytes) {
     operators_.emplace_back(QuantMatmulOp{args.QuantMatmul(), q.worker_stride, q.scale_worker_stride});
   } else {
     operators_.emplace_back(MatmulOp{args.Matmul(), x.worker_stride});
@@ -419,9 +439,8 @@ void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) {
   if (op.worker_bytes == 0) return op.of_ranks ? team.BarrierOfRanks() : team.Barrier();
   const PackedMatrix& w = *op.next;
   const Range columns = w.ColumnRange(worker);
-  const int64_t column_bytes = w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
-  const char* at = static_cast<const char*>(w.data) + columns.begin * column_bytes;
-  const char* const end = at + std::min(op.worker_bytes, columns.size() * column_bytes);
+  const char* at = static_cast<const char*>(w.data) + w.Offset(columns.begin);
+  const char* const end = at + std::min(op.worker_bytes, w.Offset(columns.end) - w.Offset(columns.begin));
   const auto ask = [&] {
     constexpr int64_t kLine = 64, kLines = 8;  // a look at the barrier every 512 bytes
     for (int64_t i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);  // into L2

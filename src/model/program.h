@@ -134,6 +134,10 @@ class Program {
     int64_t x_worker_stride = 0;
     int64_t scale_worker_stride = 0;
   };
+  struct BlockMatmulOp {
+    kernels::BlockMatmulArgs args;
+    int64_t x_worker_stride = 0;  // blocks
+  };
   struct MatmulOp {
     kernels::MatmulArgs args;
     int64_t x_worker_stride = 0;
@@ -144,7 +148,7 @@ class Program {
   };
   using Operator =
       std::variant<Barrier, FetchOp, kernels::EmbedArgs, kernels::RopeTableArgs, RmsNormOp, QuantizeOp,
-                   MatmulOp, QuantMatmulOp, kernels::SwiGluArgs, kernels::QkNormRopeArgs, AttentionOp,
+                   MatmulOp, QuantMatmulOp, BlockMatmulOp, kernels::SwiGluArgs, kernels::QkNormRopeArgs, AttentionOp,
                    GatherRowsArgs, kernels::AddPartsArgs>;
   struct Name;
   struct Worker;

@@ -222,7 +222,7 @@ class Step {
     Poison(a.sin, rows * half);
     for (const Rows& x : {a.normed, a.own_normed, a.qkv, a.attention}) Poison(x, rows, rank_workers_);
     for (const Rows& x : {a.mlp, a.gate_up}) Poison(x, chunk, rank_workers_);
-    Poison(a.quantized.data, rows * QuantizedStride(64));
+    Poison(a.quantized.data, rows * QuantizedStride(64, model_.weights().layers[0].qkv.input.kind));
     Poison(a.quantized.row_scale, rows);
     Poison(a.own_quantized.data, rank_workers_ * a.own_quantized.worker_stride);
     Poison(a.own_quantized.row_scale, rank_workers_ * a.own_quantized.scale_worker_stride);
@@ -349,13 +349,14 @@ TEST_P(OrderTest, HowRanksNormAndAddUpChangesNoBit) {
 
 INSTANTIATE_TEST_SUITE_P(Formats, OrderTest,
                          ::testing::Values(Format::kBF16, Format::kPerToken, Format::kStatic,
-                                           Format::kMixed),
+                                           Format::kMixed, Format::kInt4),
                          [](const auto& info) {
                            switch (info.param) {
                              case Format::kBF16: return "BF16";
                              case Format::kPerToken: return "PerToken";
                              case Format::kStatic: return "Static";
                              case Format::kMixed: return "Mixed";
+                             case Format::kInt4: return "Int4";
                            }
                            return "";
                          });

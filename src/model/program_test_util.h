@@ -17,7 +17,7 @@ namespace tiercel::model {
 
 // How the layers' linears are quantized. kMixed: q, k and v and gate and up in two ways each (so each is
 // two matrices), o per token, down static.
-enum class Format { kBF16, kPerToken, kStatic, kMixed };
+enum class Format { kBF16, kPerToken, kStatic, kMixed, kInt4 };
 
 // Every k is a multiple of what the kernels take at a time: no buffer has a pad that must stay finite.
 class SmallModel {
@@ -49,7 +49,8 @@ class SmallModel {
     load.head = options.head;
     floats_ = Load(load);
     if (options.format != Format::kBF16) {
-      load.quantize = load.quantize_lm_head = true;
+      load.quantize = options.format == Format::kInt4 ? QuantizeTo::kInt4 : QuantizeTo::kInt8;
+      load.quantize_lm_head = true;
       quantized_ = Load(load);
       for (size_t r = 0; r < quantized_.size(); ++r) {
         for (size_t i = 0; i < quantized_[r].layers.size(); ++i) {
@@ -86,6 +87,11 @@ class SmallModel {
     config.num_kv_heads = options.num_kv_heads;
     config.head_dim = 32;
     config.intermediate_size = 192;
+    if (options.format == Format::kInt4) {  // whole blocks of inputs for each of two or three ranks
+      config.num_heads = 12;
+      config.head_dim = 64;
+      config.intermediate_size = 768;
+    }
     config.vocab_size = 64;
     config.max_position_embeddings = options.max_context;
     config.qk_norm = true;

@@ -355,11 +355,12 @@ std::vector<std::string> Quantization::TensorNames() const {
 }
 
 Status CheckQuantizationFlag(const std::string& flag) {
-  for (const char* known : {"", "ascend", "compressed-tensors", "int8", "gguf"}) {
+  for (const char* known : {"", "none", "ascend", "compressed-tensors", "int8", "int4", "gguf"}) {
     if (flag == known) return OkStatus();
   }
-  return InvalidArgument("--quantization: {} is not supported: ascend, compressed-tensors, int8 (which "
-                         "quantizes a float model as it is loaded) and gguf are",
+  return InvalidArgument("--quantization: {} is not supported: ascend, compressed-tensors, int8 and int4 "
+                         "(which quantize a float model as it is loaded), gguf and none (which makes BF16 of a "
+                         "GGUF file's weights) are",
                          flag)
       .WithParam("quantization");
 }
@@ -375,10 +376,10 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
   const std::string config_path = folder + "/config.json";
   ASSIGN_OR_RETURN(Quantization config,
                    Quantization::ParseConfig(config_json, hf_overrides, config_path));
-  if (flag == "int8" && (description || config.method() != QuantMethod::kNone)) {
-    return Unexpected(InvalidArgument("--quantization int8 quantizes a float model as it is loaded; "
+  if ((flag == "int8" || flag == "int4") && (description || config.method() != QuantMethod::kNone)) {
+    return Unexpected(InvalidArgument("--quantization {} quantizes a float model as it is loaded; "
                                       "{} is already quantized ({}): leave the flag out",
-                                      folder, description ? "ascend" : Name(config.method())));
+                                      flag, folder, description ? "ascend" : Name(config.method())));
   }
   if (flag == "ascend" && config.method() != QuantMethod::kAscend) {
     return Unexpected(NoDescription(folder));

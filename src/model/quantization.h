@@ -72,7 +72,8 @@ class Quantization {
 // The quantization of the model in `folder`, whose config.json reads `config_json`. `flag` is
 // --quantization's value, empty for none: then a description file wins over config.json.
 // - "ascend" and "compressed-tensors" ask for that format and fail without its file;
-// - "int8" asks for a float checkpoint, which is quantized as it is loaded.
+// - "int8" and "int4" ask for a float checkpoint, which is quantized as it is loaded;
+// - "none" is the same as none.
 Expected<Quantization> DetectQuantization(const std::string& folder, std::string_view config_json,
                                           std::string_view hf_overrides, const std::string& flag);
 

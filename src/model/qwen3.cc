@@ -26,7 +26,8 @@ OwnRows OwnOf(const Input& x) {
 kernels::QuantizedRows QuantizedFor(const Linear& linear, const QuantRows& rows) {
   kernels::QuantizedRows quantized;
   quantized.data = rows.data;
-  quantized.ld = QuantizedStride(linear.weight.k);
+  quantized.ld = QuantizedStride(linear.weight.k, linear.input.kind);
+  quantized.blocks = linear.input.kind == InputKind::kBlocks;
   quantized.row_scale = linear.input.kind == InputKind::kPerToken ? rows.row_scale : nullptr;
   quantized.scale = linear.input.scale;
   quantized.offset = linear.input.offset;
@@ -44,7 +45,7 @@ Rows From(const Rows& rows, int64_t first) {
 Input From(const Input& x, const Linear& linear, int64_t first) {
   Input from = x;
   if (x.rows.data != nullptr) from.rows = From(x.rows, first);
-  if (x.quantized.data != nullptr) from.quantized.data += first * QuantizedStride(linear.weight.k);
+  if (x.quantized.data != nullptr) from.quantized.data += first * QuantizedStride(linear.weight.k, linear.input.kind);
   if (x.quantized.row_scale != nullptr) from.quantized.row_scale += first;
   return from;
 }
@@ -152,8 +153,8 @@ void Forward::Embed() {
   kernels::EmbedArgs embed;
   embed.token_ids = a_.token_ids;
   embed.table = w_.embedding;
-  embed.packed = w_.embedding == nullptr ? w_.tied.data() : nullptr;
-  embed.num_packed = static_cast<int>(w_.tied.size());
+  embed.packed = w_.embedding == nullptr ? w_.packed_embedding.data() : nullptr;
+  embed.num_packed = static_cast<int>(w_.packed_embedding.size());
   embed.out = hidden_.rows.data;
   embed.hidden = c_.hidden_size;
   embed.rows = shape_.rows;
@@ -284,7 +285,7 @@ kernels::RankParts Forward::PartsOf(int64_t rows) {
 
 // The operator that makes `linear`'s input can quantize it by itself.
 bool Forward::TakesStaticBytes(const Linear& linear) const {
-  return shape_.fuse_norm_quant && linear.is_int8() && linear.more.empty() &&
+  return shape_.fuse_norm_quant && linear.more.empty() &&
          linear.input.kind == InputKind::kStatic;
 }
 
@@ -349,7 +350,7 @@ Input Forward::Norm(const Residual& hidden, int64_t first, const NormWeights& we
                     int64_t rows) {
   const bool crosses = shape_.scatter && hidden.who == Who::kOwners;
   const bool few = rows <= kFewRows && !crosses;
-  const bool quantize = shape_.fuse_norm_quant && next.is_int8() && next.more.empty();
+  const bool quantize = shape_.fuse_norm_quant && next.takes_bytes() && next.more.empty();
   Input out;
   kernels::RmsNormArgs norm = NormOf(From(hidden.rows, first), weight, rows);
   if (quantize) {
@@ -366,7 +367,7 @@ Input Forward::Norm(const Residual& hidden, int64_t first, const NormWeights& we
 
 // x as `linear` takes it. A linear of several matrices gets BF16 rows: each quantizes for itself.
 Input Forward::InputOf(const Linear& linear, const Rows& x, int64_t rows) {
-  if (!linear.is_int8() || !linear.more.empty()) return {x, {}};
+  if (!linear.takes_bytes() || !linear.more.empty()) return {x, {}};
   return Quantize(linear, x, rows);
 }
 
@@ -390,7 +391,7 @@ void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, c
   // Shards that are quantized in different ways: each matrix has zeros in the others' columns, so
   // the sum is exact.
   const auto add = [&](const Linear& part, Epilogue how) {
-    const Input input = part.is_int8() ? Quantize(part, x.rows, rows) : x;
+    const Input input = part.takes_bytes() ? Quantize(part, x.rows, rows) : x;
     p_.Linear({input, part, how, out, rows, prefetch});
   };
   add(linear, epilogue);

@@ -11,7 +11,7 @@ PrefetchBytes PlanPrefetch(const WeightPrefetch& options, const Weights& weights
   if (l2_bytes > 0) most = std::min(most, workers * (l2_bytes / 2));
   const auto bytes = [&](const Linear& linear, double ratio, int64_t cap = kMaxPrefetchBytes) {
     const PackedMatrix& w = linear.weight;
-    const int64_t size = w.n * w.k_padded * static_cast<int64_t>(SizeOf(w.dtype));
+    const int64_t size = w.Offset(w.n);
     return std::min({most, cap, static_cast<int64_t>(ratio * static_cast<double>(size))});
   };
   const LayerWeights& layer = weights.layers[0];

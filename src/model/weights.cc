@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "kernels/attention_work.h"
+#include "model/block_packing.h"
 #include "model/column_order.h"
 #include "model/packing.h"
 #include "model/rank.h"
@@ -41,7 +43,7 @@ struct FusedLinear {
 
 // One matrix to pack: those of the shards whose inputs are quantized in one way.
 struct Job {
-  Linear* linear = nullptr;  // null: the embedding table, copied row by row
+  Linear* linear = nullptr;  // null: the BF16 embedding table, copied row by row
   const FusedLinear* source = nullptr;
   InputQuantization input;
   int64_t offset = 0;  // bytes in the buffer
@@ -112,22 +114,24 @@ class Loader {
   Status PlanEmbedding(const std::string& name);
   // By columns: each rank takes rows of the tensors. By rows (of the packed matrix): a slice of their k.
   Status PlanByColumns(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k,
-                       bool has_bias, bool quantize) {
+                       bool has_bias, QuantizeTo quantize) {
     return Plan(linear, order, std::move(shards), k, {0, k}, has_bias, quantize);
   }
   Status PlanByRows(Linear* linear, const std::string& name, int64_t k, Range slice, bool has_bias,
-                    bool quantize) {
+                    QuantizeTo quantize) {
     const int64_t rows = config_.hidden_size;
     return Plan(linear, Order::kPlain, {{name, rows, {0, rows}}}, k, slice, has_bias, quantize);
   }
   Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
-              bool has_bias, bool quantize);
-  void PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
+              bool has_bias, QuantizeTo quantize);
+  Status PlanStrips(Linear* linear, const FusedLinear& source);
+  Status PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
   Status ReadKvChannels(const std::string& attention, KvChannels* out);
   Status ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out);
   Status PackOne(const Job& job, int worker) const;
+  Status PackStrips(const Job& job, int worker) const;
   Status PackEmbedding(const Job& job, int worker) const;
   std::byte* DataOf(const Job& job) const {
     return weights_.buffer.as<std::byte>() + job.offset;
@@ -195,7 +199,9 @@ Status Loader::AllocatePartlyOnDisk(int64_t in_memory) {
 
 Status Loader::PlanEnds() {
   const std::string embedding = "model.embed_tokens";
-  const bool quantize = options_.quantize_lm_head;
+  const QuantizeTo quantize = !options_.quantize_lm_head                ? QuantizeTo::kNone
+                              : options_.quantize == QuantizeTo::kInt4 ? QuantizeTo::kInt4
+                                                                       : QuantizeTo::kInt8;
   const int64_t hidden = config_.hidden_size;
   const int64_t vocab = config_.vocab_size;
   const Range own = VocabularyOf(config_, rank_);
@@ -206,7 +212,7 @@ Status Loader::PlanEnds() {
     if (rank_.index == 0 && checkpoint_.Find("lm_head.weight")) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
-    if (quantize) RETURN_IF_ERROR(PlanEmbedding(embedding));
+    if (quantize != QuantizeTo::kNone) RETURN_IF_ERROR(PlanEmbedding(embedding));
     RETURN_IF_ERROR(PlanByColumns(&weights_.lm_head, Order::kPlain, {{embedding, vocab, own}}, hidden,
                                   false, quantize));
   } else {
@@ -230,7 +236,7 @@ Status Loader::PlanLayer(int64_t i) {
   };
   const Range q = rows_of(HeadsOf(c, rank_)), kv = rows_of(KvHeadsOf(c, rank_));
   const Range inner = InnerColumnsOf(c, rank_);
-  const bool quantize = options_.quantize;
+  const QuantizeTo quantize = options_.quantize;
   RETURN_IF_ERROR(ReadNorm(prefix + "input_layernorm", c.hidden_size, &layer.input_norm));
   RETURN_IF_ERROR(PlanByColumns(&layer.qkv, Order::kQkvByGroup,
                                 {{attention + "q_proj", q_rows, q},
@@ -259,11 +265,18 @@ Status Loader::PlanEmbedding(const std::string& name) {
   source->k = config_.hidden_size;
   source->slice = {0, source->k};
   ASSIGN_OR_RETURN(LinearTensors tensors,
-                   ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false, {}));
+                   ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false,
+                                     {.keep_blocks = options_.keep_blocks}));
   // The first rank keeps it for all.
   const int64_t rows = rank_.index == 0 ? config_.vocab_size : 0;
+  const InputQuantization input = tensors.input;
   source->shards.push_back({name, {0, rows}, std::move(tensors)});
-  if (source->shards[0].tensors.input.kind != InputKind::kBF16) {
+  if (input.kind == InputKind::kBlocks) {
+    RETURN_IF_ERROR(PlanMatrix(&weights_.block_embedding, *source, input));
+    sources_.push_back(std::move(source));
+    return OkStatus();
+  }
+  if (input.kind != InputKind::kBF16) {
     return Unimplemented("{}.weight: found INT8, expected float embeddings", name);
   }
   Job job;
@@ -279,7 +292,7 @@ Status Loader::PlanEmbedding(const std::string& name) {
 // Reads the shards' small tensors, and plans a matrix for each way in which their inputs are
 // quantized.
 Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
-                    bool has_bias, bool quantize) {
+                    bool has_bias, QuantizeTo quantize) {
   auto source = std::make_unique<FusedLinear>();
   source->order = order;
   source->k = k;
@@ -289,24 +302,25 @@ Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, 
   for (ShardName& shard : shards) {
     ASSIGN_OR_RETURN(LinearTensors tensors,
                      ReadLinearTensors(checkpoint_, shard.name, shard.rows, k, has_bias,
-                                       {quantize, options_.mix_static}));
+                                       {quantize, options_.keep_blocks, options_.mix_static}));
     if (std::find(ways.begin(), ways.end(), tensors.input) == ways.end()) {
       ways.push_back(tensors.input);
     }
     source->shards.push_back({std::move(shard.name), shard.taken, std::move(tensors)});
   }
   linear->more.resize(ways.size() - 1);
-  PlanMatrix(linear, *source, ways[0]);
-  for (size_t i = 1; i < ways.size(); ++i) PlanMatrix(&linear->more[i - 1], *source, ways[i]);
+  RETURN_IF_ERROR(PlanMatrix(linear, *source, ways[0]));
+  for (size_t i = 1; i < ways.size(); ++i) RETURN_IF_ERROR(PlanMatrix(&linear->more[i - 1], *source, ways[i]));
   sources_.push_back(std::move(source));
   return OkStatus();
 }
 
 // Fills in the descriptor and what the kernels need for each column.
-void Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input) {
+Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input) {
   PackedMatrix& m = linear->weight;
   linear->input = input;
-  m.dtype = input.kind == InputKind::kBF16 ? DType::kBF16 : DType::kI8;
+  const bool blocks = input.kind == InputKind::kBlocks;
+  m.dtype = input.kind == InputKind::kBF16 ? DType::kBF16 : blocks ? DType::kU8 : DType::kI8;
   m.k = source.slice.size();
   m.k_padded = PaddedK(m.k, m.dtype);
   m.workers = workers_;
@@ -321,7 +335,8 @@ void Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQu
   }
   m.n = RoundUp(rows, m.granule);
 
-  Job job{linear, &source, input, total_, PackedBytes(m.n, m.k, m.dtype)};
+  if (blocks) RETURN_IF_ERROR(PlanStrips(linear, source));
+  Job job{linear, &source, input, total_, m.Offset(m.n)};
   if (linear->is_int8()) {
     linear->acc_bias.assign(m.n, 0);
     linear->scale.assign(m.n, 0.0f);
@@ -342,6 +357,32 @@ void Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQu
   weights_.bytes += m.n * static_cast<int64_t>(linear->is_int8() ? sizeof(int32_t) + sizeof(float) : 0);
   total_ += RoundUp(job.bytes, 64);
   jobs_.push_back(job);
+  return OkStatus();
+}
+
+// Each strip has the format of the rows that it holds.
+Status Loader::PlanStrips(Linear* linear, const FusedLinear& source) {
+  PackedMatrix& m = linear->weight;
+  linear->strips.assign(static_cast<size_t>(m.n / kStripColumns), {});
+  for (const Shard& shard : source.shards) {
+    const BlockFormat format = shard.tensors.blocks;
+    if (format == BlockFormat::kNone) continue;
+    RETURN_IF_ERROR(CheckSlice(shard.name + ".weight", format, source.k, source.slice));
+  }
+  int64_t offset = 0;
+  for (int64_t column = 0; column < m.n; ++column) {
+    BlockStrip& strip = linear->strips[static_cast<size_t>(column / kStripColumns)];
+    if (column % kStripColumns == 0) strip.offset = offset;
+    const Place place = PlaceOf(source.order, part_, column, source.shards[0].rows.size());
+    if (place.part < 0) continue;
+    const BlockFormat format = source.shards[place.part].tensors.blocks;
+    if (format == BlockFormat::kNone || format == strip.format) continue;
+    CHECK(strip.format == BlockFormat::kNone);  // heads are whole strips
+    strip.format = format;
+    offset = strip.offset + StripBytes(format, m.k);
+  }
+  m.strips = linear->strips.data();
+  return OkStatus();
 }
 
 Status Loader::ReadVector(const std::string& name, int64_t n, std::vector<float>* out) {
@@ -400,6 +441,7 @@ Status Loader::PackEmbedding(const Job& job, int worker) const {
 
 Status Loader::PackOne(const Job& job, int worker) const {
   if (job.linear == nullptr) return PackEmbedding(job, worker);
+  if (job.input.kind == InputKind::kBlocks) return PackStrips(job, worker);
   const FusedLinear& source = *job.source;
   std::vector<WeightReader> readers;
   for (const Shard& shard : source.shards) {
@@ -425,6 +467,31 @@ Status Loader::PackOne(const Job& job, int worker) const {
     if (read.scale != 0) linear.scale[column] = read.scale;
     return OkStatus();
   });
+}
+
+Status Loader::PackStrips(const Job& job, int worker) const {
+  const FusedLinear& source = *job.source;
+  const PackedMatrix& matrix = job.linear->weight;
+  std::vector<WeightReader> readers;
+  for (const Shard& shard : source.shards) {
+    readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k, source.slice);
+  }
+  std::array<BlockRow, kStripColumns> rows;
+  const Range range = matrix.ColumnRange(worker);
+  for (int64_t first = range.begin; first < range.end; first += kStripColumns) {
+    const BlockStrip& strip = matrix.strips[first / kStripColumns];
+    StripRows strip_rows = {};
+    if (strip.format == BlockFormat::kNone) continue;
+    for (int64_t c = 0; c < kStripColumns; ++c) {
+      const Place place = PlaceOf(source.order, part_, first + c, source.shards[0].rows.size());
+      if (place.part < 0 || !job.Has(source.shards[place.part])) continue;
+      BlockRow& row = rows[static_cast<size_t>(c)];
+      RETURN_IF_ERROR(readers[place.part].ReadBlocks(source.shards[place.part].rows.begin + place.row, &row));
+      strip_rows[static_cast<size_t>(c)] = &row;
+    }
+    PackStrip(strip.format, strip_rows, source.slice, reinterpret_cast<uint8_t*>(DataOf(job)) + strip.offset);
+  }
+  return OkStatus();
 }
 
 // One dispatch; the workers go through the matrices together so that a matrix's file pages can be
@@ -480,11 +547,16 @@ Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const Wei
   RETURN_IF_ERROR(PackAll(loaders, options, team, progress));
   std::vector<Weights> weights;
   for (const auto& loader : loaders) weights.push_back(loader->TakeWeights());
-  std::vector<PackedMatrix> heads;
-  for (const Weights& rank : weights) heads.push_back(rank.lm_head.weight);
+  // What all read tokens' rows from.
+  std::vector<PackedMatrix> packed;
+  if (weights[0].block_embedding.weight.n > 0) {
+    packed.push_back(weights[0].block_embedding.weight);
+  } else {
+    for (const Weights& rank : weights) packed.push_back(rank.lm_head.weight);
+  }
   for (Weights& rank : weights) {
     rank.embedding = weights[0].embedding;
-    if (rank.embedding == nullptr) rank.tied = heads;
+    if (rank.embedding == nullptr) rank.packed_embedding = packed;
   }
   return weights;
 }

@@ -24,7 +24,8 @@ namespace tiercel::model {
 
 // A linear of the forward pass; its shards (q, k, v or gate, up) lie in one matrix.
 struct Linear {
-  PackedMatrix weight;      // kBF16, or kI8: then `input` is not kBF16
+  PackedMatrix weight;  // kBF16; kI8, then `input` is static or per token; or of block formats, then it is kBlocks
+  std::vector<BlockStrip> strips;  // weight.strips
   std::vector<float> bias;  // [weight.n] in the packed column order; empty: none
   // INT8, see kernels::QuantMatmulArgs.
   InputQuantization input;
@@ -35,6 +36,7 @@ struct Linear {
   std::vector<Linear> more;
 
   bool is_int8() const { return weight.dtype == DType::kI8; }
+  bool takes_bytes() const { return input.kind != InputKind::kBF16; }
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
 
@@ -68,9 +70,11 @@ struct LayerWeights {
 
 // Those of one rank.
 struct Weights {
-  // [vocab, hidden], the same of every rank; or null: then the columns of the ranks' heads (tied).
+  // [vocab, hidden], the same of every rank; or null: then the columns of packed matrices, the ranks' heads (tied),
+  // or one of a block format that the first rank has.
   const BF16* embedding = nullptr;
-  std::vector<PackedMatrix> tied;
+  std::vector<PackedMatrix> packed_embedding;
+  Linear block_embedding;
   std::vector<LayerWeights> layers;
   NormWeights final_norm;  // [hidden]
   Head head = Head::kLogits;
@@ -83,8 +87,9 @@ struct Weights {
 
 struct WeightOptions {
   Head head = Head::kLogits;      // kHidden: lm_head is not loaded
-  bool quantize = false;          // float weights of the layers become INT8 as they are loaded
-  bool quantize_lm_head = false;  // the head's too
+  QuantizeTo quantize = QuantizeTo::kNone;  // what is made of float weights of the layers
+  bool quantize_lm_head = false;            // of the head's, too
+  bool keep_blocks = true;                  // weights of a block format (GGUF's) stay in it; else they become BF16
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
   // kBF16 or kI8; not given: kI8 where the checkpoint has scales for it (C8), else kBF16.
   std::optional<DType> kv_dtype;

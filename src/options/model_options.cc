@@ -44,9 +44,10 @@ constexpr OptionSpec kModelConfig[] = {
      "Longest prompt plus output in tokens (1k, 1K, 2.5k …); auto or -1: what the memory "
      "allows. Default: the model's own."},
     {"--quantization -q", Kind::kString, "", Effect::kUsed,
-     "ascend and compressed-tensors read quantized checkpoints, and are found without the flag; int8 "
-     "quantizes a float model as it is loaded (W8A8, a scale per token).",
-     "ascend|compressed-tensors|int8|awq|gptq|fp8|gguf|bitsandbytes|modelopt|awq_marlin|"
+     "ascend and compressed-tensors read quantized checkpoints, and are found without the flag; int8 and "
+     "int4 quantize a float model as it is loaded (W8A8 with a scale per token; 4 bits with a scale for "
+     "each 128 weights). The weights of a GGUF file stay as they are: none makes BF16 of them.",
+     "ascend|compressed-tensors|int8|int4|none|awq|gptq|fp8|gguf|bitsandbytes|modelopt|awq_marlin|"
      "gptq_marlin|marlin|experts_int8|quark|torchao|auto-round|mxfp4|inc"},
     {"--quantization-config", Kind::kJson, "", Effect::kRefused,
      "How weights are quantized is read from the checkpoint, or said by --quantization."},

@@ -26,9 +26,10 @@ Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& c
                                                             const std::string& path) {
   if (config.load_format == LoadFormat::kDummy) {
     LOG_WARNING("--load-format dummy: the weights are random");
-    if (!config.quantization.empty() && config.quantization != "int8") {
+    if (!config.quantization.empty() && config.quantization != "int8" && config.quantization != "int4" &&
+        config.quantization != "none") {
       return Unexpected(InvalidArgument(
-          "--quantization {}: --load-format dummy has random float weights; int8 quantizes them",
+          "--quantization {}: --load-format dummy has random float weights; int8 and int4 quantize them",
           config.quantization));
     }
     return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);

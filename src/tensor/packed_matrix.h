@@ -74,6 +74,15 @@ struct PackedMatrix {
   int workers = 1;       // the team size that it was packed for; kernels get Shares of this count
   const BlockStrip* strips = nullptr;  // [n / kColumnGroup], or null: then `dtype` says what lies in `data`
 
+  // Bytes of the columns before `column`, which begins a granule or is n.
+  int64_t Offset(int64_t column) const {
+    if (strips == nullptr) return column * k_padded * static_cast<int64_t>(SizeOf(dtype));
+    if (column > 0 && column == n) {
+      const BlockStrip& last = strips[n / kColumnGroup - 1];
+      return last.offset + StripBytes(last.format, k);
+    }
+    return strips[column / kColumnGroup].offset;
+  }
   Range ColumnRange(int worker) const { return SplitRange(n, granule, {worker, workers}); }
 };
 
