@@ -40,6 +40,13 @@ std::string TestName(std::string_view model, const kernels::KernelTable& table, 
 
 Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& path,
                                                            const RunnerOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                   model::Checkpoint::Open(path, "", options.quantization));
+  return Create(*checkpoint, options);
+}
+
+Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const model::Checkpoint& checkpoint,
+                                                           const RunnerOptions& options) {
   auto runner = std::make_unique<ModelRunner>();
   kernels::EnvironmentOptions environment;
   environment.threads = options.team.ranks * options.team.workers;
@@ -51,10 +58,8 @@ Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& pa
     runner->environment_->kernels = options.kernels;
     runner->environment_->team->Run([&](int) { options.kernels->init_thread(); });
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                   model::Checkpoint::Open(path, "", options.quantization));
   ASSIGN_OR_RETURN(runner->model_,
-                   model::LoadModel(*checkpoint,
+                   model::LoadModel(checkpoint,
                                     {.graph = options.graph,
                                      .prefetch = {},
                                      .weights = options.weights},

@@ -51,6 +51,8 @@ class ModelRunner {
 
   static Expected<std::unique_ptr<ModelRunner>> Create(const std::string& path,
                                                        const RunnerOptions& options);
+  static Expected<std::unique_ptr<ModelRunner>> Create(const model::Checkpoint& checkpoint,
+                                                       const RunnerOptions& options);
 
   int NewSequence();
   // A sequence that starts with the first `tokens` of another one by sharing its blocks; a
