@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "model/gguf.h"
+#include "model/int4_checkpoint.h"
 #include "model/model_folder.h"
 #include "model/safetensors.h"
 
@@ -69,7 +70,7 @@ Status RefuseOtherFormats(const Checkpoint& checkpoint, const std::string& folde
   }
   if (found == nullptr) return OkStatus();
   return Unimplemented("{}: holds {} weights, which are not supported: float checkpoints, those of the "
-                       "Ascend quantizer and INT8 compressed-tensors are read",
+                       "Ascend quantizer, compressed-tensors, GPTQ and AWQ are read where config.json says what they are",
                        folder, found);
 }
 
@@ -84,6 +85,15 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensorsFolder(const std::string& f
   if (Exists(generation_path)) {
     ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(generation_path));
     ASSIGN_OR_RETURN(generation, ParseGenerationConfig(text, generation_path));
+  }
+  ASSIGN_OR_RETURN(const std::optional<Int4Config> int4, ParseInt4Config(config_text, hf_overrides, config_path));
+  if (int4) {
+    const std::string_view name = Name(int4->layout);
+    if (!flag.empty() && flag != "none" && flag != name) {
+      return Unexpected(InvalidArgument("--quantization {}: {} is quantized ({}): leave the flag out", flag, folder, name));
+    }
+    ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), Quantization()));
+    return OpenInt4(std::move(stored), *int4);
   }
   ASSIGN_OR_RETURN(Quantization quantization,
                    DetectQuantization(folder, config_text, hf_overrides, flag));

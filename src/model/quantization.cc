@@ -355,12 +355,12 @@ std::vector<std::string> Quantization::TensorNames() const {
 }
 
 Status CheckQuantizationFlag(const std::string& flag) {
-  for (const char* known : {"", "none", "ascend", "compressed-tensors", "int8", "int4", "gguf"}) {
+  for (const char* known : {"", "none", "ascend", "compressed-tensors", "gptq", "awq", "int8", "int4", "gguf"}) {
     if (flag == known) return OkStatus();
   }
-  return InvalidArgument("--quantization: {} is not supported: ascend, compressed-tensors, int8 and int4 "
-                         "(which quantize a float model as it is loaded), gguf and none (which makes BF16 of a "
-                         "GGUF file's weights) are",
+  return InvalidArgument("--quantization: {} is not supported: ascend, compressed-tensors, gptq, awq, "
+                         "int8 and int4 (which quantize a float model as it is loaded), gguf and none (which makes BF16 of "
+                         "weights of few bits) are",
                          flag)
       .WithParam("quantization");
 }
@@ -392,9 +392,8 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                           : "a description of the Ascend quantizer",
                                       config_path));
   }
-  if (flag == "gguf") {
-    return Unexpected(InvalidArgument("--quantization gguf: {} holds safetensors; leave the flag out",
-                                      folder));
+  if (flag == "gguf" || flag == "gptq" || flag == "awq") {
+    return Unexpected(InvalidArgument("--quantization {}: {} holds other weights; leave the flag out", flag, folder));
   }
   if (description) {
     LOG_WARNING("{} describes the weights (ascend): --quantization {} is used instead", *description,

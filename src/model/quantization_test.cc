@@ -219,8 +219,9 @@ TEST_F(DetectTest, FlagsWithoutTheirFiles) {
   EXPECT_THAT(Error("ascend"), AllOf(HasSubstr("ModelSlim Quantization Config Not Found"),
                                      HasSubstr("Found JSON files in model directory: config.json")));
   EXPECT_THAT(Error("compressed-tensors"), HasSubstr("found no quantization_config"));
-  EXPECT_THAT(Error("gguf"), HasSubstr("holds safetensors"));
-  EXPECT_THAT(Error("awq"), AllOf(HasSubstr("awq is not supported"), HasSubstr("ascend")));
+  EXPECT_THAT(Error("gguf"), HasSubstr("holds other weights"));
+  EXPECT_THAT(Error("awq"), HasSubstr("holds other weights"));
+  EXPECT_THAT(Error("fp8"), AllOf(HasSubstr("fp8 is not supported"), HasSubstr("ascend")));
   EXPECT_EQ(Error("int8"), "no error");
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fuzz/one_line.h"
+#include "model/block_packing.h"
 #include "model/checkpoint.h"
 #include "model/linear_tensors.h"
 #include "model/tensor_account.h"
@@ -34,7 +35,14 @@ inline void ReadAll(const model::Checkpoint& checkpoint) {
     ExpectOneLineError(tensors);
     if (!tensors || shape[0] == 0) continue;
     model::WeightReader reader(checkpoint, linear, *tensors, shape[1], {0, shape[1]});
-    if (tensors->input.kind == model::InputKind::kBF16) {
+    if (tensors->input.kind == model::InputKind::kBlocks) {
+      model::BlockRow row;
+      const Status status = reader.ReadBlocks(0, &row);
+      ExpectOneLine(status.message());
+      if (!status.ok()) continue;
+      std::vector<uint8_t> strip(static_cast<size_t>(StripBytes(tensors->blocks, shape[1])));
+      model::PackStrip(tensors->blocks, {&row, nullptr, &row}, {0, shape[1]}, strip.data());
+    } else if (tensors->input.kind == model::InputKind::kBF16) {
       ExpectOneLine(reader.ReadBF16(0, bf16.data()).message());
     } else {
       std::vector<int8_t> row(static_cast<size_t>(shape[1]));

@@ -218,7 +218,7 @@ TEST_F(QuantizedCheckpointTest, QuantizingAtLoadGivesTheSameBits) {
     Quantize(model, QuantScheme::kDynamic);
     RunnerOptions at_load;
     at_load.quantization = "int8";
-    at_load.weights.quantize = true;
+    at_load.weights.quantize = model::QuantizeTo::kInt8;
     const auto expected = RunModel(folder_);
     const auto logits = RunModel(Source(model), at_load);
     ASSERT_TRUE(expected.has_value() && logits.has_value());
@@ -248,7 +248,7 @@ TEST_F(QuantizedCheckpointTest, WeightsOnDiskGiveTheSameBits) {
       for (const int workers : {1, 2}) {
         RunnerOptions options;
         options.team.workers = workers;
-        options.weights.quantize = quantize;
+        if (quantize) options.weights.quantize = model::QuantizeTo::kInt8;
         const auto in_memory = RunModel(Source(model), options);
         ASSERT_TRUE(in_memory.has_value()) << in_memory.error();
         options.weights.max_bytes_in_memory = 0;

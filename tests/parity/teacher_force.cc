@@ -1,14 +1,14 @@
 // Runs a model over given tokens and writes what it predicts at each of them.
 //
 //   teacher_force MODEL TOKENS OUT [--nll] [--window N] [--chunk N] [--decode-from N]
-//       [--int8] [--mix-static] [--int8-head]
+//       [--int8] [--mix-static] [--int8-head] [--blocks]
 //
 // TOKENS is a file of int32, OUT gets float32: the logits [tokens, vocab], or with --nll −log p of
 // each token given those before it (the first of a window is NaN). The tokens are cut into
 // windows of N (default: all in one), each a sequence of its own, computed in chunks of at most
 // --chunk rows (default 256); from position --decode-from of a window on, token by token.
 // --int8 quantizes a float model as it is loaded, --int8-head the head; --mix-static reads W8A8_MIX as
-// static.
+// static; --blocks keeps the weights of a block format in it (else they become BF16).
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -28,7 +28,7 @@ namespace {
 
 struct Options {
   std::string model, tokens, out;
-  bool nll = false;
+  bool nll = false, int8 = false, blocks = false;
   model::WeightOptions weights;
   int64_t window = std::numeric_limits<int32_t>::max();
   int64_t chunk = 256;
@@ -44,7 +44,8 @@ Expected<Options> ParseOptions(const std::vector<std::string>& args) {
                       : args[i] == "--decode-from" ? &options.decode_from
                                                    : nullptr;
     bool* const on = args[i] == "--nll"          ? &options.nll
-                     : args[i] == "--int8"       ? &options.weights.quantize
+                     : args[i] == "--int8"       ? &options.int8
+                     : args[i] == "--blocks"     ? &options.blocks
                      : args[i] == "--int8-head"  ? &options.weights.quantize_lm_head
                      : args[i] == "--mix-static" ? &options.weights.mix_static
                                                  : nullptr;
@@ -93,7 +94,9 @@ Status Main(const Options& options) {
   const int64_t total = std::ssize(tokens);
   RunnerOptions runner_options;
   runner_options.weights = options.weights;
-  runner_options.quantization = options.weights.quantize ? "int8" : "";
+  if (options.int8) runner_options.weights.quantize = model::QuantizeTo::kInt8;
+  runner_options.weights.keep_blocks = options.blocks;
+  runner_options.quantization = options.int8 ? "int8" : "";
   runner_options.block_size = 128;
   runner_options.num_blocks = total / 128 + (total + options.window - 1) / options.window + 2;
   runner_options.limits = {.max_rows = options.chunk, .max_seqs = 1,
