@@ -27,9 +27,11 @@ struct Blocks512 {
   static I AddBits(I a, I b, I mask) { return _mm512_ternarylogic_epi32(a, b, mask, 0xf8); }
   template <int kBits>
   static I Dot(I sum, I codes, const int8_t* x) {
-    int32_t quad;
-    __builtin_memcpy(&quad, x, sizeof(quad));
-    return _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(quad));
+    // From memory to all lanes in the same instruction, which GCC 12 does not make of the intrinsics: 2 to 8 % fewer
+    // cycles.
+    using Quad [[gnu::may_alias]] = int32_t;
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(codes), "m"(*reinterpret_cast<const Quad*>(x)));
+    return sum;
   }
   static I Zero() { return _mm512_setzero_si512(); }
   static I Broadcast(const int32_t* p) { return _mm512_set1_epi32(*p); }

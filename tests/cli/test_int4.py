@@ -1,0 +1,145 @@
+"""Checkpoints of four bits (GPTQ, AWQ, compressed-tensors), written here as their programs write them, against the
+same weights in BF16; and what is said of those that do not fit."""
+import json
+import random
+import struct
+
+import pytest
+
+from cli_support import TINY, Server, run, write_tiny_model
+
+AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 12
+
+
+def read_safetensors(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    length, = struct.unpack_from("<Q", data)
+    header = json.loads(data[8:8 + length])
+    return {name: (t["dtype"], t["shape"], data[8 + length:][slice(*t["data_offsets"])]) for name, t in header.items()}
+
+
+def write_safetensors(folder, tensors):
+    header, body = {}, bytearray()
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+def bf16(values):
+    """Exact numbers of eight bits or fewer need no rounding; others round to even."""
+    words = struct.unpack(f"<{len(values)}I", struct.pack(f"<{len(values)}f", *values))
+    return struct.pack(f"<{len(values)}H", *((w + 0x7fff + (w >> 16 & 1)) >> 16 for w in words))
+
+
+def packed(eights):
+    return struct.pack(f"<{len(eights)}I", *(sum(code << 4 * i for i, code in enumerate(eight)) for eight in eights))
+
+
+class Linear:
+    """Random codes [n][k], zero points and scales [n][groups of 128]."""
+
+    def __init__(self, n, k, seed, symmetric):
+        source = random.Random(seed)
+        self.n, self.k, self.groups = n, k, k // 128
+        self.codes = [[c & 15 for c in source.randbytes(k)] for _ in range(n)]
+        self.zeros = [[8 if symmetric else 6 + source.randrange(5) for _ in range(self.groups)] for _ in range(n)]
+        # Powers of two times 1 … 1.75: exact in binary16 and BF16.
+        self.scales = [[(4 + source.randrange(4)) / 4 / 256 for _ in range(self.groups)] for _ in range(n)]
+
+    def weights(self):
+        return [(c - self.zeros[r][k // 128]) * self.scales[r][k // 128] for r in range(self.n)
+                for k, c in enumerate(self.codes[r])]
+
+    def gptq(self, name):
+        words = [[self.codes[r][k + i] for i in range(8)] for k in range(0, self.k, 8) for r in range(self.n)]
+        return self._with_zeros(name, packed(words), [self.k // 8, self.n], range(8), 1)
+
+    def awq(self, name):
+        words = [[self.codes[r + i][k] for i in AWQ_ORDER] for k in range(self.k) for r in range(0, self.n, 8)]
+        return self._with_zeros(name, packed(words), [self.k, self.n // 8], AWQ_ORDER, 0)
+
+    def _with_zeros(self, name, codes, shape, order, less):
+        zeros = [[self.zeros[r + i][g] - less for i in order] for g in range(self.groups) for r in range(0, self.n, 8)]
+        scales = [self.scales[r][g] for g in range(self.groups) for r in range(self.n)]
+        return {f"{name}.qweight": ("I32", shape, codes),
+                f"{name}.qzeros": ("I32", [self.groups, self.n // 8], packed(zeros)),
+                f"{name}.scales": ("F16", [self.groups, self.n], struct.pack(f"<{len(scales)}e", *scales))}
+
+    def compressed(self, name):
+        words = [self.codes[r][k:k + 8] for r in range(self.n) for k in range(0, self.k, 8)]
+        return {f"{name}.weight_packed": ("I32", [self.n, self.k // 8], packed(words)),
+                f"{name}.weight_scale": ("BF16", [self.n, self.groups], bf16(sum(self.scales, []))),
+                f"{name}.weight_shape": ("I64", [2], struct.pack("<2q", self.n, self.k))}
+
+
+CONFIGS = {
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
+    "compressed": {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {
+        "targets": ["Linear"], "input_activations": None, "weights": {
+            "num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": True}}}},
+}
+
+
+def write_pair(root, layout):
+    """A folder of four-bit weights, and one of the same in BF16."""
+    floats, int4 = write_tiny_model(root / "bf16"), write_tiny_model(root / layout)
+    config = json.loads((int4 / "config.json").read_text())
+    (int4 / "config.json").write_text(json.dumps(config | {"quantization_config": CONFIGS[layout]}))
+    exact, stored = {}, {}
+    for i, (name, tensor) in enumerate(read_safetensors(floats).items()):
+        if "_proj" not in name:
+            exact[name] = stored[name] = tensor
+            continue
+        n, k = tensor[1]
+        linear = Linear(n, k, i, layout == "compressed")
+        exact[name] = ("BF16", [n, k], bf16(linear.weights()))
+        stored |= getattr(linear, layout)(name.removesuffix(".weight"))
+    write_safetensors(floats, exact)
+    write_safetensors(int4, stored)
+    return int4, floats
+
+
+@pytest.mark.parametrize("layout", CONFIGS)
+def test_weights_are_those_of_the_file(layout, tmp_path):
+    int4, floats = write_pair(tmp_path, layout)
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+
+    def kl(*flags):
+        result = run("eval", "kl", int4, "--reference", floats, "--text", text, "--json", *flags)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    # As BF16 they are the very same model; kept in four bits, inputs are INT8.
+    assert kl("--quantization", "none")["kl_max"] == 0
+    kept = kl()
+    assert 0 < kept["kl_mean"] < 0.01
+    with Server(int4, "--max-model-len", "256") as server:
+        server.wait_ready()
+        kind = "I4" if layout == "compressed" else "U4"
+        assert f"{kind} 14: kept as they are" in server.log
+
+
+def test_int4_at_load_is_served(tmp_path):
+    with Server(write_tiny_model(tmp_path / "m"), "--quantization", "int4", "--max-model-len", "256") as server:
+        server.wait_ready()
+        assert "INT4, quantized while loading" in server.log
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"quantization_config": CONFIGS["gptq"]}, "hold no linear of the format gptq"),
+    ({"quantization_config": CONFIGS["gptq"] | {"desc_act": True}}, "desc_act: found true"),
+    ({"quantization_config": CONFIGS["awq"] | {"bits": 3}}, "bits: found 3, expected 4"),
+    ({"quantization_config": {"quant_method": "fp8"}}, '"fp8", which is not supported'),
+])
+def test_what_does_not_fit_is_named_in_one_line(change, words, tmp_path):
+    folder = write_tiny_model(tmp_path / "m")
+    (folder / "config.json").write_text(json.dumps(json.loads((TINY / "config.json").read_text()) | change))
+    result = run("serve", folder, "--port", "0")
+    assert result.returncode in (1, 2)
+    assert [words in line for line in result.stderr.splitlines()].count(True) == 1
