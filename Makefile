@@ -10,7 +10,7 @@ SERVICE ?=
 LIBRARY ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
+.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -37,7 +37,7 @@ package-build: deps
 	@cmake --preset package >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/package --target tiercel -j $(JOBS)
 
-deb: package-build
+deb: deps-package package-build
 	scripts/make_deb.sh build/package
 
 sbom: package-build
@@ -131,7 +131,7 @@ deps:
 	@mkdir -p build
 	@scripts/install_deps.sh build
 
-deps-test deps-check:
+deps-test deps-check deps-package:
 	@mkdir -p build
 	@scripts/install_deps.sh $(@:deps-%=%)
 

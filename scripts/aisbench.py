@@ -16,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -143,7 +144,7 @@ def one(work, pattern):
 
 
 def accuracy(python_folder, given, work):
-    """The lines of a Markdown table, as in the tutorial."""
+    """A Markdown table, as in the tutorial."""
     lines = []
     for task in given.tasks:
         if task in ACCURACY:
@@ -152,7 +153,7 @@ def accuracy(python_folder, given, work):
                 "--dump-eval-details", "--merge-ds"], work)
             head, rule, *rows = one(folder, "summary_*.md").read_text().strip().splitlines()
             lines += rows if lines else [head, rule, *rows]
-    return lines
+    return ["\n".join(lines)] if lines else []
 
 
 def performance(python_folder, given, work):
@@ -160,27 +161,29 @@ def performance(python_folder, given, work):
         "--models", "vllm_api_stream_chat", "--datasets", PERFORMANCE, "--mode", "perf",
         "--summarizer", "default_perf"], work)
     log = re.sub(r"\x1b\[[0-9;]*m", "", (folder / "client.log").read_text())
-    return [line for line in log.splitlines() if re.match(r"[╒╞├╘│]", line)]
+    tables = re.findall(r"^╒[^╛]*╛$", log, re.MULTILINE)
+    if len(tables) != 2:
+        sys.exit(f"perf: found {len(tables)} tables, expected two: {folder}/client.log says why")
+    return tables
 
 
 def main():
     given = arguments(sys.argv[1:])
     python_folder = environment()
-    work = given.out.resolve() / time.strftime("%Y%m%d_%H%M%S")
-    work.mkdir(parents=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d_%H%M%S_"), dir=given.out.resolve()))
     lay_out(given.data, given.tasks, work / "data")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     configure(python_folder, given, port, work / "configs")
     with serving(given, port, work / "server.log"):
-        tables = [accuracy(python_folder, given, work)]
+        tables = accuracy(python_folder, given, work)
         if "perf" in given.tasks:
-            tables.append(performance(python_folder, given, work))
-    print("\n\n".join("\n".join(lines) for lines in tables if lines))
-    # A score is "-" where the client could not give one.
-    unscored = [line for line in tables[0][2:] if line.rstrip().endswith("| - |")]
-    sys.exit(f"not scored: {work}/*/client.log say why" if unscored else 0)
+            tables += performance(python_folder, given, work)
+    print("\n\n".join(tables))
+    if "| - |\n" in tables[0] + "\n":
+        sys.exit(f"not every task has a score: {work}/*/client.log say why")
 
 
 if __name__ == "__main__":
