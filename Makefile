@@ -91,7 +91,7 @@ STRESS ?= soak bodies connections endings
 stress: build
 	python3 tests/stress/stress.py --short $(STRESS)
 
-check: benchmarks stress asan tsan fuzz
+check: docs benchmarks stress asan tsan fuzz
 
 # Memory and undefined behavior, with clang: its build has the fuzzers, too.
 asan: deps-check

@@ -12,7 +12,7 @@ from standin_hub import StandInHub
 
 DOCUMENTS = ["README.md", "docs/quickstart.md"]
 # What builds or tests everything: that there is such a target is all that is asked.
-WHOLE_BUILDS = {"build", "test", "check", "clients", "python"}
+WHOLE_BUILDS = {"build", "test", "check", "clients", "docs", "python"}
 HUB_MODEL = "Qwen/Qwen3-0.6B"
 
 
