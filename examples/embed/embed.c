@@ -1,8 +1,7 @@
-/* embed MODEL PROMPT [FLAG…]: prints how the model goes on, piece by piece; then the same again in one call, and a
- * chat. FLAGs are those of `tiercel serve`. */
+/* embed MODEL PROMPT [FLAG…]: prints how the model goes on, piece by piece; then the same again in
+ * one call, and a chat. FLAGs are those of `tiercel serve`. */
 #include <stdio.h>
 #include <stdlib.h>
-
 #include <tiercel.h>
 
 static void check(tiercel_status status) {
@@ -33,7 +32,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (tiercel_abi_version() != TIERCEL_ABI_VERSION) {
-    fprintf(stderr, "embed: libtiercel has ABI %u, expected %u\n", tiercel_abi_version(), TIERCEL_ABI_VERSION);
+    fprintf(stderr, "embed: libtiercel has ABI %u, expected %u\n", tiercel_abi_version(),
+            TIERCEL_ABI_VERSION);
     return 1;
   }
 
@@ -60,15 +60,17 @@ int main(int argc, char** argv) {
   tiercel_output output = {.struct_size = sizeof(output)};
   check(tiercel_generate(engine, &completion, &request, &output));
   tiercel_choice whole = first_choice(request);
-  for (size_t i = 0; i < whole.num_token_ids; ++i) printf("%s%d", i == 0 ? "" : " ", whole.token_ids[i]);
+  for (size_t i = 0; i < whole.num_token_ids; ++i)
+    printf("%s%d", i == 0 ? "" : " ", whole.token_ids[i]);
   printf("\n");
   tiercel_request_destroy(request);
 
   tiercel_request_options chat = {
       .struct_size = sizeof(chat),
       .endpoint = "/v1/chat/completions",
-      .body = "{\"max_tokens\": 16, \"temperature\": 0,"
-              " \"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}",
+      .body =
+          "{\"max_tokens\": 16, \"temperature\": 0,"
+          " \"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}",
   };
   check(tiercel_generate(engine, &chat, &request, &output));
   whole = first_choice(request);

@@ -1,9 +1,9 @@
-// libtiercel's functions on a tiny random model. tests/cli/test_embed.py compares tokens with a server's.
-#include <poll.h>
-#include <tiercel.h>
-
+// libtiercel's functions on a tiny random model. tests/cli/test_embed.py compares tokens with a
+// server's.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <tiercel.h>
 
 #include <cstring>
 #include <string>
@@ -22,7 +22,8 @@ constexpr const char* kModel = TIERCEL_TEST_DATA "/tiny-qwen3";
 constexpr const char* kGreedy = R"({"max_tokens": 24, "temperature": 0, "ignore_eos": true})";
 constexpr const char* kEndless = R"({"max_tokens": 400, "ignore_eos": true, "n": 8})";
 
-tiercel_status CreateEngine(const char* model, std::vector<const char*> words, tiercel_engine** engine) {
+tiercel_status CreateEngine(const char* model, std::vector<const char*> words,
+                            tiercel_engine** engine) {
   tiercel_engine_options options{};
   options.struct_size = sizeof(options);
   options.model = model;
@@ -52,7 +53,8 @@ struct Answer {
     ASSERT_EQ(tiercel_request_choice(request, index, &choice), TIERCEL_OK) << tiercel_last_error();
     text.append(choice.text, choice.text_size);
     tokens.insert(tokens.end(), choice.token_ids, choice.token_ids + choice.num_token_ids);
-    if (choice.logprobs != nullptr) logprobs.insert(logprobs.end(), choice.logprobs, choice.logprobs + choice.num_token_ids);
+    if (choice.logprobs != nullptr)
+      logprobs.insert(logprobs.end(), choice.logprobs, choice.logprobs + choice.num_token_ids);
     finish_reason = choice.finish_reason != nullptr ? choice.finish_reason : "";
     ++pieces;
   }
@@ -61,8 +63,9 @@ struct Answer {
 class CApi : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    ASSERT_EQ(CreateEngine(kModel, {"--load-format", "dummy", "--max-model-len", "512", "--kv-cache-memory-bytes", "64M",
-                                    "--log-level", "error"},
+    ASSERT_EQ(CreateEngine(kModel,
+                           {"--load-format", "dummy", "--max-model-len", "512",
+                            "--kv-cache-memory-bytes", "64M", "--log-level", "error"},
                            &engine_),
               TIERCEL_OK)
         << tiercel_last_error();
@@ -73,13 +76,15 @@ class CApi : public testing::Test {
 
   tiercel_request* Begin(const tiercel_request_options& options) {
     tiercel_request* request = nullptr;
-    EXPECT_EQ(tiercel_request_create(engine_, &options, &request), TIERCEL_OK) << tiercel_last_error();
+    EXPECT_EQ(tiercel_request_create(engine_, &options, &request), TIERCEL_OK)
+        << tiercel_last_error();
     return request;
   }
   Answer Generate(const tiercel_request_options& options) {
     Answer answer;
     tiercel_request* request = nullptr;
-    EXPECT_EQ(tiercel_generate(engine_, &options, &request, &output_), TIERCEL_OK) << tiercel_last_error();
+    EXPECT_EQ(tiercel_generate(engine_, &options, &request, &output_), TIERCEL_OK)
+        << tiercel_last_error();
     EXPECT_EQ(output_.done, 1);
     if (request != nullptr) answer.Add(request, 0);
     tiercel_request_destroy(request);
@@ -113,7 +118,8 @@ TEST_F(CApi, TokensOfAPromptStandForItsText) {
   const Answer of_text = Generate(Completion(kGreedy));
   tiercel_request* request = Begin(Completion(kGreedy));
   ASSERT_EQ(tiercel_request_wait(request, &output_), TIERCEL_OK);
-  const std::vector<int32_t> prompt(output_.prompt_token_ids, output_.prompt_token_ids + output_.num_prompt_token_ids);
+  const std::vector<int32_t> prompt(output_.prompt_token_ids,
+                                    output_.prompt_token_ids + output_.num_prompt_token_ids);
   tiercel_request_destroy(request);
 
   tiercel_request_options options = Completion(kGreedy);
@@ -124,8 +130,8 @@ TEST_F(CApi, TokensOfAPromptStandForItsText) {
 }
 
 TEST_F(CApi, ChoicesAndLogProbabilities) {
-  tiercel_request* request =
-      Begin(Completion(R"({"max_tokens": 5, "n": 2, "seed": 3, "ignore_eos": true, "logprobs": 1})"));
+  tiercel_request* request = Begin(
+      Completion(R"({"max_tokens": 5, "n": 2, "seed": 3, "ignore_eos": true, "logprobs": 1})"));
   ASSERT_EQ(tiercel_request_wait(request, &output_), TIERCEL_OK) << tiercel_last_error();
   EXPECT_EQ(output_.num_choices, 2);
   for (size_t i = 0; i < 2; ++i) {
@@ -142,7 +148,8 @@ TEST_F(CApi, ChoicesAndLogProbabilities) {
 }
 
 TEST_F(CApi, AChatTakesTheModelsTemplate) {
-  tiercel_request_options options = Completion(R"({"messages": [{"role": "user", "content": "x"}], "max_tokens": 3})");
+  tiercel_request_options options =
+      Completion(R"({"messages": [{"role": "user", "content": "x"}], "max_tokens": 3})");
   options.endpoint = "/v1/chat/completions";
   options.prompt = nullptr;
   EXPECT_FALSE(Generate(options).tokens.empty());
@@ -160,7 +167,8 @@ TEST_F(CApi, AFileTellsOfNews) {
     answer.Add(request, 0);
   } while (output_.done == 0);
   EXPECT_EQ(answer.tokens.size(), 24);
-  EXPECT_EQ(tiercel_request_poll(request, -1, &output_), TIERCEL_OK);  // at once: there is nothing to wait for
+  EXPECT_EQ(tiercel_request_poll(request, -1, &output_),
+            TIERCEL_OK);  // at once: there is nothing to wait for
   EXPECT_EQ(output_.done, 1);
   tiercel_request_destroy(request);
 }
@@ -169,7 +177,8 @@ TEST_F(CApi, AnotherThreadEndsAPollThatWaits) {
   tiercel_request* request = Begin(Completion(kEndless));
   std::thread other([&] { tiercel_request_cancel(request); });
   tiercel_status status = TIERCEL_OK;
-  while (status == TIERCEL_OK && output_.done == 0) status = tiercel_request_poll(request, -1, &output_);
+  while (status == TIERCEL_OK && output_.done == 0)
+    status = tiercel_request_poll(request, -1, &output_);
   other.join();
   EXPECT_EQ(status, TIERCEL_CANCELLED);
   EXPECT_STREQ(tiercel_last_error(), "the request has been cancelled");
@@ -195,7 +204,8 @@ TEST_F(CApi, RequestsOfSeveralThreads) {
       tiercel_output output{};
       output.struct_size = sizeof(output);
       tiercel_request* request = nullptr;
-      ASSERT_EQ(tiercel_generate(engine_, &options, &request, &output), TIERCEL_OK) << tiercel_last_error();
+      ASSERT_EQ(tiercel_generate(engine_, &options, &request, &output), TIERCEL_OK)
+          << tiercel_last_error();
       answer.Add(request, 0);
       tiercel_request_destroy(request);
     });
@@ -223,6 +233,28 @@ TEST_F(CApi, FaultsAreNamed) {
   EXPECT_THAT(fault_of(options), HasSubstr("found prompt and prompt_token_ids"));
 }
 
+TEST(CApiEngine, OfAModelThatPools) {
+  tiercel_engine* engine = nullptr;
+  ASSERT_EQ(CreateEngine(kModel,
+                         {"--load-format", "dummy", "--runner", "pooling", "--max-model-len", "512",
+                          "--kv-cache-memory-bytes", "64M", "--log-level", "error"},
+                         &engine),
+            TIERCEL_OK)
+      << tiercel_last_error();
+  tiercel_request_options options = Completion(R"({"input": "Hello"})");
+  options.endpoint = "/v1/embeddings";
+  options.prompt = nullptr;
+  tiercel_output output{};
+  output.struct_size = sizeof(output);
+  tiercel_request* request = nullptr;
+  ASSERT_EQ(tiercel_generate(engine, &options, &request, &output), TIERCEL_OK)
+      << tiercel_last_error();
+  tiercel_engine_destroy(engine);  // the request keeps it
+  EXPECT_EQ(output.num_choices, 0);
+  EXPECT_THAT(std::string(output.body, output.body_size), HasSubstr("\"embedding\":["));
+  tiercel_request_destroy(request);
+}
+
 TEST(CApiEngine, FaultsAreNamed) {
   const auto fault_of = [](const char* model, std::vector<const char*> words) {
     tiercel_engine* engine = nullptr;
@@ -234,7 +266,8 @@ TEST(CApiEngine, FaultsAreNamed) {
   EXPECT_THAT(fault_of(kModel, {"--no-such-flag"}), HasSubstr("--no-such-flag"));
   EXPECT_THAT(fault_of(kModel, {nullptr}), HasSubstr("arguments[0]: found NULL"));
   EXPECT_THAT(fault_of("/nowhere", {}), HasSubstr("/nowhere"));
-  EXPECT_THAT(fault_of(kModel, {"--load-format", "dummy", "--data-parallel-size", "2"}), HasSubstr("data_parallel_size"));
+  EXPECT_THAT(fault_of(kModel, {"--load-format", "dummy", "--data-parallel-size", "2"}),
+              HasSubstr("data_parallel_size"));
 }
 
 // A struct of an older header, and ones of a newer header.
@@ -280,7 +313,8 @@ TEST(SizedStruct, OfANewerCaller) {
 
 TEST(SizedStruct, WithoutASize) {
   Known given{};
-  EXPECT_EQ(ReadStruct(&given, "it").error().message(), "it.struct_size: found 0, expected sizeof(it)");
+  EXPECT_EQ(ReadStruct(&given, "it").error().message(),
+            "it.struct_size: found 0, expected sizeof(it)");
   EXPECT_FALSE(WriteStruct(Known{}, &given, "it").ok());
   EXPECT_FALSE(ReadStruct<Known>(nullptr, "it"));
 }

@@ -26,11 +26,13 @@ Expected<std::string> FindProgram() {
   }
   for (const fs::path& folder : folders) {
     const fs::path program = (folder / "tiercel").lexically_normal();
-    if (fs::is_regular_file(program, error) && ::access(program.c_str(), X_OK) == 0) return program.string();
+    if (fs::is_regular_file(program, error) && ::access(program.c_str(), X_OK) == 0)
+      return program.string();
   }
-  return Unexpected(FailedPrecondition(
-      "the program tiercel, which renders chat templates: found neither beside the library nor in the PATH; "
-      "name it in tiercel_engine_options.program"));
+  return Unexpected(
+      FailedPrecondition("the program tiercel, which renders chat templates: found neither beside "
+                         "the library nor in the PATH; "
+                         "name it in tiercel_engine_options.program"));
 }
 
 }  // namespace tiercel::capi

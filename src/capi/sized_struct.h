@@ -1,4 +1,5 @@
-// Structs of tiercel.h that begin with their size: callers may have been built with an older or a newer header.
+// Structs of tiercel.h that begin with their size: callers may have been built with an older or a
+// newer header.
 #pragma once
 
 #include <algorithm>
@@ -17,13 +18,14 @@ Expected<Struct> ReadStruct(const Struct* from, std::string_view name) {
   size_t size = 0;
   std::memcpy(&size, from, sizeof(size));
   if (size < sizeof(size)) {
-    return Unexpected(InvalidArgument("{}.struct_size: found {}, expected sizeof({})", name, size, name));
+    return Unexpected(
+        InvalidArgument("{}.struct_size: found {}, expected sizeof({})", name, size, name));
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(from);
   for (size_t i = sizeof(Struct); i < size; ++i) {
     if (bytes[i] != 0) {
-      return Unexpected(InvalidArgument("{}: a field beyond the {} bytes that this library knows is set", name,
-                                        sizeof(Struct)));
+      return Unexpected(InvalidArgument(
+          "{}: a field beyond the {} bytes that this library knows is set", name, sizeof(Struct)));
     }
   }
   Struct known{};
@@ -37,7 +39,8 @@ Status WriteStruct(Struct value, Struct* to, std::string_view name) {
   if (to == nullptr) return InvalidArgument("{}: found NULL", name);
   std::memcpy(&value.struct_size, to, sizeof(size_t));
   if (value.struct_size < sizeof(size_t)) {
-    return InvalidArgument("{}.struct_size: found {}, expected sizeof({})", name, value.struct_size, name);
+    return InvalidArgument("{}.struct_size: found {}, expected sizeof({})", name, value.struct_size,
+                           name);
   }
   std::memcpy(to, &value, std::min(value.struct_size, sizeof(Struct)));
   return OkStatus();

@@ -1,4 +1,5 @@
-// The functions of include/tiercel.h over OfflineEngine and RequestSet. Nothing is thrown across them.
+// The functions of include/tiercel.h over OfflineEngine and RequestSet. Nothing is thrown across
+// them.
 #include <tiercel.h>
 
 #include <algorithm>
@@ -29,7 +30,8 @@ struct tiercel_engine {
 };
 
 struct tiercel_request {
-  explicit tiercel_request(const tiercel_engine& engine) : loaded(engine.loaded), set(engine.loaded) {}
+  explicit tiercel_request(const tiercel_engine& engine)
+      : loaded(engine.loaded), set(engine.loaded) {}
 
   struct Choice {
     std::string text;
@@ -64,9 +66,12 @@ tiercel_status Failed(const Status& status) {
   switch (status.code()) {
     case StatusCode::kInvalidArgument:
     case StatusCode::kNotFound:
-    case StatusCode::kUnimplemented: return Failed(TIERCEL_INVALID_ARGUMENT, status.message());
-    case StatusCode::kCancelled: return Failed(TIERCEL_CANCELLED, status.message());
-    default: return Failed(TIERCEL_FAILED, status.message());
+    case StatusCode::kUnimplemented:
+      return Failed(TIERCEL_INVALID_ARGUMENT, status.message());
+    case StatusCode::kCancelled:
+      return Failed(TIERCEL_CANCELLED, status.message());
+    default:
+      return Failed(TIERCEL_FAILED, status.message());
   }
 }
 
@@ -87,12 +92,14 @@ tiercel_status Guarded(Work&& work) {
 }
 
 Expected<std::vector<std::string>> Words(const tiercel_engine_options& options) {
-  if (options.model == nullptr) return Unexpected(tiercel::InvalidArgument("tiercel_engine_options.model: found NULL"));
+  if (options.model == nullptr)
+    return Unexpected(tiercel::InvalidArgument("tiercel_engine_options.model: found NULL"));
   std::vector<std::string> words = {fmt::format("--model={}", options.model)};
   for (size_t i = 0; i < options.num_arguments; ++i) {
     if (options.arguments == nullptr || options.arguments[i] == nullptr) {
       return Unexpected(tiercel::InvalidArgument(
-          "tiercel_engine_options.arguments[{}]: found NULL, expected {} words", i, options.num_arguments));
+          "tiercel_engine_options.arguments[{}]: found NULL, expected {} words", i,
+          options.num_arguments));
     }
     words.emplace_back(options.arguments[i]);
   }
@@ -107,12 +114,14 @@ Expected<std::string> Body(const tiercel_request_options& options) {
   const std::string_view given = options.body != nullptr ? options.body : "{}";
   if (options.prompt == nullptr && options.prompt_token_ids == nullptr) return std::string(given);
   if (options.prompt != nullptr && options.prompt_token_ids != nullptr) {
-    return Unexpected(tiercel::InvalidArgument(
-        "tiercel_request_options: found prompt and prompt_token_ids, expected at most one of them"));
+    return Unexpected(
+        tiercel::InvalidArgument("tiercel_request_options: found prompt and prompt_token_ids, "
+                                 "expected at most one of them"));
   }
   ASSIGN_OR_RETURN(tiercel::api::Json body, tiercel::api::ParseJson(given));
   if (body.object() == nullptr) {
-    return Unexpected(tiercel::InvalidArgument("tiercel_request_options.body: expected a JSON object"));
+    return Unexpected(
+        tiercel::InvalidArgument("tiercel_request_options.body: expected a JSON object"));
   }
   if (options.prompt != nullptr) {
     body.Set("prompt", tiercel::api::Json(options.prompt));
@@ -163,7 +172,8 @@ tiercel_status Take(tiercel_request* request, tiercel_output* output) {
     request->news = std::move(*news);
   }
   request->choices.clear();
-  for (auto& choice : request->news.choices) request->choices.push_back(ToChoice(std::move(choice)));
+  for (auto& choice : request->news.choices)
+    request->choices.push_back(ToChoice(std::move(choice)));
   return Show(*request, output);
 }
 
@@ -177,17 +187,19 @@ tiercel_status Poll(tiercel_request* request, double seconds, tiercel_output* ou
   return Take(request, output);
 }
 
-tiercel_status Create(tiercel_engine* engine, const tiercel_request_options* given, tiercel_request** out) {
+tiercel_status Create(tiercel_engine* engine, const tiercel_request_options* given,
+                      tiercel_request** out) {
   if (engine == nullptr) return Failed(TIERCEL_INVALID_ARGUMENT, "tiercel_engine: found NULL");
-  if (out == nullptr) return Failed(TIERCEL_INVALID_ARGUMENT, "request: found NULL, expected where it is to be put");
+  if (out == nullptr)
+    return Failed(TIERCEL_INVALID_ARGUMENT, "request: found NULL, expected where it is to be put");
   *out = nullptr;
   const auto options = tiercel::capi::ReadStruct(given, "tiercel_request_options");
   if (!options) return Failed(options.error());
   const auto body = Body(*options);
   if (!body) return Failed(body.error());
   auto request = std::make_unique<tiercel_request>(*engine);
-  const auto number =
-      request->set.Submit(options->endpoint != nullptr ? options->endpoint : "/v1/completions", *body);
+  const auto number = request->set.Submit(
+      options->endpoint != nullptr ? options->endpoint : "/v1/completions", *body);
   if (!number) return Failed(number.error());
   request->number = *number;
   *out = request.release();
@@ -210,13 +222,15 @@ const char* tiercel_last_error(void) { return last_error.c_str(); }
 
 tiercel_status tiercel_engine_create(const tiercel_engine_options* given, tiercel_engine** engine) {
   return Guarded([&] {
-    if (engine == nullptr) return Failed(TIERCEL_INVALID_ARGUMENT, "engine: found NULL, expected where it is to be put");
+    if (engine == nullptr)
+      return Failed(TIERCEL_INVALID_ARGUMENT, "engine: found NULL, expected where it is to be put");
     *engine = nullptr;
     const auto options = tiercel::capi::ReadStruct(given, "tiercel_engine_options");
     if (!options) return Failed(options.error());
     const auto words = Words(*options);
     if (!words) return Failed(words.error());
-    auto program = options->program != nullptr ? Expected<std::string>(options->program) : tiercel::capi::FindProgram();
+    auto program = options->program != nullptr ? Expected<std::string>(options->program)
+                                               : tiercel::capi::FindProgram();
     if (!program) return Failed(program.error());
     auto loaded = OfflineEngine::Load(*words, *program, tiercel::ReadEnviron(), nullptr);
     if (!loaded) return Failed(loaded.error());
@@ -227,22 +241,25 @@ tiercel_status tiercel_engine_create(const tiercel_engine_options* given, tierce
 
 void tiercel_engine_destroy(tiercel_engine* engine) { delete engine; }
 
-tiercel_status tiercel_request_create(tiercel_engine* engine, const tiercel_request_options* options,
+tiercel_status tiercel_request_create(tiercel_engine* engine,
+                                      const tiercel_request_options* options,
                                       tiercel_request** request) {
   return Guarded([&] { return Create(engine, options, request); });
 }
 
 void tiercel_request_destroy(tiercel_request* request) { delete request; }
 
-tiercel_status tiercel_request_poll(tiercel_request* request, double seconds, tiercel_output* output) {
+tiercel_status tiercel_request_poll(tiercel_request* request, double seconds,
+                                    tiercel_output* output) {
   return Guarded([&] { return Poll(request, seconds, output); });
 }
 
-tiercel_status tiercel_request_choice(tiercel_request* request, size_t index, tiercel_choice* choice) {
+tiercel_status tiercel_request_choice(tiercel_request* request, size_t index,
+                                      tiercel_choice* choice) {
   return Guarded([&] {
     if (index >= request->choices.size()) {
-      return Failed(TIERCEL_INVALID_ARGUMENT,
-                  fmt::format("choice: found {}, expected less than {}", index, request->choices.size()));
+      return Failed(TIERCEL_INVALID_ARGUMENT, fmt::format("choice: found {}, expected less than {}",
+                                                          index, request->choices.size()));
     }
     const tiercel_request::Choice& news = request->choices[index];
     tiercel_choice shown{};
@@ -268,7 +285,8 @@ void tiercel_request_cancel(tiercel_request* request) {
   request->set.Wake();
 }
 
-tiercel_status tiercel_request_stream(tiercel_request* request, tiercel_output_callback callback, void* user) {
+tiercel_status tiercel_request_stream(tiercel_request* request, tiercel_output_callback callback,
+                                      void* user) {
   tiercel_output output{};
   output.struct_size = sizeof(output);
   while (output.done == 0) {
