@@ -65,7 +65,7 @@ library: deps
 	@cmake --preset release -DTIERCEL_BUILD_LIBRARY=ON >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel libtiercel -j $(JOBS)
 
-# The package as a wheel in build/wheels; with auditwheel, where it is installed, for other systems too.
+# The package as a wheel in build/wheels, with what it needs of this system: docs/packaging.md.
 wheel: deps deps-test
 	@scripts/make_wheel.sh
 

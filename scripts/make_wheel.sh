@@ -1,11 +1,13 @@
 #!/bin/bash
 # Builds the wheel of the Python package into build/wheels, stripped, with the libraries that it needs beyond the C
-# library in it, and prints its size and the oldest system that it is for.
+# library in it. Its name says the oldest C library that it runs with. PYTHON: for which interpreter, python3 unless set;
+# from 3.12 on the wheel is for all that follow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/make_venv.sh build/wheel-venv python/wheel_requirements.txt
-export PATH=$PWD/build/wheel-venv/bin:$PATH
+venv=build/wheel-venv-$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+scripts/make_venv.sh "$venv" python/wheel_requirements.txt
+export PATH=$PWD/$venv/bin:$PATH
 rm -rf build/wheels
 mkdir -p build/wheels/built
 python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels/built .
