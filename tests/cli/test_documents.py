@@ -153,6 +153,14 @@ def test_links_lead_somewhere(page):
             assert place in map(anchor, headings), target
 
 
+@pytest.mark.parametrize("page", [page for page in pages() if page.name != "design.md"],  # which names others' files, too
+                         ids=lambda page: page.name)
+def test_files_that_are_named_are_there(page):
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("build", "models"))
+    for name in re.findall(rf"`((?:{folders})/[\w./*-]+)(?:::\w+)?`", page.read_text()):
+        assert list(ROOT.glob(name)), name
+
+
 def test_every_page_is_in_the_site():
     text = (ROOT / "mkdocs.yml").read_text()
     listed = re.findall(r"^ +- (\S+\.md)$", text, re.MULTILINE)
