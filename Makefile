@@ -1,5 +1,5 @@
-# make build | install | serve | python | wheel | test | check | deb | sbom | clean.  MODEL=, PORT= and ARGS= are
-# for serve, PREFIX=, DESTDIR=, VLLM_NAME=1 and SERVICE=1 for install.
+# make build | install | serve | python | library | wheel | test | check | docs | deb | sbom | clean.  MODEL=, PORT=
+# and ARGS= are for serve, PREFIX=, DESTDIR=, VLLM_NAME=1, SERVICE=1 and LIBRARY=1 (after `make library`) for install.
 SHELL := /bin/bash
 MODEL ?=
 PORT ?= 8000
@@ -7,9 +7,10 @@ ARGS ?=
 PREFIX ?= /usr/local
 VLLM_NAME ?=
 SERVICE ?=
+LIBRARY ?=
 JOBS ?= $(shell nproc)
 
-.PHONY: build install package-build deb sbom reproducible serve python wheel test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check clean
+.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -27,13 +28,16 @@ endif
 ifneq ($(VLLM_NAME),)
 	cmake --install build/release --prefix "$(PREFIX)" --component vllm_name
 endif
+ifneq ($(LIBRARY),)
+	cmake --install build/release --prefix "$(PREFIX)" --component library --strip
+endif
 
 # What packages are made of: the same sources give the same bytes, in any folder (docs/packaging.md).
 package-build: deps
 	@cmake --preset package >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/package --target tiercel -j $(JOBS)
 
-deb: package-build
+deb: deps-package package-build
 	scripts/make_deb.sh build/package
 
 sbom: package-build
@@ -46,9 +50,9 @@ reproducible: deps
 serve: build
 	@scripts/serve.sh "$(MODEL)" "$(PORT)" $(ARGS)
 
-# The Python package with the program, in build/venv. Its objects are position-independent, so the tests are
-# built of the same ones.
-WITH_PYTHON = -DTIERCEL_BUILD_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/build/venv/bin/python
+# The Python package with the program, in build/venv. Its objects are position-independent, so the tests and
+# the C library are built of the same ones.
+WITH_PYTHON = -DTIERCEL_BUILD_PYTHON=ON -DTIERCEL_BUILD_LIBRARY=ON -DPython_EXECUTABLE=$(CURDIR)/build/venv/bin/python
 python: deps deps-test
 	@scripts/make_venv.sh
 	@cmake --preset release $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
@@ -56,7 +60,12 @@ python: deps deps-test
 	@cmake --install build/release --component python --strip >/dev/null --prefix \
 	  "$$(build/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 
-# The package as a wheel in build/wheels; with auditwheel, where it is installed, for other systems too.
+# libtiercel, for programs in C: docs/library.md.
+library: deps
+	@cmake --preset release -DTIERCEL_BUILD_LIBRARY=ON >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --build build/release --target tiercel libtiercel -j $(JOBS)
+
+# The package as a wheel in build/wheels, with what it needs of this system: docs/packaging.md.
 wheel: deps deps-test
 	@scripts/make_wheel.sh
 
@@ -68,8 +77,8 @@ unit-test: deps-test
 	cmake --build build/release -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure -j $(JOBS)
 
-# Python tests against a real server with the real clients, and of the Python package.
-http-test: python
+# Python tests against a real server with the real clients, and of the Python package and the C library.
+http-test: python library
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q -rs $(wildcard tests/http) tests/cli
 	TIERCEL_BINARY=$(CURDIR)/build/release/tiercel build/venv/bin/python -m pytest -q -rs tests/python
 
@@ -82,7 +91,7 @@ STRESS ?= soak bodies connections endings
 stress: build
 	python3 tests/stress/stress.py --short $(STRESS)
 
-check: benchmarks stress asan tsan fuzz
+check: docs benchmarks stress asan tsan fuzz
 
 # Memory and undefined behavior, with clang: its build has the fuzzers, too.
 asan: deps-check
@@ -112,11 +121,17 @@ benchmarks: deps-check
 	build/release/src/model/program_benchmark --benchmark_min_time=0.01
 	build/release/bench/step_benchmark tests/data/models/qwen3-tied --dummy --repeat 1 p64 d1x64 d8x64
 
+# The documentation as a site, build/site; a link that leads nowhere is an error.
+docs:
+	@mkdir -p build
+	@scripts/make_venv.sh build/docs-venv docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --quiet
+
 deps:
 	@mkdir -p build
 	@scripts/install_deps.sh build
 
-deps-test deps-check:
+deps-test deps-check deps-package:
 	@mkdir -p build
 	@scripts/install_deps.sh $(@:deps-%=%)
 

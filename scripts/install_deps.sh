@@ -1,6 +1,7 @@
 #!/bin/bash
-# install_deps.sh build|test|check: makes sure that what a step needs is there. build: the program.
+# install_deps.sh build|test|check|package: makes sure that what a step needs is there. build: the program.
 # test: the unit and HTTP tests, too. check: the sanitizers' and fuzzers' compilers and benchmarks.
+# package: Debian's package.
 # On Debian and Ubuntu it installs what is missing (as root or with sudo), otherwise it prints the
 # line to run. Fails while anything is missing.
 set -euo pipefail
@@ -9,7 +10,8 @@ case "${1:-build}" in
   build) steps="build" ;;
   test) steps="build test" ;;
   check) steps="build test check" ;;
-  *) echo "usage: $0 build|test|check" >&2; exit 2 ;;
+  package) steps="build package" ;;
+  *) echo "usage: $0 build|test|check|package" >&2; exit 2 ;;
 esac
 
 if [ "$(uname -s)" != Linux ]; then
@@ -42,6 +44,8 @@ test  browser:chromium             chromium             chromium            chro
 check fuzzer:clang++               clang                clang               clang
 check fuzzer:runtime               FUZZER_RUNTIME       compiler-rt         compiler-rt
 check header:benchmark/benchmark.h libbenchmark-dev     google-benchmark-devel benchmark
+package command:dpkg-shlibdeps     dpkg-dev             dpkg-dev            dpkg
+package command:python3            python3              python3             python
 TABLE
 }
 

@@ -1,14 +1,19 @@
 #!/bin/bash
-# Builds the wheel of the Python package into build/wheels, stripped, and prints its size.
+# Builds the wheel of the Python package into build/wheels, stripped, with the libraries that it needs beyond the C
+# library in it. Its name says the oldest C library that it runs with. PYTHON: for which interpreter, python3 unless set;
+# from 3.12 on the wheel is for all that follow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mkdir -p build/wheels
-python3 -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels .
-wheel=$(ls -t build/wheels/tiercel-*.whl | head -1)
-if command -v auditwheel >/dev/null; then
-  # What Debian's libraries bring beyond the C library goes into the wheel.
-  auditwheel repair --wheel-dir build/wheels/portable "$wheel"
-  wheel=$(ls -t build/wheels/portable/tiercel-*.whl | head -1)
-fi
-echo "$wheel: $(stat -c %s "$wheel") bytes"
+venv=build/wheel-venv-$("${PYTHON:-python3}" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+scripts/make_venv.sh "$venv" python/wheel_requirements.txt
+export PATH=$PWD/$venv/bin:$PATH
+rm -rf build/wheels
+mkdir -p build/wheels/built
+python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels/built .
+auditwheel repair --wheel-dir build/wheels build/wheels/built/tiercel-*.whl >build/wheels/auditwheel.log 2>&1 ||
+  { cat build/wheels/auditwheel.log; exit 1; }
+wheel=$(ls build/wheels/tiercel-*.whl)
+size=$(stat -c %s "$wheel")
+echo "$wheel: $size bytes"
+[ "$size" -lt 25000000 ] || { echo "$wheel: found $size bytes, expected less than 25000000" >&2; exit 1; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import dataclasses
 import json
 import time
 import weakref
@@ -52,9 +53,20 @@ class EngineArgs:
         return cls(args.model, **{k: v for k, v in vars(args).items() if k in known and k != "model"})
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    model: str
+    max_model_len: int  # tokens of a prompt and its answer
+
+
+@dataclasses.dataclass(frozen=True)
+class LLMEngine:
+    """What scripts read of LLM.llm_engine."""
+
+    model_config: ModelConfig
+
+
 def load_engine(model: str, arguments: dict[str, Any]) -> _native.Engine:
-    if int(arguments.get("data_parallel_size") or 1) > 1:
-        raise ValueError("data_parallel_size > 1 is not supported offline: use one process for each replica")
     arguments = {"disable_log_stats": True, **arguments}
     loader = _native.Loader(to_words(str(model), arguments), find_program())
     while not loader.wait(_SLICE):
@@ -119,8 +131,8 @@ class LLM:
         return cls(engine_args.model, **engine_args.arguments)
 
     @property
-    def llm_engine(self) -> _native.Engine:
-        return self._engine
+    def llm_engine(self) -> LLMEngine:
+        return LLMEngine(ModelConfig(self._model, self._engine.max_model_len))
 
     def shutdown(self) -> None:
         """Ends what runs, and gives the memory back."""

@@ -40,6 +40,10 @@ Expected<std::shared_ptr<OfflineEngine>> OfflineEngine::Load(const std::vector<s
   ASSIGN_OR_RETURN(const options::ParsedOptions parsed,
                    options::ParseOptions(options::ServeOptionTable(), words, 1));
   ASSIGN_OR_RETURN(ServeConfig config, MakeServeConfig(parsed, environ));
+  if (config.data_parallel_size > 1) {
+    return Unexpected(InvalidArgument(
+        "data_parallel_size > 1 is not supported offline: use one process for each replica"));
+  }
   config.program = program;
   StartLog(config.log_level);
   for (const std::string& warning : config.warnings) LOG_WARNING("{}", warning);

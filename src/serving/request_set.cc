@@ -130,6 +130,8 @@ Expected<int64_t> RequestSet::Run(double seconds) {
   return num_running_;
 }
 
+void RequestSet::Wake() { Leave(-1); }
+
 int RequestSet::EventFd() {
   const std::lock_guard lock(board_->mutex);
   if (board_->fd < 0) {

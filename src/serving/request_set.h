@@ -51,6 +51,8 @@ class RequestSet {
   // Reads news for `seconds`, or until every request has ended. Returns how many run. Not ok: the engine
   // has failed.
   Expected<int64_t> Run(double seconds);
+  // A Wait under way, or the next one, returns without news of any request.
+  void Wake();
   // Readable while there are news that Wait would not wait for. From the first call on; −1: no file is left.
   int EventFd();
 

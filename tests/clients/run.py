@@ -27,7 +27,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PYTHON = sorted(p.stem for p in (HERE / "requirements").glob("*.txt"))
 NODE = ["node_clients", "agents"]
-LARGE = ["guidellm_client"]  # gigabytes of packages
+LARGE = ["guidellm_client", "lm_eval_offline"]  # gigabytes of packages
 SECONDS = 600  # for one client
 
 

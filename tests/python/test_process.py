@@ -165,7 +165,9 @@ def test_imports_of_vllms_examples():
         from vllm.engine.async_llm_engine import AsyncLLMEngine
         from vllm.entrypoints.llm import LLM
         from vllm.inputs import TextPrompt, TokensPrompt
+        from vllm.lora.request import LoRARequest
         from vllm.outputs import RequestOutput
+        from vllm.tokenizers import get_tokenizer
         from vllm.sampling_params import BeamSearchParams, GuidedDecodingParams, RequestOutputKind, StructuredOutputsParams
         from vllm.utils import FlexibleArgumentParser
         from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -180,8 +182,15 @@ def test_imports_of_vllms_examples():
         count = args.pop("max_tokens")
         llm = LLM(**args)
         print(len(llm.generate("x", SamplingParams(max_tokens=count, ignore_eos=True))[0].outputs[0].token_ids))
+        print(llm.llm_engine.model_config.max_model_len)
+        import importlib.metadata
+        print(importlib.metadata.version("vllm") == tiercel.__version__)
+        try:
+            LoRARequest("adapter", 1, "/nowhere")
+        except ValueError as error:
+            print(error)
     """
     ENVIRONMENT["PYTHONPATH"] = str(ROOT / "python" / "vllm_compat")
     process = start(script)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0 and out == "3\n", err
+    assert process.returncode == 0 and out == "3\n512\nTrue\nLoRA adapters are not supported\n", err

@@ -19,6 +19,7 @@ CHAINS = [
     ["base", "options", "serving"],
     ["base", "net", "bench", "tools"],
     ["text", "api", "bench", "tools"],
+    ["serving", "capi"],
 ]
 
 # (what, pattern of the included header, patterns of the files that may)
@@ -35,7 +36,7 @@ OWNED = [
 ]
 # What the unit tests of a folder may include beside what the folder may.
 FOR_TESTS = {"server": {"net"}}  # the client that the server is tried with
-# The server, the benchmark, what serves and the tools see the engine through these alone.
+# The server, the benchmark, what serves, the C library and the tools see the engine through these alone.
 ENGINE_DOORS = {"engine/engine.h", "engine/stats.h"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -83,7 +84,7 @@ def find_faults(graph):
                 faults.append(f"{file}: \"{name}\" is not under src/ (includes start at src/)")
             elif quoted and target not in left[folder] | beside:
                 faults.append(f"{file}: includes {name}, but {target}/ stands to the right of {folder}/")
-            elif quoted and target == "engine" and folder in ("server", "bench", "serving", "tools") \
+            elif quoted and target == "engine" and folder in ("server", "bench", "serving", "capi", "tools") \
                     and name not in ENGINE_DOORS:
                 faults.append(f"{file}: includes {name}; {folder}/ sees the engine through "
                               f"{sorted(ENGINE_DOORS)} alone")
@@ -129,6 +130,7 @@ def self_test():
             {"options/a.cc": [("api/b.h", True)], "api/b.h": []},
             {"serving/a.cc": [("tools/b.h", True)], "tools/b.h": []},
             {"bench/a.cc": [("server/b.h", True)], "server/b.h": []},
+            {"tools/a.cc": [("capi/b.h", True)], "capi/b.h": []},
             {"server/a.cc": [("engine/scheduler.h", True)], "engine/scheduler.h": []},
             {"base/a.h": [("a2.h", True)]}):
         assert find_faults(bad), bad

@@ -6,3 +6,5 @@ An opt-in package (tiercel-vllm): where vLLM itself is installed, do not install
 from tiercel import *  # noqa: F401,F403
 from tiercel import __version__
 from tiercel.outputs import BeamSearchOutput, BeamSearchSequence  # noqa: F401
+
+from . import _distribution  # noqa: F401
