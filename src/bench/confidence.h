@@ -1,0 +1,23 @@
+// What noisy measurements say about the value behind them.
+#pragma once
+
+#include <span>
+
+namespace tiercel::bench {
+
+struct Interval {
+  double mean = 0;
+  double half_width = 0;  // infinite below two values
+
+  double low() const { return mean - half_width; }
+  double high() const { return mean + half_width; }
+};
+
+// Student's interval for the mean: of independent normal values it holds the true one in 99 of 100 cases.
+Interval ConfidenceInterval(std::span<const double> values);
+
+// log(a / b): how much larger a is, the same in both directions. Of values that are not negative: 0 if both
+// are 0, and never beyond a factor of ten, so that one run that was disturbed does not outweigh all others.
+double LogRatio(double a, double b);
+
+}  // namespace tiercel::bench
