@@ -21,8 +21,8 @@ Expected<std::vector<SweepItem>> ParseParameterSweep(const std::string& source, 
 // Its "_benchmark_name", else "max_num_seqs=32-enforce_eager=True".
 std::string SweepName(const SweepItem& item);
 
-// `command` with the item's flags: what is there is replaced, whether written with '-' or '_', else added. True is --flag
-// and false --no-flag; within a dotted key --a.b=true.
+// `command` with the item's flags: what is there is replaced, whether written with '-' or '_', else added. True is
+// --flag and false --no-flag; within a dotted key --a.b=true.
 std::vector<std::string> ApplyParameters(const SweepItem& item, std::vector<std::string> command);
 
 // The folder's name below the experiment's: "SERVE--max_num_seqs=32-BENCH--random_input_len=128"; "" where neither

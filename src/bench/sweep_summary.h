@@ -8,8 +8,8 @@
 
 namespace tiercel::bench {
 
-// summary.csv as pandas writes it: a column with the row's number, then every key of any result in the order in which they
-// come first; empty where a result has none.
+// summary.csv as pandas writes it: a column with the row's number, then every key of any result in the order in which
+// they come first; empty where a result has none.
 std::string SummaryCsv(const std::vector<api::Json>& results);
 
 }  // namespace tiercel::bench

@@ -156,8 +156,8 @@ class Search {
     if (options_.on_run) {
       const double each = result_.seconds / static_cast<double>(result_.runs);
       const double room = std::max(0.0, options_.max_seconds - result_.seconds) / std::max(each, 1e-9);
-      options_.on_run(result_.runs,
-                      result_.runs + std::max<int64_t>(0, std::min<int64_t>(pending_, std::llround(std::min(room, 1e9)))));
+      const int64_t more = std::min<int64_t>(pending_, std::llround(std::min(room, 1e9)));
+      options_.on_run(result_.runs, result_.runs + std::max<int64_t>(0, more));
     }
     return std::optional<double>(run->score);
   }

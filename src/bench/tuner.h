@@ -70,8 +70,8 @@ struct TuningResult {
 
 // Goes through the groups, again and again until none has a better setting or the time is over. A race halves
 // the challengers after each round, by what they gained on the holder, until one is left. That one and the holder
-// then run in turn until Student's interval at 99 % of what it gains is above zero, or below min_gain, or there have been
-// enough rounds. The order within a round is turned round with each, so that a machine that drifts favors nobody.
+// then run in turn until Student's interval at 99 % of what it gains is above zero, or below min_gain, or there have
+// been enough rounds. The order within a round is turned round with each, so that a machine that drifts favors nobody.
 Expected<TuningResult> Tune(const TuningSpace& space, const MeasureSetting& measure,
                             const TunerOptions& options);
 

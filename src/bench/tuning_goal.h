@@ -18,8 +18,8 @@ struct TuningLoad {
 };
 
 // "random:200/128@8": prompts of 200 tokens, answers of 128, eight at a time, and as many in a run. "FILE@8": the
-// requests of a file of JSON lines (data set custom), of a .json file (sharegpt) or of a .csv file (burstgpt); without @8 all
-// at once. `num_prompts` 0: the default, for a file twice as many as run at a time and at least 16.
+// requests of a file of JSON lines (data set custom), of a .json file (sharegpt) or of a .csv file (burstgpt);
+// without @8 all at once. `num_prompts` 0: the default, for a file twice as many as run at a time and at least 16.
 Expected<TuningLoad> ParseTuningLoad(std::string_view text, int64_t num_prompts);
 
 // One figure of a load. As a score, more is better, and it is not negative.

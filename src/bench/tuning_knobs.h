@@ -1,5 +1,5 @@
-// What `tiercel tune` tries: the flags of `tiercel serve` that change how fast a load runs, with values that fit the load
-// and the machine.
+// What `tiercel tune` tries: the flags of `tiercel serve` that change how fast a load runs, with values that fit
+// the load and the machine.
 #pragma once
 
 #include <cstdint>

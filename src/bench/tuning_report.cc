@@ -118,7 +118,8 @@ std::string Conclusion(const TuningReport& report) {
     }
   }
   if (report.knobs.ChangesTokens(result.best)) {
-    text += "It changes the tokens that come (other numbers or another order of sums); --exact leaves such settings out.\n";
+    text += "It changes the tokens that come (other numbers or another order of sums); --exact leaves such settings "
+            "out.\n";
   }
   return text;
 }
@@ -186,7 +187,8 @@ std::string RenderTuningPlot(const TuningReport& report) {
   const auto count = static_cast<double>(rows.size());
   const double height = std::max(1.0, count) * kRow;
   SvgChart chart({40, kTop, kWidth - 80, height},
-                 fmt::format("{}{}", report.figure.unit(), report.figure.less_is_better() ? " (less is better)" : ""),
+                 fmt::format("{}{}", report.figure.unit(),
+                             report.figure.less_is_better() ? " (less is better)" : ""),
                  {.label = report.figure.unit(), .max = most * 1.05},
                  {.label = "", .max = std::max(1.0, count), .ticks = false});
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -200,7 +202,8 @@ std::string RenderTuningPlot(const TuningReport& report) {
   chart.Legend("mean of a setting", kBar);
   chart.Legend("of the recommended one", kBest);
   chart.Legend("a run", kRun);
-  return SvgDocument(kWidth, kTop + height + 80, fmt::format("tiercel tune: load {}, goal {}", report.load, report.goal),
+  return SvgDocument(kWidth, kTop + height + 80,
+                     fmt::format("tiercel tune: load {}, goal {}", report.load, report.goal),
                      fmt::format("{} runs in {:.0f} s", report.result.runs, report.result.seconds),
                      chart.elements());
 }

@@ -11,7 +11,9 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-Contender Of(Setting setting, std::vector<double> scores) { return {std::move(setting), std::move(scores), {}, {}, {}}; }
+Contender Of(Setting setting, std::vector<double> scores) {
+  return {std::move(setting), std::move(scores), {}, {}, {}};
+}
 
 TuningReport Report() {
   TuningReport report;
