@@ -186,7 +186,7 @@ std::string RenderTuningPlot(const TuningReport& report) {
   }
   const auto count = static_cast<double>(rows.size());
   const double height = std::max(1.0, count) * kRow;
-  SvgChart chart({40, kTop, kWidth - 80, height},
+  SvgChart chart({70, kTop, kWidth - 110, height},
                  fmt::format("{}{}", report.figure.unit(),
                              report.figure.less_is_better() ? " (less is better)" : ""),
                  {.label = report.figure.unit(), .max = most * 1.05},
