@@ -13,8 +13,11 @@ struct Interval {
   double high() const { return mean + half_width; }
 };
 
-// Student's interval for the mean: of independent normal values it holds the true one in 99 of 100 cases.
-Interval ConfidenceInterval(std::span<const double> values);
+// In how many of 100 cases an interval holds the truth.
+enum class Confidence { k95, k99 };
+
+// Student's interval for the mean of independent normal values.
+Interval ConfidenceInterval(std::span<const double> values, Confidence confidence);
 
 // log(a / b): how much larger a is, the same in both directions. Of values that are not negative: 0 if both
 // are 0, and never beyond a factor of ten, so that one run that was disturbed does not outweigh all others.

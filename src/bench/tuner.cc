@@ -11,7 +11,7 @@ namespace tiercel::bench {
 namespace {
 
 // When a duel is looked at. Looking more often would find a difference in the noise sooner or later.
-constexpr size_t kLooks[] = {3, 5, 8};
+constexpr size_t kLooks[] = {3, 5, 8, 12};
 
 bool CannotRun(const Status& status) {
   return status.code() == StatusCode::kInvalidArgument ||
@@ -90,6 +90,7 @@ class Search {
     std::iota(knobs.begin(), knobs.end(), 0);
     Race race = MakeRace(Combinations(result_.best, knobs, space_));
     pending_ = rounds * static_cast<int64_t>(race.contenders.size());
+    reserved_runs_ = 0;
     std::vector<size_t> alive = Challengers(race);
     result_.complete = true;
     for (int round = 0; round < rounds && result_.complete; ++round) {
@@ -138,7 +139,7 @@ class Search {
   bool TimeFor(size_t runs) const {
     if (result_.runs == 0) return true;
     const double each = result_.seconds / static_cast<double>(result_.runs);
-    return result_.seconds + static_cast<double>(runs) * each <= options_.max_seconds;
+    return result_.seconds + static_cast<double>(runs + reserved_runs_) * each <= options_.max_seconds;
   }
 
   // A score, or nullopt for a setting that cannot run, which the contender then says.
@@ -195,11 +196,11 @@ class Search {
       });
       alive.resize((alive.size() + 1) / 2);
     }
-    if (!alive.empty()) RETURN_IF_ERROR(Duel(&race, alive[0]));
+    if (!alive.empty()) RETURN_IF_ERROR(Duel(&race, alive[0], Confidence::k95));
     return race;
   }
 
-  Status Duel(Race* race, size_t challenger) {
+  Status Duel(Race* race, size_t challenger, Confidence confidence) {
     race->finalist = challenger;
     const Contender& finalist = race->contenders[challenger];
     std::vector<size_t> alive{challenger};
@@ -215,7 +216,7 @@ class Search {
           return OkStatus();
         }
       }
-      const Interval gain = ConfidenceInterval(finalist.duel);
+      const Interval gain = ConfidenceInterval(finalist.duel, confidence);
       if (gain.low() > 0) {
         race->verdict = Verdict::kBetter;
         return OkStatus();
@@ -226,14 +227,11 @@ class Search {
     return OkStatus();
   }
 
-  // What several races have come to was compared with the start in none of them.
   Status CompareWithStart(const Setting& start) {
-    const auto changed = std::count_if(result_.races.begin(), result_.races.end(), [](const Race& race) {
-      return race.verdict == Verdict::kBetter;
-    });
-    if (changed < 2) return OkStatus();
+    if (result_.best == start) return OkStatus();
     result_.last = MakeRace({start, result_.best});
-    RETURN_IF_ERROR(Duel(&result_.last, 1));
+    reserved_runs_ = 0;
+    RETURN_IF_ERROR(Duel(&result_.last, 1, Confidence::k99));
     if (result_.last.verdict == Verdict::kNotBetter) result_.best = start;
     return OkStatus();
   }
@@ -244,6 +242,7 @@ class Search {
   TuningResult result_;
   int64_t pending_ = 0;  // runs that are still expected
   uint64_t round_ = 0;
+  size_t reserved_runs_ = 2 * kLooks[0];  // for the comparison with the start
 };
 
 }  // namespace

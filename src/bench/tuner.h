@@ -60,8 +60,8 @@ struct Race {
 struct TuningResult {
   Setting best;
   std::vector<Race> races;
-  // The start against the best, if that took the place of another than the start; else no contenders. Where the
-  // best is not better after all, `best` is the start.
+  // The start against the best, if that is another; else no contenders. Where it is not surely better, `best` is the
+  // start.
   Race last;
   bool complete = false;  // no setting of any group is better than the best, as far as can be told
   int64_t runs = 0;
@@ -70,8 +70,10 @@ struct TuningResult {
 
 // Goes through the groups, again and again until none has a better setting or the time is over. A race halves
 // the challengers after each round, by what they gained on the holder, until one is left. That one and the holder
-// then run in turn until Student's interval at 99 % of what it gains is above zero, or below min_gain, or there have
-// been enough rounds. The order within a round is turned round with each, so that a machine that drifts favors nobody.
+// then run in turn until Student's interval at 95 % of what it gains is above zero, or below min_gain, or there have
+// been enough rounds. In that way one race in some twenty finds a gain where there is none, so what all of them have come to
+// runs in turn with the start, and is the best only if it is better at 99 %. The order within a round is turned round
+// with each, so that a machine that drifts favors nobody.
 Expected<TuningResult> Tune(const TuningSpace& space, const MeasureSetting& measure,
                             const TunerOptions& options);
 

@@ -21,14 +21,14 @@ using ::testing::HasSubstr;
 
 TEST(Confidence, IsStudentsInterval) {
   // By hand: mean 2, s = 1, t(0.995, 2) = 9.925 of the printed table.
-  const Interval of_three = ConfidenceInterval(std::vector<double>{1, 2, 3});
+  const Interval of_three = ConfidenceInterval(std::vector<double>{1, 2, 3}, Confidence::k99);
   EXPECT_DOUBLE_EQ(of_three.mean, 2);
   EXPECT_NEAR(of_three.half_width, 9.925 / std::sqrt(3.0), 1e-9);
-  // s² = 20/3 (deviations −3, −1, 1, 3), t(0.995, 3) = 5.841.
-  EXPECT_NEAR(ConfidenceInterval(std::vector<double>{1, 3, 5, 7}).half_width,
-              5.841 * std::sqrt(20.0 / 3 / 4), 1e-9);
-  EXPECT_TRUE(std::isinf(ConfidenceInterval(std::vector<double>{5}).half_width));
-  EXPECT_TRUE(std::isinf(ConfidenceInterval({}).half_width));
+  // s² = 20/3 (deviations −3, −1, 1, 3), t(0.975, 3) = 3.182.
+  EXPECT_NEAR(ConfidenceInterval(std::vector<double>{1, 3, 5, 7}, Confidence::k95).half_width,
+              3.182 * std::sqrt(20.0 / 3 / 4), 1e-9);
+  EXPECT_TRUE(std::isinf(ConfidenceInterval(std::vector<double>{5}, Confidence::k95).half_width));
+  EXPECT_TRUE(std::isinf(ConfidenceInterval({}, Confidence::k99).half_width));
 }
 
 TEST(Confidence, RatiosAreTheSameInBothDirections) {
@@ -129,7 +129,6 @@ TEST(Tuner, WithoutNoiseFindsItExactly) {
   const auto result = Tune(kSpace, machine.measure(), kNoHurry);
   ASSERT_TRUE(result) << result.error();
   EXPECT_THAT(result->best, ElementsAre(1, 0, 2, 0, 0, 1));
-  // Three knobs gave something, so the start and the best ran against each other.
   ASSERT_EQ(result->last.contenders.size(), 2u);
   EXPECT_EQ(result->last.verdict, Verdict::kBetter);
   EXPECT_NEAR(result->last.contenders[1].duel[0], std::log(1.3 * 1.12 * 1.06), 1e-9);
@@ -145,8 +144,8 @@ TEST(Tuner, SaysThatNothingIsBetterThanTheNoise) {
     EXPECT_TRUE(result->complete);
     changed += result->best != Setting(kSpace.num_values.size());
   }
-  // Five races, each with up to three looks of which one in 200 finds a gain where there is none.
-  EXPECT_LE(changed, kSeeds * 5 * 3 / 200 + 5);
+  // Whatever the races say, the comparison at the end finds a gain where there is none in one of 200 looks.
+  EXPECT_LE(changed, kSeeds * 4 / 200);
 }
 
 // A machine of which half the memory goes: each of two knobs alone costs, both together give.

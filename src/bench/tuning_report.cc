@@ -32,7 +32,7 @@ std::string NameOf(const TuningReport& report, const Setting& setting) {
 std::string GainOf(const Contender& contender) {
   const std::vector<double>& gains = contender.duel.empty() ? contender.screening : contender.duel;
   if (gains.empty()) return "";
-  const Interval interval = ConfidenceInterval(gains);
+  const Interval interval = ConfidenceInterval(gains, Confidence::k95);
   const std::string mean = fmt::format("{:+.1f} %", AsPercent(interval.mean));
   if (!std::isfinite(interval.half_width)) return mean;
   return fmt::format("{} ({:+.1f} … {:+.1f})", mean, AsPercent(interval.low()),
@@ -71,7 +71,7 @@ std::string KnobsOf(const TuningReport& report, const Race& race) {
 
 std::string RenderRace(const TuningReport& report, const Race& race, std::string_view title) {
   std::string text = fmt::format("\n{}\n  {:>5} {:>16}  {:<28} {}\n", title, "runs", report.figure.unit(),
-                                 "gain (99 % sure)", "setting");
+                                 "gain (95 % sure)", "setting");
   for (size_t i = 0; i < race.contenders.size(); ++i) {
     const Contender& contender = race.contenders[i];
     const std::string fate = FateOf(race, i, report.grid);
@@ -83,15 +83,6 @@ std::string RenderRace(const TuningReport& report, const Race& race, std::string
                         fate.empty() ? "" : fmt::format(" [{}]", fate));
   }
   return text;
-}
-
-// Where the gain in all is known from: the last duel, or the only race that found something.
-const Race* DecidingRace(const TuningResult& result) {
-  if (!result.last.contenders.empty()) return &result.last;
-  for (const Race& race : result.races) {
-    if (race.verdict == Verdict::kBetter) return &race;
-  }
-  return nullptr;
 }
 
 std::string Conclusion(const TuningReport& report) {
@@ -109,13 +100,10 @@ std::string Conclusion(const TuningReport& report) {
   if (result.best == start) {
     text += result.complete ? "No setting is better than the noise.\n"
                             : "Up to there no setting was better than the noise.\n";
-  } else if (const Race* race = DecidingRace(result); race != nullptr) {
-    const Contender& finalist = race->contenders[race->finalist];
-    if (race->verdict == Verdict::kBetter) {
-      text += fmt::format("What was found gives {} on what was given.\n", GainOf(finalist));
-    } else {
-      text += "Each step was better than the one before it; all together was not compared with the start.\n";
-    }
+  } else if (result.last.verdict == Verdict::kBetter) {
+    text += fmt::format("What was found gives {} on what was given.\n", GainOf(result.last.contenders[1]));
+  } else {
+    text += "Each step was better than the one before; there was no time to compare the last with the start.\n";
   }
   if (report.knobs.ChangesTokens(result.best)) {
     text += "It changes the tokens that come (other numbers or another order of sums); --exact leaves such settings "

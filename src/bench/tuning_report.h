@@ -22,7 +22,7 @@ struct TuningReport {
 };
 
 // Every setting that ran, race by race: its figure, what it gained on the holder with the interval that holds the
-// truth in 99 of 100 cases, and what became of it; then in words what to use and why.
+// truth in 95 of 100 cases, and what became of it; then in words what to use and why.
 std::string RenderTuning(const TuningReport& report);
 // A bar for each setting's mean figure with a dot for each run, as one SVG document. Of more settings than it has rows,
 // the first.

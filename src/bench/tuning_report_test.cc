@@ -34,6 +34,8 @@ TuningReport Report() {
   second.contenders[2].refusal = "no such thing";
   second.finalist = 1;
   report.result.races = {first, second};
+  report.result.last = first;
+  report.result.last.contenders[0].scores = {100, 100, 100, 100};
   report.result.best = {1, 0};
   report.result.complete = true;
   report.result.runs = 8;
@@ -58,6 +60,7 @@ TEST(TuningReport, ShowsWhatEachSettingGaveAndWhatToUse) {
 TEST(TuningReport, SaysThatNothingIsBetter) {
   TuningReport report = Report();
   report.result.races.resize(1);
+  report.result.last = {};
   report.result.races[0].verdict = Verdict::kNotBetter;
   report.result.best = {0, 0};
   EXPECT_THAT(RenderTuning(report), HasSubstr("No setting is better than the noise.\n"));
@@ -76,8 +79,8 @@ TEST(TuningReport, DrawsABarForEachSettingThatRan) {
     for (size_t at = 0; (at = plot.find(part, at)) != std::string::npos; at += part.size()) ++n;
     return n;
   };
-  EXPECT_EQ(count("<rect "), 1u + 4u + 3u);   // the background, four settings, the legend
-  EXPECT_EQ(count("<circle "), 3u + 3u + 1u + 1u);
+  EXPECT_EQ(count("<rect "), 1u + 4u + 2u + 3u);  // the background, the races' settings, the last ones, the legend
+  EXPECT_EQ(count("<circle "), 3u + 3u + 1u + 1u + 4u + 3u);
   EXPECT_THAT(plot, HasSubstr("quantization: --quantization int8<"));
   EXPECT_TRUE(plot.starts_with("<svg ") && plot.ends_with("</svg>\n"));
 }
