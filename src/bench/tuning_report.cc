@@ -21,11 +21,13 @@ double Mean(const std::vector<double>& values) {
                               static_cast<double>(values.size());
 }
 
+constexpr std::string_view kAsGiven = "(as given)";
+
 double AsPercent(double log_ratio) { return std::expm1(log_ratio) * 100; }
 
 std::string NameOf(const TuningReport& report, const Setting& setting) {
   const std::vector<std::string> words = report.knobs.WordsOf(setting);
-  return words.empty() ? "(as given)" : ShellText(words);
+  return words.empty() ? std::string(kAsGiven) : ShellText(words);
 }
 
 // The gain and how sure it is: of the duel, where there was one, else what the screening hinted at.
@@ -56,22 +58,44 @@ std::string FateOf(const Race& race, size_t index, bool grid) {
   return "";
 }
 
-// Of a race's settings in order: the knobs that they vary.
+// Which knobs a race's settings vary.
+std::vector<bool> VariedIn(const Race& race) {
+  std::vector<bool> varied(race.contenders[0].setting.size());
+  for (const Contender& contender : race.contenders) {
+    for (size_t knob = 0; knob < varied.size(); ++knob) {
+      if (contender.setting[knob] != race.contenders[0].setting[knob]) varied[knob] = true;
+    }
+  }
+  return varied;
+}
+
 std::string KnobsOf(const TuningReport& report, const Race& race) {
+  const std::vector<bool> varied = VariedIn(race);
   std::string text;
-  for (size_t knob = 0; knob < report.knobs.knobs.size(); ++knob) {
-    const bool varied =
-        std::any_of(race.contenders.begin(), race.contenders.end(), [&](const Contender& contender) {
-          return contender.setting[knob] != race.contenders[0].setting[knob];
-        });
-    if (varied) text += fmt::format("{}{}", text.empty() ? "" : ", ", report.knobs.knobs[knob].name);
+  for (size_t knob = 0; knob < varied.size(); ++knob) {
+    if (varied[knob]) text += fmt::format("{}{}", text.empty() ? "" : ", ", report.knobs.knobs[knob].name);
   }
   return text;
 }
 
+// Of a setting the words of the knobs that the race varies, or does not vary.
+std::string NameWithin(const TuningReport& report, const Race& race, Setting setting, bool of_varied) {
+  const std::vector<bool> varied = VariedIn(race);
+  for (size_t knob = 0; knob < varied.size(); ++knob) {
+    if (varied[knob] != of_varied) setting[knob] = 0;
+  }
+  return NameOf(report, setting);
+}
+
+// What all settings of a race have.
+std::string Common(const TuningReport& report, const Race& race) {
+  const std::string words = NameWithin(report, race, race.contenders[0].setting, false);
+  return words == kAsGiven ? "" : " (with " + words + ")";
+}
+
 std::string RenderRace(const TuningReport& report, const Race& race, std::string_view title) {
-  std::string text = fmt::format("\n{}\n  {:>5} {:>16}  {:<28} {}\n", title, "runs", report.figure.unit(),
-                                 "gain (95 % sure)", "setting");
+  std::string text = fmt::format("\n{}{}\n  {:>5} {:>16}  {:<28} {}\n", title, Common(report, race), "runs",
+                                 report.figure.unit(), "gain (95 % sure)", "setting");
   for (size_t i = 0; i < race.contenders.size(); ++i) {
     const Contender& contender = race.contenders[i];
     const std::string fate = FateOf(race, i, report.grid);
@@ -79,7 +103,7 @@ std::string RenderRace(const TuningReport& report, const Race& race, std::string
                         contender.scores.empty()
                             ? ""
                             : fmt::format("{:.4g}", report.figure.Figure(Mean(contender.scores))),
-                        GainOf(contender), NameOf(report, contender.setting),
+                        GainOf(contender), NameWithin(report, race, contender.setting, true),
                         fate.empty() ? "" : fmt::format(" [{}]", fate));
   }
   return text;
@@ -185,7 +209,9 @@ std::string RenderTuningPlot(const TuningReport& report) {
     const bool best = contender.setting == report.result.best;
     chart.Bar(0, report.figure.Figure(Mean(contender.scores)), y, kRow - 6, best ? kBest : kBar);
     for (const double score : contender.scores) chart.Dot({report.figure.Figure(score), y}, kRun);
-    chart.Text({0, y}, fmt::format("{}: {}", KnobsOf(report, *rows[i].race), NameOf(report, contender.setting)));
+    chart.Text({0, y}, fmt::format("{}: {}{}", KnobsOf(report, *rows[i].race),
+                                   NameWithin(report, *rows[i].race, contender.setting, true),
+                                   Common(report, *rows[i].race)));
   }
   chart.Legend("mean of a setting", kBar);
   chart.Legend("of the recommended one", kBest);

@@ -49,7 +49,8 @@ TEST(TuningReport, ShowsWhatEachSettingGaveAndWhatToUse) {
   EXPECT_THAT(text, HasSubstr("150  +50.0 % (+50.0 … +50.0)"));
   EXPECT_THAT(text, HasSubstr("--quantization int8 [better]"));
   EXPECT_THAT(text, HasSubstr("(as given) [beaten]"));
-  EXPECT_THAT(text, HasSubstr("--quantization int8 --x '[1]' [not better than the noise]"));
+  EXPECT_THAT(text, HasSubstr("\nprefetch (with --quantization int8)\n"));
+  EXPECT_THAT(text, HasSubstr("  --x '[1]' [not better than the noise]"));
   EXPECT_THAT(text, HasSubstr("[cannot run: no such thing]"));
   EXPECT_THAT(text, HasSubstr("8 runs in 80 s."));
   EXPECT_THAT(text, HasSubstr("What was found gives +50.0 %"));
