@@ -58,11 +58,11 @@ class Search {
  public:
   Search(const TuningSpace& space, const MeasureSetting& measure, const TunerOptions& options)
       : space_(space), measure_(measure), options_(options) {
-    result_.best.assign(space.num_values.size(), 0);
+    start_.assign(space.num_values.size(), 0);
+    result_.best = start_;
   }
 
   Expected<TuningResult> Run() {
-    const Setting start = result_.best;
     // Of each group the holder against which it has nothing better.
     std::vector<std::optional<Setting>> settled(space_.groups.size());
     bool time_up = false;
@@ -81,7 +81,8 @@ class Search {
       settled[group] = result_.best;
       result_.races.push_back(race);
     }
-    RETURN_IF_ERROR(CompareWithStart(start));
+    searching_ = false;
+    RETURN_IF_ERROR(CompareWithStart());
     return std::move(result_);
   }
 
@@ -90,7 +91,6 @@ class Search {
     std::iota(knobs.begin(), knobs.end(), 0);
     Race race = MakeRace(Combinations(result_.best, knobs, space_));
     pending_ = rounds * static_cast<int64_t>(race.contenders.size());
-    reserved_runs_ = 0;
     std::vector<size_t> alive = Challengers(race);
     result_.complete = true;
     for (int round = 0; round < rounds && result_.complete; ++round) {
@@ -136,10 +136,12 @@ class Search {
     return runs;
   }
 
+  // Once something is found, with room for its comparison with the start.
   bool TimeFor(size_t runs) const {
     if (result_.runs == 0) return true;
+    if (searching_ && result_.best != start_) runs += 2 * kLooks[0];
     const double each = result_.seconds / static_cast<double>(result_.runs);
-    return result_.seconds + static_cast<double>(runs + reserved_runs_) * each <= options_.max_seconds;
+    return result_.seconds + static_cast<double>(runs) * each <= options_.max_seconds;
   }
 
   // A score, or nullopt for a setting that cannot run, which the contender then says.
@@ -227,22 +229,22 @@ class Search {
     return OkStatus();
   }
 
-  Status CompareWithStart(const Setting& start) {
-    if (result_.best == start) return OkStatus();
-    result_.last = MakeRace({start, result_.best});
-    reserved_runs_ = 0;
+  Status CompareWithStart() {
+    if (result_.best == start_) return OkStatus();
+    result_.last = MakeRace({start_, result_.best});
     RETURN_IF_ERROR(Duel(&result_.last, 1, Confidence::k99));
-    if (result_.last.verdict == Verdict::kNotBetter) result_.best = start;
+    if (result_.last.verdict == Verdict::kNotBetter) result_.best = start_;
     return OkStatus();
   }
 
   const TuningSpace& space_;
   const MeasureSetting& measure_;
   const TunerOptions& options_;
+  Setting start_;
   TuningResult result_;
   int64_t pending_ = 0;  // runs that are still expected
   uint64_t round_ = 0;
-  size_t reserved_runs_ = 2 * kLooks[0];  // for the comparison with the start
+  bool searching_ = true;  // not yet at the comparison with the start
 };
 
 }  // namespace
