@@ -79,7 +79,8 @@ class Search {
       if (race.verdict == Verdict::kBetter) result_.best = race.contenders[race.finalist].setting;
       // All combinations were there: a new holder has beaten them.
       settled[group] = result_.best;
-      result_.races.push_back(race);
+      const bool begun = !race.contenders[0].scores.empty();
+      if (begun) result_.races.push_back(race);
     }
     searching_ = false;
     RETURN_IF_ERROR(CompareWithStart());
