@@ -6,14 +6,20 @@
 namespace tiercel::bench {
 namespace {
 
+using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // Gives one token of each sample a poll; a tenth of a second passes meanwhile.
 class FakeStream final : public engine::Stream {
  public:
-  FakeStream(engine::Request request, FakeClock* clock, Status error)
-      : request_(std::move(request)), clock_(clock), error_(std::move(error)) {}
+  FakeStream(engine::Request request, FakeClock* clock, Status error, std::function<void()> on_news)
+      : request_(std::move(request)),
+        clock_(clock),
+        error_(std::move(error)),
+        on_news_(std::move(on_news)) {
+    on_news_();
+  }
 
   bool Poll(std::vector<engine::StreamEvent>* events) override {
     events->clear();
@@ -31,6 +37,7 @@ class FakeStream final : public engine::Stream {
       }
       events->push_back(std::move(event));
     }
+    if (!finished()) on_news_();
     return true;
   }
   bool Wait(double) override { return true; }
@@ -42,6 +49,7 @@ class FakeStream final : public engine::Stream {
   const engine::Request request_;
   FakeClock* const clock_;
   const Status error_;
+  const std::function<void()> on_news_;
   int64_t given_ = 0;
 };
 
@@ -50,9 +58,9 @@ class FakeEngine final : public engine::Engine {
   explicit FakeEngine(FakeClock* clock) : clock_(clock) { options_.max_model_len = 10; }
 
   Expected<std::unique_ptr<engine::Stream>> Submit(engine::Request request,
-                                                   std::function<void()>) override {
+                                                   std::function<void()> on_news) override {
     requests.push_back(request);
-    return std::make_unique<FakeStream>(std::move(request), clock_, error);
+    return std::make_unique<FakeStream>(std::move(request), clock_, error, std::move(on_news));
   }
   void SetStepHook(std::function<void()>) override {}
   const engine::EngineOptions& options() const override { return options_; }
@@ -97,6 +105,35 @@ TEST(RunOffline, CountsTokensAndTime) {
   EXPECT_TRUE(engine.requests[1].params->ignore_eos);
   EXPECT_EQ(engine.requests[1].params->max_tokens, 5);
   EXPECT_EQ(engine.requests[1].params->temperature, 1);
+}
+
+TEST(RunOffline, SaysWhatEachRequestTook) {
+  FakeClock clock;
+  clock.Advance(50);
+  FakeEngine engine(&clock);
+  OfflineWork work = TwoRequests();  // 4 and 5 tokens; polled in turn while both run
+  const auto both = RunOffline(work, &engine, clock);
+  ASSERT_TRUE(both) << both.error();
+  ASSERT_EQ(both->load.outcomes.size(), 2u);
+  const Outcome& first = both->load.outcomes[0];
+  EXPECT_TRUE(first.success);
+  EXPECT_EQ(first.prompt_tokens, 3);
+  EXPECT_EQ(first.output_tokens, 4);
+  EXPECT_NEAR(first.ttft_s, 0.1, 1e-9);
+  EXPECT_THAT(first.itls_s, ElementsAre(DoubleNear(0.2, 1e-9), DoubleNear(0.2, 1e-9), DoubleNear(0.2, 1e-9)));
+  EXPECT_NEAR(first.latency_s, 0.7, 1e-9);
+  EXPECT_NEAR(both->load.outcomes[1].ttft_s, 0.2, 1e-9);
+  EXPECT_NEAR(both->load.start_s, 50, 1e-9);
+  EXPECT_NEAR(both->load.duration_s, 0.9, 1e-9);
+
+  work.max_concurrency = 1;
+  const auto in_turn = RunOffline(work, &engine, clock);
+  ASSERT_TRUE(in_turn) << in_turn.error();
+  const Outcome& second = in_turn->load.outcomes[1];
+  EXPECT_NEAR(in_turn->load.outcomes[0].latency_s, 0.4, 1e-9);
+  EXPECT_NEAR(second.queue_s, 0.4, 1e-9);
+  EXPECT_NEAR(second.ttft_s, 0.1, 1e-9);
+  EXPECT_NEAR(second.latency_s, 0.5, 1e-9);
 }
 
 TEST(RunOffline, WhatDoesNotFitIsRefused) {

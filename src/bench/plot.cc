@@ -11,7 +11,8 @@
 namespace tiercel::bench {
 namespace {
 
-constexpr double kWidth = 1200, kHeight = 940;
+constexpr double kWidth = 1200, kHeight = 940, kLatencyHeight = 450;
+constexpr size_t kMaxDots = 2000;  // of a latency's batches
 constexpr size_t kMaxRows = 400;  // requests of the timeline: one pixel each
 constexpr double kMaxSlices = 400;  // of the time, each a second or more
 
@@ -177,24 +178,44 @@ std::string Timeline(std::span<const Outcome* const> completed, double begin_s, 
 }  // namespace
 
 std::string RenderServePlot(const ServeRun& run, const Metrics& metrics, const LoadResult& load) {
-  const std::vector<const Outcome*> completed = Completed(load);
-  const Slices slices = Slice(completed, load.start_s, load.duration_s);
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
-      "font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n<style>.title{{font-size:15px;"
-      "font-weight:bold}}.grid{{stroke:#e3e3e3}}.axis{{stroke:#222;fill:none}}.line{{fill:none;"
-      "stroke-width:2}}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
-      kWidth, kHeight);
-  out += fmt::format(
-      "<text x=\"70\" y=\"30\" class=\"title\">{}</text>\n<text x=\"70\" y=\"50\">{} requests, {} "
-      "failed, in {:.1f} s; rate {} a second, at most {} at a time; {:.1f} output tokens a second"
-      "</text>\n",
-      XmlText(run.label.value_or(run.backend) + ": " + run.model_id), metrics.completed,
-      metrics.failed, load.duration_s, PythonFloat(run.traffic.request_rate),
+  const std::string line = fmt::format(
+      "{} requests, {} failed, in {:.1f} s; rate {} a second, at most {} at a time; {:.1f} output tokens a second",
+      metrics.completed, metrics.failed, load.duration_s, PythonFloat(run.traffic.request_rate),
       run.max_concurrency > 0 ? std::to_string(run.max_concurrency) : "any number",
       metrics.output_throughput);
-  return out + Percentiles(completed) + OverTime(slices, load.duration_s) + OverRequests(slices) +
-         Timeline(completed, load.start_s, load.duration_s) + "</svg>\n";
+  return RenderLoadPlot(run.label.value_or(run.backend) + ": " + run.model_id, line, load);
+}
+
+std::string RenderLoadPlot(std::string_view heading, std::string_view line, const LoadResult& load) {
+  const std::vector<const Outcome*> completed = Completed(load);
+  const Slices slices = Slice(completed, load.start_s, load.duration_s);
+  return SvgDocument(kWidth, kHeight, heading, line,
+                     Percentiles(completed) + OverTime(slices, load.duration_s) + OverRequests(slices) +
+                         Timeline(completed, load.start_s, load.duration_s));
+}
+
+std::string RenderLatencyPlot(std::string_view heading, std::string_view line,
+                              const std::vector<double>& seconds) {
+  const double most = Largest(seconds);
+  std::vector<double> sorted = seconds;
+  std::sort(sorted.begin(), sorted.end());
+  SvgChart percentiles(kPercentiles, "How long batches took",
+                       {.label = "percent of the batches took no longer", .max = 100},
+                       {.label = "seconds", .max = most * 1.1});
+  std::vector<Point> points;
+  for (int percent = 0; !sorted.empty() && percent <= 100; ++percent) {
+    points.emplace_back(percent, Percentile(sorted, percent));
+  }
+  percentiles.Line(points, kColors[0]);
+  SvgChart in_order(kOverTime, "One after the other",
+                    {.label = "batch", .max = static_cast<double>(seconds.size())},
+                    {.label = "seconds", .max = most * 1.1});
+  const size_t shown = std::min(seconds.size(), kMaxDots);
+  for (size_t i = 0; i < shown; ++i) {
+    const size_t batch = i * seconds.size() / shown;
+    in_order.Dot({static_cast<double>(batch + 1), seconds[batch]}, kColors[0]);
+  }
+  return SvgDocument(kWidth, kLatencyHeight, heading, line, percentiles.elements() + in_order.elements());
 }
 
 }  // namespace tiercel::bench

@@ -1,7 +1,9 @@
-// A picture of a load, as one SVG document without scripts, fonts or links to anything.
+// Pictures of what the benchmarks measured, each one SVG document.
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "bench/load.h"
 #include "bench/metrics.h"
@@ -15,5 +17,11 @@ namespace tiercel::bench {
 // whatever the load's: curves have some hundred points, and of more requests than rows evenly
 // chosen ones are shown.
 std::string RenderServePlot(const ServeRun& run, const Metrics& metrics, const LoadResult& load);
+// The same under another heading, with a line of text below it.
+std::string RenderLoadPlot(std::string_view heading, std::string_view line, const LoadResult& load);
+
+// Seconds of batches, in their order: as percentiles, and one after the other (of very many, evenly chosen ones).
+std::string RenderLatencyPlot(std::string_view heading, std::string_view line,
+                              const std::vector<double>& seconds);
 
 }  // namespace tiercel::bench

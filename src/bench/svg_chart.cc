@@ -37,6 +37,17 @@ std::string XmlText(std::string_view text) {
   return out;
 }
 
+std::string SvgDocument(double width, double height, std::string_view heading, std::string_view line,
+                        std::string_view elements) {
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" "
+      "font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n<style>.title{{font-size:15px;"
+      "font-weight:bold}}.grid{{stroke:#e3e3e3}}.axis{{stroke:#222;fill:none}}.line{{fill:none;"
+      "stroke-width:2}}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+      "<text x=\"70\" y=\"30\" class=\"title\">{2}</text>\n<text x=\"70\" y=\"50\">{3}</text>\n{4}</svg>\n",
+      width, height, XmlText(heading), XmlText(line), elements);
+}
+
 double TickStep(double max) {
   const double rough = max / 5;
   const double power = std::pow(10, std::floor(std::log10(rough)));
@@ -107,6 +118,11 @@ void SvgChart::Bar(double from, double to, double y, double pixels, std::string_
   elements_ += fmt::format(
       "<rect x=\"{:.1f}\" y=\"{:.2f}\" width=\"{:.1f}\" height=\"{:.2f}\" fill=\"{}\"/>\n", X(from),
       Y(y) - pixels / 2, std::max(X(to) - X(from), 0.0), pixels, color);
+}
+
+void SvgChart::Text(const Point& at, std::string_view text) {
+  elements_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", X(at.first) + 4,
+                           Y(at.second) + 4, XmlText(text));
 }
 
 void SvgChart::Legend(std::string_view name, std::string_view color) {

@@ -13,6 +13,10 @@ using Point = std::pair<double, double>;
 // Text as an SVG document shows it.
 std::string XmlText(std::string_view text);
 
+// One document of charts' elements, with a heading and a line below it; without scripts, fonts or links to anything.
+std::string SvgDocument(double width, double height, std::string_view heading, std::string_view line,
+                        std::string_view elements);
+
 class SvgChart {
  public:
   struct Place {
@@ -31,6 +35,8 @@ class SvgChart {
   void Dot(const Point& point, std::string_view color);
   // From one x to another, so thick.
   void Bar(double from, double to, double y, double pixels, std::string_view color);
+  // From there to the right, on the height of `at`.
+  void Text(const Point& at, std::string_view text);
   // The next entry of the legend, below the chart.
   void Legend(std::string_view name, std::string_view color);
 

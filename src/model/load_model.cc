@@ -127,32 +127,48 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
   return std::move(models[0]);
 }
 
-Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(
-    const Checkpoint& checkpoint, const LoadOptions& options,
-    std::span<kernels::Environment* const> environments, LoadProgress progress) {
+Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+                                          std::span<kernels::Environment* const> environments,
+                                          LoadProgress progress) {
   RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
-  ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint, options.weights.head));
+  ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint, options.head));
   for (const std::string& warning : unread) LOG_WARNING("{}", warning);
-  RETURN_IF_ERROR(CheckFits(checkpoint, options.weights));
+  RETURN_IF_ERROR(CheckFits(checkpoint, options));
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
-  const std::string quantization = DescribeQuantization(checkpoint, options.weights);
+  const std::string quantization = DescribeQuantization(checkpoint, options);
   if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);
 
+  LoadedWeights loaded{checkpoint.config(), {}};
   std::map<std::vector<int>, SharedWeights> copies;  // by the workers' nodes
-  std::vector<std::unique_ptr<CausalLm>> models;
   for (kernels::Environment* environment : environments) {
     platform::WorkerTeam& team = *environment->team;
     RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks()));
     SharedWeights& weights = copies[environment->nodes];
     if (weights == nullptr) {
-      ASSIGN_OR_RETURN(std::vector<Weights> ranks,
-                       LoadRanks(checkpoint, options.weights, team, progress));
+      ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, options, team, progress));
       weights = std::make_shared<const std::vector<Weights>>(std::move(ranks));
     }
-    models.push_back(std::make_unique<CpuCausalLm>(checkpoint.config(), weights, options.graph,
-                                                   options.prefetch, environment));
+    loaded.each.push_back(weights);
+  }
+  return loaded;
+}
+
+std::vector<std::unique_ptr<CausalLm>> MakeModels(const LoadedWeights& weights, const LoadOptions& options,
+                                                  std::span<kernels::Environment* const> environments) {
+  std::vector<std::unique_ptr<CausalLm>> models;
+  for (size_t i = 0; i < environments.size(); ++i) {
+    models.push_back(std::make_unique<CpuCausalLm>(weights.config, weights.each[i], options.graph,
+                                                   options.prefetch, environments[i]));
   }
   return models;
+}
+
+Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(
+    const Checkpoint& checkpoint, const LoadOptions& options,
+    std::span<kernels::Environment* const> environments, LoadProgress progress) {
+  ASSIGN_OR_RETURN(const LoadedWeights weights,
+                   LoadSharedWeights(checkpoint, options.weights, environments, progress));
+  return MakeModels(weights, options, environments);
 }
 
 }  // namespace tiercel::model

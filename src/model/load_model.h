@@ -29,8 +29,23 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               kernels::Environment* environment,
                                               LoadProgress progress);
 
-// The same for each of several environments with teams of as many ranks and workers. Models whose workers
-// run on the same NUMA nodes, one by one, share their weights: each node has one copy of them.
+// The weights for each of several environments. Those whose workers run on the same NUMA nodes, one by one, share
+// them: each node has one copy.
+struct LoadedWeights {
+  ModelConfig config;
+  std::vector<SharedWeights> each;  // by environment
+};
+
+// For environments with teams of as many ranks and workers.
+Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+                                          std::span<kernels::Environment* const> environments,
+                                          LoadProgress progress);
+
+// A model for each of the environments that the weights were loaded for, as often as wanted: weights are only read.
+std::vector<std::unique_ptr<CausalLm>> MakeModels(const LoadedWeights& weights, const LoadOptions& options,
+                                                  std::span<kernels::Environment* const> environments);
+
+// Both.
 Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(const Checkpoint& checkpoint,
                                                             const LoadOptions& options,
                                                             std::span<kernels::Environment* const> environments,

@@ -151,6 +151,7 @@ constexpr OptionSpec kDataSets[] = {
 constexpr OptionSpec kOffline[] = {
     {"--n", Kind::kInt, "1", Effect::kUsed, "Answers to each prompt."},
     {"--output-json", Kind::kString, "", Effect::kUsed, "Write the results to this file."},
+    {"--plot", Kind::kString, "", Effect::kUsed, "Draw what was measured into this SVG file."},
     {"--disable-detokenize", Kind::kFlag, "", Effect::kUsed, "Do not turn tokens into text."},
     {"--disable-tqdm", Kind::kFlag, "", Effect::kUsed, "No progress bar."},
     {"--profile", Kind::kFlag, "", Effect::kRefused, "There is no profiler; see perf."},

@@ -87,6 +87,7 @@ OptionTable WithServeOptions(std::vector<OptionGroup> groups);
 const OptionTable& BenchServeOptionTable();
 const OptionTable& BenchLatencyOptionTable();
 const OptionTable& BenchThroughputOptionTable();
+const OptionTable& BenchSweepServeOptionTable();
 
 std::span<const OptionGroup> ModelOptionGroups();
 std::span<const OptionGroup> ParallelOptionGroups();

@@ -22,29 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config,
-                                                            const std::string& path) {
-  if (config.load_format == LoadFormat::kDummy) {
-    LOG_WARNING("--load-format dummy: the weights are random");
-    if (!config.quantization.empty() && config.quantization != "int8" && config.quantization != "int4" &&
-        config.quantization != "none") {
-      return Unexpected(InvalidArgument(
-          "--quantization {}: --load-format dummy has random float weights; int8 and int4 quantize them",
-          config.quantization));
-    }
-    return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
-  }
-  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides, config.quantization);
-  if (!checkpoint) return checkpoint;
-  const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
-  if (config.load_format != LoadFormat::kAuto &&
-      is_gguf != (config.load_format == LoadFormat::kGguf)) {
-    return Unexpected(InvalidArgument("argument --load-format: {} holds {} files", path,
-                                      is_gguf ? "GGUF" : "safetensors"));
-  }
-  return checkpoint;
-}
-
 Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
     const std::string& dir, const model::GgufTokenizerData* gguf,
     const text::TokenizerOptions& options) {
@@ -110,22 +87,6 @@ std::vector<std::string> DiskFolders(const std::string& path, const Environ& env
   return {folder.empty() ? "." : folder.string(), "/var/tmp"};
 }
 
-Expected<std::vector<std::unique_ptr<model::CausalLm>>> LoadWeights(
-    const model::Checkpoint& checkpoint, const ServeConfig& config, const Runner& runner,
-    const std::string& path, const Environ& environ, const std::atomic<bool>& cancelled,
-    std::span<kernels::Environment* const> environments) {
-  model::LoadOptions options = config.load;
-  options.weights.cancelled = &cancelled;
-  options.weights.head =
-      runner.task == RunnerTask::kGenerate ? model::Head::kLogits : model::Head::kHidden;
-  options.weights.max_bytes_in_memory =
-      MaxWeightBytes(checkpoint.config(), config.engine, *environments[0]);
-  options.weights.disk_folders = DiskFolders(path, environ);
-  ProgressBar bar("Loading weights", config.progress_bar);
-  return model::LoadModels(checkpoint, options, environments,
-                           [&](int64_t done, int64_t total) { bar.Update(done, total); });
-}
-
 Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
     const model::Checkpoint& checkpoint, const text::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
@@ -167,6 +128,38 @@ std::string TokenizerInfo(const std::string& dir, const text::ChatTemplate* chat
 
 }  // namespace
 
+Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config,
+                                                            const std::string& path) {
+  if (config.load_format == LoadFormat::kDummy) {
+    LOG_WARNING("--load-format dummy: the weights are random");
+    if (!config.quantization.empty() && config.quantization != "int8" && config.quantization != "int4" &&
+        config.quantization != "none") {
+      return Unexpected(InvalidArgument(
+          "--quantization {}: --load-format dummy has random float weights; int8 and int4 quantize them",
+          config.quantization));
+    }
+    return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
+  }
+  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides, config.quantization);
+  if (!checkpoint) return checkpoint;
+  const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
+  if (config.load_format != LoadFormat::kAuto &&
+      is_gguf != (config.load_format == LoadFormat::kGguf)) {
+    return Unexpected(InvalidArgument("argument --load-format: {} holds {} files", path,
+                                      is_gguf ? "GGUF" : "safetensors"));
+  }
+  return checkpoint;
+}
+
+model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const model::Checkpoint& checkpoint,
+                                          const std::string& path, const Environ& environ,
+                                          const kernels::Environment& environment) {
+  model::WeightOptions options = config.load.weights;
+  options.max_bytes_in_memory = MaxWeightBytes(checkpoint.config(), config.engine, environment);
+  options.disk_folders = DiskFolders(path, environ);
+  return options;
+}
+
 Expected<LoadedText> LoadText(const std::string& path) {
   std::unique_ptr<model::Checkpoint> checkpoint;  // of a .gguf file
   const model::GgufTokenizerData* gguf = nullptr;
@@ -182,6 +175,24 @@ Expected<LoadedText> LoadText(const std::string& path) {
   ASSIGN_OR_RETURN(loaded.chat_template, LoadTemplate(ServeConfig{}, dir, gguf, pool));
   return loaded;
 }
+
+namespace {
+
+Expected<std::vector<std::unique_ptr<model::CausalLm>>> LoadWeights(
+    const model::Checkpoint& checkpoint, const ServeConfig& config, const Runner& runner,
+    const std::string& path, const Environ& environ, const std::atomic<bool>& cancelled,
+    std::span<kernels::Environment* const> environments) {
+  model::LoadOptions options = config.load;
+  options.weights = ResolveWeightOptions(config, checkpoint, path, environ, *environments[0]);
+  options.weights.cancelled = &cancelled;
+  options.weights.head =
+      runner.task == RunnerTask::kGenerate ? model::Head::kLogits : model::Head::kHidden;
+  ProgressBar bar("Loading weights", config.progress_bar);
+  return model::LoadModels(checkpoint, options, environments,
+                           [&](int64_t done, int64_t total) { bar.Update(done, total); });
+}
+
+}  // namespace
 
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path, const Environ& environ,
                               std::span<kernels::Environment* const> environments,

@@ -32,6 +32,15 @@ struct LoadedModel {
   std::vector<int32_t> eos_token_ids;  // [0] is the primary one
 };
 
+// The model's files, as --load-format and --hf-overrides have them read. `path` is a folder or a .gguf file.
+Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config, const std::string& path);
+
+// How the weights of `checkpoint` are loaded: the config's ways, within the memory that the environments, of which one is
+// given, leave to them.
+model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const model::Checkpoint& checkpoint,
+                                          const std::string& path, const Environ& environ,
+                                          const kernels::Environment& environment);
+
 // What turns text into tokens, without weights.
 struct LoadedText {
   std::shared_ptr<const text::Tokenizer> tokenizer;

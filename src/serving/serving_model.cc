@@ -31,16 +31,22 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
   serving.tokenizer_info_json = std::move(loaded.tokenizer_info_json);
   config->engine.eos_token_ids = loaded.eos_token_ids;
   config->engine.classifier = std::move(loaded.classifier);
+  ASSIGN_OR_RETURN(serving.engine, MakeEngine(config->engine, each, std::move(loaded.models)));
+  return serving;
+}
+
+Expected<std::unique_ptr<engine::Engine>> MakeEngine(const engine::EngineOptions& options,
+                                                     std::span<kernels::Environment* const> environments,
+                                                     std::vector<std::unique_ptr<model::CausalLm>> models) {
   std::vector<std::unique_ptr<engine::Engine>> engines;
-  for (size_t i = 0; i < each.size(); ++i) {
-    engine::EngineOptions options = config->engine;
-    options.index += static_cast<int>(i);
-    ASSIGN_OR_RETURN(auto engine, engine::Engine::Create(std::move(options), each[i],
-                                                         std::move(loaded.models[i])));
+  for (size_t i = 0; i < environments.size(); ++i) {
+    engine::EngineOptions each = options;
+    each.index += static_cast<int>(i);
+    ASSIGN_OR_RETURN(auto engine,
+                     engine::Engine::Create(std::move(each), environments[i], std::move(models[i])));
     engines.push_back(std::move(engine));
   }
-  serving.engine = engine::Engine::Group(std::move(engines));
-  return serving;
+  return engine::Engine::Group(std::move(engines));
 }
 
 }  // namespace tiercel::serving

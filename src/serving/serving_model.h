@@ -3,10 +3,15 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
+#include "engine/engine.h"
 #include "kernels/environment.h"
+#include "model/causal_lm.h"
 #include "options/env_vars.h"
 #include "server/loaded_model.h"
 #include "serving/serve_config.h"
@@ -19,5 +24,10 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
                                                 const Environ& environ,
                                                 const kernels::Environments& environments,
                                                 std::atomic<bool>* stop = nullptr);
+
+// An engine for each of the environments with a model for each, as one.
+Expected<std::unique_ptr<engine::Engine>> MakeEngine(const engine::EngineOptions& options,
+                                                     std::span<kernels::Environment* const> environments,
+                                                     std::vector<std::unique_ptr<model::CausalLm>> models);
 
 }  // namespace tiercel::serving

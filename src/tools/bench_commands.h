@@ -9,5 +9,7 @@ namespace tiercel::tools {
 int RunBenchServe(const std::vector<std::string>& words);
 int RunBenchLatency(const std::vector<std::string>& words);
 int RunBenchThroughput(const std::vector<std::string>& words);
+int RunBenchSweep(const std::vector<std::string>& words);
+int RunBenchSweepServe(const std::vector<std::string>& words);
 
 }  // namespace tiercel::tools

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "bench/metrics.h"
 #include "bench/offline.h"
+#include "bench/plot.h"
 #include "bench/random_text.h"
 #include "serving/model_path.h"
 #include "serving/progress_bar.h"
@@ -16,6 +17,7 @@
 #include "tools/command.h"
 #include "tools/commands.h"
 #include "tools/interrupt.h"
+#include "tools/text_file.h"
 
 namespace tiercel::tools {
 namespace {
@@ -59,7 +61,7 @@ struct OfflineConfig {
   int n = 1;
   bool detokenize = true;
   bool progress_bar = true;
-  std::string output_json;
+  std::string output_json, plot;
 };
 
 Expected<OfflineConfig> MakeOfflineConfig(const ParsedOptions& options, const Environ& environ) {
@@ -72,6 +74,8 @@ Expected<OfflineConfig> MakeOfflineConfig(const ParsedOptions& options, const En
   config.progress_bar = !options.On("disable-tqdm");
   config.output_json = options.String("output-json");
   if (!config.output_json.empty()) RETURN_IF_ERROR(PrepareFile(config.output_json));
+  config.plot = options.String("plot");
+  if (!config.plot.empty()) RETURN_IF_ERROR(PrepareFile(config.plot));
   return config;
 }
 
@@ -152,6 +156,13 @@ Status Latency(const ParsedOptions& options, OfflineConfig config, const Environ
     percentiles.push_back({fmt::format("{:.0f}", percent), Json(value)});
   }
   std::fputs(lines.c_str(), stdout);
+  if (!config.plot.empty()) {
+    const std::string line =
+        fmt::format("{} batches of {} prompts, {} tokens in and {} out; {:.3f} s on average", seconds.size(),
+                    batches.batch_size, batches.input_len, batches.output_len, latency.mean);
+    RETURN_IF_ERROR(
+        WriteText(config.plot, bench::RenderLatencyPlot("latency: " + config.model.model, line, seconds)));
+  }
   if (config.output_json.empty()) return OkStatus();
   return WriteJson(config.output_json,
                    Json::Of({{"model_id", Json(config.model.model)},
@@ -219,6 +230,12 @@ Status Throughput(const ParsedOptions& options, OfflineConfig config, const Envi
                          result.prompt_tokens, result.output_tokens)
                  .c_str(),
              stdout);
+  if (!config.plot.empty()) {
+    const std::string line = fmt::format("{} requests, all at once, in {:.1f} s; {:.1f} output tokens a second",
+                                         count, elapsed, rate(result.output_tokens));
+    RETURN_IF_ERROR(
+        WriteText(config.plot, bench::RenderLoadPlot("throughput: " + config.model.model, line, result.load)));
+  }
   if (config.output_json.empty()) return OkStatus();
   return WriteJson(config.output_json,
                    Json::Of({{"model_id", Json(config.model.model)},

@@ -29,6 +29,7 @@ int RunServe(const std::vector<std::string>& words);
 int RunChat(const std::vector<std::string>& words);
 int RunComplete(const std::vector<std::string>& words);
 int RunEval(const std::vector<std::string>& words);
+int RunTune(const std::vector<std::string>& words);
 int RunBench(const std::vector<std::string>& words);
 int RunQuantize(const std::vector<std::string>& words);
 int RunRunBatch(const std::vector<std::string>& words);

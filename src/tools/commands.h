@@ -27,11 +27,15 @@ struct Subcommand {
 
 std::span<const Subcommand> Subcommands();
 std::span<const Subcommand> BenchSubcommands();
+std::span<const Subcommand> SweepSubcommands();
 
 // "'serve', 'chat'", for messages.
 std::string QuotedNames(std::span<const Subcommand> commands);
 // "serve,chat", as in usage lines.
 std::string PlainNames(std::span<const Subcommand> commands, std::string_view separator = ",");
+
+// Runs the one that the first word names, with those behind it; without one, or with --help, shows `name`'s usage.
+int RunPart(std::string_view name, std::span<const Subcommand> parts, const std::vector<std::string>& words);
 
 CommandText DescribeServe();
 CommandText DescribeChat();
@@ -41,6 +45,8 @@ CommandText DescribeEval();
 CommandText DescribeBenchServe();
 CommandText DescribeBenchLatency();
 CommandText DescribeBenchThroughput();
+CommandText DescribeBenchSweepServe();
+CommandText DescribeTune();
 CommandText DescribeQuantize();
 CommandText DescribeCollectEnv();
 CommandText DescribeHealth();

@@ -3,6 +3,7 @@ import json
 import re
 import signal
 import subprocess
+import xml.etree.ElementTree
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_throughput(tmp_path):
     assert saved["requests_per_second"] == pytest.approx(7 / saved["elapsed_time"])
 
 
+def test_plots(tmp_path):
+    svg = "{http://www.w3.org/2000/svg}"
+    result = run("bench", "latency", *ENGINE, "--input-len", "5", "--output-len", "3", "--batch-size", "2",
+                 "--num-iters", "4", "--num-iters-warmup", "0", "--plot", tmp_path / "new" / "l.svg")
+    assert result.returncode == 0, result.stderr
+    latency = xml.etree.ElementTree.parse(tmp_path / "new" / "l.svg").getroot()
+    assert len(latency.findall(f"{svg}circle")) == 4
+    assert any("4 batches of 2 prompts, 5 tokens in and 3 out" in text.text for text in latency.findall(f"{svg}text"))
+    result = run("bench", "throughput", *ENGINE, "--input-len", "20", "--output-len", "6", "--num-prompts", "7",
+                 "--plot", tmp_path / "t.svg")
+    assert result.returncode == 0, result.stderr
+    throughput = xml.etree.ElementTree.parse(tmp_path / "t.svg").getroot()
+    # Waiting, prompt and answer of seven requests, the legends' squares, and the background.
+    assert len(throughput.findall(f"{svg}rect")) == 7 * 3 + (3 + 2 + 3) + 1
+    assert any("7 requests, all at once" in text.text for text in throughput.findall(f"{svg}text"))
+
+
 def test_throughput_of_a_file(tmp_path):
     turns = [{"value": "how much is the fish today?"}, {"value": "it is cheaper than yesterday"}]
     path = tmp_path / "s.json"
@@ -64,6 +82,7 @@ def test_throughput_of_a_file(tmp_path):
     (["latency", "--n", "0"], "--n"), (["throughput", "--backend", "hf"], "invalid choice"),
     (["throughput", "--lora-path", "x"], "--lora-path"), (["throughput", "--num-prompts", "0"], "--num-prompts"),
     (["throughput", "--output-json", "/proc/nowhere/x"], "/proc/nowhere"),
+    (["latency", "--plot", "/proc/nowhere/x"], "/proc/nowhere"),
     (["throughput"], "--max-model-len 256"),
 ])
 def test_what_cannot_be_done_is_said(words, part):

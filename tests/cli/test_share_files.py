@@ -8,7 +8,7 @@ import pytest
 from cli_support import clean_env, run
 
 COMMANDS = ["serve", "chat", "complete", "run-batch", "eval", "quantize", "collect-env", "health", "share-files",
-            "bench serve", "bench latency", "bench throughput"]
+            "bench serve", "bench latency", "bench throughput", "bench sweep serve", "tune"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_bash_commands(share):
     for command in offered - {"--help", "--version"}:
         assert f"  {command} " in run("--help").stdout
     assert bash(share, "se") == {"serve"}
-    assert bash(share, "bench", "") == {"serve", "latency", "throughput", "--help"}
+    assert bash(share, "bench", "") == {"serve", "latency", "throughput", "sweep", "--help"}
+    assert bash(share, "bench", "sweep", "") == {"serve", "--help"}
     assert bash(share, "eval", "") == {"perplexity", "kl"}
     assert bash(share, "serve", "") == set()  # then readline offers files
 
@@ -132,7 +133,7 @@ def fish(share, line, home):
 @needs_fish
 def test_fish_offers_what_help_has(share, tmp_path):
     assert fish(share, "tiercel ", tmp_path) >= {"serve", "chat", "bench"}
-    assert fish(share, "tiercel bench ", tmp_path) == {"serve", "latency", "throughput"}
+    assert fish(share, "tiercel bench ", tmp_path) == {"serve", "latency", "throughput", "sweep"}
     long_flags = {flag for flag in flags_of_help("serve") if flag.startswith("--")}
     assert fish(share, "tiercel serve --", tmp_path) == long_flags
     assert fish(share, "tiercel serve --dtype ", tmp_path) == choices_of_help("serve", "--dtype")
@@ -147,7 +148,7 @@ def pages(share):
 
 
 def test_a_page_for_every_command(share):
-    names = ["", *COMMANDS, "bench"]
+    names = ["", *COMMANDS, "bench", "bench sweep"]
     assert {page.name for page in pages(share)} == {"-".join(["tiercel", *name.split()]) + ".1" for name in names}
 
 
