@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 
@@ -78,7 +79,8 @@ StepCost::Point StepCost::PointOf(const Size& size) const {
     const Step& step = size.recent[i];
     const double base = step.seconds - seconds_per_key_ * step.keys -
                         seconds_per_product_ * step.products;
-    points[i] = {step.rows, std::max(kLeastBase * step.seconds, base), size.last};
+    points[i] = {step.rows, std::max(kLeastBase * step.seconds, base),
+                 size.num_steps >= kProven, size.last};
   }
   const auto median = points.begin() + static_cast<std::ptrdiff_t>((count - 1) / 2);
   std::nth_element(points.begin(), median, points.begin() + static_cast<std::ptrdiff_t>(count),
@@ -91,19 +93,20 @@ void StepCost::PlacePoints() {
   for (const Size& size : sizes_) {
     if (size.num_steps > 0) points_[static_cast<size_t>(num_points_++)] = PointOf(size);
   }
-  // From the newest to the oldest, each into the range that the newer ones leave.
-  std::array<int, kSizes> newest;
-  for (int i = 0; i < num_points_; ++i) newest[static_cast<size_t>(i)] = i;
-  std::sort(newest.begin(), newest.begin() + num_points_, [this](int a, int b) {
-    return points_[static_cast<size_t>(a)].last > points_[static_cast<size_t>(b)].last;
+  // One after the other, each into the range that those before it leave.
+  std::array<int, kSizes> order;
+  for (int i = 0; i < num_points_; ++i) order[static_cast<size_t>(i)] = i;
+  std::sort(order.begin(), order.begin() + num_points_, [this](int a, int b) {
+    const Point &x = points_[static_cast<size_t>(a)], &y = points_[static_cast<size_t>(b)];
+    return std::pair(x.proven, x.last) > std::pair(y.proven, y.last);
   });
   for (int i = 1; i < num_points_; ++i) {
-    Point& point = points_[static_cast<size_t>(newest[static_cast<size_t>(i)])];
+    Point& point = points_[static_cast<size_t>(order[static_cast<size_t>(i)])];
     for (int j = 0; j < i; ++j) {
-      const Point& newer = points_[static_cast<size_t>(newest[static_cast<size_t>(j)])];
-      const double in_proportion = newer.base * point.rows / newer.rows;
-      point.base = std::clamp(point.base, std::min(newer.base, in_proportion),
-                              std::max(newer.base, in_proportion));
+      const Point& other = points_[static_cast<size_t>(order[static_cast<size_t>(j)])];
+      const double in_proportion = other.base * point.rows / other.rows;
+      point.base = std::clamp(point.base, std::min(other.base, in_proportion),
+                              std::max(other.base, in_proportion));
     }
   }
 }

@@ -3,8 +3,8 @@
 // A step's time is taken as base(rows) + a · keys + b · products, see StepWork. Nothing is assumed of
 // base but that more rows take no less time and no more time a row. It is known where steps have run:
 // of the last five of similar size the one with the median base a row counts. Between these points it is
-// linear. Where points contradict each other the newer is believed: the machine has changed, or a step
-// was held up.
+// linear. Where points contradict each other, one of at least three steps is believed, else the newer: the
+// machine has changed, or a step was held up.
 // a and b come from how times differ within steps of similar size (decayed least squares), so they are 0
 // until contexts have differed.
 #pragma once
@@ -40,6 +40,7 @@ class StepCost {
 
  private:
   static constexpr int kRecent = 5;
+  static constexpr int kProven = 3;     // steps of a size: the median is no longer one that was held up
   static constexpr int kPerOctave = 4;  // sizes whose times are alike: within a fifth
   static constexpr int kSizes = 20 * kPerOctave;
 
@@ -53,6 +54,7 @@ class StepCost {
   };
   struct Point {
     double rows = 0, base = 0;
+    bool proven = false;
     int64_t last = 0;
   };
 

@@ -148,6 +148,18 @@ TEST(StepCostTest, TheNewerOfTwoThatContradictIsBelieved) {
   EXPECT_DOUBLE_EQ(cost.Seconds(MakeWork(0, 0, 100)), 0.04);
 }
 
+TEST(StepCostTest, AStepThatWasHeldUpIsNotBelievedBesideOnesThatWereNot) {
+  StepCost cost;
+  for (int i = 0; i < 3; ++i) {
+    cost.Record(MakeWork(0, 0, 1), 0.04);
+    cost.Record(MakeWork(0, 0, 64), 0.16);
+  }
+  cost.Record(MakeWork(0, 0, 9), 1.0);
+  EXPECT_LE(cost.Seconds(MakeWork(0, 0, 9)), 0.16);
+  EXPECT_LE(cost.Seconds(MakeWork(0, 0, 4)), 0.1);
+  EXPECT_DOUBLE_EQ(cost.Seconds(MakeWork(0, 0, 64)), 0.16);
+}
+
 TEST(StepCostTest, AnySizeHasAPlace) {
   StepCost cost;
   for (const int64_t rows : {int64_t{1}, int64_t{1} << 30, int64_t{1} << 40}) {
