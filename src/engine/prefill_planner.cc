@@ -13,6 +13,7 @@ constexpr int64_t kEfficientParts = 2;
 constexpr double kPoorRate = 0.90;  // below: prompts share a step
 // A step with prompts may take so many times what its streams alone would take.
 constexpr double kStretch = 4;
+constexpr int64_t kMixedInARow = 16;
 constexpr double kUnseenSeconds = 0.02;
 // What the target keeps for steps that take longer than expected, and for the way to the client.
 constexpr double kTargetShare = 0.94;
@@ -33,11 +34,17 @@ void PrefillPlanner::Begin(const StepWork& decodes, int64_t streams, int64_t pro
   first_ = true;
   shared_ = false;
   limit_ = std::numeric_limits<double>::infinity();
-  if (cost_ == nullptr || !cost_->known() || streams == 0 || prompts == 0) return;
+  alone_ = false;
+  if (cost_ == nullptr || !cost_->known() || streams == 0 || prompts == 0) {
+    num_mixed_ = 0;
+    return;
+  }
   if (target_itl_ > 0) {
     limit_ = kTargetShare * target_itl_;
     return;
   }
+  alone_ = num_mixed_ == kMixedInARow;
+  num_mixed_ = alone_ ? 0 : num_mixed_ + 1;
   const double fair = 1 + static_cast<double>(prompts) / static_cast<double>(streams);
   limit_ = std::max(kUnseenSeconds, cost_->Seconds(decodes) * std::max(kStretch, fair));
 }
@@ -45,6 +52,7 @@ void PrefillPlanner::Begin(const StepWork& decodes, int64_t streams, int64_t pro
 int64_t PrefillPlanner::Part(const StepWork& work, const Prompt& prompt, int64_t most) {
   most = std::min(prompt.left, most);
   if (cost_ == nullptr || !cost_->known() || most <= 0) return most;
+  if (alone_ && prompt.streams > 0) return 0;
   const bool first = std::exchange(first_, false);
   if (first) FindEfficientPart(prompt.start);
   const int64_t parts = prompt.left / (kEfficientParts * efficient_part_);

@@ -10,6 +10,9 @@
 // With a target it may take as long as that. The streams' rows pay for reading the weights, so that small
 // parts beside them cost little.
 //
+// After 16 steps with prompts in a row the streams have one to themselves: what they take alone stays known
+// while a long prompt is computed.
+//
 // Steps of less than 20 ms are not cut: nobody sees them. A step with a prompt computes at least 8
 // tokens of it, whatever the target: prompts come to their end. Until steps have been measured nothing
 // is cut.
@@ -59,6 +62,8 @@ class PrefillPlanner {
   const int64_t max_tokens_;
   double limit_ = 0;
   int64_t prompts_ = 0;
+  int64_t num_mixed_ = 0;  // steps of streams and prompts in a row
+  bool alone_ = false;     // the streams have this step to themselves
   // From the step's first prompt on.
   bool first_ = true;
   int64_t efficient_part_ = 0;

@@ -104,6 +104,25 @@ TEST(PrefillPlannerTest, ManyWhoWaitHaveTheShareOfMany) {
   EXPECT_NEAR(static_cast<double>(parts[0]), 147, 16);
 }
 
+TEST(PrefillPlannerTest, BesideALongPromptStreamsHaveAStepToThemselvesNowAndThen) {
+  StepCost cost;
+  Train(kMachine, &cost);
+  const StepWork streams = MakeWork(8, 250);
+  for (const double target : {0.0, 0.2}) {
+    PrefillPlanner planner(&cost, target, kBudget);
+    int64_t alone = 0, before = 0;
+    for (int64_t step = 0; step < 170; ++step) {
+      planner.Begin(streams, 8, 1);
+      if (planner.Part(streams, {40 * step, 40000, 8, false}, 2040) > 0) continue;
+      EXPECT_GE(step - before, 16);
+      before = step;
+      ++alone;
+    }
+    // A target needs no knowledge of what the streams take alone.
+    EXPECT_EQ(alone, target > 0 ? 0 : 10);
+  }
+}
+
 TEST(PrefillPlannerTest, TheTargetBoundsAStepBesideStreams) {
   for (const int64_t start : {0, 1000, 3000}) {
     const std::vector<int64_t> parts =
