@@ -29,6 +29,9 @@ void BatchPlan::Clear() {
 
 void BatchPlan::Build(const StepPlan& plan) {
   Clear();
+  work_ = plan.work;
+  num_prompt_tokens_ = plan.work.rows - plan.num_streams;
+  seconds_ = 0;
   token_ids_.clear();
   positions_.clear();
   query_start_.assign(1, 0);

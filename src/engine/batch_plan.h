@@ -82,6 +82,11 @@ class BatchPlan {
     return rows().subspan(static_cast<size_t>(entry.first_row),
                           static_cast<size_t>(entry.num_rows));
   }
+  const StepWork& work() const { return work_; }
+  int64_t num_prompt_tokens() const { return num_prompt_tokens_; }
+  // How long the model took for it.
+  double seconds() const { return seconds_; }
+  void set_seconds(double seconds) { seconds_ = seconds; }
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids_.size()); }
 
  private:
@@ -97,6 +102,9 @@ class BatchPlan {
 
   const int64_t block_size_;
   const int64_t stride_;  // blocks of the longest sequence
+  StepWork work_;
+  int64_t num_prompt_tokens_ = 0;
+  double seconds_ = 0;
   std::vector<BatchEntry> entries_;
   std::vector<int32_t> token_ids_, positions_, query_start_, context_len_, logit_rows_;
   std::vector<const int32_t*> block_tables_;

@@ -41,6 +41,7 @@ struct EngineOptions {
   bool enable_chunked_prefill = true;
   int64_t long_prefill_token_threshold = 0;
   SchedulingPolicy scheduling_policy = SchedulingPolicy::kFcfs;
+  double target_itl = 0;  // seconds between two tokens of a stream while prompts come; 0: no target
   bool async_scheduling = true;
   int64_t max_num_queued_reqs = 0;    // 0: no limit
   int64_t max_num_queued_tokens = 0;  // 0: no limit

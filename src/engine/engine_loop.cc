@@ -22,6 +22,7 @@ SchedulerOptions MakeSchedulerOptions(const EngineConfig& config) {
   s.enable_chunked_prefill = o.enable_chunked_prefill;
   s.long_prefill_token_threshold = o.long_prefill_token_threshold;
   s.by_priority = o.scheduling_policy == SchedulingPolicy::kPriority;
+  s.target_itl = o.target_itl;
   return s;
 }
 
@@ -38,6 +39,11 @@ Status OutOfMemory() {
   }
 }
 
+// How long before a step's end the next one is planned: for planning (a fraction of a millisecond), for
+// a wake-up on a busy machine, and because steps differ.
+constexpr double kLeadSeconds = 0.001;
+constexpr double kLeadFraction = 0.15;
+
 // How soon readers that could not be told for want of memory are told again.
 constexpr double kRetrySeconds = 0.01;
 
@@ -47,10 +53,10 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
                        const sampling::VectorOps& ops, const Clock* clock,
                        std::shared_ptr<Inbox> inbox)
     : config_(config), model_(model), clock_(clock), inbox_(std::move(inbox)),
-      scheduler_(MakeSchedulerOptions(config), PrefixHasher()),
+      scheduler_(MakeSchedulerOptions(config), PrefixHasher(), &cost_),
       stats_(config.options.max_model_len, config.kv.num_blocks, config.options.log_stats_interval,
              clock->Now()),
-      runner_(model, ops, config.options.logprobs_mode,
+      runner_(model, ops, clock, config.options.logprobs_mode,
               Pooler(model->hidden_size(), config.options.classifier), config.options.max_num_seqs,
               config.options.async_scheduling, [inbox = inbox_.get()] { inbox->Wake(); }) {
   for (int i = 0; i < runner_.depth(); ++i) {
@@ -100,7 +106,7 @@ double EngineLoop::SecondsUntilPlanning() {
   if (Idle()) return std::numeric_limits<double>::infinity();
   if (runner_.num_launched() == 0 || runner_.num_launched() == runner_.depth()) return 0;
   // One step runs. Its end wakes the inbox, in case it comes earlier than expected.
-  const double seconds = timer_.PlanTime() - clock_->Now();
+  const double seconds = plan_time_ - clock_->Now();
   return seconds <= 0 || runner_.HasResult() ? 0 : seconds;
 }
 
@@ -193,7 +199,7 @@ void EngineLoop::Launch() {
   scheduler_.Schedule(&plan_);
   if (plan_.entries.empty()) return;
   const double now = clock_->Now();
-  stats_.Step(plan_.num_tokens);
+  stats_.Step(plan_.work.rows);
   for (const PlanEntry& entry : plan_.entries) {
     Sequence* const sequence = entry.sequence;
     if (sequence->first_scheduled_time >= 0) continue;
@@ -206,16 +212,42 @@ void EngineLoop::Launch() {
   batch->Build(plan_);
   if (runner_.num_launched() == 0) {
     PublishStats();  // with steps in flight their results will
-    timer_.Started(plan_.num_tokens, clock_->Now());
+    StepBegins(clock_->Now());
   }
+  LogStep();
   runner_.Launch(batch);
+}
+
+// The step that was planned last runs from now on.
+void EngineLoop::StepBegins(double now) {
+  plan_time_ = now;
+  if (!cost_.known()) return;
+  const double expected = cost_.Seconds(plan_.work);
+  plan_time_ += std::max(0.0, expected - std::max(kLeadSeconds, kLeadFraction * expected));
+}
+
+void EngineLoop::LogStep() const {
+  const int64_t prompts = std::ssize(plan_.entries) - plan_.num_streams;
+  if (prompts == 0 || !cost_.known() || !spdlog::should_log(LogLevel::debug)) return;
+  try {
+    LOG_DEBUG("Engine {:03}: a step of {} tokens of {} prompts beside {} streams should take {:.0f} ms, "
+              "at most {:.0f} ms",
+              config_.options.index, plan_.work.rows - plan_.num_streams, prompts,
+              plan_.num_streams, 1e3 * cost_.Seconds(plan_.work),
+              1e3 * scheduler_.planner().limit());
+  } catch (const std::bad_alloc&) {
+    // One line less.
+  }
 }
 
 Status EngineLoop::ProcessResults() {
   ASSIGN_OR_RETURN(BatchPlan* const batch, runner_.Wait());
   const double now = clock_->Now();
-  timer_.Ended(now);
-  if (runner_.num_launched() > 0) timer_.Started(plan_.num_tokens, now);  // planned last
+  cost_.Record(batch->work(), batch->seconds());
+  if (batch->num_prompt_tokens() > 0) {
+    stats_.PromptStep(batch->num_prompt_tokens(), batch->seconds());
+  }
+  if (runner_.num_launched() > 0) StepBegins(now);
   for (BatchEntry& entry : batch->entries()) Merge(batch, &entry, now);
   // Before the tokens: who has seen a last token sees its blocks free as well.
   PublishStats();

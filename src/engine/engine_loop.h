@@ -4,8 +4,10 @@
 // A step: take what has come → Schedule → launch the plan → take the oldest launched plan's results →
 // merge them into the requests → publish statistics, then tokens. With asynchronous scheduling two
 // plans may be launched at a time, so that the next step is planned while one runs, shortly before
-// that should end (see step_timer.h): its unknown input tokens are placeholders, and a sequence that
-// turns out to have ended costs one discarded row.
+// that should end: its unknown input tokens are placeholders, and a sequence that turns out to have ended
+// costs one discarded row. Planned as late as it can be without leaving the workers idle, a step takes in
+// the requests that have come meanwhile; planned as early as it could be, it would make them wait for one
+// step more. How long steps take is learnt as they run (see step_cost.h).
 //
 // A request that has ended is gone at once, whatever steps of it are in flight: their plans name it by
 // its number and share what the workers touch.
@@ -26,7 +28,7 @@
 #include "engine/model_runner.h"
 #include "engine/scheduler.h"
 #include "engine/stats_recorder.h"
-#include "engine/step_timer.h"
+#include "engine/step_cost.h"
 
 namespace tiercel::engine {
 
@@ -61,6 +63,8 @@ class EngineLoop {
   // Steps.
   Status Step();
   void Launch();
+  void StepBegins(double now);
+  void LogStep() const;
   Status ProcessResults();
   void Merge(BatchPlan* batch, BatchEntry* entry, double now);
   void MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row, double now);
@@ -85,13 +89,14 @@ class EngineLoop {
   model::CausalLm* const model_;
   const Clock* clock_;
   std::shared_ptr<Inbox> inbox_;
+  StepCost cost_;
   Scheduler scheduler_;
   StatsRecorder stats_;
   StepPlan plan_;
   std::vector<std::unique_ptr<BatchPlan>> batches_;
   std::vector<BatchPlan*> free_batches_;
   std::unordered_map<uint64_t, std::unique_ptr<ActiveRequest>> requests_;  // by RequestState::id
-  StepTimer timer_;
+  double plan_time_ = 0;  // when to plan the step after the running one
   ModelRunner runner_;  // destroyed first of these: its thread uses the batches
   StreamList with_news_;
   int64_t next_arrival_ = 0;

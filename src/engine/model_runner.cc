@@ -7,9 +7,10 @@
 namespace tiercel::engine {
 
 ModelRunner::ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
-                         sampling::LogprobsMode logprobs_mode, Pooler pooler, int64_t max_num_seqs,
+                         const Clock* clock, sampling::LogprobsMode logprobs_mode, Pooler pooler, int64_t max_num_seqs,
                          bool async, std::function<void()> on_done)
     : model_(model),
+      clock_(clock),
       async_(async),
       on_done_(std::move(on_done)),
       pooler_(std::move(pooler)),
@@ -101,11 +102,14 @@ void ModelRunner::Loop() {
 
 Status ModelRunner::Execute(BatchPlan* plan) {
   next_row_.store(0, std::memory_order_relaxed);
+  const double start = clock_->Now();
   try {
-    return model_->Run(plan->View(sampled_), [this, plan](const model::LogitGroup& group,
-                                                          int worker) {
+    RETURN_IF_ERROR(model_->Run(plan->View(sampled_), [this, plan](const model::LogitGroup& group,
+                                                                   int worker) {
       UseRows(plan, group, worker);
-    });
+    }));
+    plan->set_seconds(clock_->Now() - start);
+    return OkStatus();
   } catch (const std::exception& e) {
     return Internal("{}", e.what());
   }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
 #include "engine/batch_plan.h"
 #include "model/causal_lm.h"
 #include "sampling/sampler.h"
@@ -21,7 +22,7 @@ namespace tiercel::engine {
 // later step's penalties and seeds see the earlier step's token whatever the engine does.
 class ModelRunner {
  public:
-  ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
+  ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops, const Clock* clock,
               sampling::LogprobsMode logprobs_mode, Pooler pooler, int64_t max_num_seqs, bool async,
               std::function<void()> on_done);
   ~ModelRunner();  // waits for what was launched
@@ -45,6 +46,7 @@ class ModelRunner {
   void Loop();
 
   model::CausalLm* model_;
+  const Clock* const clock_;
   const bool async_;
   const std::function<void()> on_done_;
   std::vector<sampling::Sampler> samplers_;  // by worker

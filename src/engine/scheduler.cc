@@ -7,6 +7,14 @@
 #include "base/check.h"
 
 namespace tiercel::engine {
+namespace {
+
+// Whether more than its next token is to be computed.
+bool OwesPrompt(const Sequence& sequence) {
+  return sequence.num_tokens() - sequence.num_computed > 1;
+}
+
+}  // namespace
 
 bool Scheduler::Before::operator()(const RequestState* a, const RequestState* b) const {
   const auto key = [this](const RequestState* r) {
@@ -19,8 +27,10 @@ bool Scheduler::Before::operator()(const Sequence* a, const Sequence* b) const {
   return a->request == b->request ? a->index < b->index : (*this)(a->request, b->request);
 }
 
-Scheduler::Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher)
+Scheduler::Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher,
+                     const StepCost* cost)
     : options_(options), hasher_(hasher), pool_(options.num_blocks),
+      planner_(cost, options.target_itl, options.max_num_batched_tokens),
       before_{options.by_priority}, queue_(before_) {
   CHECK_GT(options_.max_num_batched_tokens, 0);
   CHECK_GT(options_.max_num_seqs, 0);
@@ -65,10 +75,12 @@ bool Scheduler::AtLimit(const Sequence& sequence) const {
 
 void Scheduler::Schedule(StepPlan* plan) {
   plan->entries.clear();
-  plan->num_tokens = 0;
+  plan->work = {};
   plan->num_preempted = 0;
   ++step_number_;
   ScheduleDecodes(plan);
+  plan->num_streams = static_cast<int64_t>(plan->entries.size());
+  planner_.Begin(plan->work, plan->num_streams, NumPrompts());
   SchedulePrompts(plan);
   plan->waiting = plan->num_preempted > 0 ? Waiting::kPreempted : ScheduleWaiting(plan);
   for (const PlanEntry& entry : plan->entries) NameFullBlocks(entry.sequence);
@@ -99,12 +111,19 @@ bool Scheduler::MakeRoom(Sequence* sequence, StepPlan* plan) {
 void Scheduler::SchedulePrompts(StepPlan* plan) {
   for (size_t i = 0; i < running_.size() && TokensLeft(*plan) > 0; ++i) {
     Sequence* const sequence = running_[i];
-    if (sequence->last_step == step_number_ ||
-        sequence->num_tokens() - sequence->num_computed <= 1) {
-      continue;
-    }
-    Plan(sequence, ChunkSize(*sequence, sequence->num_computed, *plan), plan);
+    if (sequence->last_step == step_number_ || !OwesPrompt(*sequence)) continue;
+    const int64_t count = ChunkSize(*sequence, sequence->num_computed, *plan);
+    if (count == 0) return;
+    Plan(sequence, count, plan);
   }
+}
+
+// Prompts that run or could be let in.
+int64_t Scheduler::NumPrompts() const {
+  const auto running = std::count_if(running_.begin(), running_.end(), [](const Sequence* sequence) {
+    return OwesPrompt(*sequence);
+  });
+  return running + std::min(num_waiting_, options_.max_num_seqs - num_running());
 }
 
 Waiting Scheduler::ScheduleWaiting(StepPlan* plan) {
@@ -144,7 +163,8 @@ Waiting Scheduler::Admit(Sequence* sequence, const Sequence* sibling, StepPlan* 
   FindPrefix(sequence, sibling);
   const int64_t cached = static_cast<int64_t>(found_.size()) * options_.block_size;
   const int64_t count = ChunkSize(*sequence, cached, *plan);
-  if (!options_.enable_chunked_prefill && cached + count < sequence->num_tokens()) {
+  if (count == 0 ||
+      (!options_.enable_chunked_prefill && cached + count < sequence->num_tokens())) {
     return Waiting::kBudget;
   }
   int64_t needed = BlocksFor(sequence->num_tokens()) - static_cast<int64_t>(found_.size());
@@ -174,13 +194,48 @@ Waiting Scheduler::Admit(Sequence* sequence, const Sequence* sibling, StepPlan* 
   return Waiting::kNothing;
 }
 
-int64_t Scheduler::ChunkSize(const Sequence& sequence, int64_t computed,
-                             const StepPlan& plan) const {
-  int64_t count = std::min(sequence.num_tokens() - computed, TokensLeft(plan));
-  if (options_.enable_chunked_prefill && options_.long_prefill_token_threshold > 0) {
-    count = std::min(count, options_.long_prefill_token_threshold);
+int64_t Scheduler::ChunkSize(const Sequence& sequence, int64_t computed, const StepPlan& plan) {
+  const int64_t left = sequence.num_tokens() - computed;
+  int64_t most = std::min(left, TokensLeft(plan));
+  if (!options_.enable_chunked_prefill) return most;
+  if (options_.long_prefill_token_threshold > 0) {
+    most = std::min(most, options_.long_prefill_token_threshold);
   }
-  return count;
+  return planner_.Part(plan.work,
+                       {computed, left, StreamsToSpare(sequence, plan),
+                        ShorterPromptBehind(sequence, left)},
+                       most);
+}
+
+// Streams that would wait for the sequence's prompt and are not less important than it.
+int64_t Scheduler::StreamsToSpare(const Sequence& sequence, const StepPlan& plan) const {
+  if (!options_.by_priority) return plan.num_streams;
+  return std::count_if(plan.entries.begin(), plan.entries.begin() + plan.num_streams,
+                       [&sequence](const PlanEntry& entry) {
+                         return entry.sequence->request->priority <= sequence.request->priority;
+                       });
+}
+
+// Whether a prompt that runs, or is among the next to be let in, has at most a quarter of so many
+// tokens to go.
+bool Scheduler::ShorterPromptBehind(const Sequence& sequence, int64_t left) const {
+  constexpr int64_t kTimes = 4;
+  constexpr int kNext = 16;
+  for (const Sequence* other : running_) {
+    if (OwesPrompt(*other) && before_(&sequence, other) &&
+        kTimes * (other->num_tokens() - other->num_computed) <= left) {
+      return true;
+    }
+  }
+  if (num_running() == options_.max_num_seqs || queue_.empty()) return false;
+  if (BlocksFor((*queue_.begin())->waiting.front()->num_tokens()) > pool_.num_free()) return false;
+  int looked_at = 0;
+  for (const RequestState* request : queue_) {
+    const Sequence& other = *request->waiting.front();
+    if (&other != &sequence && kTimes * other.num_tokens() <= left) return true;
+    if (++looked_at == kNext) return false;
+  }
+  return false;
 }
 
 void Scheduler::Plan(Sequence* sequence, int64_t num_tokens, StepPlan* plan) {
@@ -197,7 +252,7 @@ void Scheduler::Plan(Sequence* sequence, int64_t num_tokens, StepPlan* plan) {
     entry.end_prompt_row = std::min(end, sequence->num_prompt() - 1);
     request.num_prompt_rows_planned = entry.end_prompt_row;
   }
-  plan->num_tokens += num_tokens;
+  plan->work.Add(entry.start, num_tokens);
   plan->entries.push_back(entry);
   sequence->last_step = step_number_;
   sequence->computed_before_last_step = entry.start;

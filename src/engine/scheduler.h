@@ -7,6 +7,7 @@
 //   3. If nothing was preempted, waiting sequences are admitted in order while the budget,
 //      max_num_seqs and the blocks for their whole present length last. An admitted sequence gets all
 //      these blocks at once, so that no two prompts are let in that only one has room for.
+// How large the chunks are, and how many prompts a step has, PrefillPlanner says.
 // One order rules who is admitted and who is preempted: under kFcfs that of arrival, under kPriority
 // (priority, arrival), the samples of a request by index. Where a decode finds no block, the last
 // running sequence is preempted: it gives up its blocks, waits again and is later computed anew
@@ -37,8 +38,10 @@
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/prefill_planner.h"
 #include "engine/prefix_hash.h"
 #include "engine/sequence.h"
+#include "engine/step_cost.h"
 
 namespace tiercel::engine {
 
@@ -52,6 +55,7 @@ struct SchedulerOptions {
   bool enable_chunked_prefill = true;
   int64_t long_prefill_token_threshold = 0;  // 0: none
   bool by_priority = false;
+  double target_itl = 0;  // seconds that a step beside running streams may take; 0: no such target
 };
 
 // Rows [start, start + num_tokens) of one sequence.
@@ -67,7 +71,7 @@ struct PlanEntry {
 // Why the first sequence that still waits was not admitted.
 enum class Waiting {
   kNothing,    // none waits, or only for other samples of their requests
-  kBudget,     // no tokens are left in the step (or without chunked prefill not enough)
+  kBudget,     // the step has no room left (or without chunked prefill not enough)
   kSequences,  // max_num_seqs run
   kBlocks,     // its present length needs more blocks than are free
   kPreempted,  // this step took blocks from running sequences
@@ -75,14 +79,17 @@ enum class Waiting {
 
 struct StepPlan {
   std::vector<PlanEntry> entries;
-  int64_t num_tokens = 0;
+  StepWork work;
+  int64_t num_streams = 0;  // of the entries the first, which decode
   int64_t num_preempted = 0;
   Waiting waiting = Waiting::kNothing;
 };
 
 class Scheduler {
  public:
-  Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher);
+  // `cost` outlives the scheduler; null: steps are not cut for the sake of their time.
+  Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher,
+            const StepCost* cost = nullptr);
 
   // Takes a request's sequences, to wait. It must outlive their stay (until Finish of each). Throws
   // std::bad_alloc, and then nothing has changed.
@@ -102,6 +109,7 @@ class Scheduler {
   bool ResetPrefixCache() { return pool_.Reset(); }
 
   const BlockPool& pool() const { return pool_; }
+  const PrefillPlanner& planner() const { return planner_; }
   const SchedulerOptions& options() const { return options_; }
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return num_waiting_; }
@@ -126,10 +134,13 @@ class Scheduler {
   Waiting ScheduleWaiting(StepPlan* plan);
   Waiting AdmitFrom(RequestState* request, StepPlan* plan);
   Waiting Admit(Sequence* sequence, const Sequence* sibling, StepPlan* plan);
-  int64_t ChunkSize(const Sequence& sequence, int64_t computed, const StepPlan& plan) const;
+  int64_t NumPrompts() const;
+  int64_t ChunkSize(const Sequence& sequence, int64_t computed, const StepPlan& plan);
+  int64_t StreamsToSpare(const Sequence& sequence, const StepPlan& plan) const;
+  bool ShorterPromptBehind(const Sequence& sequence, int64_t left) const;
   int64_t BlocksFor(int64_t num_tokens) const;
   int64_t TokensLeft(const StepPlan& plan) const {
-    return options_.max_num_batched_tokens - plan.num_tokens;
+    return options_.max_num_batched_tokens - plan.work.rows;
   }
   void Plan(Sequence* sequence, int64_t num_tokens, StepPlan* plan);
   bool Grow(Sequence* sequence, int64_t total_tokens);
@@ -147,6 +158,7 @@ class Scheduler {
   SchedulerOptions options_;
   PrefixHasher hasher_;
   BlockPool pool_;
+  PrefillPlanner planner_;
   Before before_;
   Queue queue_;                             // the requests with waiting sequences
   // Nodes kept from queue_, at least one for each request that runs and has nothing in the queue, at

@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 
+#include "engine/made_up_machine.h"
 #include "engine/scheduler.h"
 
 namespace tiercel::engine {
@@ -27,7 +28,9 @@ class RandomWalk {
     o.long_prefill_token_threshold = random_() % 3 == 0 ? 4 : 0;
     o.by_priority = random_() % 2;
     async_ = random_() % 2;
-    scheduler_ = std::make_unique<Scheduler>(o, PrefixHasher(seed, 1));
+    o.target_itl = random_() % 2 ? 0.03 : 0;
+    if (random_() % 2) Train(LinearMachine(1 + random_() % 20, 1 + random_() % 3000), &cost_);
+    scheduler_ = std::make_unique<Scheduler>(o, PrefixHasher(seed, 1), &cost_);
     cache_.resize(static_cast<size_t>(o.num_blocks * o.block_size), -1);
   }
 
@@ -139,7 +142,7 @@ class RandomWalk {
             << "position " << p << " of " << e.sequence->num_tokens();
       }
     }
-    EXPECT_EQ(tokens, plan.num_tokens);
+    EXPECT_EQ(tokens, plan.work.rows);
     EXPECT_LE(tokens, options().max_num_batched_tokens);
     EXPECT_LE(scheduler_->num_running(), options().max_num_seqs);
     if (plan.entries.empty() && in_flight_.empty()) {
@@ -183,6 +186,7 @@ class RandomWalk {
 
   std::mt19937 random_;
   bool async_ = false;
+  StepCost cost_;  // of one in two walks nothing is known, and nothing is cut
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<std::unique_ptr<RequestState>> requests_;
   std::vector<Sequence*> live_;

@@ -2,6 +2,8 @@
 //
 //   scenario NAME                      starts a new one
 //   options KEY=VALUE …                of the scheduler; async=1: tokens come back one step late
+//   machine fixed_ms=N row_us=N [target_itl_ms=]
+//                                      before options: a step's time is known, so steps may be cut
 //   add NAME prompt=N [max_tokens= priority= n= salt= prompt_logprobs= seed=]
 //                                      a request; prompts of one seed begin alike. Samples beyond
 //                                      the first are called NAME.1, NAME.2, …
@@ -18,6 +20,7 @@
 #include <map>
 #include <sstream>
 
+#include "engine/made_up_machine.h"
 #include "engine/scheduler.h"
 
 namespace tiercel::engine {
@@ -56,7 +59,17 @@ class ScenarioRun {
     o.by_priority = Take(&values, "priority", 0);
     async_ = Take(&values, "async", 0);
     EXPECT_TRUE(values.empty()) << "unknown option " << values.begin()->first;
-    scheduler_ = std::make_unique<Scheduler>(o, PrefixHasher(1, 2));
+    o.target_itl = target_itl_;
+    scheduler_ = std::make_unique<Scheduler>(o, PrefixHasher(1, 2), cost_.get());
+  }
+
+  void RunOn(Values values) {
+    machine_ = LinearMachine(static_cast<double>(Take(&values, "fixed_ms", 0)),
+                             static_cast<double>(Take(&values, "row_us", 0)));
+    target_itl_ = 1e-3 * static_cast<double>(Take(&values, "target_itl_ms", 0));
+    EXPECT_TRUE(values.empty()) << "unknown key " << values.begin()->first;
+    cost_ = std::make_unique<StepCost>();
+    Train(machine_, cost_.get());
   }
 
   void Add(const std::string& name, Values values) {
@@ -130,6 +143,7 @@ class ScenarioRun {
   }
 
   void Deliver(const StepPlan& plan) {
+    if (cost_ != nullptr && plan.work.rows > 0) cost_->Record(plan.work, machine_(plan.work));
     for (const PlanEntry& entry : plan.entries) {
       Sequence* const s = entry.sequence;
       if (!entry.samples || s->status == SequenceStatus::kFinished) continue;
@@ -140,6 +154,9 @@ class ScenarioRun {
     }
   }
 
+  std::unique_ptr<StepCost> cost_;  // null: nothing is known of steps' times
+  Machine machine_;
+  double target_itl_ = 0;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<std::string, std::unique_ptr<RequestState>> requests_;
   std::map<const Sequence*, std::string> names_;
@@ -165,6 +182,8 @@ void RunFile(const std::filesystem::path& path, int* num_scenarios) {
       ++*num_scenarios;
     } else if (command == "options") {
       run->Options(ParseValues(&line));
+    } else if (command == "machine") {
+      run->RunOn(ParseValues(&line));
     } else if (command == "add") {
       line >> word;
       run->Add(word, ParseValues(&line));

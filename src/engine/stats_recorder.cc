@@ -17,6 +17,12 @@ void StatsRecorder::Step(int64_t num_tokens) {
   stats_.iteration_tokens.Observe(static_cast<double>(num_tokens));
 }
 
+void StatsRecorder::PromptStep(int64_t prompt_tokens, double seconds) {
+  ++prompt_steps_.steps;
+  prompt_steps_.tokens += prompt_tokens;
+  prompt_steps_.seconds += seconds;
+}
+
 void StatsRecorder::FirstScheduled(const ActiveRequest& request, Sequence* sequence, double now) {
   sequence->first_scheduled_time = now;
   stats_.request_queue_time.Observe(now - request.arrival_time);
@@ -123,13 +129,20 @@ std::optional<std::string> StatsRecorder::LogLine(double now) {
                               ? 0
                               : 100.0 * static_cast<double>(s.prefix_cache_hits) /
                                     static_cast<double>(s.prefix_cache_queries);
+  std::string parts;
+  if (const auto& p = prompt_steps_; p.steps > 0) {
+    const double steps = static_cast<double>(p.steps);
+    parts = fmt::format(", Steps with prompts: {} of {:.0f} prompt tokens and {:.0f} ms", p.steps,
+                        static_cast<double>(p.tokens) / steps, 1e3 * p.seconds / steps);
+  }
+  prompt_steps_ = {};
   return fmt::format(
       "Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} "
       "tokens/s, Running: {} reqs, Waiting: {} reqs, {}GPU KV cache usage: {:.1f}%, Prefix cache "
-      "hit rate: {:.1f}%",
+      "hit rate: {:.1f}%{}",
       rate(s.prompt_tokens, &logged_prompt_tokens_),
       rate(s.generation_tokens, &logged_generation_tokens_), s.num_requests_running,
-      s.num_requests_waiting, preemptions, 100.0 * s.kv_cache_usage, hit_rate);
+      s.num_requests_waiting, preemptions, 100.0 * s.kv_cache_usage, hit_rate, parts);
 }
 
 }  // namespace tiercel::engine

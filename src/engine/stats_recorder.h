@@ -19,6 +19,7 @@ class StatsRecorder {
 
   // Engine thread.
   void Step(int64_t num_tokens);
+  void PromptStep(int64_t prompt_tokens, double seconds);  // a step with prompts has ended
   void FirstScheduled(const ActiveRequest& request, Sequence* sequence, double now);
   void Token(const ActiveRequest& request, Sequence* sequence, double now);
   void Pooled(const Sequence& sequence);  // its prompt has been computed
@@ -61,6 +62,10 @@ class StatsRecorder {
   double line_start_;
   uint64_t logged_prompt_tokens_ = 0;
   uint64_t logged_generation_tokens_ = 0;
+  struct {
+    int64_t steps = 0, tokens = 0;
+    double seconds = 0;
+  } prompt_steps_;  // since the last line
 
   mutable std::mutex mutex_;
   Stats published_;

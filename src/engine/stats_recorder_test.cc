@@ -49,11 +49,14 @@ TEST(StatsRecorderTest, TimesOfARequest) {
             "tokens/s, Running: 3 reqs, Waiting: 4 reqs, GPU KV cache usage: 25.0%, Prefix cache "
             "hit rate: 50.0%");
   recorder.Step(5);
+  recorder.PromptStep(40, 0.1);
+  recorder.PromptStep(60, 0.2);
   recorder.Totals(6, 4, 2);
   EXPECT_EQ(recorder.LogLine(20),
             "Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 0.0 "
             "tokens/s, Running: 3 reqs, Waiting: 4 reqs, Preemptions: 6, GPU KV cache usage: "
-            "25.0%, Prefix cache hit rate: 50.0%");
+            "25.0%, Prefix cache hit rate: 50.0%, Steps with prompts: 2 of 50 prompt tokens and 150 "
+            "ms");
   recorder.Publish();
   const Stats s = recorder.Snapshot([] { return 0; });
   EXPECT_EQ(s.request_queue_time.sum, 1);

@@ -21,6 +21,10 @@ constexpr OptionSpec kSchedulerConfig[] = {
      "Most tokens of one prompt in one step; 0: the whole budget."},
     {"--long-prefill-token-threshold-adaptive", Kind::kSwitch, "False", Effect::kNone,
      "The scheduler needs no such hint."},
+    {"--target-itl-ms", Kind::kFloat, "0", Effect::kUsed,
+     "Tiercel's own: milliseconds that a running stream may wait for its next token while prompts are "
+     "computed. Parts of prompts are cut to fit; 0: prompts have three quarters of the time, or more "
+     "where many of them wait."},
     {"--scheduling-policy", Kind::kString, "fcfs", Effect::kUsed,
      "Order of waiting requests: as they come, or by the priority field (lower first).",
      "fcfs|priority"},

@@ -22,7 +22,7 @@ std::vector<kernels::Environment*> Pointers(const kernels::Environments& environ
 }
 
 bool SameForm(const model::WeightOptions& a, const model::WeightOptions& b) {
-  return a.quantize == b.quantize && a.quantize_lm_head == b.quantize_lm_head &&
+  return a.quantize == b.quantize && a.quantize_lm_head == b.quantize_lm_head && a.keep_blocks == b.keep_blocks &&
          a.mix_static == b.mix_static && a.kv_dtype == b.kv_dtype;
 }
 

@@ -157,6 +157,18 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
   engine.enable_prefix_caching = options.On("enable-prefix-caching");
   engine.enable_chunked_prefill = options.On("enable-chunked-prefill");
   engine.long_prefill_token_threshold = options.Int("long-prefill-token-threshold");
+  const double target_itl_ms = options.Float("target-itl-ms");
+  if (!(target_itl_ms >= 0)) {
+    return InvalidArgument("argument --target-itl-ms: found {}, expected at least 0",
+                           options.String("target-itl-ms"));
+  }
+  if (target_itl_ms > 0 && !engine.enable_chunked_prefill) {
+    return InvalidArgument(
+        "argument --target-itl-ms: found {}, expected 0 with --no-enable-chunked-prefill: a prompt that "
+        "is never cut cannot fit",
+        options.String("target-itl-ms"));
+  }
+  engine.target_itl = 1e-3 * target_itl_ms;
   engine.scheduling_policy = options.String("scheduling-policy") == "priority"
                                  ? engine::SchedulingPolicy::kPriority
                                  : engine::SchedulingPolicy::kFcfs;

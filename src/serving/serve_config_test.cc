@@ -263,9 +263,22 @@ TEST(ServeConfig, RangesNameTheFlag) {
        {std::pair{"--port", "65536"}, {"--port", "-1"}, {"--block-size", "0"},
         {"--gpu-memory-utilization", "1.5"}, {"--gpu-memory-utilization", "0"},
         {"--max-num-seqs", "0"}, {"--max-model-len", "0"}, {"--cudagraph-capture-sizes", "0"},
-        {"--tensor-parallel-size", "0"}, {"--shutdown-timeout", "-1"}, {"--stream-interval", "0"}}) {
+        {"--tensor-parallel-size", "0"}, {"--shutdown-timeout", "-1"}, {"--stream-interval", "0"},
+        {"--target-itl-ms", "-1"}, {"--target-itl-ms", "nan"}}) {
     EXPECT_THAT(ErrorOf({std::string(flag) + "=" + value}), HasSubstr(flag)) << value;
   }
+}
+
+TEST(ServeConfig, TheTargetOfGapsIsInMilliseconds) {
+  auto config = Make({"dir"});
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->engine.target_itl, 0);
+  config = Make({"dir", "--target-itl-ms", "80"});
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_DOUBLE_EQ(config->engine.target_itl, 0.08);
+  // A prompt that is never cut fits into no target.
+  EXPECT_THAT(ErrorOf({"--target-itl-ms=80", "--no-enable-chunked-prefill"}),
+              HasSubstr("--target-itl-ms"));
 }
 
 TEST(ServeConfig, VariablesAreReadWhereNoFlagSpeaks) {
