@@ -28,7 +28,9 @@ struct KnobKind {
 Values QuantizationValues(const TuningSubject& subject) {
   if (!subject.float_weights) return {};
   return {{{"--quantization", "int8"}, true},
-          {{"--quantization", "int8", Additional("quantize_lm_head"), "true"}, true}};
+          {{"--quantization", "int8", Additional("quantize_lm_head"), "true"}, true},
+          {{"--quantization", "int4"}, true},
+          {{"--quantization", "int4", Additional("quantize_lm_head"), "true"}, true}};
 }
 
 Values CacheValues(const TuningSubject& subject) {
