@@ -30,13 +30,13 @@ std::string NameOf(const TuningReport& report, const Setting& setting) {
   return words.empty() ? std::string(kAsGiven) : ShellText(words);
 }
 
-// The gain and how sure it is: of the duel, where there was one, else what the screening hinted at.
+// The gain and how sure it is: of the duel, where there was one, else what the screening's few rounds hint at.
 std::string GainOf(const Contender& contender) {
   const std::vector<double>& gains = contender.duel.empty() ? contender.screening : contender.duel;
   if (gains.empty()) return "";
   const Interval interval = ConfidenceInterval(gains, Confidence::k95);
   const std::string mean = fmt::format("{:+.1f} %", AsPercent(interval.mean));
-  if (!std::isfinite(interval.half_width)) return mean;
+  if (contender.duel.size() < 2) return mean;
   return fmt::format("{} ({:+.1f} … {:+.1f})", mean, AsPercent(interval.low()),
                      AsPercent(interval.high()));
 }

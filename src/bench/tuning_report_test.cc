@@ -25,6 +25,7 @@ TuningReport Report() {
                         {"prefetch", {{}, {{"--x", "[1]"}}, {{"--broken"}}}}};
   Race first;
   first.contenders = {Of({0, 0}, {100, 100, 100}), Of({1, 0}, {150, 150, 150})};
+  first.contenders[1].screening = {0};  // does not count beside the duel
   first.contenders[1].duel = {std::log(1.5), std::log(1.5), std::log(1.5)};
   first.finalist = 1;
   first.verdict = Verdict::kBetter;
