@@ -19,6 +19,7 @@
 //   --prefetch N  weight prefetch at barriers, N % of each matrix (within weight_prefetch.h's limits)
 //   --dummy       random weights in the shape of MODEL/config.json
 //   --int8, --int8-head  float weights of the layers, of the head become INT8 (dynamic)
+//   --int4        the layers' become INT4, with --int8-head the head's as well
 //   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
 //   --kv-int8     an INT8 cache
 //   --ranks N     tensor parallel: N ranks of equal teams
@@ -184,7 +185,7 @@ struct Options {
   int ranks = 1;
   int64_t flashcomm_rows = -1;
   model::FuseSum fuse_sum = model::FuseSum::kWithFlashComm;
-  bool int8 = false, int8_head = false, kv_int8 = false, unfused = false;
+  bool int8 = false, int4 = false, int8_head = false, kv_int8 = false, unfused = false;
   std::vector<Work> works;
 };
 
@@ -211,7 +212,8 @@ class Bench {
     load.graph.flashcomm_rows = options.flashcomm_rows;
     load.graph.fuse_sum = options.fuse_sum;
     load.prefetch.enabled = options.prefetch_percent > 0;
-    load.weights.quantize = options.int8;
+    if (options.int8) load.weights.quantize = model::QuantizeTo::kInt8;
+    if (options.int4) load.weights.quantize = model::QuantizeTo::kInt4;
     load.weights.quantize_lm_head = options.int8_head;
     if (options.kv_int8) load.weights.kv_dtype = DType::kI8;
     for (double* ratio : {&load.prefetch.qkv, &load.prefetch.o, &load.prefetch.gate_up,
@@ -371,6 +373,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.dummy = true;
     } else if (word == "--int8") {
       options.int8 = true;
+    } else if (word == "--int4") {
+      options.int4 = true;
     } else if (word == "--int8-head") {
       options.int8_head = true;
     } else if (word == "--unfused") {
