@@ -148,9 +148,16 @@ struct Cost {
   double bytes = 0;
 };
 
+// The embedding's and the head's bytes as they are held, and what multiplies the head.
+struct Ends {
+  double embedding = 0;  // of one that is not the head as well: a step reads some rows of it
+  double head = 0;
+  bool int8_head = false;
+};
+
 // What adding `count` tokens at `position` to each of `seqs` sequences takes, and DRAM bytes. Weights
-// and cache count as they are held, BF16 or INT8.
-Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool int8_head, int64_t seqs,
+// and cache count as they are held.
+Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, const Ends& ends, int64_t seqs,
             int64_t position, int64_t count) {
   const double layer = static_cast<double>(c.hidden_size) *
                            (2.0 * c.num_heads + 2.0 * c.num_kv_heads) * c.head_dim +
@@ -158,20 +165,16 @@ Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, bool int8_he
   const double head = static_cast<double>(c.vocab_size) * c.hidden_size;
   const double rows = static_cast<double>(seqs * count);
   const double keys = static_cast<double>(seqs) * count * (position + (count + 1) / 2.0);
-  // Of an embedding that is not the head as well, a step reads some rows. A tied INT8 head leaves the
-  // embedding a BF16 table of its own.
-  const bool own_embedding = !c.tie_word_embeddings || int8_head;
-  const double embedding = own_embedding ? head * sizeof(BF16) : 0;
   const double kv_token = static_cast<double>(lm.KvBlockBytes(kBlockSize)) / kBlockSize;
   const double weights = layer * c.num_layers;
-  const double read = static_cast<double>(lm.WeightBytes()) - embedding;
+  const double read = static_cast<double>(lm.WeightBytes()) - ends.embedding;
   // What the layers' weights are short of two bytes each.
   const double int8_weights = std::clamp(
-      2 * weights - (read - head * (int8_head ? 1 : sizeof(BF16))), 0.0, weights);
+      2 * weights - (read - ends.head), 0.0, weights);
   const double head_op = 2.0 * seqs * head;
-  return {.flop = 2 * rows * (weights - int8_weights) + (int8_head ? 0 : head_op) +
+  return {.flop = 2 * rows * (weights - int8_weights) + (ends.int8_head ? 0 : head_op) +
                   4.0 * keys * c.num_heads * c.head_dim * c.num_layers,
-          .int8_op = 2 * rows * int8_weights + (int8_head ? head_op : 0),
+          .int8_op = 2 * rows * int8_weights + (ends.int8_head ? head_op : 0),
           .bytes = read + static_cast<double>(seqs) * (position + count) * kv_token};
 }
 
@@ -188,6 +191,23 @@ struct Options {
   bool int8 = false, int4 = false, int8_head = false, kv_int8 = false, unfused = false;
   std::vector<Work> works;
 };
+
+Ends EndsOf(const model::Checkpoint& checkpoint, const Options& options) {
+  const model::ModelConfig& c = checkpoint.config();
+  const auto bytes = [&](BlockFormat format, double of_one) {
+    if (format != BlockFormat::kNone) of_one = static_cast<double>(StripBytes(format, c.hidden_size)) / kStripColumns / static_cast<double>(c.hidden_size);
+    return of_one * static_cast<double>(c.vocab_size * c.hidden_size);
+  };
+  const BlockFormat embedding = checkpoint.BlockFormatOf("model.embed_tokens.weight");
+  BlockFormat head = c.tie_word_embeddings ? embedding : checkpoint.BlockFormatOf("lm_head.weight");
+  if (head == BlockFormat::kNone && options.int8_head && options.int4) head = BlockFormat::kI4;
+  Ends ends;
+  ends.int8_head = options.int8_head || head != BlockFormat::kNone;
+  ends.head = bytes(head, options.int8_head ? 1 : sizeof(BF16));
+  // A tied head that is quantized here leaves the embedding a table of its own.
+  if (!c.tie_word_embeddings || options.int8_head) ends.embedding = bytes(embedding, sizeof(BF16));
+  return ends;
+}
 
 // The model and what it takes to run steps of it.
 class Bench {
@@ -206,6 +226,7 @@ class Bench {
       ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(options.path));
     }
     bench->config_ = checkpoint->config();
+    bench->ends_ = EndsOf(*checkpoint, options);
     model::LoadOptions load;
     if (options.graphs) load.graph.mode = model::GraphMode::kFullDecodeOnly;
     load.graph.fuse_norm_quant = !options.unfused;
@@ -278,7 +299,7 @@ class Bench {
       const double t = Run(step.Make(w.seqs, w.tokens, 1, config_.vocab_size));
       if (r >= 0) seconds->push_back(t);
     }
-    return CostOf(config_, *lm_, options_.int8_head, w.seqs, w.tokens, 1);
+    return CostOf(config_, *lm_, ends_, w.seqs, w.tokens, 1);
   }
 
   Cost Prefill(const Work& w, std::vector<double>* seconds) {
@@ -286,7 +307,7 @@ class Bench {
     const int64_t chunk = w.kind == 'p' ? w.tokens : kChunk;
     Cost cost;
     for (int64_t at = 0; at < w.tokens; at += chunk) {
-      const Cost c = CostOf(config_, *lm_, options_.int8_head, 1, at, std::min(chunk, w.tokens - at));
+      const Cost c = CostOf(config_, *lm_, ends_, 1, at, std::min(chunk, w.tokens - at));
       cost.flop += c.flop;
       cost.int8_op += c.int8_op;
       cost.bytes += c.bytes;
@@ -341,6 +362,7 @@ class Bench {
 
   Options options_;
   std::unique_ptr<kernels::Environment> environment_;
+  Ends ends_;
   model::ModelConfig config_;
   std::unique_ptr<model::CausalLm> lm_;
 };
