@@ -115,7 +115,7 @@ fuzz: deps-check
 benchmarks: deps-check
 	cmake --preset release -DTIERCEL_BUILD_BENCHMARKS=ON >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target benchmarks -j $(JOBS)
-	build/release/src/kernels/kernels_benchmark --benchmark_min_time=0.01 --benchmark_filter='matmul/(qkv|down)/(1|32)/|attention|norm|rope|argmax'
+	build/release/src/kernels/kernels_benchmark --benchmark_min_time=0.01 --benchmark_filter='matmul/((I4|Q4_K)/)?(qkv|down)/(1|32)/|attention|norm|rope|argmax'
 	build/release/src/sampling/sampling_benchmark --benchmark_min_time=0.01
 	build/release/src/engine/engine_benchmark --benchmark_filter=streams:256
 	build/release/src/model/program_benchmark --benchmark_min_time=0.01
