@@ -166,7 +166,7 @@ std::unique_ptr<ActiveRequest> Inbox::NextRequest() {
 
 std::shared_ptr<StreamState> Inbox::NextWish(int* index) {
   std::lock_guard lock(mutex_);
-  if (wishes_.empty()) return nullptr;
+  if (wishes_.empty() || !requests_.empty()) return nullptr;
   StreamState::Wish& wish = wishes_.front()->wish;
   if (wish.cancel) {
     wish.stops.clear();

@@ -57,7 +57,7 @@ class Inbox {
   Orders TakeOrders();
   std::unique_ptr<ActiveRequest> NextRequest();  // null: none
   // A stream whose reader wants sample *index to stop, or all of them to be canceled (kAllSamples);
-  // null: none.
+  // null: none, or there are requests to take first: a wish may be for one of these.
   static constexpr int kAllSamples = -1;
   std::shared_ptr<StreamState> NextWish(int* index);
   // A request left the queue, by its first step or by its end.
