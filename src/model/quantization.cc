@@ -381,6 +381,10 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                       "{} is already quantized ({}): leave the flag out",
                                       flag, folder, description ? "ascend" : Name(config.method())));
   }
+  if (flag == "none" && (description || config.method() != QuantMethod::kNone)) {
+    return Unexpected(InvalidArgument("--quantization none: the INT8 weights in {} are not made BF16; leave the flag out",
+                                      folder));
+  }
   if (flag == "ascend" && config.method() != QuantMethod::kAscend) {
     return Unexpected(NoDescription(folder));
   }

@@ -73,7 +73,7 @@ class Quantization {
 // --quantization's value, empty for none: then a description file wins over config.json.
 // - "ascend" and "compressed-tensors" ask for that format and fail without its file;
 // - "int8" and "int4" ask for a float checkpoint, which is quantized as it is loaded;
-// - "none" is the same as none.
+// - "none" asks for a model that is not: weights of a block format then become BF16 (WeightOptions::keep_blocks).
 Expected<Quantization> DetectQuantization(const std::string& folder, std::string_view config_json,
                                           std::string_view hf_overrides, const std::string& flag);
 

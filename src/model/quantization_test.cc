@@ -222,7 +222,7 @@ TEST_F(DetectTest, FlagsWithoutTheirFiles) {
   EXPECT_THAT(Error("gguf"), HasSubstr("holds other weights"));
   EXPECT_THAT(Error("awq"), HasSubstr("holds other weights"));
   EXPECT_THAT(Error("fp8"), AllOf(HasSubstr("fp8 is not supported"), HasSubstr("ascend")));
-  EXPECT_EQ(Error("int8"), "no error");
+  for (const char* flag : {"int8", "int4", "none"}) EXPECT_EQ(Error(flag), "no error");
 }
 
 TEST_F(DetectTest, ADescriptionInTheConfigurationIsEnough) {
@@ -238,8 +238,11 @@ TEST_F(DetectTest, ADescriptionInTheConfigurationIsEnough) {
 TEST_F(DetectTest, FloatModelsOnlyAreQuantizedWhileLoading) {
   EXPECT_THAT(Error("int8", Compressed(kWeights, kToken)),
               HasSubstr("already quantized (compressed-tensors)"));
+  EXPECT_THAT(Error("none", Compressed(kWeights, kToken)), HasSubstr("are not made BF16"));
   Write("quant_model_description.json", R"({"a.weight": "W8A8"})");
   EXPECT_THAT(Error("int8"), HasSubstr("already quantized (ascend)"));
+  EXPECT_THAT(Error("int4"), HasSubstr("already quantized (ascend)"));
+  EXPECT_THAT(Error("none"), HasSubstr("are not made BF16"));
 }
 
 TEST_F(DetectTest, TheDescriptionWinsWithoutAFlagAndLosesToOne) {
