@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 
 #include "kernels/attention_work.h"
 #include "model/step_parts.h"
@@ -124,7 +125,7 @@ void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, i
     a->quantized.row_scale = arena->Take<float>(rows.step);
     // Pages, and whole blocks.
     a->own_quantized.worker_stride =
-        RoundUp(kFewRows * std::max({hidden, heads, mlp}), 4096 * static_cast<int64_t>(sizeof(kernels::QuantizedBlock)) / 64);
+        RoundUp(kFewRows * std::max({hidden, heads, mlp}), std::lcm(int64_t{4096}, int64_t{sizeof(kernels::QuantizedBlock)}));
     a->own_quantized.data = arena->Take<uint8_t>(workers * a->own_quantized.worker_stride);
     a->own_quantized.scale_worker_stride = RoundUp(kFewRows, 16);  // a cache line
     a->own_quantized.row_scale =

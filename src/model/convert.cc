@@ -37,6 +37,13 @@ inline BF16 Round(float v) {
 
 }  // namespace
 
+std::optional<DType> ConvertibleType(std::string_view name) {
+  if (name == "BF16") return DType::kBF16;
+  if (name == "F16") return DType::kF16;
+  if (name == "F32") return DType::kF32;
+  return std::nullopt;
+}
+
 void Convert(const uint8_t* source, DType type, int64_t count, BF16* out) {
   switch (type) {
     case DType::kBF16:

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 #include "base/bf16.h"
 #include "tensor/dtype.h"
@@ -12,6 +14,9 @@ namespace tiercel::model {
 constexpr bool IsConvertible(DType type) {
   return type == DType::kBF16 || type == DType::kF16 || type == DType::kF32;
 }
+
+// The convertible type that files of safetensors call by this name.
+std::optional<DType> ConvertibleType(std::string_view name);
 
 // `type` is convertible; `out` has room for `count`.
 void Convert(const uint8_t* source, DType type, int64_t count, BF16* out);

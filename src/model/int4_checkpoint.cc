@@ -29,19 +29,11 @@ struct Tensor {
   int64_t n = 0, k = 0, group = 0;
   const uint8_t* codes = nullptr;
   const uint8_t* zeros = nullptr;  // null: symmetric
-  std::string scales;              // a tensor's name
   const uint8_t* scale_bytes = nullptr;
   DType scale_type = DType::kF16;
 
   int64_t groups() const { return k / group; }
 };
-
-std::optional<DType> FloatType(const std::string& type) {
-  if (type == "F16") return DType::kF16;
-  if (type == "BF16") return DType::kBF16;
-  if (type == "F32") return DType::kF32;
-  return std::nullopt;
-}
 
 class Int4Checkpoint final : public Checkpoint {
  public:
@@ -168,19 +160,19 @@ Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& conf
   } else if (!config.symmetric) {
     ASSIGN_OR_RETURN(t.zeros, Words(stem + ".weight_zero_point", {(t.n + 7) / kCodesInWord, t.groups()}));
   }
-  t.scales = stem + (compressed ? ".weight_scale" : ".scales");
-  const std::optional<TensorInfo> scales = stored_->Find(t.scales);
+  const std::string scales_name = stem + (compressed ? ".weight_scale" : ".scales");
+  const std::optional<TensorInfo> scales = stored_->Find(scales_name);
   const std::vector<int64_t> shape =
       compressed ? std::vector<int64_t>{t.n, t.groups()} : std::vector<int64_t>{t.groups(), t.n};
-  const std::optional<DType> type = scales ? FloatType(scales->type) : std::nullopt;
-  t.scale_bytes = stored_->MappedBytes(t.scales);
+  const std::optional<DType> type = scales ? ConvertibleType(scales->type) : std::nullopt;
+  t.scale_bytes = stored_->MappedBytes(scales_name);
   if (!type || scales->shape != shape || t.scale_bytes == nullptr) {
-    return InvalidArgument("{}: found {}, expected floats [{}]", t.scales,
+    return InvalidArgument("{}: found {}, expected floats [{}]", scales_name,
                            scales ? fmt::format("{} [{}]", scales->type, fmt::join(scales->shape, ", ")) : "nothing",
                            fmt::join(shape, ", "));
   }
   t.scale_type = *type;
-  parts_.insert(t.scales);
+  parts_.insert(scales_name);
   // Orders of the inputs that are the plain one, or that the configuration said are not there.
   for (const char* end : {".g_idx", ".weight_g_idx", ".weight_shape", ".weight_zero_point"}) parts_.insert(stem + end);
   tensors_.emplace(stem + ".weight", std::move(t));
@@ -222,8 +214,12 @@ Status Int4Checkpoint::ReadRows(const std::string& name, int64_t begin, int64_t 
   if (t == nullptr) return stored_->ReadRows(name, begin, end, out);
   RETURN_IF_ERROR(CheckRows(name, *t, begin, end));
   for (int64_t row = begin; row < end; ++row) {
-    for (int64_t k = 0; k < t->k; ++k) {
-      *out++ = Scale(*t, row, k / t->group) * static_cast<float>(Code(*t, row, k) - Zero(*t, row, k / t->group));
+    for (int64_t group = 0; group < t->groups(); ++group) {
+      const float scale = Scale(*t, row, group);
+      const int zero = Zero(*t, row, group);
+      for (int64_t k = group * t->group; k < (group + 1) * t->group; ++k) {
+        *out++ = scale * static_cast<float>(Code(*t, row, k) - zero);
+      }
     }
   }
   return OkStatus();

@@ -19,13 +19,6 @@ constexpr char kIndexSuffix[] = ".safetensors.index.json";
 constexpr char kQuantizedPrefix[] = "quant_model_weight";
 constexpr size_t kMaxIndexBytes = size_t{16} << 20;  // 100 bytes a tensor
 
-std::optional<DType> ReadableType(const std::string& dtype) {
-  if (dtype == "BF16") return DType::kBF16;
-  if (dtype == "F16") return DType::kF16;
-  if (dtype == "F32") return DType::kF32;
-  return std::nullopt;
-}
-
 class SafetensorsCheckpoint final : public Checkpoint {
  public:
   SafetensorsCheckpoint(std::string folder, ModelConfig config, GenerationConfig generation,
@@ -168,7 +161,7 @@ Status SafetensorsCheckpoint::Read(const std::string& name, int64_t begin, int64
                     shards_.size() == 1 ? "" : fmt::format(" in all {} shards", shards_.size()));
   }
   const std::string& path = shards_[tensor->shard].path();
-  const std::optional<DType> type = ReadableType(tensor->entry.dtype);
+  const std::optional<DType> type = ConvertibleType(tensor->entry.dtype);
   if (!type) {
     return Unimplemented("{}: tensor \"{}\": found dtype {}, expected BF16, F16 or F32", path, name,
                          tensor->entry.dtype);

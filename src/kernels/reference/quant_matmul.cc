@@ -1,9 +1,8 @@
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/reference/kernels.h"
 #include "kernels/reference/quantize.h"
-#include "kernels/reference/sum_of_parts.h"
+#include "kernels/reference/store_row.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -30,35 +29,6 @@ void StoreOne(const QuantMatmulArgs& args, int64_t row, int64_t c, float y) {
   }
 }
 
-// Writes the columns [column, column + width) of output row `row`.
-void Store(const QuantMatmulArgs& args, int64_t row, int64_t column, int64_t width,
-           const float* y) {
-  switch (args.epilogue) {
-    case Epilogue::kStore:
-      for (int64_t c = 0; c < width; ++c) StoreOne(args, row, column + c, y[c]);
-      return;
-    case Epilogue::kAdd:
-      for (int64_t c = 0; c < width; ++c) {
-        const int64_t at = row * args.ldo + column + c;
-        args.out[at] = ToBF16(y[c] + ToFloat(args.residual[at]));
-      }
-      return;
-    case Epilogue::kAddParts: return StoreSumOfParts(args, row, column, width, y);
-    case Epilogue::kSwiGlu:
-      for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
-        for (int64_t i = 0; i < kColumnGroup; ++i) {
-          const float gate = y[c + i];
-          const float up = y[c + kColumnGroup + i];
-          StoreOne(args, row, (column + c) / 2 + i, gate / (1.0f + std::exp(-gate)) * up);
-        }
-      }
-      return;
-    case Epilogue::kStoreF32:
-      std::copy(y, y + width, args.out_f32 + row * args.ldo + column);
-      return;
-  }
-}
-
 }  // namespace
 
 void QuantMatmul(const QuantMatmulArgs& args, Share share) {
@@ -78,7 +48,7 @@ void QuantMatmul(const QuantMatmulArgs& args, Share share) {
         y[c] *= args.scale[column + c];
         if (args.bias != nullptr) y[c] += args.bias[column + c];
       }
-      Store(args, row, column, width, y);
+      StoreRow(args, row, column, width, y, [&](int64_t c, float v) { StoreOne(args, row, c, v); });
     }
   }
 }

@@ -1,4 +1,4 @@
-// The epilogues of a float matmul (ops.h).
+// The epilogues of the matmuls (ops.h).
 #pragma once
 
 #include <algorithm>
@@ -9,12 +9,13 @@
 
 namespace tiercel::kernels::reference {
 
-// Writes the columns [column, column + width) of output row `row`, whose sums with the bias are y.
-template <typename Args>
-void StoreRow(const Args& args, int64_t row, int64_t column, int64_t width, const float* y) {
+// Writes the columns [column, column + width) of output row `row`, whose sums with the bias are y. store(c, v): what
+// kStore and kSwiGlu give for the row's column c.
+template <typename Args, typename Store>
+void StoreRow(const Args& args, int64_t row, int64_t column, int64_t width, const float* y, Store&& store) {
   switch (args.epilogue) {
     case Epilogue::kStore:
-      for (int64_t c = 0; c < width; ++c) args.out[row * args.ldo + column + c] = ToBF16(y[c]);
+      for (int64_t c = 0; c < width; ++c) store(column + c, y[c]);
       return;
     case Epilogue::kAdd:
       for (int64_t c = 0; c < width; ++c) {
@@ -25,10 +26,9 @@ void StoreRow(const Args& args, int64_t row, int64_t column, int64_t width, cons
     case Epilogue::kAddParts: return StoreSumOfParts(args, row, column, width, y);
     case Epilogue::kSwiGlu:
       for (int64_t c = 0; c < width; c += 2 * kColumnGroup) {
-        BF16* out = args.out + row * args.ldo + (column + c) / 2;
         for (int64_t i = 0; i < kColumnGroup; ++i) {
           const float gate = y[c + i];
-          out[i] = ToBF16(gate / (1.0f + std::exp(-gate)) * y[c + kColumnGroup + i]);
+          store((column + c) / 2 + i, gate / (1.0f + std::exp(-gate)) * y[c + kColumnGroup + i]);
         }
       }
       return;
@@ -36,6 +36,12 @@ void StoreRow(const Args& args, int64_t row, int64_t column, int64_t width, cons
       std::copy(y, y + width, args.out_f32 + row * args.ldo + column);
       return;
   }
+}
+
+// The same in BF16.
+template <typename Args>
+void StoreRow(const Args& args, int64_t row, int64_t column, int64_t width, const float* y) {
+  StoreRow(args, row, column, width, y, [&](int64_t c, float v) { args.out[row * args.ldo + c] = ToBF16(v); });
 }
 
 }  // namespace tiercel::kernels::reference

@@ -7,8 +7,7 @@
 //     right; the bits that cross bytes are masked by who uses it
 //   Dot<kBits>(sum, codes, x): sum + the products of each lane's four codes of so many bits and x's four values
 //   Zero, Broadcast(int), ShiftLeft<n>, ToFloat(I), SetF(float), Fma, Mul: of lanes
-//   Halfs(p), Bytes(p), SignedBytes(p): kLanes values widened to FP32;  SixBits<part, odd>(low, high): of kSubMin the scales'
-//     (part 0) or the minima's (1), of an odd group or an even one
+//   Halfs(p), Bytes(p), SignedBytes(p): kLanes values widened to FP32;  SixBits<part, odd>(low, high): see SixBitsOf
 // A strip's codes are unpacked once for a tile of rows: rows come in panels that stay in L2, the weights once a panel
 // from memory and then from L1 or L2.
 #pragma once
@@ -78,6 +77,16 @@ struct StripScales {
     return unit + (4 + kInfo.groups() + g / 2) * kStripColumns + kFirst;
   }
 };
+
+// Of kSubMin the scales' (kPart 0) or the minima's (1) six bits, of an odd group or an even one, from its bytes of `low`
+// and `high`.
+template <int kPart, bool kOdd>
+[[gnu::always_inline]] inline __m128i SixBitsOf(__m128i low, __m128i high) {
+  const __m128i four = kPart == 0 ? low : _mm_srli_epi16(low, 4);
+  const __m128i up = kOdd ? (kPart == 0 ? high : _mm_srli_epi16(high, 2))
+                          : (kPart == 0 ? _mm_slli_epi16(high, 4) : _mm_slli_epi16(high, 2));
+  return _mm_or_si128(_mm_and_si128(four, _mm_set1_epi8(15)), _mm_and_si128(up, _mm_set1_epi8(0x30)));
+}
 
 constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 

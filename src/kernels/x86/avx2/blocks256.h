@@ -42,11 +42,7 @@ struct Blocks256 {
   static F SignedBytes(const uint8_t* p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load8(p))); }
   template <int kPart, bool kOdd>
   [[gnu::always_inline]] static F SixBits(const uint8_t* low, const uint8_t* high) {
-    const __m128i four = kPart == 0 ? Load8(low) : _mm_srli_epi16(Load8(low), 4);
-    const __m128i two = Load8(high);
-    const __m128i up = kOdd ? (kPart == 0 ? two : _mm_srli_epi16(two, 2))
-                            : (kPart == 0 ? _mm_slli_epi16(two, 4) : _mm_slli_epi16(two, 2));
-    const __m128i six = _mm_or_si128(_mm_and_si128(four, _mm_set1_epi8(15)), _mm_and_si128(up, _mm_set1_epi8(0x30)));
+    const __m128i six = x86::SixBitsOf<kPart, kOdd>(Load8(low), Load8(high));
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(six));
   }
 
