@@ -8,6 +8,8 @@ PREFIX ?= /usr/local
 VLLM_NAME ?=
 SERVICE ?=
 LIBRARY ?=
+# ON: with the machine's own MPI (docs/ranks.md).
+MPI ?= OFF
 JOBS ?= $(shell nproc)
 
 .PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package clean
@@ -15,7 +17,7 @@ JOBS ?= $(shell nproc)
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
 build: deps
-	@cmake --preset release -DTIERCEL_BUILD_TESTS=OFF >build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --preset release -DTIERCEL_BUILD_TESTS=OFF -DTIERCEL_MPI=$(MPI) >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel -j $(JOBS)
 
 # The program, its documents, man pages and completions. SERVICE=1: also units for systemd and
@@ -73,7 +75,7 @@ test: unit-test http-test
 
 unit-test: deps-test
 	@scripts/make_venv.sh
-	cmake --preset release -DTIERCEL_BUILD_TESTS=ON $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --preset release -DTIERCEL_BUILD_TESTS=ON -DTIERCEL_MPI=ON $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure -j $(JOBS)
 

@@ -39,6 +39,8 @@ test  python:ensurepip,venv        python3-venv         python3             pyth
 test  pyheader:Python.h            python3-dev          python3-devel       python
 test  header:gtest/gtest.h         libgtest-dev         gtest-devel         gtest
 test  header:gmock/gmock.h         libgmock-dev         gmock-devel         gtest
+test  command:mpicc                libopenmpi-dev       openmpi-devel       openmpi
+test  command:mpirun               openmpi-bin          openmpi             openmpi
 test  command:ccache               ccache               ccache              ccache
 test  browser:chromium             chromium             chromium            chromium
 check fuzzer:clang++               clang                clang               clang

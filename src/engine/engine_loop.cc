@@ -77,7 +77,8 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
       SleepIfIdle();
       inbox_->Wait(SecondsUntilWork());
       go_on = TakeMail();
-      if (go_on && !Idle() && SecondsUntilPlanning() <= 0) status = Step();
+      if (go_on && Idle()) status = model_->Check();
+      if (status.ok() && go_on && !Idle() && SecondsUntilPlanning() <= 0) status = Step();
       LogIfDue();
       NotifyReaders();
     }
@@ -112,7 +113,7 @@ double EngineLoop::SecondsUntilPlanning() {
 
 double EngineLoop::SecondsUntilWork() {
   double seconds = SecondsUntilPlanning();
-  if (Idle()) seconds = std::min(seconds, stats_.SecondsUntilLine(clock_->Now()));
+  if (Idle()) seconds = std::min({seconds, stats_.SecondsUntilLine(clock_->Now()), model_->SecondsBetweenChecks()});
   if (hook_due_ || !with_news_.empty()) seconds = std::min(seconds, kRetrySeconds);
   return seconds;
 }

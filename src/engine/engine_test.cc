@@ -392,6 +392,21 @@ TEST_P(EngineFailureTest, AFailingModelEndsEveryStreamWithAnError) {
   test.engine->Drain(1);  // returns at once
 }
 
+// Another process that the model needs may go while nothing runs: it is found without a request.
+TEST(EngineChecksTest, AnIdleEngineSeesThatItsModelCannotRun) {
+  FakeLmOptions fake;
+  fake.seconds_between_checks = 0.01;
+  TestEngine test = MakeEngine(SmallOptions(), fake);
+  auto stream = test.engine->Submit(MakeRequest(4, 1, 3), nullptr);
+  ASSERT_TRUE(stream.has_value());
+  EXPECT_NE(Collect(stream->get())[0].finish, FinishReason::kError);
+  EXPECT_TRUE(test.engine->healthy());
+  test.lm->Break();
+  for (int i = 0; i < 2000 && test.engine->healthy(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_FALSE(test.engine->healthy());
+  EXPECT_FALSE(test.engine->Submit(MakeRequest(4, 1, 1), nullptr).has_value());
+}
+
 // Whoever was let in before a drain ends; nobody is forgotten between the two.
 TEST_P(EngineTest, DrainAgainstSubmissions) {
   for (int round = 0; round < 20; ++round) {

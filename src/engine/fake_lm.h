@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <thread>
@@ -27,6 +28,7 @@ struct FakeLmOptions {
   double step_seconds = 0;      // each step sleeps that long
   int64_t fail_at_step = -1;    // Run fails in this step (0-based)
   bool fail_by_throwing = false;  // instead of by its Status
+  double seconds_between_checks = std::numeric_limits<double>::infinity();
   int64_t kv_block_bytes = 1024;
   // Overrides the logits of a row: (tokens up to and with the row's, logits [vocab_size]).
   std::function<void(const std::vector<int32_t>&, float*)> logits;
@@ -56,11 +58,38 @@ class FakeLm final : public model::CausalLm {
     return OkStatus();
   }
 
+  Status Check() override {
+    CHECK(!running_);
+    return broken_ ? Unavailable("injected absence") : OkStatus();
+  }
+  double SecondsBetweenChecks() const override { return options_.seconds_between_checks; }
+  void Break() { broken_ = true; }  // any thread
+
   void BindThread() override { bound_ = std::this_thread::get_id(); }
 
   Status Run(const model::StepBatch& batch,
              FunctionRef<void(const model::LogitGroup&, int)> after) override {
     CHECK(bound_ == std::this_thread::get_id());
+    running_ = true;
+    const Status status = RunStep(batch, after);
+    running_ = false;
+    return status;
+  }
+
+  int64_t steps() const { return steps_; }
+  int64_t rows() const { return rows_; }  // tokens computed in all
+  // The plain function: the logits after `tokens`.
+  static void LogitsOf(const std::vector<int32_t>& tokens, int64_t vocab_size, float* logits) {
+    uint64_t state = 0x243F6A8885A308D3;
+    for (const int32_t token : tokens) state = Mix(state ^ static_cast<uint64_t>(token + 1));
+    for (int64_t v = 0; v < vocab_size; ++v) {
+      const uint64_t h = Mix(state + static_cast<uint64_t>(v) * 0x9E3779B97F4A7C15);
+      logits[v] = static_cast<float>(h >> 40) * 0x1p-24f * 8;  // [0, 8)
+    }
+  }
+
+ private:
+  Status RunStep(const model::StepBatch& batch, FunctionRef<void(const model::LogitGroup&, int)> after) {
     if (steps_++ == options_.fail_at_step) {
       if (options_.fail_by_throwing) throw std::runtime_error("injected failure");
       return Internal("injected failure");
@@ -85,20 +114,6 @@ class FakeLm final : public model::CausalLm {
     return OkStatus();
   }
 
-  int64_t steps() const { return steps_; }
-  int64_t rows() const { return rows_; }  // tokens computed in all
-
-  // The plain function: the logits after `tokens`.
-  static void LogitsOf(const std::vector<int32_t>& tokens, int64_t vocab_size, float* logits) {
-    uint64_t state = 0x243F6A8885A308D3;
-    for (const int32_t token : tokens) state = Mix(state ^ static_cast<uint64_t>(token + 1));
-    for (int64_t v = 0; v < vocab_size; ++v) {
-      const uint64_t h = Mix(state + static_cast<uint64_t>(v) * 0x9E3779B97F4A7C15);
-      logits[v] = static_cast<float>(h >> 40) * 0x1p-24f * 8;  // [0, 8)
-    }
-  }
-
- private:
   struct Cell {
     int32_t token = -1;
     int32_t position = -1;
@@ -182,6 +197,8 @@ class FakeLm final : public model::CausalLm {
   std::vector<float> logits_;
   std::vector<int32_t> history_;
   std::thread::id bound_;
+  std::atomic<bool> broken_{false};
+  std::atomic<bool> running_{false};
   std::atomic<int64_t> steps_{0};
   std::atomic<int64_t> rows_{0};
 };

@@ -40,10 +40,18 @@ std::string Describe(const std::vector<Peak>& peaks) {
   return text.empty() ? text : text + ")";
 }
 
+// Whether the neighbors have to share out the CPUs among them: nobody (mpirun, a container) has done so by affinity
+// masks.
+bool DividesCpus(const platform::Topology& topology, const EnvironmentOptions& options) {
+  return options.neighbors.count > 1 && options.binding.kind == platform::CpuBinding::Kind::kAuto &&
+         std::ssize(topology.cpus) >= platform::OnlineCpus();
+}
+
 Expected<platform::Placement> PlaceRanks(const platform::Topology& topology,
                                          const EnvironmentOptions& options) {
+  const int processes = DividesCpus(topology, options) ? options.neighbors.count : 1;
   platform::PlacementOptions place;
-  place.engines = options.engines;
+  place.engines = options.engines * processes;
   place.ranks = options.ranks;
   place.threads = options.threads;
   // It only lowers; an explicit number of threads may exceed the cores (tests do).
@@ -52,6 +60,11 @@ Expected<platform::Placement> PlaceRanks(const platform::Topology& topology,
   place.binding = options.binding;
   ASSIGN_OR_RETURN(platform::Placement placement, platform::Place(topology, place));
   placement.pin = placement.pin && options.pin;
+  if (processes > 1) {
+    const auto own = std::ssize(placement.ranks) / processes;
+    const auto begin = placement.ranks.begin() + options.neighbors.index * own;
+    placement.ranks = {begin, begin + own};
+  }
   return placement;
 }
 
@@ -63,7 +76,7 @@ Expected<std::unique_ptr<Environment>> MakeOne(const EnvironmentOptions& options
   env->cpu = machine.cpu;
   env->topology = machine.topology;
   env->kernels = machine.kernels;
-  env->engines = options.engines;
+  env->engines = options.engines * options.neighbors.count;
   platform::WorkerTeamOptions team;
   team.ranks = options.ranks;
   team.pin = placement.pin;

@@ -15,12 +15,19 @@
 
 namespace tiercel::kernels {
 
+// Processes of one machine that share its CPUs and memory, with as many engines and ranks each.
+struct Neighbors {
+  int index = 0;
+  int count = 1;
+};
+
 struct EnvironmentOptions {
   int threads = 0;  // in all; 0: one per usable physical core (OMP_NUM_THREADS lowers it, for each rank)
   std::string isa;  // "" or TIERCEL_CPU_ISA's value
   bool pin = true;
   int ranks = 1;    // of each team, with as many workers each
   int engines = 1;  // environments
+  Neighbors neighbors = {};  // of this process
   platform::CpuBinding binding = {};
   int reserved_cpus = 0;  // of each rank
 };
@@ -31,8 +38,8 @@ struct Environment {
   std::unique_ptr<platform::WorkerTeam> team;
   std::vector<int> nodes;  // the NUMA node of each worker
   const KernelTable* kernels = nullptr;
-  // That share the machine's memory, this one's among them; and how many copies of their weights: one for
-  // all whose workers lie on the same nodes.
+  // That share the machine's memory, this one's and those of other processes among them; and how many copies of their
+  // weights: one for all of this process whose workers lie on the same nodes.
   int engines = 1, weight_copies = 1;
 
   // Detects, applies OMP_NUM_THREADS and TIERCEL_CPU_ISA where the options leave them open,

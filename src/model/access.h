@@ -81,6 +81,8 @@ struct RankAccess {
   Region region;
   bool apart = false;
   bool writes = false;
+  bool copies = false;    // each rank has a copy of the region, and the first one's stands for all
+  bool own_rows = false;  // of the copies each rank reads the rows that it owns alone
 };
 
 // Whether one rank may meet, in the one access, what another touches in the other, and one of them writes.

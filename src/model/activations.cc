@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <numeric>
 
+#include "base/check.h"
 #include "kernels/attention_work.h"
 #include "model/step_parts.h"
 
@@ -46,11 +47,11 @@ Rows TakeRows(Arena* arena, int64_t rows, int64_t stride) {
   return {arena->Take<BF16>(rows * stride + kKBlock), stride, 0};
 }
 
-// Of several ranks the first has them.
+// Of several ranks the first of the process has them.
 void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max_context,
                 Activations* a) {
   a->block_table_stride = (max_context + a->layout.block_size - 1) / a->layout.block_size;
-  if (a->rank.index > 0) return;
+  if (a->rank.index != a->first_here) return;
   a->token_ids = arena->Take<int32_t>(rows);
   a->positions = arena->Take<int32_t>(rows);
   a->kv_slot = arena->Take<int64_t>(rows);
@@ -96,7 +97,7 @@ void TakeRanks(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activa
 
 // What ranks share.
 void TakeShared(Arena* arena, const ModelConfig& c, const Weights& weights, const RowCounts& rows, Activations* a) {
-  if (a->rank.index > 0) return;
+  if (a->rank.index != a->first_here) return;
   const int64_t begin = arena->used();
   a->hidden = TakeRows(arena, rows.step, c.hidden_size);
   a->logit_hidden = TakeRows(arena, rows.step, c.hidden_size);
@@ -145,6 +146,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
                const RunLimits& limits, Activations* a) {
   const int workers = team.workers;
   a->rank = team.rank;
+  a->first_here = team.first_here;
   a->layout = {static_cast<int>(c.num_kv_heads), static_cast<int>(c.head_dim), kv.block_size};
   a->layout.dtype = weights.kv_dtype;
   a->layout.block_stride = c.num_layers * a->layout.BlockSize();
@@ -180,7 +182,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
 
   const int64_t head_columns = team.head_columns > 0 ? team.head_columns : weights.lm_head.weight.n;
   a->logits_stride = weights.head == Head::kLogits ? head_columns : RoundUp(c.hidden_size, 16);
-  if (team.rank.index == 0) {
+  if (team.rank.index == team.first_here) {
     a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
   }
   if (team.rank.count > 1) TakeRanks(&arena, c, counts, a);
@@ -226,14 +228,29 @@ Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
   return memory;
 }
 
-void ActivationMemory::Join(std::span<ActivationMemory* const> memories,
-                            std::span<const int64_t> head_columns, RankBuffers* buffers) {
-  if (memories.size() == 1) return;
+Status ActivationMemory::Join(std::span<ActivationMemory* const> memories, std::span<const int64_t> head_columns,
+                              const comm::RankPlaces& places, comm::Transport* transport, RankBuffers* buffers) {
+  const auto ranks = static_cast<size_t>(places.ranks());
+  CHECK_EQ(head_columns.size(), ranks);
+  CHECK_EQ(std::ssize(memories), places.local);
+  if (ranks == 1 && transport == nullptr) return OkStatus();
   const Activations& first = memories[0]->activations_;
-  *buffers = {.parts = {}, .shared = {first.shared}};
-  int64_t column = 0;
-  for (size_t r = 0; r < memories.size(); ++r) {
-    Activations& a = memories[r]->activations_;
+  *buffers = {.parts = {}, .shared = {first.shared}, .head_columns = {0}, .places = places, .transport = transport, .copies = {}};
+  for (size_t r = 0; r < ranks; ++r) buffers->head_columns.push_back(buffers->head_columns[r] + head_columns[r]);
+  const int64_t part = first.part_rows * first.part_stride;
+  const int64_t elsewhere = places.ranks() - places.local;
+  if (elsewhere > 0) {
+    ASSIGN_OR_RETURN(buffers->copies,
+                     platform::Buffer::Allocate(elsewhere * part * static_cast<int64_t>(sizeof(float))));
+  }
+  const float* copy = buffers->copies.as<float>();
+  for (int r = 0; r < places.ranks(); ++r) {
+    if (!places.IsHere(r)) {
+      buffers->parts.push_back(copy);
+      copy += part;
+      continue;
+    }
+    Activations& a = memories[static_cast<size_t>(r - places.first_here())]->activations_;
     a.token_ids = first.token_ids;
     a.positions = first.positions;
     a.kv_slot = first.kv_slot;
@@ -245,11 +262,15 @@ void ActivationMemory::Join(std::span<ActivationMemory* const> memories,
     a.logit_hidden = first.logit_hidden;
     a.crossing = first.crossing;
     a.crossing_quantized = first.crossing_quantized;
-    a.logits = first.logits + column;
-    column += head_columns[r];
-    a.of_ranks = buffers;
     buffers->parts.push_back(a.part);
+    a.of_ranks = buffers;
   }
+  float* const logits = first.logits;
+  for (ActivationMemory* memory : memories) {
+    Activations& a = memory->activations_;
+    a.logits = logits + buffers->head_columns[static_cast<size_t>(a.rank.index)];
+  }
+  return OkStatus();
 }
 
 }  // namespace tiercel::model

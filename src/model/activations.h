@@ -7,6 +7,8 @@
 
 #include "base/bf16.h"
 #include "base/status.h"
+#include "comm/rank_places.h"
+#include "comm/transport.h"
 #include "kernels/ops.h"
 #include "model/access.h"
 #include "model/causal_lm.h"
@@ -57,10 +59,15 @@ inline constexpr int64_t kChunkRows = 512;
 // row takes a fraction of a microsecond, a barrier one or more.
 inline constexpr int64_t kFewRows = 8;
 
-// What ranks read of each other.
+// What ranks read of each other. Some may be ranks of other processes: what they have computed comes here before
+// it is read (Program), and lies in this process's copy of what is shared, and in `copies`.
 struct RankBuffers {
-  std::vector<const float*> parts;  // Activations::part of each
-  std::vector<Region> shared;       // Activations::shared of the first
+  std::vector<const float*> parts;   // Activations::part of each rank
+  std::vector<Region> shared;        // Activations::shared of this process's first
+  std::vector<int64_t> head_columns;  // where each rank's columns of the logits begin
+  comm::RankPlaces places;
+  comm::Transport* transport = nullptr;  // null: every rank is here
+  platform::Buffer copies;               // of other processes' parts
 };
 
 struct Activations {
@@ -92,7 +99,7 @@ struct Activations {
   Rows gate_up;
   Rows logit_hidden;  // [R, hidden] the rows of the residual stream that become logits; ranks share them
   // [logit_group_rows, logits_stride]; with Head::kHidden the hidden states. Of several ranks the first
-  // has them all, and the others point to where their columns begin.
+  // has them all (that of each process has room for them), and each points to where its columns begin.
   float* logits = nullptr;
   int64_t logits_stride = 0;
   // With several ranks. What this one's row-parallel linears give of a chunk, [part_rows, hidden] in FP32, to
@@ -107,6 +114,7 @@ struct Activations {
   QuantRows crossing_quantized;
   Region shared;  // of the first rank: what all have in common, but for inputs and logits
   Rank rank;
+  int first_here = 0;
   const RankBuffers* of_ranks = nullptr;
   void* attention_scratch = nullptr;
   int64_t attention_scratch_bytes = 0;  // of each worker
@@ -123,6 +131,7 @@ struct Activations {
 struct RankTeam {
   int workers = 1;  // of the rank
   Rank rank = {};
+  int first_here = 0;  // the first rank of this process
   int64_t head_columns = 0;  // of all the ranks' heads together; 0: there is one rank
 };
 
@@ -138,10 +147,11 @@ class ActivationMemory {
                                              const RankTeam& team, const KvOptions& kv,
                                              const RunLimits& limits);
   void EmptyCache() { kv_buffer_.Empty(); }
-  // What ranks have in common is the first one's, and each gets a place for its logits there. Once, when all
-  // have been allocated; `memories` and `buffers` then stay where they are.
-  static void Join(std::span<ActivationMemory* const> memories,
-                   std::span<const int64_t> head_columns, RankBuffers* buffers);
+  // What the ranks of this process, `memories`, have in common is the first one's, and each gets a place for its
+  // logits there. Once, when all have been allocated; `memories` and `buffers` then stay where they are.
+  // `head_columns`: of the heads of all ranks.
+  static Status Join(std::span<ActivationMemory* const> memories, std::span<const int64_t> head_columns,
+                     const comm::RankPlaces& places, comm::Transport* transport, RankBuffers* buffers);
   const Activations& get() const { return activations_; }
 
  private:

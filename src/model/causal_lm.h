@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -90,6 +91,14 @@ class CausalLm {
   // that has gone), and then the model takes no further step.
   virtual Status Run(const StepBatch& batch,
                      FunctionRef<void(const LogitGroup& group, int worker)> after) = 0;
+
+  // While nothing runs: whether it could, as far as can be told (another process may have gone). Worth a call every so
+  // many seconds.
+  virtual Status Check() { return OkStatus(); }
+  virtual double SecondsBetweenChecks() const { return std::numeric_limits<double>::infinity(); }
+
+  // In a process that is not the first of its job: prepares and runs what the first one does, until that ends.
+  virtual Status Follow() { return FailedPrecondition("there is no other process to follow"); }
 
   virtual GraphStats graph_stats() const { return {}; }
 };

@@ -2,15 +2,27 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "comm/agreement.h"
 #include "kernels/attention_work.h"
 #include "model/kv_block.h"
+#include "model/order.h"
 #include "model/step_parts.h"
 
 namespace tiercel::model {
+
+namespace {
+
+ModelConfig StageOf(ModelConfig config, const comm::RankPlaces& places) {
+  config.num_layers = LayersOf(config, places.stage, places.stages).size();
+  return config;
+}
+
+}  // namespace
 
 bool GraphOptions::SplitsKeys(int64_t rows, int64_t seqs) const {
   return rows != seqs ||
@@ -18,24 +30,37 @@ bool GraphOptions::SplitsKeys(int64_t rows, int64_t seqs) const {
 }
 
 CpuCausalLm::CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions graph,
-                         WeightPrefetch prefetch, kernels::Environment* environment)
-    : config_(std::move(config)),
+                         WeightPrefetch prefetch, kernels::Environment* environment,
+                         std::shared_ptr<comm::Transport> transport, int stages)
+    : places_(comm::RankPlaces::Of(transport == nullptr ? comm::Process{} : transport->process(), stages,
+                                   environment->team->ranks())),
+      config_(StageOf(std::move(config), places_)),
       weights_(std::move(weights)),
       graph_options_(std::move(graph)),
       rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),
-      environment_(environment) {
-  const int ranks = environment->team->ranks();
-  CHECK_EQ(std::ssize(*weights_), ranks);
-  int64_t head_columns = 0;
-  for (const Weights& w : *weights_) head_columns += w.lm_head.weight.n;
+      environment_(environment),
+      transport_(std::move(transport)) {
+  CHECK_EQ(std::ssize(*weights_), places_.local);
+  int64_t all_columns = 0;
+  for (int r = 0; r < places_.ranks(); ++r) {
+    const bool has_head = (*weights_)[0].head == Head::kLogits;
+    head_columns_.push_back(has_head ? HeadColumnsOf(config_, {r, places_.ranks()}) : 0);
+    all_columns += head_columns_.back();
+  }
   ranks_.reserve(weights_->size());
-  for (int r = 0; r < ranks; ++r) {
+  for (int r = 0; r < places_.local; ++r) {
     RankState& rank = ranks_.emplace_back((*weights_)[static_cast<size_t>(r)]);
-    rank.team = {environment->team->size() / ranks, {r, ranks}, head_columns};
+    rank.team = {environment->team->size() / places_.local, places_.RankHere(r), places_.first_here(), all_columns};
+    CHECK(!places_.is_last_stage() ||
+          rank.weights.lm_head.weight.n == head_columns_[static_cast<size_t>(rank.team.rank.index)]);
     rank.config = PartOf(config_, rank.team.rank);
     rank.prefetch =
         PlanPrefetch(prefetch, rank.weights, rank.team.workers, environment->topology.l2_bytes);
   }
+}
+
+CpuCausalLm::~CpuCausalLm() {
+  if (leads() && !transport_->failed() && !is_lost_) (void)Tell({.kind = Order::Kind::kEnd});
 }
 
 int CpuCausalLm::workers() const { return environment_->team->size(); }
@@ -53,6 +78,7 @@ int64_t CpuCausalLm::WeightBytesInMemory() const {
 }
 
 void CpuCausalLm::EmptyCache() {
+  if (leads()) (void)Tell({.kind = Order::Kind::kEmptyCache});  // the next step would fail, too
   for (RankState& rank : ranks_) rank.memory.EmptyCache();
 }
 
@@ -86,17 +112,21 @@ Status CpuCausalLm::Prepare(const KvOptions& kv, const RunLimits& limits) {
   CHECK_GE(kv.num_blocks, 2);
   CHECK(limits.max_rows >= 1 && limits.max_seqs >= 1 && limits.logit_group_rows >= 1);
   limits_ = limits;
-  num_blocks_ = kv.num_blocks;
+  kv_ = kv;
+  if (leads()) RETURN_IF_ERROR(Tell({.kind = Order::Kind::kPrepare, .kv = kv, .limits = limits}));
+  const Status here = PrepareHere();
+  return transport_ == nullptr ? here : comm::Agree(here, transport_.get());
+}
+
+Status CpuCausalLm::PrepareHere() {
   std::vector<ActivationMemory*> memories;
-  std::vector<int64_t> head_columns;
   for (RankState& rank : ranks_) {
     ASSIGN_OR_RETURN(rank.memory,
                      ActivationMemory::Allocate(rank.config, rank.weights, *environment_->kernels,
-                                                rank.team, kv, limits));
+                                                rank.team, kv_, limits_));
     memories.push_back(&rank.memory);
-    head_columns.push_back(rank.weights.lm_head.weight.n);
   }
-  ActivationMemory::Join(memories, head_columns, &buffers_);
+  RETURN_IF_ERROR(ActivationMemory::Join(memories, head_columns_, places_, transport_.get(), &buffers_));
   const RankState& first = ranks_[0];
   if (!graph_options_.pa_shape_list.empty() &&
       kernels::AttentionOwnsGroups(static_cast<int>(first.config.num_kv_heads), first.team.workers)) {
@@ -148,7 +178,7 @@ Status CpuCausalLm::Capture() {
   options.max_size = graph_options_.max_capture_size;
   options.max_num_seqs = limits_.max_seqs;
   options.max_num_batched_tokens = limits_.max_rows;
-  if (graph_options_.flashcomm_rows >= 0) options.multiples_of = std::ssize(ranks_);
+  if (graph_options_.flashcomm_rows >= 0) options.multiples_of = places_.ranks();
   ASSIGN_OR_RETURN(const std::vector<int64_t> sizes, ResolveCaptureSizes(options));
   const int64_t largest =
       std::min({limits_.max_seqs, limits_.logit_group_rows, limits_.max_rows, kStepRows});
@@ -211,7 +241,7 @@ void CpuCausalLm::CopyInputs(const StepBatch& batch) {
       const int64_t position = batch.positions[t];
       CHECK_LT(position, batch.context_len[s]);
       const int64_t block = blocks[position / block_size];
-      CHECK_MSG(block > 0 && block < num_blocks_, "block {} of {}", block, num_blocks_);
+      CHECK_MSG(block > 0 && block < kv_.num_blocks, "block {} of {}", block, kv_.num_blocks);
       a.kv_slot[t] = block * block_size + position % block_size;
     }
   }
@@ -232,10 +262,14 @@ void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
   }
 }
 
-void CpuCausalLm::Stage(const StepBatch& part) {
+Status CpuCausalLm::Stage(const StepBatch& part) {
   CopyInputs(part);
-  const int64_t rows = std::ssize(part.token_ids), seqs = std::ssize(part.context_len);
-  const int64_t logit_rows = std::ssize(part.logit_rows);
+  if (leads()) RETURN_IF_ERROR(TellInputs(part));
+  ChooseProgram(std::ssize(part.token_ids), std::ssize(part.context_len), std::ssize(part.logit_rows));
+  return OkStatus();
+}
+
+void CpuCausalLm::ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows) {
   num_heads_ = 0;
   // A pure decode step: one row a sequence, every row's logits wanted.
   if (!ranks_[0].graphs.empty() && rows == seqs && rows == logit_rows) {
@@ -269,30 +303,107 @@ void CpuCausalLm::BindThread() { environment_->kernels->init_thread(); }
 Status CpuCausalLm::Run(const StepBatch& batch,
                         FunctionRef<void(const LogitGroup& group, int worker)> after) {
   CheckBounds(batch);
+  StepParts parts(batch, kStepRows);
+  while (parts.Next()) {
+    RETURN_IF_ERROR(Stage(parts.part()));
+    Dispatch(parts.first_logit_row(), std::ssize(parts.part().logit_rows), after);
+    if (transport_ != nullptr) RETURN_IF_ERROR(transport_->Exchange({}, {}));  // whether one before has failed
+  }
+  return OkStatus();
+}
+
+void CpuCausalLm::Dispatch(int64_t first, int64_t logit_rows,
+                           FunctionRef<void(const LogitGroup& group, int worker)> after) {
   const Activations& a = inputs();
   platform::WorkerTeam& team = *environment_->team;
   const int rank_size = team.size() / team.ranks();
-  StepParts parts(batch, kStepRows);
-  while (parts.Next()) {
-    Stage(parts.part());
-    const int64_t first = parts.first_logit_row();
-    const int64_t end = first + std::ssize(parts.part().logit_rows);
-    const int64_t group_rows = limits_.logit_group_rows;
-    team.Run([&](int worker) {
-      const RankState& rank = ranks_[static_cast<size_t>(worker / rank_size)];
-      rank.program->Replay(*environment_->kernels, team, worker % rank_size);
-      LogitGroup group{first, std::min(group_rows, end - first), a.logits, a.logits_stride};
-      if (group.count > 0) after(group, worker);
-      for (size_t i = 0; i < num_heads_; ++i) {
-        team.BarrierOfRanks();  // the logits before these are done with
-        rank.heads[i].Replay(*environment_->kernels, team, worker % rank_size);
-        group.first += group_rows;
-        group.count = std::min(group_rows, end - group.first);
-        after(group, worker);
-      }
-    });
+  const int64_t group_rows = limits_.logit_group_rows;
+  team.Run([&](int worker) {
+    const RankState& rank = ranks_[static_cast<size_t>(worker / rank_size)];
+    rank.program->Replay(*environment_->kernels, team, worker % rank_size);
+    LogitGroup group{first, std::min(group_rows, logit_rows), a.logits, a.logits_stride};
+    const auto use = [&] {
+      if (transport_ == nullptr || !transport_->failed()) after(group, worker);
+    };
+    if (group.count > 0) use();
+    for (size_t i = 0; i < num_heads_; ++i) {
+      team.BarrierOfRanks();  // the logits before these are done with
+      rank.heads[i].Replay(*environment_->kernels, team, worker % rank_size);
+      group.first += group_rows;
+      group.count = std::min(group_rows, first + logit_rows - group.first);
+      use();
+    }
+  });
+}
+
+Status CpuCausalLm::Check() {
+  if (transport_ == nullptr) return OkStatus();
+  const Status status = transport_->Check();
+  is_lost_ |= !status.ok();
+  return status;
+}
+
+double CpuCausalLm::SecondsBetweenChecks() const {
+  return transport_ == nullptr ? std::numeric_limits<double>::infinity() : 1;
+}
+
+// The same to each of the others.
+Status CpuCausalLm::Tell(const Order& order) {
+  std::vector<comm::Transfer> sends;
+  for (int peer = 1; peer < transport_->process().count; ++peer) sends.push_back(comm::TransferOf(peer, &order, 1));
+  return transport_->Exchange(sends, {});
+}
+
+Status CpuCausalLm::TellInputs(const StepBatch& part) {
+  const int64_t block_size = inputs().layout.block_size;
+  const int64_t longest = *std::max_element(part.context_len.begin(), part.context_len.end());
+  Order order{.kind = Order::Kind::kStep};
+  order.rows = std::ssize(part.token_ids);
+  order.seqs = std::ssize(part.context_len);
+  order.logit_rows = std::ssize(part.logit_rows);
+  order.blocks = (longest + block_size - 1) / block_size;
+  RETURN_IF_ERROR(Tell(order));
+  std::vector<comm::Transfer> sends;
+  for (int peer = 1; peer < transport_->process().count; ++peer) AddInputs(peer, order, &sends);
+  return transport_->Exchange(sends, {});
+}
+
+void CpuCausalLm::AddInputs(int peer, const Order& order, std::vector<comm::Transfer>* transfers) const {
+  const Activations& a = inputs();
+  constexpr auto kEntry = static_cast<int64_t>(sizeof(*a.block_table));
+  for (const comm::Transfer& one :
+       {comm::TransferOf(peer, a.token_ids, order.rows), comm::TransferOf(peer, a.positions, order.rows),
+        comm::TransferOf(peer, a.kv_slot, order.rows), comm::TransferOf(peer, a.query_start, order.seqs + 1),
+        comm::TransferOf(peer, a.context_len, order.seqs), comm::TransferOf(peer, a.logit_rows, order.logit_rows)}) {
+    transfers->push_back(one);
   }
-  return OkStatus();
+  transfers->push_back({peer, reinterpret_cast<std::byte*>(a.block_table), order.seqs, a.block_table_stride * kEntry,
+                        order.blocks * kEntry});
+}
+
+Status CpuCausalLm::Follow() {
+  CHECK(transport_ != nullptr && !transport_->process().is_first());
+  BindThread();
+  while (true) {
+    Order order;
+    const comm::Transfer receive = comm::TransferOf(0, &order, 1);
+    RETURN_IF_ERROR(transport_->Exchange({}, {&receive, 1}, comm::Transport::Patience::kForever));
+    switch (order.kind) {
+      case Order::Kind::kPrepare: RETURN_IF_ERROR(Prepare(order.kv, order.limits)); break;
+      case Order::Kind::kStep: RETURN_IF_ERROR(FollowStep(order)); break;
+      case Order::Kind::kEmptyCache: EmptyCache(); break;
+      case Order::Kind::kEnd: return OkStatus();
+    }
+  }
+}
+
+Status CpuCausalLm::FollowStep(const Order& order) {
+  std::vector<comm::Transfer> receives;
+  AddInputs(0, order, &receives);
+  RETURN_IF_ERROR(transport_->Exchange({}, receives));
+  ChooseProgram(order.rows, order.seqs, order.logit_rows);
+  Dispatch(0, order.logit_rows, [](const LogitGroup&, int) {});
+  return transport_->Exchange({}, {});  // whether one before has failed
 }
 
 GraphStats CpuCausalLm::graph_stats() const {

@@ -1,4 +1,5 @@
-// CpuCausalLm: runs a model's Programs on the worker team, each of its ranks with a part of the model.
+// CpuCausalLm: runs a model's Programs on the worker team, each of its ranks with a part of the model. In a job of
+// several processes each has as many of the ranks; the first one says what is run.
 #pragma once
 
 #include <atomic>
@@ -7,11 +8,14 @@
 #include <optional>
 #include <vector>
 
+#include "comm/rank_places.h"
+#include "comm/transport.h"
 #include "kernels/environment.h"
 #include "model/activations.h"
 #include "model/causal_lm.h"
 #include "model/config.h"
 #include "model/graph_cache.h"
+#include "model/order.h"
 #include "model/program.h"
 #include "model/qwen3.h"
 #include "model/rope.h"
@@ -45,9 +49,12 @@ using SharedWeights = std::shared_ptr<const std::vector<Weights>>;
 // One thread at a time calls Prepare and Run, not always the same one. `environment` outlives it.
 class CpuCausalLm final : public CausalLm {
  public:
-  // `weights` were loaded for a team with as many ranks, and as many workers in each.
+  // `weights` were loaded for a team with as many ranks, and as many workers in each; and, with a transport, for this
+  // process's place among the others.
   CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions graph, WeightPrefetch prefetch,
-              kernels::Environment* environment);
+              kernels::Environment* environment, std::shared_ptr<comm::Transport> transport = nullptr,
+              int stages = 1);
+  ~CpuCausalLm() override;  // of the first process: the others are told that this was all
 
   int64_t vocab_size() const override { return config_.vocab_size; }
   Head head() const override { return ranks_[0].weights.head; }
@@ -61,6 +68,9 @@ class CpuCausalLm final : public CausalLm {
   Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
   Status Run(const StepBatch& batch,
              FunctionRef<void(const LogitGroup& group, int worker)> after) override;
+  Status Check() override;
+  double SecondsBetweenChecks() const override;
+  Status Follow() override;
   void EmptyCache() override;
   void BindThread() override;
   GraphStats graph_stats() const override;
@@ -81,30 +91,46 @@ class CpuCausalLm final : public CausalLm {
     const Program* program = nullptr;  // of the part that is run
   };
 
+  bool leads() const { return transport_ != nullptr && transport_->process().is_first(); }
+  Status PrepareHere();
   void LogFlashComm();
   Status Capture();
   StepShape ShapeOf(const RankState& rank, int64_t rows, int64_t seqs, int64_t logit_rows) const;
   // Copies a part of a step, of at most kStepRows rows, into the input buffers, and chooses or records
   // each rank's program, and those of the further groups of logit rows.
-  void Stage(const StepBatch& part);
+  Status Stage(const StepBatch& part);
   void Record(RankState* rank, const StepShape& shape);
+  // The same once the inputs are there: of so many rows, sequences and logit rows.
+  void ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows);
+  // Replays the part that was staged, and for each group of its logit rows, the first one `first`, calls `after`
+  // on each worker.
+  void Dispatch(int64_t first, int64_t logit_rows, FunctionRef<void(const LogitGroup& group, int worker)> after);
+  // Of the first process: tells the others what to do, or with which inputs.
+  Status Tell(const Order& order);
+  Status TellInputs(const StepBatch& part);
+  void AddInputs(int peer, const Order& order, std::vector<comm::Transfer>* transfers) const;
+  Status FollowStep(const Order& order);
   void CheckBounds(const StepBatch& batch) const;
   void CopyInputs(const StepBatch& batch);
   void AddPadding(int64_t from, int64_t to);
   // The inputs, which all ranks share, and the logits.
   const Activations& inputs() const { return ranks_[0].memory.get(); }
 
-  const ModelConfig config_;
+  const comm::RankPlaces places_;
+  const ModelConfig config_;  // of the stage
   const SharedWeights weights_;
   const GraphOptions graph_options_;
   const RopeTable rope_;
   kernels::Environment* const environment_;
+  const std::shared_ptr<comm::Transport> transport_;  // null: this process is alone
+  std::vector<int64_t> head_columns_;  // of every rank's head
 
   RunLimits limits_;
-  int64_t num_blocks_ = 0;
+  KvOptions kv_;
   std::vector<RankState> ranks_;
   RankBuffers buffers_;
   size_t num_heads_ = 0;
+  bool is_lost_ = false;  // another process has gone
   std::atomic<uint64_t> replayed_{0};
   std::atomic<uint64_t> eager_steps_{0};
 };

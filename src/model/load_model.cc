@@ -142,7 +142,11 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
   std::map<std::vector<int>, SharedWeights> copies;  // by the workers' nodes
   for (kernels::Environment* environment : environments) {
     platform::WorkerTeam& team = *environment->team;
-    RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks()));
+    if (options.stages > checkpoint.config().num_layers) {
+      return Unexpected(InvalidArgument("argument --pipeline-parallel-size: found {}, expected at most the model's {} layers",
+                                        options.stages, checkpoint.config().num_layers));
+    }
+    RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks() * options.process.count / options.stages));
     SharedWeights& weights = copies[environment->nodes];
     if (weights == nullptr) {
       ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, options, team, progress));
@@ -158,7 +162,8 @@ std::vector<std::unique_ptr<CausalLm>> MakeModels(const LoadedWeights& weights, 
   std::vector<std::unique_ptr<CausalLm>> models;
   for (size_t i = 0; i < environments.size(); ++i) {
     models.push_back(std::make_unique<CpuCausalLm>(weights.config, weights.each[i], options.graph,
-                                                   options.prefetch, environments[i]));
+                                                   options.prefetch, environments[i], options.transport,
+                                                   options.weights.stages));
   }
   return models;
 }

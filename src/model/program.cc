@@ -58,10 +58,18 @@ Region RowsFrom(const T* data, Range range, int64_t stride, int64_t width) {
   return RegionOf(data == nullptr ? nullptr : data + range.begin * stride, range.size(), stride, width);
 }
 
+constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+
 // A layer's part of block 0 stands for its part of every block: blocks interleave the layers alike.
 Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
   const int64_t bytes = layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
   return RegionOf(static_cast<const std::byte*>(kv), 1, bytes, bytes);
+}
+
+// The rows `range` of a region, as one piece: with what lies between them.
+comm::Transfer PieceOf(int peer, const Region& region, const std::byte* base, Range range) {
+  const int64_t bytes = range.size() > 0 ? (range.size() - 1) * region.stride + region.width : 0;
+  return {peer, const_cast<std::byte*>(base) + range.begin * region.stride, 1, bytes, bytes};
 }
 
 }  // namespace
@@ -137,17 +145,22 @@ struct Program::Worker {
   void operator()(const GatherRowsArgs& args) const {
     const Range rows = SplitRange(args.rows, 1, share);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
-      std::copy_n(args.x + args.row_index[r] * args.width, args.width, args.out + r * args.width);
+      const int64_t from = args.row_index == nullptr ? r : args.row_index[r];
+      std::copy_n(args.x + from * args.width, args.width, args.out + r * args.width);
     }
   }
   void operator()(const AddPartsArgs& args) const { kernels.add_parts(args, share); }
 };
 
-void Program::Begin(int workers, Rank rank, std::span<const Region> shared) {
+void Program::Begin(int workers, Rank rank, const RankBuffers* ranks) {
   CHECK_GT(workers, 0);
   workers_ = workers;
   rank_ = rank;
-  shared_ = shared;
+  ranks_ = ranks;
+  uncrossed_.clear();
+  sends_.clear();
+  receives_.clear();
+  transfers_.clear();
   counts_ = {};
   operators_.clear();
   since_barrier_.clear();
@@ -165,7 +178,8 @@ Range Program::RowsFor(Who who, int64_t rows) const {
 }
 
 RankAccess Program::AmongRanks(const Region& region, Who who, bool writes) {
-  const bool shared = std::any_of(shared_.begin(), shared_.end(), [&](const Region& memory) {
+  if (ranks_ == nullptr) return {};
+  const bool shared = std::any_of(ranks_->shared.begin(), ranks_->shared.end(), [&](const Region& memory) {
     return MayOverlap(memory, region);
   });
   if (!shared) return {};
@@ -177,14 +191,113 @@ RankAccess Program::AmongRanks(const Region& region, Who who, bool writes) {
 }
 
 // The first rank's part stands for those of all.
-RankAccess Program::ReadsParts(const kernels::RankParts& parts, int64_t rows, int64_t n, int64_t own_rows) {
+RankAccess Program::ReadsParts(const kernels::RankParts& parts, int64_t rows, int64_t n, int64_t own_rows,
+                               bool own) {
   if (parts.count == 0) return {};
   counts_.bytes_of_others += own_rows * n * (parts.count - 1) * static_cast<int64_t>(sizeof(float));
-  return {RegionOf(parts.parts[0] + parts.offset, rows, parts.ld, n), false, false};
+  return {.region = RegionOf(parts.parts[0] + parts.offset, rows, parts.ld, n), .copies = true, .own_rows = own};
+}
+
+bool Program::Cross(std::initializer_list<RankAccess> accesses) {
+  if (!HasPeers()) return false;
+  const auto crosses = [&](const RankAccess& written) {
+    bool reads = false, all_rows = false;
+    for (const RankAccess& access : accesses) {
+      if (!Conflict(written, access)) continue;
+      reads = true;
+      all_rows |= !access.own_rows;
+    }
+    if (!reads) return false;
+    written.copies ? CrossCopies(written.region, !all_rows) : CrossRows(written.region);
+    return true;
+  };
+  return std::erase_if(uncrossed_, crosses) > 0;
+}
+
+bool Program::IsUncrossed(const Region& region) const {
+  return std::any_of(uncrossed_.begin(), uncrossed_.end(), [&](const RankAccess& a) { return a.region == region; });
+}
+
+// Each process has what its ranks own.
+void Program::CrossRows(const Region& region) {
+  const comm::RankPlaces& places = ranks_->places;
+  for (int peer = 0; peer < places.process.count; ++peer) {
+    if (peer == places.process.index) continue;
+    const int to = places.InJob(peer);
+    sends_.push_back(PieceOf(to, region, region.base, places.OwnedByProcess(places.process.index, region.rows)));
+    receives_.push_back(PieceOf(to, region, region.base, places.OwnedByProcess(peer, region.rows)));
+  }
+}
+
+// Each rank has a copy of its own, of which others read all, or the rows that they own.
+void Program::CrossCopies(const Region& region, bool own_rows) {
+  const comm::RankPlaces& places = ranks_->places;
+  const auto read_by = [&](int process) {
+    return own_rows ? places.OwnedByProcess(process, region.rows) : Range{0, region.rows};
+  };
+  const auto bytes_of = [](const float* part) { return reinterpret_cast<const std::byte*>(part); };
+  const int64_t offset = region.base - bytes_of(ranks_->parts[0]);
+  for (int rank = 0; rank < places.ranks(); ++rank) {
+    const std::byte* const base = bytes_of(ranks_->parts[static_cast<size_t>(rank)]) + offset;
+    if (!places.IsHere(rank)) {
+      const int from = places.InJob(rank / places.local);
+      receives_.push_back(PieceOf(from, region, base, read_by(places.process.index)));
+      continue;
+    }
+    for (int peer = 0; peer < places.process.count; ++peer) {
+      if (peer != places.process.index) sends_.push_back(PieceOf(places.InJob(peer), region, base, read_by(peer)));
+    }
+  }
+}
+
+// Where the last stage's processes have columns of their own; `region`: the rows, from this rank's first column on.
+void Program::CrossLogits(const Region& region, bool columns) {
+  const comm::RankPlaces& places = ranks_->places;
+  const auto columns_of = [&](int process) {
+    if (!columns) return Range{0, process == 0 ? region.width / kFloat : 0};
+    const auto first = static_cast<size_t>(process * places.local);
+    return Range{ranks_->head_columns[first], ranks_->head_columns[first + static_cast<size_t>(places.local)]};
+  };
+  auto* const base = const_cast<std::byte*>(region.base);
+  const bool leads = places.is_first_stage() && places.process.is_first();
+  if (leads) {
+    for (int peer = 0; peer < places.process.count; ++peer) {
+      const int from = places.InLastStage(peer);
+      const Range range = columns_of(peer);
+      if (from == 0) continue;
+      receives_.push_back({from, base + range.begin * kFloat, region.rows, region.stride, range.size() * kFloat});
+    }
+  } else if (places.is_last_stage()) {
+    const Range range = columns_of(places.process.index);
+    sends_.push_back({0, base, region.rows, region.stride, range.size() * kFloat});
+  }
+}
+
+void Program::SendRows(const Region& region, Who who) {
+  const comm::RankPlaces& places = ranks_->places;
+  const Range rows = who == Who::kOwners ? places.OwnedByProcess(places.process.index, region.rows) : Range{0, region.rows};
+  sends_.push_back(PieceOf(places.Behind(), region, region.base, rows));
+}
+
+void Program::ReceiveRows(const Region& region, Who who) {
+  const comm::RankPlaces& places = ranks_->places;
+  const Range rows = who == Who::kOwners ? places.OwnedByProcess(places.process.index, region.rows) : Range{0, region.rows};
+  receives_.push_back(PieceOf(places.Before(), region, region.base, rows));
+}
+
+void Program::Received(const Region& region) {
+  if (rank_.count > 1) uncrossed_.push_back({.region = region, .apart = true, .writes = true});
 }
 
 void Program::MeetRanks() {
-  operators_.emplace_back(Barrier{.of_ranks = true});
+  operators_.emplace_back(Barrier{.of_ranks = true,
+                                  .first_transfer = static_cast<int32_t>(transfers_.size()),
+                                  .sends = static_cast<int32_t>(sends_.size()),
+                                  .receives = static_cast<int32_t>(receives_.size())});
+  transfers_.insert(transfers_.end(), sends_.begin(), sends_.end());
+  transfers_.insert(transfers_.end(), receives_.begin(), receives_.end());
+  sends_.clear();
+  receives_.clear();
   since_barrier_.clear();
   since_ranks_met_.clear();
 }
@@ -196,7 +309,8 @@ void Program::Declare(std::initializer_list<Access> accesses, std::initializer_l
                          [&](const auto& earlier) { return Conflict(earlier, access); });
     });
   };
-  if (conflicts(of_ranks, since_ranks_met_)) {
+  const bool crosses = Cross(of_ranks);
+  if (crosses || conflicts(of_ranks, since_ranks_met_)) {
     MeetRanks();
   } else if (conflicts(accesses, since_barrier_)) {
     operators_.emplace_back(Barrier{});
@@ -208,7 +322,9 @@ void Program::Declare(std::initializer_list<Access> accesses, std::initializer_l
     since_barrier_.push_back(access);
   }
   for (const RankAccess& access : of_ranks) {
-    if (access.region.rows > 0) since_ranks_met_.push_back(access);
+    if (access.region.rows <= 0) continue;
+    since_ranks_met_.push_back(access);
+    if (access.writes && HasPeers() && !IsUncrossed(access.region)) uncrossed_.push_back(access);
   }
 }
 
@@ -322,8 +438,8 @@ void Program::Linear(const LinearArgs& args) {
           {AmongRanks(bytes ? q_rows : x_rows, Who::kEach, false),
            AmongRanks(RegionOf(per_token ? q.row_scale : nullptr, args.rows, 1, 1), Who::kEach, false),
            AmongRanks(RegionOf(args.out.data, args.rows, args.out.stride, width), Who::kOwners, true),
-           {RegionOf(args.out.of_first_rank, args.rows, args.out.stride, width), true, true},
-           ReadsParts(args.out.parts, args.rows, width, range.size())});
+           {RegionOf(args.out.of_first_rank, args.rows, args.out.stride, width), true, true, true},
+           ReadsParts(args.out.parts, args.rows, width, range.size(), true)});
   if (range.size() == 0) return;
   Prefetch(w, args.prefetch);
   if (blocks) {
@@ -392,10 +508,11 @@ void Program::GatherRows(const GatherRowsArgs& all, Who who) {
   CHECK_GT(all.rows, 0);
   const Range rows = RowsFor(who, all.rows);
   GatherRowsArgs args = all;
-  args.row_index += rows.begin;
+  if (args.row_index != nullptr) args.row_index += rows.begin;
+  if (args.row_index == nullptr) args.x += rows.begin * args.width;
   args.out += rows.begin * args.width;
   args.rows = rows.size();
-  const Region x = RegionOf(args.x, args.x_rows, args.width, args.width);
+  const Region x = RegionOf(all.x, all.x_rows, all.width, all.width);
   Declare({Reads(x, Division::All()),
            Writes(RegionOf(args.out, args.rows, args.width, args.width), Division::Rows())},
           {AmongRanks(x, Who::kEach, false),
@@ -410,20 +527,21 @@ void Program::AddParts(const AddPartsArgs& all, Who who) {
   CHECK(all.residual == all.out && all.ldr == all.ldo);
   const AddPartsArgs args = comm::RowsOf(all, RowsFor(who, all.rows));
   Declare({Writes(RegionOf(args.out, args.rows, args.ldo, args.n), Division::All())},
-          {ReadsParts(all.parts, all.rows, all.n, args.rows),
+          {ReadsParts(all.parts, all.rows, all.n, args.rows, who == Who::kOwners),
            AmongRanks(RegionOf(all.out, all.rows, all.ldo, all.n), who, true)});
   if (args.rows > 0) operators_.emplace_back(args);
 }
 
-void Program::Publish(const Region& region) {
-  if (rank_.count > 1) return MeetRanks();
+void Program::Publish(const Region& region, bool columns) {
+  if (HasPeers()) CrossLogits(region, columns);
+  if (rank_.count > 1 || HasPeers()) return MeetRanks();
   Declare({Reads(region, Division::All())});
 }
 
 void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& team,
                      int worker) const {
   CHECK_EQ(team.size(), workers_ * team.ranks());
-  CHECK_EQ(team.ranks(), rank_.count);
+  CHECK_EQ(team.ranks(), HasPeers() ? ranks_->places.local : rank_.count);
   const Worker run{kernels, worker, Share{worker, workers_}};
   for (const Operator& op : operators_) {
     if (const auto* barrier = std::get_if<Barrier>(&op)) {
@@ -435,7 +553,12 @@ void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& 
 }
 
 // A worker that waits asks for its share of the weights that are needed next.
-void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) {
+void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) const {
+  if (op.crosses()) {
+    team.BarrierOfRanks();
+    if (worker == 0 && rank_.index == ranks_->places.first_here()) Exchange(op);
+    return team.BarrierOfRanks();
+  }
   if (op.worker_bytes == 0) return op.of_ranks ? team.BarrierOfRanks() : team.Barrier();
   const PackedMatrix& w = *op.next;
   const Range columns = w.ColumnRange(worker);
@@ -448,6 +571,13 @@ void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) {
     return at < end;
   };
   op.of_ranks ? team.BarrierOfRanks(ask) : team.Barrier(ask);
+}
+
+// What fails is final: whoever runs the step asks the transport at its end.
+void Program::Exchange(const Barrier& op) const {
+  const auto all = std::span(transfers_).subspan(static_cast<size_t>(op.first_transfer));
+  const auto sends = static_cast<size_t>(op.sends), receives = static_cast<size_t>(op.receives);
+  (void)ranks_->transport->Exchange(all.first(sends), all.subspan(sends, receives));
 }
 
 void Program::Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const {

@@ -25,7 +25,7 @@
 
 namespace tiercel::model {
 
-// out[r, :] = x[row_index[r], :]
+// out[r, :] = x[row_index[r], :], or x[r, :] without an index
 struct GatherRowsArgs {
   const BF16* x = nullptr;  // [x_rows, width]
   int64_t x_rows = 0;
@@ -70,12 +70,16 @@ class Program {
     const PackedMatrix* next = nullptr;
     int64_t worker_bytes = 0;  // 0: no prefetch
     bool of_ranks = false;     // all ranks meet, not the workers of one
+    // Between processes, what comes from others and goes to them: entries of the Program's list.
+    int32_t first_transfer = 0, sends = 0, receives = 0;
+
+    bool crosses() const { return sends + receives > 0; }
   };
 
   // Forgets what was recorded and keeps the memory, so that recording anew does not allocate. The
-  // rank that will replay has so many workers; `shared` is the memory that all ranks have in common, which
-  // stays valid while this is recorded. Called before the first operator.
-  void Begin(int workers, Rank rank = {}, std::span<const Region> shared = {});
+  // rank that will replay has so many workers; `ranks` (null: there is one) outlives the program. Called before the
+  // first operator.
+  void Begin(int workers, Rank rank = {}, const RankBuffers* ranks = nullptr);
 
   void Embed(const kernels::EmbedArgs& args, Who who = Who::kEach);
   void RopeTable(const kernels::RopeTableArgs& args);
@@ -99,8 +103,17 @@ class Program {
   void AddParts(const kernels::AddPartsArgs& args, Who who);
   // Weights on disk: those of `next` begin to come, those of `done` need no memory any more.
   void Fetch(std::span<const std::byte> next, std::span<const std::byte> done);
-  // What lies there is for every worker, of every rank, to read once it has replayed the whole list.
-  void Publish(const Region& region);
+  // Rows go to the stage behind, or come from the one before, at the next Meet: those that this process's ranks own, or
+  // (kEach) all of them, which every rank has for itself.
+  void SendRows(const Region& region, Who who);
+  void ReceiveRows(const Region& region, Who who);
+  // All ranks of this process meet, and what was to cross does.
+  void Meet() { MeetRanks(); }
+  // Each rank has, as if it had written them, the rows of a region that it owns.
+  void Received(const Region& region);
+  // What lies there is for every worker, of every rank of the first process, to read once it has replayed the
+  // whole list. `columns`: each rank of the last stage has written its own of the logits' columns.
+  void Publish(const Region& region, bool columns);
 
   // Called by every worker of the team at once, from within WorkerTeam::Run, each rank with its own program
   // and workers counted from 0. Programs of several ranks were recorded alike.
@@ -153,16 +166,28 @@ class Program {
   struct Name;
   struct Worker;
 
-  static void Meet(const Barrier& op, platform::WorkerTeam& team, int worker);
+  void Meet(const Barrier& op, platform::WorkerTeam& team, int worker) const;
+  // What crosses at this barrier. By the first worker of the process's first rank.
+  void Exchange(const Barrier& op) const;
 
   // The rows of `rows` that this rank computes.
   Range RowsFor(Who who, int64_t rows) const;
   // Of memory that the ranks share what all of them touch; of other memory nothing.
   RankAccess AmongRanks(const Region& region, Who who, bool writes);
   // The same where they read what each has computed of these rows, for the sum of `own_rows`.
-  RankAccess ReadsParts(const kernels::RankParts& parts, int64_t rows, int64_t n, int64_t own_rows);
+  // `own`: each of its own rows alone.
+  RankAccess ReadsParts(const kernels::RankParts& parts, int64_t rows, int64_t n, int64_t own_rows, bool own);
   // A barrier of all ranks: whatever was touched before it, by whichever of them, is done.
   void MeetRanks();
+  // Whether other processes have ranks, too.
+  bool HasPeers() const { return ranks_ != nullptr && ranks_->transport != nullptr; }
+  // What was written and has not crossed yet, and one of these accesses meets, crosses at the next barrier of all
+  // ranks, which must come now if this returns true.
+  bool Cross(std::initializer_list<RankAccess> accesses);
+  bool IsUncrossed(const Region& region) const;
+  void CrossRows(const Region& region);
+  void CrossCopies(const Region& region, bool own_rows);
+  void CrossLogits(const Region& region, bool columns);
   // Adds a barrier if one of the accesses conflicts with one since the last barrier, and notes them.
   void Declare(std::initializer_list<Access> accesses, std::initializer_list<RankAccess> of_ranks = {});
   // The barriers that nothing computes with weights after may prefetch those of `weight`.
@@ -188,10 +213,13 @@ class Program {
   int workers_ = 0;
   Rank rank_;
   std::vector<Operator> operators_;
-  std::span<const Region> shared_;
+  const RankBuffers* ranks_ = nullptr;
   RankCounts counts_;
   std::vector<Access> since_barrier_;
   std::vector<RankAccess> since_ranks_met_;
+  std::vector<RankAccess> uncrossed_;  // written, and not sent to other processes yet
+  std::vector<comm::Transfer> sends_, receives_;   // at the next barrier of all ranks
+  std::vector<comm::Transfer> transfers_;          // of the barriers before, sends first
   size_t since_weights_ = 0;  // operators_ from here on: neither a matmul nor an attention
 };
 

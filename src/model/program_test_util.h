@@ -119,7 +119,7 @@ class SmallModel {
       const Rank rank = {r, options.ranks};
       parts_.push_back(PartOf(config_, rank));
       auto memory = ActivationMemory::Allocate(
-          parts_.back(), weights(r), kernels(), {options.workers, rank, options.ranks > 1 ? all_columns : 0},
+          parts_.back(), weights(r), kernels(), {options.workers, rank, 0, options.ranks > 1 ? all_columns : 0},
           {.num_blocks = num_blocks_, .block_size = kBlockSize},
           {.max_rows = options.max_rows, .max_seqs = options.max_seqs, .logit_group_rows = options.max_rows,
            .max_context = options.max_context});
@@ -127,7 +127,7 @@ class SmallModel {
       memory_[static_cast<size_t>(r)] = std::move(*memory);
       memories.push_back(&memory_[static_cast<size_t>(r)]);
     }
-    ActivationMemory::Join(memories, head_columns, &buffers_);
+    EXPECT_TRUE(ActivationMemory::Join(memories, head_columns, {.process = {}, .local = options.ranks}, nullptr, &buffers_).ok());
   }
 
   // `linear`, whose inputs are quantized per token, with one scale for inputs that are about `size` large.

@@ -71,13 +71,15 @@ class Forward {
   }
 
   void Record() {
-    Embed();
+    IsFirstStage() ? Embed() : ReceiveHidden();
+    RopeAngles();
     const int64_t last = c_.num_layers - 1;
-    for (int64_t i = 0; i < last; ++i) {
+    for (int64_t i = 0; i < (IsLastStage() ? last : c_.num_layers); ++i) {
       Fetch(i);
       Attention(w_.layers[i], KvOf(i));
       Mlp(w_.layers[i], hidden_, shape_.rows);
     }
+    if (!IsLastStage()) return HandOn();
     Fetch(last);
     // Beyond the last layer's keys and values only the rows that become logits matter.
     WriteKv(w_.layers[last], KvOf(last));
@@ -89,11 +91,16 @@ class Forward {
   }
 
   // logits [≤ head_rows, vocabulary] = lm_head(norm(the logit rows from `first` on)), or of a model
-  // that pools [≤ head_rows, H], without lm_head.
+  // that pools [≤ head_rows, H], without lm_head. In a stage before the last: they come from there.
   void GiveRows(int64_t first);
 
  private:
+  bool IsFirstStage() const { return a_.of_ranks == nullptr || a_.of_ranks->places.is_first_stage(); }
+  bool IsLastStage() const { return a_.of_ranks == nullptr || a_.of_ranks->places.is_last_stage(); }
   void Embed();
+  void RopeAngles();
+  void ReceiveHidden();
+  void HandOn();
   // Of weights on disk the next layer's come while layer i is computed; the one before it is done.
   void Fetch(int64_t i) {
     const int64_t last = c_.num_layers - 1;
@@ -148,7 +155,7 @@ void ForEachChunk(int64_t rows, F&& f) {
   for (int64_t begin = 0; begin < rows; begin += kChunkRows) f(begin, std::min(kChunkRows, rows - begin));
 }
 
-// hidden [T, H] = embedding[token_ids]; cos, sin [T, D / 2] for all layers.
+// hidden [T, H] = embedding[token_ids]
 void Forward::Embed() {
   kernels::EmbedArgs embed;
   embed.token_ids = a_.token_ids;
@@ -159,7 +166,36 @@ void Forward::Embed() {
   embed.hidden = c_.hidden_size;
   embed.rows = shape_.rows;
   p_.Embed(embed, hidden_.who);
+}
 
+// hidden [T, H] as the stage before has left it: what each process's ranks own, or what every rank has of few rows, which
+// comes once and is copied.
+void Forward::ReceiveHidden() {
+  const bool few = hidden_.rows.data != a_.hidden.data;
+  const auto rows_of = [&](int64_t first, int64_t rows) {
+    return RegionOf(From(a_.hidden, first).data, rows, c_.hidden_size, c_.hidden_size);
+  };
+  if (few) {
+    p_.ReceiveRows(rows_of(0, shape_.rows), Who::kEach);
+    p_.Meet();
+    return p_.GatherRows({a_.hidden.data, shape_.rows, nullptr, hidden_.rows.data, c_.hidden_size, shape_.rows}, Who::kEach);
+  }
+  ForEachChunk(shape_.rows, [&](int64_t first, int64_t rows) { p_.ReceiveRows(rows_of(first, rows), hidden_.who); });
+  p_.Meet();
+  ForEachChunk(shape_.rows, [&](int64_t first, int64_t rows) { p_.Received(rows_of(first, rows)); });
+}
+
+// The same for the stage behind; then, in the first process, the logits of the last stage.
+void Forward::HandOn() {
+  ForEachChunk(shape_.rows, [&](int64_t first, int64_t rows) {
+    p_.SendRows(RegionOf(From(hidden_.rows, first).data, rows, c_.hidden_size, c_.hidden_size), hidden_.who);
+  });
+  p_.Meet();
+  if (shape_.logit_rows > 0) GiveRows(0);
+}
+
+// cos, sin [T, D / 2] for all layers
+void Forward::RopeAngles() {
   kernels::RopeTableArgs table;
   table.positions = a_.positions;
   table.inv_freq = rope_.inv_freq.data();
@@ -319,7 +355,9 @@ void Forward::GatherLogitRows() {
 
 void Forward::GiveRows(int64_t first) {
   const int64_t rows = std::min(shape_.head_rows, shape_.logit_rows - first);
-  if (w_.head == Head::kHidden) {
+  if (!IsLastStage()) {
+    // They are only published.
+  } else if (w_.head == Head::kHidden) {
     kernels::RmsNormArgs norm = NormOf(From(tail_.rows, first), w_.final_norm, rows);
     norm.out_f32 = a_.logits;
     norm.ldo = a_.logits_stride;
@@ -329,7 +367,8 @@ void Forward::GiveRows(int64_t first) {
     Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows,
             prefetch_.lm_head);
   }
-  p_.Publish(RegionOf(a_.logits, rows, a_.logits_stride, a_.logits_stride));
+  const int64_t width = w_.head == Head::kHidden ? c_.hidden_size : a_.logits_stride;
+  p_.Publish(RegionOf(a_.logits, rows, a_.logits_stride, width), w_.head == Head::kLogits);
 }
 
 // The norm of rows of the residual stream, but for where it goes.
@@ -399,9 +438,7 @@ void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, c
 }
 
 void Begin(const Weights& weights, const Activations& activations, Program* program) {
-  std::span<const Region> shared;
-  if (activations.of_ranks != nullptr) shared = activations.of_ranks->shared;
-  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank, shared);
+  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank, activations.of_ranks);
 }
 
 }  // namespace

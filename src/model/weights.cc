@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "comm/rank_places.h"
 #include "kernels/attention_work.h"
 #include "model/block_packing.h"
 #include "model/column_order.h"
@@ -54,11 +55,14 @@ struct Job {
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const WeightOptions& options, Rank rank, int workers)
+  Loader(const Checkpoint& checkpoint, const WeightOptions& options, const comm::RankPlaces& places, Rank rank,
+         int workers)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         part_(PartOf(checkpoint.config(), rank)),
         options_(options),
+        places_(places),
+        layers_(LayersOf(config_, places.stage, places.stages)),
         rank_(rank),
         workers_(workers) {}
 
@@ -66,9 +70,9 @@ class Loader {
   Status Prepare() {
     const bool has_kv_scales = checkpoint_.quantization().kv_cache_int8();
     weights_.kv_dtype = options_.kv_dtype.value_or(has_kv_scales ? DType::kI8 : DType::kBF16);
-    weights_.layers.resize(config_.num_layers);
+    weights_.layers.resize(static_cast<size_t>(layers_.size()));
     RETURN_IF_ERROR(PlanEnds());
-    for (int64_t i = 0; i < config_.num_layers; ++i) {
+    for (int64_t i = 0; i < layers_.size(); ++i) {
       layer_begin_.push_back(total_);
       RETURN_IF_ERROR(PlanLayer(i));
     }
@@ -107,7 +111,9 @@ class Loader {
     Range taken;
   };
 
+  bool IsFirstHere() const { return rank_.index == places_.first_here(); }
   Status PlanEnds();
+  Status PlanHead(const std::string& name, QuantizeTo quantize);
   Status PlanLayer(int64_t i);
   Status Allocate();
   Status AllocatePartlyOnDisk(int64_t in_memory);
@@ -141,6 +147,8 @@ class Loader {
   const ModelConfig& config_;
   const ModelConfig part_;  // the rank's
   const WeightOptions options_;
+  const comm::RankPlaces places_;
+  const Range layers_;  // the stage's
   const Rank rank_;
   const int workers_;  // of the rank
   Weights weights_;
@@ -170,7 +178,7 @@ Status Loader::Allocate() {
   const int64_t on_disk = total_ - static_cast<int64_t>(weights_.buffer.in_memory());
   if (on_disk <= 0) return OkStatus();
   weights_.bytes_in_memory += window - on_disk;
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
+  for (int64_t i = 0; i < layers_.size(); ++i) {
     const std::byte* const data = weights_.buffer.as<std::byte>();
     const int64_t begin = std::max(layer_begin_[i], total_ - on_disk), end = layer_begin_[i + 1];
     if (begin < end) weights_.layers[i].on_disk = {data + begin, data + end};
@@ -203,30 +211,36 @@ Status Loader::PlanEnds() {
                               : options_.quantize == QuantizeTo::kInt4 ? QuantizeTo::kInt4
                                                                        : QuantizeTo::kInt8;
   const int64_t hidden = config_.hidden_size;
-  const int64_t vocab = config_.vocab_size;
-  const Range own = VocabularyOf(config_, rank_);
   weights_.head = options_.head;
   if (options_.head == Head::kHidden) {
     RETURN_IF_ERROR(PlanEmbedding(embedding));
   } else if (config_.tie_word_embeddings) {
-    if (rank_.index == 0 && checkpoint_.Find("lm_head.weight")) {
+    if (IsFirstHere() && checkpoint_.Find("lm_head.weight")) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
-    if (quantize != QuantizeTo::kNone) RETURN_IF_ERROR(PlanEmbedding(embedding));
-    RETURN_IF_ERROR(PlanByColumns(&weights_.lm_head, Order::kPlain, {{embedding, vocab, own}}, hidden,
-                                  false, quantize));
+    // Tokens' rows are the head's columns, if all of them are here.
+    const bool apart = quantize != QuantizeTo::kNone || options_.process.count > 1;
+    if (apart) RETURN_IF_ERROR(PlanEmbedding(embedding));
+    RETURN_IF_ERROR(PlanHead(embedding, quantize));
   } else {
     RETURN_IF_ERROR(PlanEmbedding(embedding));
-    RETURN_IF_ERROR(PlanByColumns(&weights_.lm_head, Order::kPlain, {{"lm_head", vocab, own}}, hidden,
-                                  false, quantize));
+    RETURN_IF_ERROR(PlanHead("lm_head", quantize));
   }
   return ReadNorm("model.norm", hidden, &weights_.final_norm);
 }
 
+// The last stage's.
+Status Loader::PlanHead(const std::string& name, QuantizeTo quantize) {
+  if (!places_.is_last_stage()) return OkStatus();
+  return PlanByColumns(&weights_.lm_head, Order::kPlain,
+                       {{name, config_.vocab_size, VocabularyOf(config_, rank_)}}, config_.hidden_size, false, quantize);
+}
+
+// Layer i of the stage.
 Status Loader::PlanLayer(int64_t i) {
   const ModelConfig& c = config_;
   LayerWeights& layer = weights_.layers[i];
-  const std::string prefix = fmt::format("model.layers.{}.", i);
+  const std::string prefix = fmt::format("model.layers.{}.", layers_.begin + i);
   const std::string attention = prefix + "self_attn.";
   const std::string mlp = prefix + "mlp.";
   const int64_t q_rows = c.num_heads * c.head_dim;
@@ -260,15 +274,16 @@ Status Loader::PlanLayer(int64_t i) {
   return PlanByRows(&layer.down, mlp + "down_proj", c.intermediate_size, inner, c.mlp_bias, quantize);
 }
 
+// The first stage's. The first rank of each process keeps it for all.
 Status Loader::PlanEmbedding(const std::string& name) {
+  if (!places_.is_first_stage()) return OkStatus();
   auto source = std::make_unique<FusedLinear>();
   source->k = config_.hidden_size;
   source->slice = {0, source->k};
   ASSIGN_OR_RETURN(LinearTensors tensors,
                    ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false,
                                      {.keep_blocks = options_.keep_blocks}));
-  // The first rank keeps it for all.
-  const int64_t rows = rank_.index == 0 ? config_.vocab_size : 0;
+  const int64_t rows = IsFirstHere() ? config_.vocab_size : 0;
   const InputQuantization input = tensors.input;
   source->shards.push_back({name, {0, rows}, std::move(tensors)});
   if (input.kind == InputKind::kBlocks) {
@@ -539,8 +554,9 @@ Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const Wei
   WeightOptions of_rank = options;
   of_rank.max_bytes_in_memory /= team.ranks();
   std::vector<std::unique_ptr<Loader>> loaders;
+  const auto places = comm::RankPlaces::Of(options.process, options.stages, team.ranks());
   for (int r = 0; r < team.ranks(); ++r) {
-    loaders.push_back(std::make_unique<Loader>(checkpoint, of_rank, Rank{r, team.ranks()},
+    loaders.push_back(std::make_unique<Loader>(checkpoint, of_rank, places, places.RankHere(r),
                                                team.size() / team.ranks()));
     RETURN_IF_ERROR(loaders.back()->Prepare());
   }
@@ -551,7 +567,7 @@ Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const Wei
   std::vector<PackedMatrix> packed;
   if (weights[0].block_embedding.weight.n > 0) {
     packed.push_back(weights[0].block_embedding.weight);
-  } else {
+  } else if (weights[0].embedding == nullptr) {
     for (const Weights& rank : weights) packed.push_back(rank.lm_head.weight);
   }
   for (Weights& rank : weights) {

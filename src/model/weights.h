@@ -12,6 +12,7 @@
 #include "base/bf16.h"
 #include "base/function_ref.h"
 #include "base/status.h"
+#include "comm/transport.h"
 #include "kernels/ops.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -75,7 +76,7 @@ struct Weights {
   const BF16* embedding = nullptr;
   std::vector<PackedMatrix> packed_embedding;
   Linear block_embedding;
-  std::vector<LayerWeights> layers;
+  std::vector<LayerWeights> layers;  // of the stage
   NormWeights final_norm;  // [hidden]
   Head head = Head::kLogits;
   Linear lm_head;  // of kLogits: [the rank's part of the vocabulary]
@@ -86,6 +87,9 @@ struct Weights {
 };
 
 struct WeightOptions {
+  // The ranks of the team are those of this process, of a job of several alike, and the layers those of its stage.
+  comm::Process process;
+  int stages = 1;
   Head head = Head::kLogits;      // kHidden: lm_head is not loaded
   QuantizeTo quantize = QuantizeTo::kNone;  // what is made of float weights of the layers
   bool quantize_lm_head = false;            // of the head's, too
@@ -110,7 +114,7 @@ Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions&
                               platform::WorkerTeam& team, LoadProgress progress);
 
 // The same for each rank of the team: it reads its part alone of every matrix. Biases of row-parallel
-// linears go to the first rank.
+// linears go to the first rank of all.
 Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
                                          platform::WorkerTeam& team, LoadProgress progress);
 

@@ -112,7 +112,8 @@ constexpr OptionSpec kFrontend[] = {
 };
 
 constexpr OptionSpec kServe[] = {
-    {"--headless", Kind::kSwitch, "False", Effect::kRefused, "One process serves the model."},
+    {"--headless", Kind::kSwitch, "False", Effect::kUsed,
+     "With --nnodes, on nodes other than 0: it has no API, which holds without the flag, too."},
     {"--api-server-count -asc", Kind::kInt, "", Effect::kNone,
      "One process serves the model; its I/O threads hold thousands of streams."},
     {"--config", Kind::kString, "", Effect::kUsed,

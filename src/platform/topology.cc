@@ -1,5 +1,7 @@
 #include "platform/topology.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -222,5 +224,7 @@ std::vector<int> Topology::ByNodeAndCache(std::vector<int> ids) const {
 std::vector<int> Topology::CachesOf(const std::vector<int>& ids) const {
   return FieldOf(cpus, ids, &Cpu::cache);
 }
+
+int OnlineCpus() { return static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)); }
 
 }  // namespace tiercel::platform

@@ -51,4 +51,7 @@ struct Topology {
   std::vector<int> CachesOf(const std::vector<int>& ids) const;
 };
 
+// Of the machine, whatever this process may use.
+int OnlineCpus();
+
 }  // namespace tiercel::platform

@@ -194,6 +194,18 @@ Expected<std::vector<std::unique_ptr<model::CausalLm>>> LoadWeights(
 
 }  // namespace
 
+Expected<std::unique_ptr<model::CausalLm>> LoadPart(const ServeConfig& config, const std::string& path,
+                                                    const Environ& environ, kernels::Environment* environment) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint, OpenCheckpoint(config, path));
+  RETURN_IF_ERROR(model::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
+  std::error_code error;
+  ASSIGN_OR_RETURN(const Runner runner, ResolveRunner(config.runner, checkpoint->config(),
+                                                      fs::is_directory(path, error) ? path : std::string()));
+  const std::atomic<bool> cancelled = false;
+  ASSIGN_OR_RETURN(auto models, LoadWeights(*checkpoint, config, runner, path, environ, cancelled, {&environment, 1}));
+  return std::move(models[0]);
+}
+
 Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path, const Environ& environ,
                               std::span<kernels::Environment* const> environments,
                               std::atomic<bool>* stop) {

@@ -41,6 +41,10 @@ model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const model
                                           const std::string& path, const Environ& environ,
                                           const kernels::Environment& environment);
 
+// The weights alone, for a process that only computes.
+Expected<std::unique_ptr<model::CausalLm>> LoadPart(const ServeConfig& config, const std::string& path,
+                                                    const Environ& environ, kernels::Environment* environment);
+
 // What turns text into tokens, without weights.
 struct LoadedText {
   std::shared_ptr<const text::Tokenizer> tokenizer;

@@ -12,11 +12,20 @@ namespace {
 constexpr const char* kBind = "VLLM_CPU_OMP_THREADS_BIND";
 constexpr const char* kReserved = "VLLM_CPU_NUM_OF_RESERVED_CPU";
 
-Status FillRanks(const ParsedOptions& options, ServeConfig* config) {
+Status FillRanks(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   ASSIGN_OR_RETURN(config->tensor_parallel_size,
                    options.IntBetween("tensor-parallel-size", 1, comm::kMaxRanks));
+  ASSIGN_OR_RETURN(config->job, FindJob(options, environ));
   const std::string backend = options.String("distributed-executor-backend");
-  if (backend.empty() || backend == "mp") {
+  if (!config->job && options.Int("pipeline-parallel-size") > 1) {
+    config->warnings.push_back(fmt::format(
+        "--pipeline-parallel-size {}: one process has all the stages, so they are one; several have one each: --nnodes",
+        options.Int("pipeline-parallel-size")));
+  }
+  if (config->job) {
+    config->environment.ranks = config->job->ranks;
+    config->environment.neighbors = config->job->neighbors;
+  } else if (backend.empty() || backend == "mp" || backend == "external_launcher") {
     config->environment.ranks = static_cast<int>(config->tensor_parallel_size);
   } else if (config->tensor_parallel_size > 1) {
     config->warnings.push_back(fmt::format(
@@ -140,7 +149,7 @@ Status FillBinding(const ParsedOptions& options, const Environ& environ, ServeCo
 }  // namespace
 
 Status FillParallel(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
-  RETURN_IF_ERROR(FillRanks(options, config));
+  RETURN_IF_ERROR(FillRanks(options, environ, config));
   RETURN_IF_ERROR(FillEngines(options, config));
   return FillBinding(options, environ, config);
 }

@@ -25,7 +25,6 @@ const OfferedValues kOfferedValues[] = {
     {"load-format", {"auto", "hf", "safetensors", "gguf", "dummy"}, "files of no other form are read"},
     {"tokenizer-mode", {"auto", "hf", "slow"}, "there is one tokenizer, that of tokenizer.json"},
     {"config-format", {"auto", "hf"}, "config.json is read"},
-    {"distributed-executor-backend", {"", "ray", "mp", "uni"}, "one process serves the model"},
 };
 
 template <typename List>

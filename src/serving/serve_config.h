@@ -16,6 +16,7 @@
 #include "options/env_vars.h"
 #include "options/option_parser.h"
 #include "server/server.h"
+#include "serving/job.h"
 #include "serving/otlp_target.h"
 #include "serving/runner.h"
 #include "text/tokenizer.h"
@@ -57,6 +58,7 @@ struct ServeConfig {
   server::ServerOptions server;
   double shutdown_timeout = 0;
   std::optional<OtlpTarget> traces;
+  std::optional<JobConfig> job;  // of several processes
 
   LogLevel log_level = LogLevel::info;
   std::string non_default_args;        // "{'port': 8113, …}", for the log

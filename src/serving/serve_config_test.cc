@@ -139,10 +139,10 @@ TEST(ServeConfig, TheMlpPrefetchVariables) {
 }
 
 TEST(ServeConfig, NoEffectIsSaidOnceAndOnlyForOtherValuesThanTheDefault) {
-  const auto config = Make({"--swap-space", "4", "--pipeline-parallel-size", "1", "-pp", "2"});
+  const auto config = Make({"--swap-space", "4", "--decode-context-parallel-size", "1", "-dcp", "2"});
   ASSERT_TRUE(config);
   EXPECT_THAT(config->warnings, Not(Contains(HasSubstr("--swap-space"))));
-  EXPECT_THAT(config->warnings, Contains(HasSubstr("--pipeline-parallel-size has no effect here")));
+  EXPECT_THAT(config->warnings, Contains(HasSubstr("--decode-context-parallel-size has no effect here")));
 }
 
 TEST(ServeConfig, Page) {
@@ -176,8 +176,7 @@ TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
             "others); offered: auto, bfloat16, int8");
   for (const auto& [flag, value] : {std::pair{"--runner", "draft"}, {"--convert", "reward"},
                                     {"--task", "reward"}, {"--load-format", "tensorizer"},
-                                    {"--tokenizer-mode", "mistral"}, {"--config-format", "mistral"},
-                                    {"--distributed-executor-backend", "external_launcher"}}) {
+                                    {"--tokenizer-mode", "mistral"}, {"--config-format", "mistral"}}) {
     EXPECT_THAT(ErrorOf({flag, value}), HasSubstr(std::string("argument ") + flag)) << value;
   }
 }
@@ -235,7 +234,7 @@ TEST(ServeConfig, FlagsOfMissingFeaturesAreRefused) {
         "reasoning-config",
         "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "default-mm-loras",
         "kv-transfer-config", "enable-prompt-embeds", "logits-processors",
-        "middleware", "grpc", "headless", "nnodes", "node-rank", "collect-detailed-traces",
+        "middleware", "grpc", "collect-detailed-traces",
         "enable-per-request-metrics"}) {
     const options::OptionSpec* spec = options::ServeOptionTable().Find(name);
     ASSERT_NE(spec, nullptr) << name;

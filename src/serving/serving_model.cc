@@ -9,9 +9,16 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
                                                 const Environ& environ,
                                                 const kernels::Environments& environments,
                                                 std::atomic<bool>* stop) {
+  if (config->job && config->load.transport == nullptr) {
+    return Unexpected(InvalidArgument(
+        "found a model over {} processes (--nnodes, --distributed-executor-backend), expected one: this is for `tiercel "
+        "serve`, `bench latency` and `bench throughput`", config->job->process.count));
+  }
   std::vector<kernels::Environment*> each;
   for (const auto& environment : environments) each.push_back(environment.get());
-  ASSIGN_OR_RETURN(LoadedModel loaded, LoadAll(*config, path, environ, each, stop));
+  auto all = LoadAll(*config, path, environ, each, stop);
+  RETURN_IF_ERROR(AgreeOnModel(*config, all ? OkStatus() : all.error(), each[0]));
+  LoadedModel loaded = std::move(*all);
   if (!loaded.generation.description.empty()) {
     LOG_WARNING(
         "Default vLLM sampling parameters have been overridden by {}: `{}`. If this is not "

@@ -16,6 +16,7 @@
 #include "tools/bench_data.h"
 #include "tools/command.h"
 #include "tools/commands.h"
+#include "tools/follower.h"
 #include "tools/interrupt.h"
 #include "tools/text_file.h"
 
@@ -46,6 +47,7 @@ struct OfflineEngine {
 Expected<OfflineEngine> Start(serving::ServeConfig config, const Environ& environ) {
   OfflineEngine started;
   ASSIGN_OR_RETURN(const std::string path, serving::FindModel(config.model, config.hub, environ));
+  RETURN_IF_ERROR(serving::JoinJob(&config, nullptr));
   ASSIGN_OR_RETURN(started.environments, kernels::CreateEnvironments(config.environment));
   ASSIGN_OR_RETURN(started.model,
                    serving::LoadServingModel(&config, path, environ, started.environments));
@@ -263,6 +265,7 @@ int RunOfflineBenchmark(const char* name, const OptionTable& table, const Comman
   // What loading has to say concerns a server; errors come back as a Status.
   InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
                                                               : options::EnvLogLevel(environ));
+  if (IsFollower(config->model)) return RunFollower(std::move(config->model), environ);
   Interrupt interrupt;
   const Status status = benchmark(*options, std::move(*config), environ, &interrupt);
   if (status.ok()) return kExitOk;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "comm/mpi_transport.h"
 #include "kernels/registry.h"
 #include "options/env_vars.h"
 #include "platform/cpu_features.h"
@@ -50,6 +51,7 @@ void PrintBuild() {
   Line("Tiercel", TIERCEL_VERSION);
   Line("Build", std::string(TIERCEL_BUILD_TYPE) + ", flags: " TIERCEL_BUILD_FLAGS);
   Line("Compiler", TIERCEL_COMPILER);
+  Line("Ranks over machines", comm::HasMpi() ? "TCP, MPI" : "TCP");
   utsname name;
   if (::uname(&name) == 0) Line("Kernel", fmt::format("{} {}", name.sysname, name.release));
 }

@@ -33,6 +33,7 @@ int RunTune(const std::vector<std::string>& words);
 int RunBench(const std::vector<std::string>& words);
 int RunQuantize(const std::vector<std::string>& words);
 int RunRunBatch(const std::vector<std::string>& words);
+int RunCommCheck(const std::vector<std::string>& words);
 int RunCollectEnv(const std::vector<std::string>& words);
 int RunHealth(const std::vector<std::string>& words);
 int RunShareFiles(const std::vector<std::string>& words);

@@ -17,6 +17,7 @@ constexpr Subcommand kSubcommands[] = {
      &BenchSubcommands},
     {"tune", "Find the flags that make a load run best here.", &RunTune, &DescribeTune},
     {"quantize", "Write a float model as W8A8.", &RunQuantize, &DescribeQuantize},
+    {"comm-check", "Show what the links between several processes do.", &RunCommCheck, &DescribeCommCheck},
     {"collect-env", "Show what this machine offers, for reports.", &RunCollectEnv, &DescribeCollectEnv},
     {"health", "Ask a server whether it serves.", &RunHealth, &DescribeHealth},
     {"share-files", "Write the man pages and the shells' completions.", &RunShareFiles,

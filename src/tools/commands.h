@@ -37,6 +37,7 @@ std::string PlainNames(std::span<const Subcommand> commands, std::string_view se
 // Runs the one that the first word names, with those behind it; without one, or with --help, shows `name`'s usage.
 int RunPart(std::string_view name, std::span<const Subcommand> parts, const std::vector<std::string>& words);
 
+CommandText DescribeCommCheck();
 CommandText DescribeServe();
 CommandText DescribeChat();
 CommandText DescribeComplete();

@@ -14,6 +14,7 @@
 #include "serving/version.h"
 #include "tools/command.h"
 #include "tools/commands.h"
+#include "tools/follower.h"
 #include "tools/service_manager.h"
 #include "tools/signals.h"
 #include "tools/span_exporter.h"
@@ -102,6 +103,7 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
 
   auto path = serving::FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
+  if (const Status status = serving::JoinJob(&config, nullptr); !status.ok()) return Fail(status);
   auto environments = kernels::CreateEnvironments(config.environment);
   if (!environments) return Fail(environments.error());
   auto serving = serving::LoadServingModel(&config, *path, environ, *environments);
@@ -140,6 +142,10 @@ int RunServe(const std::vector<std::string>& words) {
         "With `serve`, give the model as the positional argument: --model may be removed");
   }
   InitLogging(config->log_level);
+  if (IsFollower(*config)) {
+    LogStart(*config);
+    return RunFollower(std::move(*config), environ);
+  }
   return Serve(std::move(*config), environ);
 }
 

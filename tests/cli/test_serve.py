@@ -369,7 +369,7 @@ def test_a_variable_that_cannot_be_read_is_named(name, value):
 
 
 @pytest.mark.parametrize("flags", [
-    ("--reasoning-parser-plugin", "x.py"), ("--enable-lora",), ("--nnodes", "2")])
+    ("--reasoning-parser-plugin", "x.py"), ("--enable-lora",)])
 def test_a_flag_that_asks_for_what_is_missing_is_refused(flags):
     result = run("serve", TINY, "--load-format", "dummy", "--port", "0", *flags)
     assert result.returncode == 2

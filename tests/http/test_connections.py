@@ -12,7 +12,7 @@ import requests
 
 from tiny_model import BINARY, MODEL, NAME
 
-LONG = {"model": NAME, "prompt": "x", "max_tokens": 2000, "ignore_eos": True, "stream": True}
+LONG = {"model": NAME, "prompt": "x", "max_tokens": 20000, "ignore_eos": True, "stream": True}
 
 
 def request_bytes(path, body):

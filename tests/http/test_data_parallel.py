@@ -84,7 +84,7 @@ def test_streams_that_are_left_stop_in_every_engine(make_server):
 def test_operators_speak_to_all_engines(make_server):
     server = make_server("-dp", "2", "--enable-sleep-mode", env=DEV)
     prompt = list(range(300))
-    body = {"model": NAME, "prompt": prompt, "max_tokens": 3000, "ignore_eos": True, "temperature": 0}
+    body = {"model": NAME, "prompt": prompt, "max_tokens": 20000, "ignore_eos": True, "temperature": 0}
     before = server.complete(prompt, max_tokens=4)["choices"]
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(server.post, "/v1/completions", {**body, "prompt": [i] * 200}) for i in range(4)]
@@ -104,12 +104,12 @@ def test_operators_speak_to_all_engines(make_server):
 
 def test_shutdown_waits_for_all_engines(make_server):
     server = make_server("-dp", "2", "--shutdown-timeout", "60")
-    body = {"model": NAME, "prompt": "x", "max_tokens": 400, "ignore_eos": True}
+    body = {"model": NAME, "prompt": "x", "max_tokens": 4000, "ignore_eos": True}
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(server.post, "/v1/completions", body) for _ in range(4)]
         server.wait_for_metric("vllm:num_requests_running", 4)
         assert server.stop(signal.SIGTERM, 60) == 0
-        assert [job.result().json()["usage"]["completion_tokens"] for job in jobs] == [400] * 4
+        assert [job.result().json()["usage"]["completion_tokens"] for job in jobs] == [4000] * 4
 
 
 def test_vectors_of_two_engines(make_server):

@@ -80,6 +80,7 @@ class Proxy:
         self.port = port
         self.is_open = True
         self.permits = threading.Semaphore(0)
+        self.is_waiting = threading.Event()  # an event of a stream waits for a permit
         self.gone = threading.Event()  # a client left within a stream
         proxy = self
 
@@ -122,9 +123,18 @@ class Proxy:
         upstream.close()
 
     def release_until(self, page, condition):
-        until(page, condition, self.permits.release)
+        until(page, condition, self.release)
+
+    def release(self):
+        """Lets one event through. None is given ahead: those would pass together, and what the page shows only
+        between them would never be seen."""
+        if self.is_waiting.is_set():
+            self.is_waiting.clear()
+            self.permits.release()
 
     def wait_for_permit(self, client):
+        if not self.is_open:
+            self.is_waiting.set()
         while not self.is_open and not self.permits.acquire(timeout=0.05):
             if select.select([client], [], [], 0)[0] and not client.recv(1, socket.MSG_PEEK):
                 raise ConnectionError

@@ -190,7 +190,7 @@ def test_the_end_sends_what_is_left(make_server, collector):
     server = make_server("--otlp-traces-endpoint", collector.url)
     server.complete(max_tokens=2)
     thread = threading.Thread(target=lambda: server.post("/v1/completions", {
-        "model": NAME, "prompt": "a", "max_tokens": 1500, "ignore_eos": True}))
+        "model": NAME, "prompt": "a", "max_tokens": 20000, "ignore_eos": True}))
     thread.start()
     server.wait_for_metric("vllm:num_requests_running", 1)
     assert server.stop() == 0

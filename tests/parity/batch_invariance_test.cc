@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Ranks, BatchInvarianceTest,
     ::testing::Combine(::testing::Values("qwen3-tied"), ::testing::ValuesIn(FirstAndLastKernels()),
-                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1}, Team{2, 1, 2}, Team{4, 1, 2}, Team{1, 2, 2, 2})),
     kNameOf);
 
 // FlashComm shares the rows of a step out among the ranks, in chunks; whose they are shows in no bit, nor
@@ -230,6 +230,54 @@ TEST(RanksTest, FlashCommChangesNoBit) {
     const Logits without = run(-1);
     EXPECT_EQ(std::ssize(without), 100);
     for (const int64_t rows : {0, 50, 1000}) EXPECT_TRUE(run(rows) == without) << model << " " << rows;
+  }
+}
+
+// What crosses between processes is what the ranks of one process read of each other: no bit depends on where a rank is.
+TEST(RanksTest, ProcessesChangeNoBit) {
+  constexpr int64_t kLong = 1300;
+  const std::vector<int32_t> tokens = RandomTokens(kLong, 12);
+  const auto run = [&](const std::string& model, Team team, int64_t flashcomm_rows, model::FuseSum fuse,
+                       model::QuantizeTo quantize) {
+    RunnerOptions options;
+    options.team = team;
+    options.graph.flashcomm_rows = flashcomm_rows;
+    options.graph.fuse_sum = fuse;
+    options.weights.quantize = quantize;
+    options.limits = {.max_rows = 2048, .max_seqs = 70, .logit_group_rows = 64, .max_context = 1400};
+    auto runner = ModelRunner::Create(Folder(model), options);
+    EXPECT_TRUE(runner.has_value()) << runner.error();
+    const int prompt = (*runner)->NewSequence(), other = (*runner)->NewSequence();
+    // Of many rows some logits, and of all of them, in groups; a few; one; and one of each of many.
+    Logits logits;
+    const auto step = [&](const std::vector<ModelRunner::Part>& parts) {
+      (*runner)->Step(parts);
+      logits.insert(logits.end(), (*runner)->logits().begin(), (*runner)->logits().end());
+    };
+    step({{prompt, tokens, false}, {other, Slice(tokens, 0, 5)}});
+    step({{prompt, Slice(tokens, 0, 95)}});
+    step({{other, Slice(tokens, 5, 9)}});
+    step({{other, Slice(tokens, 9, 10)}});
+    std::vector<ModelRunner::Part> decodes;
+    for (int i = 0; i < 40; ++i) decodes.push_back({(*runner)->NewSequence(), Slice(tokens, i, i + 1)});
+    step(decodes);
+    return logits;
+  };
+  for (const auto& [model, here, there] :
+       {std::tuple{"qwen3-tied", Team{2, 1}, Team{2, 1, 2}}, {"qwen3-untied-yarn", Team{4, 1}, Team{4, 1, 2}},
+        {"qwen2-tied-linear", Team{3, 1}, Team{3, 1, 3}}, {"qwen3-tied", Team{4, 1}, Team{4, 1, 4}},
+        // The layers in stages: of one rank each, of two in a process, and of two in two.
+        {"qwen3-tied", Team{1, 1}, Team{1, 1, 2, 2}}, {"qwen3-untied-yarn", Team{2, 1}, Team{2, 1, 2, 2}},
+        {"qwen3-tied", Team{2, 1}, Team{2, 1, 4, 2}}}) {
+    for (const auto quantize : {model::QuantizeTo::kNone, model::QuantizeTo::kInt8}) {
+      for (const auto& [rows, fuse] : {std::pair{-1, model::FuseSum::kNever}, {50, model::FuseSum::kNever},
+                                       {-1, model::FuseSum::kAlways}, {50, model::FuseSum::kAlways}}) {
+        const Logits expected = run(model, here, rows, fuse, quantize);
+        EXPECT_EQ(std::ssize(expected), 5 + 95 + 4 + 1 + 40);
+        EXPECT_TRUE(run(model, there, rows, fuse, quantize) == expected)
+            << model << " " << TestName(there) << " flashcomm " << rows << " fuse " << static_cast<int>(fuse);
+      }
+    }
   }
 }
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "comm/socket.h"
+#include "comm/tcp_transport.h"
 #include "kernels/test_kernels.h"
 #include "model/checkpoint.h"
 
@@ -29,13 +31,65 @@ std::string TestName(const kernels::KernelTable& table) {
 
 std::string TestName(const Team& team) {
   const std::string workers = std::to_string(team.workers) + "_workers";
-  return team.ranks == 1 ? workers : std::to_string(team.ranks) + "_ranks_of_" + workers;
+  std::string name = team.ranks == 1 ? workers : std::to_string(team.ranks) + "_ranks_of_" + workers;
+  if (team.processes > 1) name += "_in_" + std::to_string(team.processes) + "_processes";
+  if (team.stages > 1) name += "_" + std::to_string(team.stages) + "_stages";
+  return name;
 }
 
 std::string TestName(std::string_view model, const kernels::KernelTable& table, const Team& team) {
   std::string name(model);
   std::replace(name.begin(), name.end(), '-', '_');
   return name + "_" + TestName(table) + "_" + TestName(team);
+}
+
+namespace {
+
+Expected<int> FreePort() {
+  ASSIGN_OR_RETURN(const comm::Socket socket, comm::Listen("127.0.0.1", 0));
+  ASSIGN_OR_RETURN(const comm::Endpoint end, comm::LocalEnd(socket));
+  return end.port;
+}
+
+Expected<std::unique_ptr<kernels::Environment>> MakeEnvironment(const RunnerOptions& options) {
+  kernels::EnvironmentOptions environment;
+  environment.ranks = options.team.ranks * options.team.stages / options.team.processes;
+  environment.threads = environment.ranks * options.team.workers;
+  environment.pin = false;
+  ASSIGN_OR_RETURN(auto made, kernels::Environment::Create(environment));
+  if (options.kernels != nullptr) {
+    // Not by name: an ISA may have two tables.
+    made->kernels = options.kernels;
+    made->team->Run([&](int) { options.kernels->init_thread(); });
+  }
+  return made;
+}
+
+Expected<std::unique_ptr<model::CausalLm>> MakeModel(const model::Checkpoint& checkpoint, const RunnerOptions& options,
+                                                     std::shared_ptr<comm::Transport> transport,
+                                                     kernels::Environment* environment) {
+  model::LoadOptions load{.graph = options.graph, .prefetch = {}, .weights = options.weights, .transport = transport};
+  if (transport != nullptr) load.weights.process = transport->process();
+  load.weights.stages = options.team.stages;
+  return model::LoadModel(checkpoint, load, environment, [](int64_t, int64_t) {});
+}
+
+}  // namespace
+
+ModelRunner::~ModelRunner() {
+  model_.reset();  // which tells them
+  for (std::future<Status>& follower : followers_) {
+    const Status status = follower.get();
+    CHECK_MSG(status.ok(), "{}", status.message());
+  }
+}
+
+Status ModelRunner::Follow(const model::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port) {
+  ASSIGN_OR_RETURN(std::shared_ptr<comm::Transport> transport,
+                   comm::ConnectTcp({.process = {process, options.team.processes}, .port = port, .timeout_seconds = 60}));
+  ASSIGN_OR_RETURN(const auto environment, MakeEnvironment(options));
+  ASSIGN_OR_RETURN(const auto model, MakeModel(checkpoint, options, std::move(transport), environment.get()));
+  return model->Follow();
 }
 
 Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& path,
@@ -48,22 +102,17 @@ Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& pa
 Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const model::Checkpoint& checkpoint,
                                                            const RunnerOptions& options) {
   auto runner = std::make_unique<ModelRunner>();
-  kernels::EnvironmentOptions environment;
-  environment.threads = options.team.ranks * options.team.workers;
-  environment.ranks = options.team.ranks;
-  environment.pin = false;
-  ASSIGN_OR_RETURN(runner->environment_, kernels::Environment::Create(environment));
-  if (options.kernels != nullptr) {
-    // Not by name: an ISA may have two tables.
-    runner->environment_->kernels = options.kernels;
-    runner->environment_->team->Run([&](int) { options.kernels->init_thread(); });
+  std::shared_ptr<comm::Transport> transport;
+  const int processes = options.team.processes;
+  if (processes > 1) {
+    ASSIGN_OR_RETURN(const int port, FreePort());
+    for (int i = 1; i < processes; ++i) {
+      runner->followers_.push_back(std::async(std::launch::async, Follow, std::cref(checkpoint), options, i, port));
+    }
+    ASSIGN_OR_RETURN(transport, comm::ConnectTcp({.process = {0, processes}, .port = port, .timeout_seconds = 60}));
   }
-  ASSIGN_OR_RETURN(runner->model_,
-                   model::LoadModel(checkpoint,
-                                    {.graph = options.graph,
-                                     .prefetch = {},
-                                     .weights = options.weights},
-                                    runner->environment_.get(), [](int64_t, int64_t) {}));
+  ASSIGN_OR_RETURN(runner->environment_, MakeEnvironment(options));
+  ASSIGN_OR_RETURN(runner->model_, MakeModel(checkpoint, options, transport, runner->environment_.get()));
   runner->block_size_ = options.block_size;
   runner->num_blocks_ = options.num_blocks;
   RETURN_IF_ERROR(

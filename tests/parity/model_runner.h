@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,10 +15,13 @@
 
 namespace tiercel::parity {
 
-// Who runs a model: ranks of so many workers each.
+// Who runs a model: ranks of so many workers each, as many in each of several processes. (Here these are threads, each
+// with an environment and a model of its own: all that they know of each other goes over the transport.)
 struct Team {
-  int ranks = 1;
+  int ranks = 1;    // of a stage
   int workers = 0;  // 0: one per core
+  int processes = 1;
+  int stages = 1;  // of the layers: divide the processes
 };
 
 struct RunnerOptions {
@@ -53,6 +57,7 @@ class ModelRunner {
                                                        const RunnerOptions& options);
   static Expected<std::unique_ptr<ModelRunner>> Create(const model::Checkpoint& checkpoint,
                                                        const RunnerOptions& options);
+  ~ModelRunner();  // after the other processes
 
   int NewSequence();
   // A sequence that starts with the first `tokens` of another one by sharing its blocks; a
@@ -73,8 +78,12 @@ class ModelRunner {
     std::vector<int32_t> blocks;
   };
 
+  // Runs in the others.
+  static Status Follow(const model::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port);
+
   std::unique_ptr<kernels::Environment> environment_;
   std::unique_ptr<model::CausalLm> model_;
+  std::vector<std::future<Status>> followers_;
   int block_size_ = 0;
   int64_t num_blocks_ = 0;
   int32_t next_block_ = 1;
