@@ -19,6 +19,7 @@ HEADERS = [("Boost", "boost/version.hpp", "BSL-1.0", r'#define BOOST_LIB_VERSION
 RUST_LICENSE = "MIT OR Apache-2.0"
 # Those that are needed at run time, by their file's name.
 LIBRARIES = {"libyaml-cpp": ("yaml-cpp", "MIT"), "libcurl": ("curl", "curl"), "libssl": ("openssl", "Apache-2.0"),
+             "libmpi": ("openmpi", "BSD-3-Clause"),  # of builds with TIERCEL_MPI alone
              "libcrypto": ("openssl", "Apache-2.0"), "libspdlog": ("spdlog", "MIT"), "libfmt": ("fmt", "MIT"),
              "libstdc++": ("libstdc++", "GPL-3.0-or-later WITH GCC-exception-3.1"),
              "libgcc_s": ("libgcc", "GPL-3.0-or-later WITH GCC-exception-3.1"),

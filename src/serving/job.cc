@@ -118,6 +118,14 @@ std::string Alike(const ServeConfig& config) {
                      graph.flashcomm_rows, static_cast<int>(graph.fuse_sum));
 }
 
+// Launchers bind a process, with all its workers, to a core unless they are told otherwise.
+void WarnOfNarrowMask(const JobConfig& job, const platform::Topology& topology) {
+  const int online = platform::OnlineCpus(), allowed = static_cast<int>(topology.cpus.size());
+  if (allowed >= online / job.neighbors.count) return;
+  LOG_WARNING("process {} may use {} of {} CPUs, and {} of the job are on this machine: mpirun binds processes to cores unless it "
+              "is told --bind-to none, or --map-by ppr:1:node:PE=n", job.process.index, allowed, online, job.neighbors.count);
+}
+
 }  // namespace
 
 Expected<std::optional<JobConfig>> FindProcesses(const options::ParsedOptions& options, const Environ& environ,
@@ -191,6 +199,7 @@ Status AgreeOnModel(const ServeConfig& config, Status loaded, kernels::Environme
   // A large model takes its time, and some take longer than others.
   RETURN_IF_ERROR(comm::Agree(std::move(loaded), transport, comm::Transport::Patience::kForever));
   platform::Topology& topology = environment->topology;
+  WarnOfNarrowMask(*config.job, topology);
   ASSIGN_OR_RETURN(topology.memory_total, comm::Least(topology.memory_total, transport));
   ASSIGN_OR_RETURN(topology.memory_available, comm::Least(topology.memory_available, transport));
   return OkStatus();

@@ -7,7 +7,7 @@ import pytest
 
 from cli_support import clean_env, run
 
-COMMANDS = ["serve", "chat", "complete", "run-batch", "eval", "quantize", "collect-env", "health", "share-files",
+COMMANDS = ["serve", "chat", "complete", "run-batch", "eval", "quantize", "comm-check", "collect-env", "health", "share-files",
             "bench serve", "bench latency", "bench throughput", "bench sweep serve", "tune"]
 
 
