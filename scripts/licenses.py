@@ -32,7 +32,7 @@ def rows():
 def notice():
     lines = [f"{name:<44}{license}" for name, license in rows()]
     libraries = sorted(set(components.LIBRARIES.values()))
-    lines += ["", "It needs these libraries, which are not part of it:", ""]
+    lines += ["", "It needs these libraries, which are not part of it (openmpi only if it was built with MPI):", ""]
     return HEAD + "\n" + "\n".join(lines + [f"{name:<44}{license}" for name, license in libraries]) + "\n"
 
 
