@@ -36,8 +36,18 @@ static_assert(kSegmentKeys % kStep == 0);
 
 // A register tile is a block of rows × vectors of keys (or of columns of V), each element one chain
 // of FMAs: at least eight chains, which cover the latency of two FMA ports, and no more than there
-// are registers. S::kRowBlock rows are the most; decodes have 1, 2, 4 or 8 heads of a group.
-constexpr int TileVectors(int rows) { return rows <= 2 ? 4 : 2; }
+// are registers. S::kRowBlock rows are the most; decodes have 1, 2, 4 or 8 heads of a group. Vectors of keys
+// lie in groups of 16 that share the sets of L1: no more than four. Those of values lie in line.
+constexpr int KeyVectors(int rows) { return rows <= 2 ? 4 : 2; }
+template <typename S>
+constexpr int ValueVectors(int rows) {
+  return rows > 2 ? 2 : S::kRowBlock < 12 ? 4 : 8;
+}
+// The rows of the register tile that takes so many.
+template <typename S>
+constexpr int TileRows(int64_t rows) {
+  return rows <= 2 ? static_cast<int>(rows) : rows <= 4 ? 4 : rows <= 8 ? std::min(8, S::kRowBlock) : S::kRowBlock;
+}
 
 // A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
 template <typename S>
@@ -111,16 +121,12 @@ class TileAttention {
       const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
       const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
       if (count <= 0) continue;
-      if (rows == 1) {
-        Block<1>(row, key, count);
-      } else if (rows == 2) {
-        Block<2>(row, key, count);
-      } else if (rows <= 4) {
-        Block<4>(row, key, count);
-      } else if (rows <= 8) {
-        Block<std::min(8, S::kRowBlock)>(row, key, count);
-      } else {
-        Block<S::kRowBlock>(row, key, count);
+      switch (TileRows<S>(rows)) {
+        case 1: Block<1>(row, key, count); break;
+        case 2: Block<2>(row, key, count); break;
+        case 4: Block<4>(row, key, count); break;
+        case std::min(8, S::kRowBlock): Block<std::min(8, S::kRowBlock)>(row, key, count); break;
+        default: Block<S::kRowBlock>(row, key, count);
       }
     }
   }
@@ -233,7 +239,8 @@ class TileAttention {
     const int d = layout_.head_dim;
     const V scale = S::Set(args_.scale);
     const float* channels = Channels(args_.kv_scales.k_scale);
-    const int64_t padded = (rows_ + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
+    const int64_t padded = rows_ <= S::kRowBlock ? TileRows<S>(rows_)
+                                                 : (rows_ + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
     for (int64_t row = 0; row < padded; ++row) {
       const int64_t source = std::min(row, rows_ - 1);
       const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
@@ -290,7 +297,7 @@ class TileAttention {
   // scores[r, key − first] = q · k for the keys of the step.
   template <int kRows>
   void Scores(int64_t row, int64_t first, int64_t count) {
-    constexpr int kVectors = TileVectors(kRows);
+    constexpr int kVectors = KeyVectors(kRows);
     for (int64_t k = 0; k < count;) {
       // The keys of a block lie together, sixteen by sixteen.
       const int slot = Slot(first + k);
@@ -389,7 +396,7 @@ class TileAttention {
   // acc[r, :] += p · v, a pair of keys at a time; = in a segment's first step.
   template <int kRows>
   void Values(int64_t row, int64_t first, int64_t count) {
-    constexpr int kVectors = TileVectors(kRows);
+    constexpr int kVectors = ValueVectors<S>(kRows);
     const int d = layout_.head_dim;
     int i = 0;
     for (; i + kVectors * S::kLanes <= d; i += kVectors * S::kLanes) {
@@ -409,32 +416,35 @@ class TileAttention {
       tile.Load(sums, d);
     }
     const int64_t pair = kTogether * d;  // elements of the keys that lie together
-    for (int64_t k = 0, piece; k < count; k += piece) {
+    const float* p = scratch_.scores;
+    const BF16* pairs = PairsOf(scratch_.scores);  // with kDot
+    for (int64_t k = 0; k < count;) {
       const int slot = Slot(first + k);
       const Element* values = Head(first + k) + layout_.ValueOffset(slot, column);
-      // The keys of a block lie together; those that are asked for ahead are taken in sixteens.
-      piece = std::min<int64_t>(count - k, ahead_ != nullptr ? 16 : layout_.block_size - slot);
-      // p is 0 from the last seen key to the end of its vector.
-      const int64_t keys = (piece + S::kLanes - 1) / S::kLanes * S::kLanes;
-      Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
-      const float* p = scratch_.scores + k;
+      // The keys of a block lie together. p is 0 from the last seen one to the end of its vector.
+      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
       const auto add = [&]() __attribute__((always_inline)) {
         const auto load = [&](int v) __attribute__((always_inline)) {
           return S::LoadRaw(values + kTogether * v * S::kLanes);
         };
         _mm_prefetch(values + kTogether * kVectors * S::kLanes, _MM_HINT_T0);
         if constexpr (kDot) {
-          AddPairs(tile, PairsOf(scratch_.scores) + (p - scratch_.scores), 2 * kStep, load);
+          AddPairs(tile, pairs, 2 * kStep, load);
         } else {
           AddParts(tile, p, kStep, load);
         }
         values += pair;
         p += kTogether;
+        pairs += kTogether;
       };
-      const float* const end = p + keys;
-      while (p < end) {
-        add();
-        add();
+      while (k < end) {
+        const int64_t keys = std::min<int64_t>(16, (end - k + S::kLanes - 1) / S::kLanes * S::kLanes);
+        Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
+        for (int64_t i = 0; i < keys; i += 2 * kTogether) {
+          add();
+          add();
+        }
+        k += keys;
       }
     }
     tile.Store(sums, d);

@@ -1,28 +1,33 @@
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
+#include "kernels/x86/dot_matmul_impl.h"
 #include "kernels/x86/epilogue_impl.h"
-#include "kernels/x86/vnni_matmul_impl.h"
 
 namespace tiercel::kernels::avx2 {
 namespace {
 
 // 6 × 2 sums, 2 vectors of weights and a broadcast of the 16 registers.
 struct Dot256 {
+  using Args = QuantMatmulArgs;
+  using Sum = int32_t;
   using V = __m256i;
+  using W = V;
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 2;
+  // Of a block's columns 24 KiB stay in L1.
+  static constexpr int64_t Chunk(int64_t) { return 384; }
   static V Zero() { return _mm256_setzero_si256(); }
-  static V Load(const void* p) { return _mm256_load_si256(static_cast<const V*>(p)); }
-  static void Store(int32_t* p, V v) { _mm256_store_si256(reinterpret_cast<V*>(p), v); }
-  static V Broadcast(const uint8_t* p) {
+  static V Load(const Sum* p) { return _mm256_load_si256(reinterpret_cast<const V*>(p)); }
+  static void Store(Sum* p, V v) { _mm256_store_si256(reinterpret_cast<V*>(p), v); }
+  static W LoadWeights(const char* p) { return _mm256_load_si256(reinterpret_cast<const W*>(p)); }
+  static W Broadcast(const char* p) {
     int32_t quad;
     __builtin_memcpy(&quad, p, sizeof(quad));
     return _mm256_set1_epi32(quad);
   }
-  static V Dot(V sum, V x, V w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
-  static void FinishRow(const QuantMatmulArgs& args, int64_t row, int64_t column, int64_t width,
-                        const int32_t* sums) {
+  static V Dot(V sum, W x, W w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+  static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width, const Sum* sums) {
     x86::FinishRow<Simd>(args, row, column, width, sums);
   }
 };
@@ -30,7 +35,7 @@ struct Dot256 {
 }  // namespace
 
 void QuantMatmulVnni(const QuantMatmulArgs& args, Share share) {
-  x86::VnniMatmul<Dot256>(args, share);
+  x86::DotMatmul<Dot256>(args, share);
 }
 
 // Ten independent chains cover the latency of 5 cycles on two ports.
