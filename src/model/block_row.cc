@@ -26,7 +26,7 @@ void QuantizeToInt4(const float* w, int64_t k, BlockRow* out) {
   for (int64_t begin = 0, g = 0; begin < k; begin += kInfo.group, ++g) {
     const int64_t end = std::min(begin + kInfo.group, k);
     float largest = 0;
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = begin; i < end && !std::isnan(largest); ++i) {
       if (!(std::abs(w[i]) <= std::abs(largest))) largest = w[i];
     }
     const uint16_t bits = ToHalf(largest / -8.0f);
