@@ -135,7 +135,7 @@ def test_int4_at_load_is_served(tmp_path):
     ({"quantization_config": CONFIGS["gptq"]}, "hold no linear of the format gptq"),
     ({"quantization_config": CONFIGS["gptq"] | {"desc_act": True}}, "desc_act: found true"),
     ({"quantization_config": CONFIGS["awq"] | {"bits": 3}}, "bits: found 3, expected 4"),
-    ({"quantization_config": {"quant_method": "fp8"}}, '"fp8", which is not supported'),
+    ({"quantization_config": {"quant_method": "mxfp4"}}, '"mxfp4", which is not supported'),
 ])
 def test_what_does_not_fit_is_named_in_one_line(change, words, tmp_path):
     folder = write_tiny_model(tmp_path / "m")

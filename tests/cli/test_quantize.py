@@ -167,7 +167,8 @@ def test_mistakes_are_named(model, tmp_path, words, error):
     ("ascend", "ModelSlim Quantization Config Not Found"),
     ("compressed-tensors", "found no quantization_config"),
     ("awq", "holds other weights"),
-    ("fp8", "fp8 is not supported"),
+    ("fp8", "holds other weights"),
+    ("modelopt", "modelopt is not supported"),
 ])
 def test_a_float_model_is_no_quantized_one(model, flag, error):
     result = run("serve", model, "--quantization", flag, "--port", "0")
