@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.h"
 #include "model/convert.h"
 #include "model/matrix_view.h"
 
@@ -29,8 +30,10 @@ struct Int4Matrix {
   const uint8_t* zeros = nullptr;  // null: symmetric
   const uint8_t* scale_bytes = nullptr;
   DType scale_type = DType::kF16;
+  std::vector<int32_t> group_of;  // of each input, where they are in another order (GPTQ's act-order); else empty
 
   int64_t groups() const { return k / group; }
+  int64_t GroupOf(int64_t i) const { return group_of.empty() ? i / group : group_of[static_cast<size_t>(i)]; }
 };
 
 class Int4Checkpoint final : public MatrixView<Int4Matrix> {
@@ -41,20 +44,34 @@ class Int4Checkpoint final : public MatrixView<Int4Matrix> {
   Status AddAll(const Int4Config& config);
 
  private:
+  // Groups of 32 or 64 with the zero 8 are GGUF's Q4_0. What has no format becomes BF16.
   BlockFormat FormatOf(const Int4Matrix& m) const override {
-    return m.zeros == nullptr ? BlockFormat::kI4 : BlockFormat::kU4;
+    if (!m.group_of.empty()) return BlockFormat::kNone;
+    if (m.group % 128 == 0) return m.zeros == nullptr ? BlockFormat::kI4 : BlockFormat::kU4;
+    return m.zeros == nullptr ? BlockFormat::kQ4_0 : BlockFormat::kNone;
   }
   Status ReadRow(const std::string& name, const Int4Matrix& m, int64_t row, float* out) const override;
   Status ReadBlockRow(const std::string& name, const Int4Matrix& m, int64_t row, BlockRow* out) const override;
   Status AddLinear(const std::string& stem, const Int4Config& config);
   // The bytes of a tensor of INT32 with this shape.
   Expected<const uint8_t*> Words(const std::string& name, const std::vector<int64_t>& shape);
+  // The group of each input; an empty list where that is the plain order.
+  Expected<std::vector<int32_t>> ReadOrder(const std::string& name, const Int4Matrix& m);
+  // Whether every zero point is 8: there might as well be none.
+  bool ZerosAre8(const uint8_t* words, int64_t count) const {
+    const uint32_t word = 0x11111111u * static_cast<uint32_t>(8 - zero_bias_);
+    for (int64_t i = 0; i < count; ++i) {
+      if (WordAt(words, i) != word) return false;
+    }
+    return true;
+  }
   uint8_t Code(const Int4Matrix& m, int64_t row, int64_t k) const;
   int Zero(const Int4Matrix& m, int64_t row, int64_t group) const;
   float Scale(const Int4Matrix& m, int64_t row, int64_t group) const;
 
   const Int4Layout layout_;
   const int zero_bias_;
+  int64_t as_bf16_ = 0;  // linears that have no block format
 };
 
 Status Int4Checkpoint::AddAll(const Int4Config& config) {
@@ -62,6 +79,11 @@ Status Int4Checkpoint::AddAll(const Int4Config& config) {
   for (const std::string& name : stored().Names()) {
     if (!name.ends_with(end)) continue;
     RETURN_IF_ERROR(AddLinear(name.substr(0, name.size() - end.size()), config));
+  }
+  if (as_bf16_ > 0) {
+    LOG_WARNING("{} linears of four bits have reordered inputs (desc_act), or zero points for less than 128 inputs: they "
+                "become BF16, which takes four times the memory",
+                as_bf16_);
   }
   if (!empty()) return OkStatus();
   return InvalidArgument("the weights' files hold no linear of the format {} that quantization_config in config.json "
@@ -89,15 +111,16 @@ Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& conf
   t.n = layout_ == Int4Layout::kAwq ? packed[1] * kCodesInWord : compressed ? packed[0] : packed[1];
   t.k = layout_ == Int4Layout::kAwq ? packed[0] : (compressed ? packed[1] : packed[0]) * kCodesInWord;
   t.group = config.group == 0 ? t.k : config.group;
-  if (t.k <= 0 || t.n <= 0 || t.k % t.group != 0 || t.group % 128 != 0 ||
+  if (t.k <= 0 || t.n <= 0 || t.k % t.group != 0 || t.group % 32 != 0 ||
       (layout_ == Int4Layout::kGptq && t.n % kCodesInWord != 0)) {
-    return Unimplemented("{}: found {} outputs of {} inputs in groups of {}, expected whole groups of a multiple of 128 "
+    return Unimplemented("{}: found {} outputs of {} inputs in groups of {}, expected whole groups of a multiple of 32 "
                          "and outputs in eights",
                          codes, t.n, t.k, t.group);
   }
   ASSIGN_OR_RETURN(t.codes, Words(codes, packed));
   if (!compressed) {
     ASSIGN_OR_RETURN(t.zeros, Words(stem + ".qzeros", {t.groups(), t.n / kCodesInWord}));
+    if (ZerosAre8(t.zeros, t.groups() * t.n / kCodesInWord)) t.zeros = nullptr;
   } else if (!config.symmetric) {
     ASSIGN_OR_RETURN(t.zeros, Words(stem + ".weight_zero_point", {(t.n + 7) / kCodesInWord, t.groups()}));
   }
@@ -113,7 +136,11 @@ Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& conf
                            fmt::join(shape, ", "));
   }
   t.scale_type = *type;
-  // Orders of the inputs that are the plain one, or that the configuration said are not there, are not seen either.
+  const std::string order = stem + (compressed ? ".weight_g_idx" : ".g_idx");
+  if (config.reordered) {
+    ASSIGN_OR_RETURN(t.group_of, ReadOrder(order, t));
+  }
+  if (FormatOf(t) == BlockFormat::kNone) ++as_bf16_;
   std::vector<std::string> parts;
   for (const char* end : {".qweight", ".qzeros", ".scales", ".weight_packed", ".weight_scale", ".weight_zero_point",
                           ".weight_shape", ".g_idx", ".weight_g_idx"}) {
@@ -121,6 +148,23 @@ Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& conf
   }
   Add(stem + ".weight", t, codes, parts);
   return OkStatus();
+}
+
+Expected<std::vector<int32_t>> Int4Checkpoint::ReadOrder(const std::string& name, const Int4Matrix& m) {
+  std::vector<int32_t> group_of;
+  ASSIGN_OR_RETURN(const uint8_t* const words, Words(name, {m.k}));
+  bool plain = true;
+  for (int64_t i = 0; i < m.k; ++i) {
+    const uint32_t group = WordAt(words, i);
+    if (group >= static_cast<uint64_t>(m.groups())) {
+      return Unexpected(InvalidArgument("{}: value {} is {}, expected a group from 0 to {}", name, i,
+                                        static_cast<int32_t>(group), m.groups() - 1));
+    }
+    plain = plain && group == static_cast<uint64_t>(i / m.group);
+    group_of.push_back(static_cast<int32_t>(group));
+  }
+  if (plain) group_of.clear();
+  return group_of;
 }
 
 uint8_t Int4Checkpoint::Code(const Int4Matrix& t, int64_t row, int64_t k) const {
@@ -154,12 +198,15 @@ float Int4Checkpoint::Scale(const Int4Matrix& t, int64_t row, int64_t group) con
 }
 
 Status Int4Checkpoint::ReadRow(const std::string&, const Int4Matrix& t, int64_t row, float* out) const {
+  std::vector<float> scale;
+  std::vector<int> zero;
   for (int64_t group = 0; group < t.groups(); ++group) {
-    const float scale = Scale(t, row, group);
-    const int zero = Zero(t, row, group);
-    for (int64_t k = group * t.group; k < (group + 1) * t.group; ++k) {
-      *out++ = scale * static_cast<float>(Code(t, row, k) - zero);
-    }
+    scale.push_back(Scale(t, row, group));
+    zero.push_back(Zero(t, row, group));
+  }
+  for (int64_t k = 0; k < t.k; ++k) {
+    const auto group = static_cast<size_t>(t.GroupOf(k));
+    out[k] = scale[group] * static_cast<float>(Code(t, row, k) - zero[group]);
   }
   return OkStatus();
 }

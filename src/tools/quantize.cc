@@ -34,7 +34,7 @@ constexpr OptionSpec kQuantizeOptions[] = {
      "With int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
      "by the inputs in calibration.",
      "rtn|gptq"},
-    {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale."},
+    {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
      "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, --smooth and --kv. With rtn it adds what "
      "outputs lose to the table."},
@@ -81,8 +81,8 @@ Expected<QuantizeOptions> ReadOptions(const ParsedOptions& options) {
   }
   result.method = options.String("method") == "gptq" ? Rounding::kGptq : Rounding::kNearest;
   result.group = options.Int("group");
-  if (result.group != 128) {
-    return Unexpected(InvalidArgument("argument --group: found {}, expected 128", result.group));
+  if (result.group != 32 && result.group != 64 && result.group != 128) {
+    return Unexpected(InvalidArgument("argument --group: found {}, expected 32, 64 or 128", result.group));
   }
   result.smooth = options.Float("smooth");
   if (!(result.smooth >= 0 && result.smooth <= 1)) {

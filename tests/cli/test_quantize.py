@@ -133,11 +133,12 @@ def test_gptq_loses_less_than_rounding(model, tmp_path):
     assert 0 < kl["gptq"] < kl["rtn"]
 
 
-def test_int4_is_served(model, tmp_path):
+@pytest.mark.parametrize("group, kept", [(128, "I4"), (64, "Q4_0"), (32, "Q4_0")])
+def test_int4_is_served(group, kept, model, tmp_path):
     out = tmp_path / "int4"
-    assert run("quantize", model, out, "--scheme", "int4").returncode == 0
+    assert run("quantize", model, out, "--scheme", "int4", "--group", group).returncode == 0
     said, log = greedy(out)
-    assert said and "I4 14: kept as they are" in log
+    assert said and f"{kept} 14: kept as they are" in log
     again = run("quantize", out, tmp_path / "twice", "--scheme", "int4")
     assert again.returncode == 2 and "has weights of four bits already" in again.stderr
 
@@ -148,7 +149,7 @@ def test_int4_is_served(model, tmp_path):
     (("MODEL", "OUT", "--scheme", "w8a8"), "needs --calibration"),
     (("MODEL", "OUT", "--kv", "int8"), "needs --calibration"),
     (("MODEL", "OUT", "--scheme", "int4", "--method", "gptq"), "GPTQ needs --calibration"),
-    (("MODEL", "OUT", "--scheme", "int4", "--group", "100"), "argument --group: found 100"),
+    (("MODEL", "OUT", "--scheme", "int4", "--group", "100"), "argument --group: found 100, expected 32, 64 or 128"),
     (("MODEL", "OUT", "--scheme", "int4", "--kv", "int8"), "leave --kv out"),
     (("MODEL", "OUT", "--method", "gptq"), "argument --method: belongs to --scheme int4"),
     (("MODEL", "OUT", "--static-loss", "2"), "argument --static-loss: found 2"),
