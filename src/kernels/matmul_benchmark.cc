@@ -1,4 +1,4 @@
-// Matmuls of BF16, W8A8 and block formats over the shapes of Qwen3-0.6B's layers by number of rows. Each iteration
+// Matmuls of BF16, W8A8, block formats and FP8 over the shapes of Qwen3-0.6B's layers by number of rows. Each iteration
 // takes the next of several copies of the weight, enough of them that none is still in a cache, so
 // few rows show the memory and many rows the arithmetic.
 #include <vector>
@@ -82,14 +82,30 @@ void W8A8(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) 
   Report(state, shape, shape.n * shape.k, isa.limits.int8_gop_per_s, isa.limits);
 }
 
-void Blocks(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape, BlockFormat format) {
+std::vector<BlockStrip> StripsOf(const Shape& shape, BlockFormat format) {
   std::vector<BlockStrip> strips;
   const int64_t strip = StripBytes(format, shape.k);
   for (int64_t c = 0; c < shape.n; c += kStripColumns) strips.push_back({format, c / kStripColumns * strip});
+  return strips;
+}
+
+// Its share of the peak is that of BF16's.
+void Fp8(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape) {
+  const std::vector<BlockStrip> strips = StripsOf(shape, BlockFormat::kF8);
+  MatmulArgs args;
+  args.x = TheMachine().x.as<BF16>();
+  args.ldx = shape.k + 32;
+  const int64_t bytes = shape.n / kStripColumns * StripBytes(BlockFormat::kF8, shape.k);
+  Run(state, shape, DType::kU8, bytes, strips.data(), args, isa.kernels->fp8_matmul);
+  Report(state, shape, bytes, isa.limits.matmul_gflop_per_s, isa.limits);
+}
+
+void Blocks(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape, BlockFormat format) {
+  const std::vector<BlockStrip> strips = StripsOf(shape, format);
   BlockMatmulArgs args;
   args.x = TheMachine().x.as<QuantizedBlock>();
   args.ldx = shape.k / kBlockInputs;
-  const int64_t bytes = std::ssize(strips) * strip;
+  const int64_t bytes = std::ssize(strips) * StripBytes(format, shape.k);
   Run(state, shape, DType::kU8, bytes, strips.data(), args, isa.kernels->block_matmul);
   Report(state, shape, bytes, isa.limits.int8_gop_per_s, isa.limits);
 }
@@ -105,9 +121,12 @@ void RegisterMatmul(const BenchmarkIsa& isa) {
                           [isa, shape](benchmark::State& state) { Bf16(state, isa, shape); });
     auto* w8a8 = Register(isa, std::string("quant_matmul/") + shape.name,
                           [isa, shape](benchmark::State& state) { W8A8(state, isa, shape); });
+    auto* fp8 = Register(isa, std::string("fp8_matmul/") + shape.name,
+                         [isa, shape](benchmark::State& state) { Fp8(state, isa, shape); });
     for (int64_t rows : kRows) {
       bf16->Arg(rows);
       w8a8->Arg(rows);
+      fp8->Arg(rows);
     }
     for (const BlockFormat format : kFormats) {
       auto* blocks = Register(isa, std::string("block_matmul/") + InfoOf(format).name + "/" + shape.name,

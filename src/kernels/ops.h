@@ -105,9 +105,14 @@ enum class Epilogue : uint8_t {
   kStoreF32,  // out_f32 = acc + bias
 };
 
-// out = x · Wᵀ with an epilogue. Split by W's columns: worker i writes the columns of
-// weight->ColumnRange(i). x's rows must be readable up to k_padded (the pad is multiplied by
-// zeros but must be finite): buffers are allocated with padded leading dimensions.
+// out = x · Wᵀ with an epilogue, of BF16 weights (matmul) or of FP8 ones (fp8_matmul). Split by W's
+// columns: worker i writes the columns of weight->ColumnRange(i). BF16: x's rows must be readable up to k_padded (the
+// pad is multiplied by zeros but must be finite): buffers are allocated with padded leading dimensions.
+//
+// Weights of FP8, in strips of the format kF8 or of none, have one sum on every ISA: y = Σ over blocks b of 128 inputs,
+// ascending, of
+//     fma(t_b, scale(c, b), y),    t_b = (s_0 + s_1) + (s_2 + s_3),
+// s_i the chain of fma(x[k], code(c, k), s_i) over the block's k = i, i + 4, …, all from 0 in FP32. x is read up to k.
 struct MatmulArgs {
   const BF16* x = nullptr;  // [rows, ldx]
   int64_t ldx = 0;
@@ -301,6 +306,7 @@ struct KernelTable {
   void (*quantize)(const QuantizeArgs&, Share) = nullptr;
   void (*quant_matmul)(const QuantMatmulArgs&, Share) = nullptr;
   void (*block_matmul)(const BlockMatmulArgs&, Share) = nullptr;
+  void (*fp8_matmul)(const MatmulArgs&, Share) = nullptr;
   void (*swiglu)(const SwiGluArgs&, Share) = nullptr;
   void (*qk_norm_rope)(const QkNormRopeArgs&, Share) = nullptr;
   void (*attention)(const AttentionArgs&, Share) = nullptr;

@@ -38,13 +38,21 @@ void PutScales(const BlockFormatInfo& info, const BlockRow& row, int64_t u0, int
         unit[(4 + info.groups() + g / 2) * kColumns + c] |= static_cast<uint8_t>((a >> 4 | b >> 4 << 2) << g % 2 * 4);
         break;
       }
+      case BlockScales::kFloat:
+        std::memcpy(unit + 4 * (g * kColumns + c), &row.float_scale[at(g)], sizeof(float));
+        break;
       case BlockScales::kSub: unit[(2 + g) * kColumns + c] = row.sub_scale[at(g)]; break;
     }
   }
 }
 
 // The codes of column c for up to 32 inputs.
-void PutCodes(int bits, const uint8_t* from, int64_t count, int64_t c, uint8_t* codes) {
+void PutCodes(const BlockFormatInfo& info, const uint8_t* from, int64_t count, int64_t c, uint8_t* codes) {
+  const int bits = info.bits;
+  if (info.scales == BlockScales::kFloat) {
+    for (int64_t k = 0; k < count; ++k) codes[k * kStripColumns + c] = from[k];
+    return;
+  }
   uint8_t* const high = codes + 4 * kCodeLine;
   for (int64_t k = 0; k < count; ++k) {
     const int64_t quad = k / kQuad, byte = c * kQuad + k % kQuad;
@@ -82,7 +90,7 @@ void PackStrip(BlockFormat format, const StripRows& rows, Range slice, uint8_t* 
       PutScales(info, *row, begin / info.unit, begin / info.group, groups, c, out);
       uint8_t* codes = out + info.ScaleBytes();
       for (int64_t k = 0; k < count; k += kCodeGroup, codes += info.CodeBytes()) {
-        PutCodes(info.bits, row->codes.data() + begin + k, std::min(kCodeGroup, count - k), c, codes);
+        PutCodes(info, row->codes.data() + begin + k, std::min(kCodeGroup, count - k), c, codes);
       }
     }
   }

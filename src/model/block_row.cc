@@ -14,7 +14,9 @@ void BlockRow::Resize(const BlockFormatInfo& format, int64_t k) {
   const auto groups = static_cast<size_t>((k + format.group - 1) / format.group);
   const auto none = size_t{0};
   codes.resize(static_cast<size_t>(k));
-  scale.resize(sub ? units : groups);
+  const bool wide = format.scales == BlockScales::kFloat;
+  scale.resize(sub ? units : wide ? none : groups);
+  float_scale.resize(wide ? groups : none);
   min.resize(format.scales == BlockScales::kHalfMin ? groups : format.scales == BlockScales::kSubMin ? units : none);
   sub_scale.resize(sub ? groups : none);
   sub_min.resize(format.scales == BlockScales::kSubMin || format.scales == BlockScales::kHalfZero ? groups : none);
@@ -26,7 +28,7 @@ void QuantizeToInt4(const float* w, int64_t k, BlockRow* out) {
   for (int64_t begin = 0, g = 0; begin < k; begin += kInfo.group, ++g) {
     const int64_t end = std::min(begin + kInfo.group, k);
     float largest = 0;
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = begin; i < end && !std::isnan(largest); ++i) {
       if (!(std::abs(w[i]) <= std::abs(largest))) largest = w[i];
     }
     const uint16_t bits = ToHalf(largest / -8.0f);

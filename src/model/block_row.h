@@ -15,6 +15,7 @@ struct BlockRow {
   std::vector<uint16_t> scale;      // binary16. kHalf, kHalfMin, kHalfZero: [groups]; kSubMin, kSub: d [units]
   std::vector<uint16_t> min;        // kHalfMin: minus the minimum [groups]; kSubMin: dmin [units]
   std::vector<uint8_t> sub_scale;   // kSubMin: six bits, kSub: a signed byte [groups]
+  std::vector<float> float_scale;   // kFloat: [groups]
   std::vector<uint8_t> sub_min;     // kSubMin: six bits, kHalfZero: the zero point [groups]
 
   // Room for k inputs, a multiple of the group (of the unit with kSubMin and kSub).

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include "model/fp8_checkpoint.h"
+#include "model/fp8_config.h"
 #include "model/gguf.h"
 #include "model/int4_checkpoint.h"
 #include "model/model_folder.h"
@@ -70,7 +72,7 @@ Status RefuseOtherFormats(const Checkpoint& checkpoint, const std::string& folde
   }
   if (found == nullptr) return OkStatus();
   return Unimplemented("{}: holds {} weights, which are not supported: float checkpoints, those of the "
-                       "Ascend quantizer, compressed-tensors, GPTQ and AWQ are read where config.json says what they are",
+                       "Ascend quantizer, compressed-tensors, GPTQ, AWQ and FP8 are read where config.json says what they are",
                        folder, found);
 }
 
@@ -94,6 +96,14 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensorsFolder(const std::string& f
     }
     ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), Quantization()));
     return OpenInt4(std::move(stored), *int4);
+  }
+  ASSIGN_OR_RETURN(const bool fp8, IsFp8Config(config_text, hf_overrides, config_path));
+  if (fp8) {
+    if (!flag.empty() && flag != "none" && flag != "fp8" && flag != "compressed-tensors") {
+      return Unexpected(InvalidArgument("--quantization {}: {} is quantized (fp8): leave the flag out", flag, folder));
+    }
+    ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), Quantization()));
+    return OpenFp8(std::move(stored));
   }
   ASSIGN_OR_RETURN(Quantization quantization,
                    DetectQuantization(folder, config_text, hf_overrides, flag));

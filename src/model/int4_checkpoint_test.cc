@@ -3,14 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
-#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "base/bf16.h"
 #include "model/convert.h"
+#include "model/memory_checkpoint_test_util.h"
 
 namespace tiercel::model {
 namespace {
@@ -18,50 +19,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Tensors held in memory.
-class MemoryCheckpoint final : public Checkpoint {
- public:
-  struct Tensor {
-    TensorInfo info;
-    std::vector<uint8_t> bytes;
-  };
-  template <typename T>
-  void Put(const std::string& name, const std::string& type, std::vector<int64_t> shape, const std::vector<T>& values) {
-    Tensor& t = tensors[name];
-    t.info = {std::move(shape), type};
-    t.bytes.resize(values.size() * sizeof(T));
-    std::memcpy(t.bytes.data(), values.data(), t.bytes.size());
-  }
-
-  const ModelConfig& config() const override { return config_; }
-  const GenerationConfig& generation_config() const override { return generation_; }
-  std::optional<TensorInfo> Find(const std::string& name) const override {
-    const auto it = tensors.find(name);
-    return it == tensors.end() ? std::nullopt : std::optional(it->second.info);
-  }
-  std::vector<std::string> Names() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, tensor] : tensors) names.push_back(name);
-    return names;
-  }
-  int64_t FileBytes() const override { return 0; }
-  Status ReadRows(const std::string&, int64_t, int64_t, BF16*) const override { return Internal("not asked for"); }
-  Status ReadRows(const std::string&, int64_t, int64_t, float*) const override { return Internal("not asked for"); }
-  const BF16* MappedBF16(const std::string&) const override { return nullptr; }
-  const uint8_t* MappedBytes(const std::string& name) const override {
-    const auto it = tensors.find(name);
-    return it == tensors.end() ? nullptr : it->second.bytes.data();
-  }
-  void WillNeed(const std::string&) const override {}
-  void DontNeed(const std::string&) const override {}
-
-  std::map<std::string, Tensor> tensors;
-
- private:
-  ModelConfig config_;
-  GenerationConfig generation_;
-};
 
 constexpr int64_t kN = 24, kK = 256, kGroups = 2;
 const std::string kStem = "model.layers.0.mlp.up_proj";
@@ -218,11 +175,79 @@ TEST(Int4Checkpoint, CompressedTensors) {
   }
 }
 
+// Groups of 32 and 64, zero points that are all 8, and inputs in another order: each as the formula has it, and in the
+// format that it fits.
+TEST(Int4Checkpoint, SmallGroupsAndOtherOrders) {
+  constexpr int64_t kRows = 8;
+  struct Case {
+    int64_t group;
+    bool zeros_are_8, reordered;
+    BlockFormat format;
+  };
+  for (const Case& c : {Case{32, true, false, BlockFormat::kQ4_0}, Case{64, true, false, BlockFormat::kQ4_0},
+                        Case{128, true, false, BlockFormat::kI4}, Case{128, false, false, BlockFormat::kU4},
+                        Case{32, false, false, BlockFormat::kNone}, Case{128, true, true, BlockFormat::kNone},
+                        Case{64, false, true, BlockFormat::kNone}}) {
+    std::mt19937 random(2);
+    const int64_t groups = kK / c.group;
+    std::vector<std::vector<int>> code(kRows, std::vector<int>(kK)), zero(kRows, std::vector<int>(groups, 8));
+    std::vector<std::vector<float>> scale(kRows, std::vector<float>(groups));
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int& x : code[r]) x = static_cast<int>(random() % 16);
+      for (float& x : scale[r]) x = static_cast<float>(1 + random() % 200) / 4096;
+      for (int& x : zero[r]) x = c.zeros_are_8 ? 8 : static_cast<int>(1 + random() % 15);
+    }
+    std::vector<int32_t> group_of(kK);
+    for (int64_t i = 0; i < kK; ++i) group_of[i] = static_cast<int32_t>(i / c.group);
+    if (c.reordered) std::shuffle(group_of.begin(), group_of.end(), random);
+    auto stored = std::make_unique<MemoryCheckpoint>();
+    std::vector<uint32_t> qweight, qzeros;
+    std::vector<uint16_t> scales;
+    for (int64_t k = 0; k < kK; k += 8) {
+      for (int64_t r = 0; r < kRows; ++r) qweight.push_back(Word({code[r].begin() + k, code[r].begin() + k + 8}));
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      std::vector<int> eight;
+      for (int64_t r = 0; r < kRows; ++r) eight.push_back(zero[r][g] - 1);
+      qzeros.push_back(Word(eight));
+      for (int64_t r = 0; r < kRows; ++r) scales.push_back(ToHalf(scale[r][g]));
+    }
+    stored->Put(kStem + ".qweight", "I32", {kK / 8, kRows}, qweight);
+    stored->Put(kStem + ".qzeros", "I32", {groups, kRows / 8}, qzeros);
+    stored->Put(kStem + ".scales", "F16", {groups, kRows}, scales);
+    stored->Put(kStem + ".g_idx", "I32", {kK}, group_of);
+    const auto config = Parse(fmt::format(R"({{"quant_method": "gptq", "bits": 4, "group_size": {}, "desc_act": {}}})",
+                                          c.group, c.reordered));
+    ASSERT_TRUE(config.has_value() && config->has_value()) << config.error();
+    const auto checkpoint = OpenInt4(std::move(stored), **config);
+    ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
+    const std::string name = kStem + ".weight";
+    ASSERT_EQ((*checkpoint)->BlockFormatOf(name), c.format) << c.group;
+    std::vector<float> rows(kRows * kK);
+    ASSERT_TRUE((*checkpoint)->ReadRows(name, 0, kRows, rows.data()).ok());
+    for (int64_t r = 0; r < kRows; ++r) {
+      BlockRow blocks;
+      const bool packed = c.format != BlockFormat::kNone;
+      if (packed) {
+        ASSERT_TRUE((*checkpoint)->ReadBlocks(name, r, &blocks).ok());
+      }
+      for (int64_t k = 0; k < kK; ++k) {
+        const int64_t g = group_of[k];
+        const float exact = scale[r][g] * static_cast<float>(code[r][k] - zero[r][g]);
+        ASSERT_EQ(rows[r * kK + k], exact) << c.group << " " << r << " " << k;
+        if (!packed) continue;
+        const int64_t of_format = k / InfoOf(c.format).group;
+        const int shift = c.zeros_are_8 ? 8 : blocks.sub_min[of_format];
+        ASSERT_EQ(HalfToFloat(blocks.scale[of_format]) * static_cast<float>(blocks.codes[k] - shift), exact);
+      }
+    }
+  }
+}
+
 TEST(Int4Config, WhatIsNotReadIsRefusedInOneLine) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"quant_method": "gptq", "bits": 8})", "bits: found 8, expected 4"},
-      {R"({"quant_method": "gptq", "bits": 4, "desc_act": true})", "desc_act: found true, expected false"},
-      {R"({"quant_method": "gptq", "bits": 4, "group_size": 64})", "group_size: found 64, expected 128"},
+      {R"({"quant_method": "gptq", "bits": 4, "group_size": 48})", "group_size: found 48, expected 32"},
       {R"({"quant_method": "awq", "bits": 4, "version": "gemv"})", "version: found \"gemv\", expected \"gemm\""},
       {R"({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {}})", "config_groups"},
   };
@@ -240,7 +265,7 @@ TEST(Int4Config, WhatIsNotReadIsRefusedInOneLine) {
 }
 
 TEST(Int4Checkpoint, TensorsThatDoNotFitAreNamed) {
-  const Int4Config config{.layout = Int4Layout::kGptq, .symmetric = false, .stored_zero_less = 1};
+  Int4Config config{.layout = Int4Layout::kGptq, .symmetric = false, .stored_zero_less = 1};
   const auto error = [&](auto change) {
     auto stored = std::make_unique<MemoryCheckpoint>();
     PutGptq(Codes(), 1, stored.get());
@@ -254,6 +279,13 @@ TEST(Int4Checkpoint, TensorsThatDoNotFitAreNamed) {
   EXPECT_THAT(error([](auto& t) { t[kStem + ".scales"].info.shape = {24, 2}; }), HasSubstr("found F16 [24, 2]"));
   EXPECT_THAT(error([](auto& t) { t[kStem + ".qweight"].info.type = "F32"; }), HasSubstr("found F32 [32, 24]"));
   EXPECT_THAT(error([](auto& t) { t[kStem + ".qweight"].info.shape = {24}; }), HasSubstr("found 1 dimensions"));
+  config.reordered = true;
+  EXPECT_THAT(error([](auto& t) { t.erase(kStem + ".g_idx"); }), HasSubstr("g_idx: found nothing"));
+  EXPECT_THAT(error([](auto& t) { t[kStem + ".g_idx"] = t[kStem + ".scales"]; }), HasSubstr("g_idx: found F16"));
+  EXPECT_THAT(error([](auto& t) {
+                t[kStem + ".g_idx"] = {{{kK}, "I32"}, std::vector<uint8_t>(4 * kK, 1)};
+              }),
+              HasSubstr("g_idx: value 0 is 16843009, expected a group from 0 to 1"));
 }
 
 }  // namespace

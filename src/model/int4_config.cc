@@ -12,7 +12,7 @@ Status CheckGroup(const JsonFields& fields, const char* key, int64_t* group) {
   *group = 128;
   RETURN_IF_ERROR(fields.Int(key, -1, 1 << 20, *group));
   if (*group == -1) *group = 0;
-  return *group % 128 == 0 ? OkStatus() : fields.Wrong(key, "128, a multiple of it, or -1");
+  return *group % 32 == 0 ? OkStatus() : fields.Wrong(key, "32, a multiple of it, or -1");
 }
 
 Expected<Int4Config> ParseGptq(const JsonFields& fields) {
@@ -21,9 +21,7 @@ Expected<Int4Config> ParseGptq(const JsonFields& fields) {
   RETURN_IF_ERROR(fields.Int("bits", 1, 64, bits));
   if (bits != 4) return Unexpected(fields.Wrong("bits", "4"));
   RETURN_IF_ERROR(CheckGroup(fields, "group_size", &config.group));
-  bool reordered = false;
-  RETURN_IF_ERROR(fields.Bool("desc_act", reordered));
-  if (reordered) return Unexpected(fields.Wrong("desc_act", "false: inputs in another order are not supported"));
+  RETURN_IF_ERROR(fields.Bool("desc_act", config.reordered));
   std::string format = "gptq";
   RETURN_IF_ERROR(fields.String("checkpoint_format", format));
   if (format != "gptq" && format != "gptq_v2") {
@@ -74,10 +72,9 @@ Expected<Int4Config> ParseCompressed(const JsonFields& fields, const std::string
     return Unexpected(w.Wrong("strategy", "\"group\" or \"channel\""));
   }
   RETURN_IF_ERROR(w.Bool("symmetric", config.symmetric));
+  // "static" and "weight" keep the plain order of the groups.
   const Json* order = w.Get("actorder");
-  if (order != nullptr && !order->is_null() && *order != "static" && *order != "weight") {
-    return Unexpected(w.Wrong("actorder", "null, \"static\" or \"weight\": inputs in another order are not supported"));
-  }
+  config.reordered = order != nullptr && (*order == "group" || *order == true);
   return config;
 }
 

@@ -19,8 +19,9 @@ enum class Int4Layout : uint8_t {
 
 struct Int4Config {
   Int4Layout layout = Int4Layout::kGptq;
-  int64_t group = 128;      // a multiple of 128; 0: all inputs are one
+  int64_t group = 128;      // a multiple of 32; 0: all inputs are one
   bool symmetric = true;    // kCompressed: no zero points, the code 8 is 0
+  bool reordered = false;   // g_idx (compressed-tensors: weight_g_idx) [k] says which group an input is of
   int stored_zero_less = 0;  // a zero point is the stored one plus this: 1 in GPTQ's first format
 };
 
@@ -28,7 +29,7 @@ struct Int4Config {
 std::string_view Name(Int4Layout layout);
 
 // What config.json's quantization_config (or compression_config) says; nullopt where it is none of these formats.
-// What is asked of one of them beyond four bits in groups of a multiple of 128 is refused in one line.
+// What is asked of one of them beyond four bits in groups of a multiple of 32 is refused in one line.
 Expected<std::optional<Int4Config>> ParseInt4Config(std::string_view config_json, std::string_view hf_overrides,
                                                     const std::string& path);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "base/check.h"
 #include "model/activations.h"
+#include "model/input_products.h"
 #include "model/program.h"
 #include "model/qwen3.h"
 #include "model/rope.h"
@@ -87,7 +89,9 @@ void Prepare(int64_t n, ChannelRanges* ranges) {
 struct Observer {
   const kernels::KernelTable* kernels = nullptr;
   const LayerWeights* layer = nullptr;
+  bool keeps_all = false;
   LayerInputs inputs;
+  std::map<LinearInputs*, std::vector<BF16>> all;  // of the current sequence, if it keeps them
 
   void Look(const kernels::MatmulArgs& args) {
     LinearInputs* const found = args.weight == &layer->qkv.weight       ? &inputs.qkv
@@ -97,12 +101,25 @@ struct Observer {
                                                                         : nullptr;
     if (found == nullptr) return;
     const int64_t k = args.weight->k;
+    std::vector<BF16>* const kept = keeps_all ? &all[found] : nullptr;
     Prepare(k, &found->ranges);
     for (int64_t r = 0; r < args.rows; ++r) {
       const BF16* const x = args.x + r * args.ldx;
       Widen(x, k, found->ranges.min.data(), found->ranges.max.data());
       if (r % kSampleEvery == 0) found->sample.insert(found->sample.end(), x, x + k);
+      if (kept != nullptr) kept->insert(kept->end(), x, x + k);
     }
+  }
+
+  // Those of the sequence that has run are taken into the products.
+  Status AddProducts(kernels::Environment* environment) {
+    for (auto& [linear, x] : all) {
+      const int64_t k = std::ssize(linear->ranges.min);
+      linear->products.resize(static_cast<size_t>(k * k), 0.0f);
+      RETURN_IF_ERROR(AddInputProducts(x, k, environment, &linear->products));
+      x.clear();
+    }
+    return OkStatus();
   }
 
   // The KV heads of a share; inputs.k and v have room for all.
@@ -189,7 +206,7 @@ Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
   return calibration;
 }
 
-Expected<LayerInputs> LayerCalibration::NextLayer() {
+Expected<LayerInputs> LayerCalibration::NextLayer(bool products) {
   CHECK_LT(layer_, checkpoint_.config().num_layers);
   const OneLayer checkpoint(checkpoint_, layer_++);
   const ModelConfig& config = checkpoint.config();
@@ -206,7 +223,10 @@ Expected<LayerInputs> LayerCalibration::NextLayer() {
   const Activations& a = memory.get();
   const RopeTable rope =
       MakeRopeTable(config.rope, config.head_dim, config.max_position_embeddings);
-  Observer observer{environment_->kernels, &weights.layers[0], {}};
+  Observer observer;
+  observer.kernels = environment_->kernels;
+  observer.layer = &weights.layers[0];
+  observer.keeps_all = products;
   Prepare(config.num_kv_heads * config.head_dim, &observer.inputs.k);
   Prepare(config.num_kv_heads * config.head_dim, &observer.inputs.v);
   kernels::KernelTable kernels = *environment_->kernels;
@@ -225,6 +245,7 @@ Expected<LayerInputs> LayerCalibration::NextLayer() {
       program.Replay(kernels, team, worker);
       observer_of_thread = nullptr;
     });
+    RETURN_IF_ERROR(observer.AddProducts(environment_));
     for (int64_t t = 0; t < tokens; ++t) {
       std::copy_n(a.hidden.data + t * a.hidden.stride, config.hidden_size,
                   hidden.data() + t * config.hidden_size);

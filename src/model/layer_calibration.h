@@ -19,10 +19,12 @@ struct ChannelRanges {
   std::vector<float> Largest() const;  // max|x|
 };
 
-// What the linears of a layer get: every input feature's range, and the inputs of some tokens.
+// What the linears of a layer get: every input feature's range, the inputs of some tokens, and, where they were asked
+// for, the features' products XᵀX over all of them.
 struct LinearInputs {
   ChannelRanges ranges;
-  std::vector<BF16> sample;  // [tokens, features]
+  std::vector<BF16> sample;      // [tokens, features]
+  std::vector<float> products;   // [features, features], or empty
 };
 
 struct LayerInputs {
@@ -41,8 +43,8 @@ class LayerCalibration {
       std::vector<std::vector<int32_t>> sequences);
 
   // Of layer 0, then 1, and so on: runs all sequences through the layer. Holds that layer's weights
-  // meanwhile, and the residual stream of all tokens always.
-  Expected<LayerInputs> NextLayer();
+  // meanwhile, and the residual stream of all tokens always. With `products`: those of every input.
+  Expected<LayerInputs> NextLayer(bool products = false);
 
  private:
   LayerCalibration(const Checkpoint& checkpoint, kernels::Environment* environment)

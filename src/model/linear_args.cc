@@ -40,7 +40,7 @@ void LinearArgs::Check() const {
   CHECK(out.parts.count == 0 || out.parts.ld >= OutputWidth());
   CHECK((linear.takes_bytes() ? static_cast<void*>(x.quantized.data) : static_cast<void*>(x.rows.data)) !=
         nullptr);
-  CHECK((linear.input.kind == InputKind::kBlocks) == (w.strips != nullptr));
+  CHECK((linear.input.kind == InputKind::kBlocks || linear.input.kind == InputKind::kBF16ForFp8) == (w.strips != nullptr));
   CHECK(linear.takes_bytes() || x.rows.stride >= w.k);
   // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
   CHECK(epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);

@@ -46,7 +46,7 @@ struct LinearArgs {
   int64_t OutputWidth() const;
   // Aborts if the operands do not fit each other.
   void Check() const;
-  // As the kernels take them: where the weights are BF16, INT8, or of a block format.
+  // As the kernels take them: where the weights are BF16 or FP8, INT8, or of another block format.
   kernels::MatmulArgs Matmul() const;
   kernels::QuantMatmulArgs QuantMatmul() const;
   kernels::BlockMatmulArgs BlockMatmul() const;

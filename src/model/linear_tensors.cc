@@ -201,7 +201,11 @@ Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const st
       }
       if (options.keep_blocks) t.blocks = checkpoint.BlockFormatOf(name + ".weight");
       if (t.blocks == BlockFormat::kNone && options.quantize == QuantizeTo::kInt4) t.blocks = BlockFormat::kI4;
-      if (t.blocks != BlockFormat::kNone) t.input.kind = InputKind::kBlocks;
+      if (t.blocks == BlockFormat::kF8) {
+        t.input.kind = InputKind::kBF16ForFp8;
+      } else if (t.blocks != BlockFormat::kNone) {
+        t.input.kind = InputKind::kBlocks;
+      }
       break;
     case LinearScheme::kStatic:
       RETURN_IF_ERROR(ascend ? ReadStatic(checkpoint, name, n, &t)
@@ -215,7 +219,7 @@ Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const st
       RETURN_IF_ERROR(ReadWeightOnly(checkpoint, name, n, &t));
       break;
   }
-  if (t.input.kind != InputKind::kBF16 && k > kMaxQuantizedInputs) {
+  if (!IsBF16(t.input.kind) && k > kMaxQuantizedInputs) {
     return Unexpected(Unimplemented("{}.weight: found {} inputs, expected at most {} for INT8", name,
                                     k, kMaxQuantizedInputs));
   }
@@ -259,7 +263,7 @@ WeightReader::WeightReader(const Checkpoint& checkpoint, const std::string& name
       rows_(checkpoint, name_, k, slice) {
   if (tensors.scheme != LinearScheme::kFloat) {
     int8_ = reinterpret_cast<const int8_t*>(checkpoint.MappedBytes(name_));
-  } else if (tensors.input.kind != InputKind::kBF16) {
+  } else if (!IsBF16(tensors.input.kind)) {
     row_.resize(static_cast<size_t>(k));
     int8_row_.resize(static_cast<size_t>(k));
   }

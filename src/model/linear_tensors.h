@@ -16,7 +16,15 @@
 namespace tiercel::model {
 
 // How a linear's input becomes what its kernel multiplies (kernels/ops.h, QuantizedRows).
-enum class InputKind : uint8_t { kBF16, kStatic, kPerToken, kBlocks };
+enum class InputKind : uint8_t {
+  kBF16,
+  kBF16ForFp8,  // the same, for weights of FP8
+  kStatic,
+  kPerToken,
+  kBlocks,
+};
+
+constexpr bool IsBF16(InputKind kind) { return kind == InputKind::kBF16 || kind == InputKind::kBF16ForFp8; }
 
 struct InputQuantization {
   InputKind kind = InputKind::kBF16;
@@ -28,7 +36,7 @@ struct InputQuantization {
 // y = (q·Wᵀ + acc_bias + quantized zero point's share) · [row scale] · scale + bias, with n columns.
 struct LinearTensors {
   LinearScheme scheme = LinearScheme::kFloat;
-  BlockFormat blocks = BlockFormat::kNone;  // of inputs kBlocks
+  BlockFormat blocks = BlockFormat::kNone;  // of inputs kBlocks and kBF16ForFp8
   InputQuantization input;
   std::vector<float> scale;       // [n] of INT8 inputs; of kWeightOnly: the weights' own
   std::vector<float> offset;      // [n] of kWeightOnly, or empty: W = scale · (q − offset)
@@ -79,7 +87,7 @@ class WeightReader {
     float scale = 0;
   };
   Expected<Int8Row> ReadInt8(int64_t row, int8_t* out);
-  // kBlocks: a whole row, of which the packer takes the slice.
+  // kBlocks, kBF16ForFp8: a whole row, of which the packer takes the slice.
   Status ReadBlocks(int64_t row, BlockRow* out);
 
  private:

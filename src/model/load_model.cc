@@ -69,16 +69,19 @@ Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
                            least / kGiB, memory / kGiB, disk / kGiB);
 }
 
-// "Q4_K 12, Q5_0 144, Q6_K 12, Q8_0 1: kept as they are, …"; "" where no matrix is of a block format.
+// "Q4_K 12, Q5_0 144, Q6_K 12, Q8_0 1: kept as they are, INT8 inputs …"; "" where no matrix is of a block format.
 std::string DescribeBlocks(const Checkpoint& checkpoint) {
   std::map<std::string, int> counts;
+  bool fp8 = false;
   for (const std::string& name : checkpoint.Names()) {
     const BlockFormat format = checkpoint.BlockFormatOf(name);
     if (format != BlockFormat::kNone) ++counts[InfoOf(format).name];
+    fp8 = fp8 || format == BlockFormat::kF8;
   }
   std::string text;
   for (const auto& [format, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", format, count);
-  return text.empty() ? "" : text + ": kept as they are, INT8 inputs with a scale for each 128";
+  if (text.empty()) return "";
+  return text + ": kept as they are, " + (fp8 ? "BF16 inputs" : "INT8 inputs with a scale for each 128");
 }
 
 // "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.

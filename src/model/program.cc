@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/attention_work.h"
+#include "model/packing.h"
 #include "platform/buffer.h"
 
 namespace tiercel::model {
@@ -81,7 +82,7 @@ struct Program::Name {
   const char* operator()(const RopeTableArgs&) const { return "rope_table"; }
   const char* operator()(const RmsNormOp&) const { return "rms_norm"; }
   const char* operator()(const QuantizeOp&) const { return "quantize"; }
-  const char* operator()(const MatmulOp&) const { return "matmul"; }
+  const char* operator()(const MatmulOp& op) const { return op.fp8 ? "fp8_matmul" : "matmul"; }
   const char* operator()(const QuantMatmulOp&) const { return "quant_matmul"; }
   const char* operator()(const BlockMatmulOp&) const { return "block_matmul"; }
   const char* operator()(const SwiGluArgs&) const { return "swiglu"; }
@@ -134,7 +135,7 @@ struct Program::Worker {
   void operator()(const MatmulOp& op) const {
     MatmulArgs args = op.args;
     args.x += worker * op.x_worker_stride;
-    kernels.matmul(args, share);
+    (op.fp8 ? kernels.fp8_matmul : kernels.matmul)(args, share);
   }
   void operator()(const QkNormRopeArgs& args) const { kernels.qk_norm_rope(args, share); }
   void operator()(const AttentionOp& op) const {
@@ -417,7 +418,7 @@ void Program::Linear(const LinearArgs& args) {
   args.Check();
   const PackedMatrix& w = args.linear.weight;
   CHECK_EQ(w.workers, workers_);
-  const bool bytes = args.linear.takes_bytes(), blocks = w.strips != nullptr;
+  const bool bytes = args.linear.takes_bytes(), blocks = args.linear.input.kind == InputKind::kBlocks;
   const int64_t q_stride = QuantizedStride(w.k, args.linear.input.kind);
   const int64_t q_width = QuantizedBytes(w.k, args.linear.input.kind);
   const bool per_token = args.linear.input.kind == InputKind::kPerToken;
@@ -426,11 +427,12 @@ void Program::Linear(const LinearArgs& args) {
   const kernels::QuantizedRows& to = args.out.quantized;
   const int64_t width = args.OutputWidth();
   const Range range = args.range;
-  const Region x_rows = RegionOf(x.data, args.rows, x.stride, w.k_padded);
+  const int64_t x_width = PaddedK(w.k, DType::kBF16);
+  const Region x_rows = RegionOf(x.data, args.rows, x.stride, x_width);
   const Region q_rows = RegionOf(q.data, args.rows, q_stride, q_width);
   // Where it adds to what it writes, it also reads that.
   Declare({bytes ? ReadsAll(q.data, args.rows, q_stride, q_width, q.worker_stride)
-                 : ReadsAll(x.data, args.rows, x.stride, w.k_padded, x.worker_stride),
+                 : ReadsAll(x.data, args.rows, x.stride, x_width, x.worker_stride),
            ReadsAll(per_token ? q.row_scale : nullptr, args.rows, 1, 1, q.scale_worker_stride),
            Writes(RowsFrom(args.out.data, range, args.out.stride, width), ColumnsOf(w)),
            Writes(RowsFrom(args.out.f32, range, args.out.stride, width), ColumnsOf(w)),
@@ -449,7 +451,7 @@ void Program::Linear(const LinearArgs& args) {
   } else if (bytes) {
     operators_.emplace_back(QuantMatmulOp{args.QuantMatmul(), q.worker_stride, q.scale_worker_stride});
   } else {
-    operators_.emplace_back(MatmulOp{args.Matmul(), x.worker_stride});
+    operators_.emplace_back(MatmulOp{args.Matmul(), x.worker_stride, w.strips != nullptr});
   }
 }
 

@@ -154,6 +154,7 @@ class Program {
   struct MatmulOp {
     kernels::MatmulArgs args;
     int64_t x_worker_stride = 0;
+    bool fp8 = false;  // the weights are
   };
   struct AttentionOp {
     kernels::AttentionArgs args;

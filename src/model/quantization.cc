@@ -355,10 +355,10 @@ std::vector<std::string> Quantization::TensorNames() const {
 }
 
 Status CheckQuantizationFlag(const std::string& flag) {
-  for (const char* known : {"", "none", "ascend", "compressed-tensors", "gptq", "awq", "int8", "int4", "gguf"}) {
+  for (const char* known : {"", "none", "ascend", "compressed-tensors", "gptq", "awq", "fp8", "int8", "int4", "gguf"}) {
     if (flag == known) return OkStatus();
   }
-  return InvalidArgument("--quantization: {} is not supported: ascend, compressed-tensors, gptq, awq, "
+  return InvalidArgument("--quantization: {} is not supported: ascend, compressed-tensors, gptq, awq, fp8, "
                          "int8 and int4 (which quantize a float model as it is loaded), gguf and none (which makes BF16 of "
                          "weights of few bits) are",
                          flag)
@@ -396,7 +396,7 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                           : "a description of the Ascend quantizer",
                                       config_path));
   }
-  if (flag == "gguf" || flag == "gptq" || flag == "awq") {
+  if (flag == "gguf" || flag == "gptq" || flag == "awq" || flag == "fp8") {
     return Unexpected(InvalidArgument("--quantization {}: {} holds other weights; leave the flag out", flag, folder));
   }
   if (description) {

@@ -221,7 +221,8 @@ TEST_F(DetectTest, FlagsWithoutTheirFiles) {
   EXPECT_THAT(Error("compressed-tensors"), HasSubstr("found no quantization_config"));
   EXPECT_THAT(Error("gguf"), HasSubstr("holds other weights"));
   EXPECT_THAT(Error("awq"), HasSubstr("holds other weights"));
-  EXPECT_THAT(Error("fp8"), AllOf(HasSubstr("fp8 is not supported"), HasSubstr("ascend")));
+  EXPECT_THAT(Error("fp8"), HasSubstr("holds other weights"));
+  EXPECT_THAT(Error("modelopt"), AllOf(HasSubstr("modelopt is not supported"), HasSubstr("ascend")));
   for (const char* flag : {"int8", "int4", "none"}) EXPECT_EQ(Error(flag), "no error");
 }
 

@@ -24,6 +24,9 @@ namespace {
 
 constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
+// Whether the weights lie in strips of block formats.
+bool HasStrips(InputKind kind) { return kind == InputKind::kBlocks || kind == InputKind::kBF16ForFp8; }
+
 // One shard of a fused linear: which tensors of the checkpoint, which of their rows, and what was read
 // of them.
 struct Shard {
@@ -292,7 +295,8 @@ Status Loader::PlanEmbedding(const std::string& name) {
     return OkStatus();
   }
   if (input.kind != InputKind::kBF16) {
-    return Unimplemented("{}.weight: found INT8, expected float embeddings", name);
+    return Unimplemented("{}.weight: found {}, expected float embeddings", name,
+                         input.kind == InputKind::kBF16ForFp8 ? "FP8" : "INT8");
   }
   Job job;
   job.source = source.get();
@@ -334,7 +338,7 @@ Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, 
 Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input) {
   PackedMatrix& m = linear->weight;
   linear->input = input;
-  const bool blocks = input.kind == InputKind::kBlocks;
+  const bool blocks = HasStrips(input.kind);
   m.dtype = input.kind == InputKind::kBF16 ? DType::kBF16 : blocks ? DType::kU8 : DType::kI8;
   m.k = source.slice.size();
   m.k_padded = PaddedK(m.k, m.dtype);
@@ -456,7 +460,7 @@ Status Loader::PackEmbedding(const Job& job, int worker) const {
 
 Status Loader::PackOne(const Job& job, int worker) const {
   if (job.linear == nullptr) return PackEmbedding(job, worker);
-  if (job.input.kind == InputKind::kBlocks) return PackStrips(job, worker);
+  if (HasStrips(job.input.kind)) return PackStrips(job, worker);
   const FusedLinear& source = *job.source;
   std::vector<WeightReader> readers;
   for (const Shard& shard : source.shards) {

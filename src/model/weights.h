@@ -25,7 +25,7 @@ namespace tiercel::model {
 
 // A linear of the forward pass; its shards (q, k, v or gate, up) lie in one matrix.
 struct Linear {
-  PackedMatrix weight;  // kBF16; kI8, then `input` is static or per token; or of block formats, then it is kBlocks
+  PackedMatrix weight;  // kBF16; kI8, then `input` is static or per token; or of block formats, then it is kBlocks, or of FP8 kBF16ForFp8
   std::vector<BlockStrip> strips;  // weight.strips
   std::vector<float> bias;  // [weight.n] in the packed column order; empty: none
   // INT8, see kernels::QuantMatmulArgs.
@@ -37,7 +37,7 @@ struct Linear {
   std::vector<Linear> more;
 
   bool is_int8() const { return weight.dtype == DType::kI8; }
-  bool takes_bytes() const { return input.kind != InputKind::kBF16; }
+  bool takes_bytes() const { return !IsBF16(input.kind); }
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
 

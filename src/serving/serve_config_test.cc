@@ -166,8 +166,8 @@ TEST(ServeConfig, KvCacheDtype) {
 }
 
 TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
-  EXPECT_THAT(ErrorOf({"--quantization", "fp8"}),
-              HasSubstr("--quantization: fp8 is not supported: ascend, compressed-tensors, gptq, awq, int8"));
+  EXPECT_THAT(ErrorOf({"--quantization", "modelopt"}),
+              HasSubstr("--quantization: modelopt is not supported: ascend, compressed-tensors, gptq, awq, fp8, int8"));
   EXPECT_EQ(ErrorOf({"--enable-lora"}),
             "argument --enable-lora/--no-enable-lora: not supported; start without it (LoRA adapters "
             "are not offered yet)");

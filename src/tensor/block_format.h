@@ -13,11 +13,13 @@
 //               a's low four bits are those of low[g], b's the high ones; high[g / 2] has, above 4 · (g % 2), a's
 //               high two bits and above them b's
 //   kSub        u16 d[16]; i8 a[G][16]                                scale = d · a
+//   kFloat      f32 scale[G][16]                                      FP32
 //
 // Codes of 32 inputs, in lines of 64 bytes: byte 4·c + i of a line belongs to column c and, of a quad of inputs,
 // to the i-th. Four lines of low bits: line j has quad 2·j in its low nibbles, quad 2·j + 1 in the high ones. Then
 // with bits = 5 a line whose bit j is quad j's fifth; with bits = 6 two lines for 16 inputs each, of which bits 2·j
 // and 2·j + 1 are those of quad j (from 0 in each line). With bits = 8: eight lines, a quad each.
+// The codes of kF8 are numbers themselves (base/e4m3.h), W = scale · number; 16 bytes for each input, one a column.
 //
 // A padded input has the code 0 and lies in a group whose scale and minimum are 0.
 #pragma once
@@ -26,8 +28,8 @@
 
 namespace tiercel {
 
-enum class BlockFormat : uint8_t { kNone, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kI4, kU4 };
-enum class BlockScales : uint8_t { kHalf, kHalfMin, kHalfZero, kSubMin, kSub };
+enum class BlockFormat : uint8_t { kNone, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kI4, kU4, kF8 };
+enum class BlockScales : uint8_t { kHalf, kHalfMin, kHalfZero, kSubMin, kSub, kFloat };
 
 inline constexpr int64_t kStripColumns = 16;
 inline constexpr int64_t kCodeGroup = 32;  // inputs whose codes lie together
@@ -51,6 +53,7 @@ struct BlockFormatInfo {
       case BlockScales::kHalfZero: return (kHalfs + kStripColumns) * groups();
       case BlockScales::kSubMin: return 2 * kHalfs + kStripColumns * (groups() + groups() / 2);
       case BlockScales::kSub: return kHalfs + kStripColumns * groups();
+      case BlockScales::kFloat: return 2 * kHalfs * groups();
     }
     return 0;
   }
@@ -58,7 +61,8 @@ struct BlockFormatInfo {
   constexpr int64_t UnitBytes() const { return ScaleBytes() + CodeBytes() * (unit / kCodeGroup); }
 };
 
-// GGUF's types by their names; kI4 and kU4: groups of 128 with a scale, the second with a zero point for each.
+// GGUF's types by their names; kI4 and kU4: groups of 128 with a scale, the second with a zero point for each; kF8: FP8
+// (E4M3) with a scale for each 128.
 constexpr BlockFormatInfo InfoOf(BlockFormat format) {
   switch (format) {
     case BlockFormat::kQ4_0: return {"Q4_0", 4, 32, 128, BlockScales::kHalf, 8};
@@ -71,6 +75,7 @@ constexpr BlockFormatInfo InfoOf(BlockFormat format) {
     case BlockFormat::kQ6_K: return {"Q6_K", 6, 16, 256, BlockScales::kSub, 32};
     case BlockFormat::kI4: return {"I4", 4, 128, 128, BlockScales::kHalf, 8};
     case BlockFormat::kU4: return {"U4", 4, 128, 128, BlockScales::kHalfZero, 0};
+    case BlockFormat::kF8: return {"FP8", 8, 128, 128, BlockScales::kFloat, 0};
     case BlockFormat::kNone: break;
   }
   return {"none", 0, 128, 128, BlockScales::kHalf, 0};

@@ -1,4 +1,5 @@
-// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer.
+// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer, or in four bits as
+// compressed-tensors has them.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -27,10 +28,16 @@ namespace fs = std::filesystem;
 constexpr OptionSpec kQuantizeOptions[] = {
     {"--scheme", Kind::kString, "w8a8-dynamic", Effect::kUsed,
      "w8a8: one input scale for all tokens, from calibration. w8a8-dynamic: a scale for each token, "
-     "found as it comes. w8a8-mix: the tensors of both.",
-     "w8a8|w8a8-dynamic|w8a8-mix"},
+     "found as it comes. w8a8-mix: the tensors of both. int4: weights of four bits with a scale for each group.",
+     "w8a8|w8a8-dynamic|w8a8-mix|int4"},
+    {"--method", Kind::kString, "rtn", Effect::kUsed,
+     "With int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
+     "by the inputs in calibration.",
+     "rtn|gptq"},
+    {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
-     "A text file like what the model will get; needed by w8a8, w8a8-mix, --smooth and --kv."},
+     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, --smooth and --kv. With rtn it adds what "
+     "outputs lose to the table."},
     {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
      "Tokens of the text to use, in sequences of 512."},
     {"--smooth", Kind::kFloat, "0", Effect::kUsed,
@@ -51,8 +58,8 @@ const OptionTable& QuantizeTable() {
 
 constexpr CommandHelp kHelp = {
     "tiercel quantize MODEL OUT [options]",
-    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT with INT8 weights, in "
-    "the format of the Ascend quantizer. Memory: one layer at a time.",
+    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 weights in "
+    "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors. Memory: one layer at a time.",
     "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
     "  OUT         the folder to write, which must not exist or be empty"};
 
@@ -66,7 +73,17 @@ Expected<QuantizeOptions> ReadOptions(const ParsedOptions& options) {
   const std::string scheme = options.String("scheme");
   result.scheme = scheme == "w8a8"       ? QuantScheme::kStatic
                   : scheme == "w8a8-mix" ? QuantScheme::kMix
+                  : scheme == "int4"     ? QuantScheme::kInt4
                                          : QuantScheme::kDynamic;
+  if (result.scheme != QuantScheme::kInt4 && (options.Given("method") || options.Given("group"))) {
+    return Unexpected(InvalidArgument("argument --{}: belongs to --scheme int4",
+                                      options.Given("method") ? "method" : "group"));
+  }
+  result.method = options.String("method") == "gptq" ? Rounding::kGptq : Rounding::kNearest;
+  result.group = options.Int("group");
+  if (result.group != 32 && result.group != 64 && result.group != 128) {
+    return Unexpected(InvalidArgument("argument --group: found {}, expected 32, 64 or 128", result.group));
+  }
   result.smooth = options.Float("smooth");
   if (!(result.smooth >= 0 && result.smooth <= 1)) {
     return Unexpected(InvalidArgument("argument --smooth: found {}, expected 0 … 1",
@@ -123,7 +140,7 @@ Status MakeFolder(const std::string& folder) {
 }
 
 // Everything that is no weight: configuration, tokenizer, chat template.
-Status CopyOtherFiles(const std::string& from, const std::string& to) {
+Status CopyOtherFiles(const std::string& from, const std::string& to, const std::string& quantization_config) {
   for (const std::string& name : model::ListFiles(from, "")) {
     std::error_code error;
     if (!fs::is_regular_file(from + "/" + name, error) || name == "config.json") continue;
@@ -140,16 +157,39 @@ Status CopyOtherFiles(const std::string& from, const std::string& to) {
     if (config.find(fmt::format("\"{}\"", key)) == std::string::npos) continue;
     ASSIGN_OR_RETURN(config, options::SetJsonPath(config, key, "bfloat16", false));
   }
+  if (!quantization_config.empty()) {
+    ASSIGN_OR_RETURN(config, options::SetJsonPath(config, "quantization_config", quantization_config, false));
+  }
   std::ofstream file(to + "/config.json");
   file << config << "\n";
   file.close();
   return file ? OkStatus() : ResourceExhausted("{}/config.json: cannot be written", to);
 }
 
+std::string ShortName(const LinearError& error) { return error.name.substr(error.name.find('.') + 1); }
+
+std::string Percent(double part) { return part < 0 ? "float" : fmt::format("{:.3f}", 100 * part); }
+
+// Four bits: the weights' errors, and with calibration those of the outputs.
+void PrintInt4Errors(int64_t layer, const std::vector<LinearError>& errors) {
+  const auto outputs = [](const LinearError& e) { return e.output_error >= 0; };
+  const bool calibrated = std::any_of(errors.begin(), errors.end(), outputs);
+  if (layer == 0) {
+    std::printf("relative error in percent: of the weights%s\nlayer", calibrated ? " / of the outputs" : "");
+    for (const LinearError& e : errors) std::printf(" %15s", ShortName(e).c_str());
+    std::printf("\n");
+  }
+  std::printf("%5lld", static_cast<long long>(layer));
+  for (const LinearError& e : errors) {
+    std::printf(" %15s", (Percent(e.error) + (outputs(e) ? " / " + Percent(e.output_error) : "")).c_str());
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
 // A row for each layer: the weights' errors, and with calibration what the inputs lose by one scale
 // for all tokens and by one for each.
-void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
-  const auto name = [](const LinearError& e) { return e.name.substr(e.name.find('.') + 1); };
+void PrintInt8Errors(int64_t layer, const std::vector<LinearError>& errors) {
   // One column for the linears that have the same input.
   const int inputs[] = {0, 3, 4, 6};  // q, k, v; o; gate, up; down
   const bool calibrated = errors[0].inputs.one_scale > 0;
@@ -159,15 +199,15 @@ void PrintErrors(int64_t layer, const std::vector<LinearError>& errors) {
       std::fputs("; of the inputs by one scale / by one for each token (d: so it is written)", stdout);
     }
     std::fputs("\nlayer", stdout);
-    for (const LinearError& e : errors) std::fprintf(stdout, " %9s", name(e).c_str());
+    for (const LinearError& e : errors) std::fprintf(stdout, " %9s", ShortName(e).c_str());
     for (const int i : inputs) {
-      if (calibrated) std::fprintf(stdout, " %13s", ("x " + name(errors[i])).c_str());
+      if (calibrated) std::fprintf(stdout, " %13s", ("x " + ShortName(errors[i])).c_str());
     }
     std::fputs("\n", stdout);
   }
   std::fprintf(stdout, "%5lld", static_cast<long long>(layer));
   for (const LinearError& e : errors) {
-    std::fprintf(stdout, " %9s", e.error < 0 ? "float" : fmt::format("{:.3f}", 100 * e.error).c_str());
+    std::fprintf(stdout, " %9s", Percent(e.error).c_str());
   }
   for (const int i : inputs) {
     if (!calibrated) continue;
@@ -192,6 +232,9 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   if (checkpoint->gguf_tokenizer() != nullptr) {
     return InvalidArgument("{}: is a GGUF model; quantize the original safetensors", model);
   }
+  if (checkpoint->BlockFormatOf("model.layers.0.mlp.down_proj.weight") != BlockFormat::kNone) {
+    return InvalidArgument("{}: has weights of four bits already; quantize the float model", model);
+  }
   if (parsed.Given("calibration")) {
     ASSIGN_OR_RETURN(options.calibration,
                      ReadCalibration(parsed.String("calibration"), model,
@@ -200,15 +243,17 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   }
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
   RETURN_IF_ERROR(MakeFolder(out));
+  const bool int4 = options.scheme == QuantScheme::kInt4;
+  std::string config;
   {
     serving::ProgressBar bar("Quantizing", true);
-    RETURN_IF_ERROR(QuantizeModel(*checkpoint, options, environment.get(), out,
-                                  {[&](int64_t done, int64_t total) { bar.Update(done, total); },
-                                   &PrintErrors}));
+    ASSIGN_OR_RETURN(config, QuantizeModel(*checkpoint, options, environment.get(), out,
+                                           {[&](int64_t done, int64_t total) { bar.Update(done, total); },
+                                            int4 ? &PrintInt4Errors : &PrintInt8Errors}));
   }
-  RETURN_IF_ERROR(CopyOtherFiles(model, out));
-  std::printf("%s: written; serve it with: tiercel serve %s --quantization ascend\n", out.c_str(),
-              out.c_str());
+  RETURN_IF_ERROR(CopyOtherFiles(model, out, config));
+  std::printf("%s: written; serve it with: tiercel serve %s%s\n", out.c_str(), out.c_str(),
+              int4 ? "" : " --quantization ascend");
   return OkStatus();
 }
 

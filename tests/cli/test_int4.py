@@ -40,10 +40,13 @@ def packed(eights):
 
 
 class Linear:
-    """Random codes [n][k], zero points and scales [n][groups of 128]."""
+    """Random codes [n][k], zero points and scales [n][groups of 128]; of which group an input is, in any order if so."""
 
-    def __init__(self, n, k, seed, symmetric):
+    def __init__(self, n, k, seed, symmetric, reordered=False):
         source = random.Random(seed)
+        self.group_of = [i // 128 for i in range(k)]
+        if reordered:
+            source.shuffle(self.group_of)
         self.n, self.k, self.groups = n, k, k // 128
         self.codes = [[c & 15 for c in source.randbytes(k)] for _ in range(n)]
         self.zeros = [[8 if symmetric else 6 + source.randrange(5) for _ in range(self.groups)] for _ in range(n)]
@@ -51,12 +54,13 @@ class Linear:
         self.scales = [[(4 + source.randrange(4)) / 4 / 256 for _ in range(self.groups)] for _ in range(n)]
 
     def weights(self):
-        return [(c - self.zeros[r][k // 128]) * self.scales[r][k // 128] for r in range(self.n)
-                for k, c in enumerate(self.codes[r])]
+        return [(c - self.zeros[r][g]) * self.scales[r][g] for r in range(self.n)
+                for c, g in zip(self.codes[r], self.group_of, strict=True)]
 
     def gptq(self, name):
         words = [[self.codes[r][k + i] for i in range(8)] for k in range(0, self.k, 8) for r in range(self.n)]
-        return self._with_zeros(name, packed(words), [self.k // 8, self.n], range(8), 1)
+        order = {f"{name}.g_idx": ("I32", [self.k], struct.pack(f"<{self.k}i", *self.group_of))}
+        return self._with_zeros(name, packed(words), [self.k // 8, self.n], range(8), 1) | order
 
     def awq(self, name):
         words = [[self.codes[r + i][k] for i in AWQ_ORDER] for k in range(self.k) for r in range(0, self.n, 8)]
@@ -85,18 +89,19 @@ CONFIGS = {
 }
 
 
-def write_pair(root, layout):
+def write_pair(root, layout, reordered=False):
     """A folder of four-bit weights, and one of the same in BF16."""
     floats, int4 = write_tiny_model(root / "bf16"), write_tiny_model(root / layout)
     config = json.loads((int4 / "config.json").read_text())
-    (int4 / "config.json").write_text(json.dumps(config | {"quantization_config": CONFIGS[layout]}))
+    quantization = CONFIGS[layout] | ({"desc_act": True} if reordered else {})
+    (int4 / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
     exact, stored = {}, {}
     for i, (name, tensor) in enumerate(read_safetensors(floats).items()):
         if "_proj" not in name:
             exact[name] = stored[name] = tensor
             continue
         n, k = tensor[1]
-        linear = Linear(n, k, i, layout == "compressed")
+        linear = Linear(n, k, i, layout == "compressed", reordered)
         exact[name] = ("BF16", [n, k], bf16(linear.weights()))
         stored |= getattr(linear, layout)(name.removesuffix(".weight"))
     write_safetensors(floats, exact)
@@ -125,6 +130,15 @@ def test_weights_are_those_of_the_file(layout, tmp_path):
         assert f"{kind} 14: kept as they are" in server.log
 
 
+def test_reordered_inputs_become_bf16(tmp_path):
+    int4, floats = write_pair(tmp_path, "gptq", reordered=True)
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    result = run("eval", "kl", int4, "--reference", floats, "--text", text, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["kl_max"] == 0
+
+
 def test_int4_at_load_is_served(tmp_path):
     with Server(write_tiny_model(tmp_path / "m"), "--quantization", "int4", "--max-model-len", "256") as server:
         server.wait_ready()
@@ -133,9 +147,9 @@ def test_int4_at_load_is_served(tmp_path):
 
 @pytest.mark.parametrize("change, words", [
     ({"quantization_config": CONFIGS["gptq"]}, "hold no linear of the format gptq"),
-    ({"quantization_config": CONFIGS["gptq"] | {"desc_act": True}}, "desc_act: found true"),
+    ({"quantization_config": CONFIGS["gptq"] | {"group_size": 48}}, "group_size: found 48, expected 32"),
     ({"quantization_config": CONFIGS["awq"] | {"bits": 3}}, "bits: found 3, expected 4"),
-    ({"quantization_config": {"quant_method": "fp8"}}, '"fp8", which is not supported'),
+    ({"quantization_config": {"quant_method": "mxfp4"}}, '"mxfp4", which is not supported'),
 ])
 def test_what_does_not_fit_is_named_in_one_line(change, words, tmp_path):
     folder = write_tiny_model(tmp_path / "m")

@@ -1,5 +1,7 @@
 """tiercel quantize, and serving what it writes."""
 import json
+import re
+import struct
 
 import openai
 import pytest
@@ -62,11 +64,94 @@ def test_static_and_mixed_outputs_are_served(model, text, tmp_path):
         {"w8a8_mix": "static", "ascend_compilation_config": {"fuse_norm_quant": False}}))[0]
 
 
+def read_tensors(folder):
+    """Every tensor of a folder's safetensors: (dtype, shape, bytes)."""
+    tensors = {}
+    for file in folder.glob("*.safetensors"):
+        data = file.read_bytes()
+        length, = struct.unpack_from("<Q", data)
+        for name, t in json.loads(data[8:8 + length]).items():
+            tensors[name] = (t["dtype"], t["shape"], data[8 + length:][slice(*t["data_offsets"])])
+    return tensors
+
+
+def bf16_values(data):
+    return struct.unpack(f"<{len(data) // 2}f", b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2)))
+
+
+def kl_mean(out, model, text):
+    result = run("eval", "kl", out, "--reference", model, "--text", text, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)["kl_mean"]
+
+
+def test_int4_is_what_compressed_tensors_packs(model, tmp_path):
+    """The layout as vLLM and transformers read it, and each weight the nearest to what it was."""
+    out = tmp_path / "int4"
+    result = run("quantize", model, out, "--scheme", "int4", "--exclude", "model.layers.1.mlp.down_proj")
+    assert result.returncode == 0, result.stderr
+    config = json.loads((out / "config.json").read_text())["quantization_config"]
+    weights = config["config_groups"]["group_0"]["weights"]
+    assert (config["quant_method"], config["format"]) == ("compressed-tensors", "pack-quantized")
+    assert config["ignore"] == ["lm_head", "model.layers.1.mlp.down_proj"]
+    assert config["config_groups"]["group_0"]["targets"] == ["Linear"]
+    assert {k: weights[k] for k in ("num_bits", "type", "strategy", "group_size", "symmetric")} == {
+        "num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": True}
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    stored, floats = read_tensors(out), read_tensors(model)
+    assert set(index["weight_map"]) == set(stored)
+    assert stored["model.layers.1.mlp.down_proj.weight"] == floats["model.layers.1.mlp.down_proj.weight"]
+    assert stored["model.embed_tokens.weight"] == floats["model.embed_tokens.weight"]
+    packed = [name for name in stored if name.endswith(".weight_packed")]
+    assert len(packed) == 13
+    for name in packed:
+        stem = name.removesuffix("_packed")
+        n, k = floats[stem][1]
+        assert stored[name][:2] == ("I32", [n, k // 8])
+        assert stored[stem + "_scale"][:2] == ("BF16", [n, k // 128])
+        assert struct.unpack("<2q", stored[stem + "_shape"][2]) == (n, k)
+        words = struct.unpack(f"<{n * k // 8}I", stored[name][2])
+        scales, exact = bf16_values(stored[stem + "_scale"][2]), bf16_values(floats[stem][2])
+        for i, w in enumerate(exact[:4 * k]):
+            code = (words[i // 8] >> i % 8 * 4 & 15) - 8
+            assert abs(min(max(w / scales[i // 128], -8), 7) - code) <= 0.5001
+
+
+def test_gptq_loses_less_than_rounding(model, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{i} bottles of beer on the wall, take {i * 7 % 12} down. " for i in range(700)))
+    outputs, kl = {}, {}
+    for method in ("rtn", "gptq"):
+        out = tmp_path / method
+        result = run("quantize", model, out, "--scheme", "int4", "--method", method, "--calibration", text)
+        assert result.returncode == 0, result.stderr
+        assert "of the weights / of the outputs" in result.stdout
+        outputs[method] = [float(loss) for loss in re.findall(r"[\d.]+ / ([\d.]+)", result.stdout)]
+        kl[method] = kl_mean(out, model, text)
+    assert len(outputs["rtn"]) == 14
+    assert all(gptq < 0.9 * rtn for gptq, rtn in zip(outputs["gptq"], outputs["rtn"], strict=True))
+    assert 0 < kl["gptq"] < kl["rtn"]
+
+
+@pytest.mark.parametrize("group, kept", [(128, "I4"), (64, "Q4_0"), (32, "Q4_0")])
+def test_int4_is_served(group, kept, model, tmp_path):
+    out = tmp_path / "int4"
+    assert run("quantize", model, out, "--scheme", "int4", "--group", group).returncode == 0
+    said, log = greedy(out)
+    assert said and f"{kept} 14: kept as they are" in log
+    again = run("quantize", out, tmp_path / "twice", "--scheme", "int4")
+    assert again.returncode == 2 and "has weights of four bits already" in again.stderr
+
+
 @pytest.mark.parametrize("words, error", [
     (("MODEL",), "the following arguments are required"),
     (("MODEL", "OUT", "--scheme", "w4a4"), "invalid choice: 'w4a4'"),
     (("MODEL", "OUT", "--scheme", "w8a8"), "needs --calibration"),
     (("MODEL", "OUT", "--kv", "int8"), "needs --calibration"),
+    (("MODEL", "OUT", "--scheme", "int4", "--method", "gptq"), "GPTQ needs --calibration"),
+    (("MODEL", "OUT", "--scheme", "int4", "--group", "100"), "argument --group: found 100, expected 32, 64 or 128"),
+    (("MODEL", "OUT", "--scheme", "int4", "--kv", "int8"), "leave --kv out"),
+    (("MODEL", "OUT", "--method", "gptq"), "argument --method: belongs to --scheme int4"),
     (("MODEL", "OUT", "--static-loss", "2"), "argument --static-loss: found 2"),
     (("MODEL", "OUT", "--smooth", "2"), "argument --smooth: found 2"),
     (("MODEL", "OUT", "--calibration", "/nowhere"), "/nowhere cannot be opened"),
@@ -83,7 +168,8 @@ def test_mistakes_are_named(model, tmp_path, words, error):
     ("ascend", "ModelSlim Quantization Config Not Found"),
     ("compressed-tensors", "found no quantization_config"),
     ("awq", "holds other weights"),
-    ("fp8", "fp8 is not supported"),
+    ("fp8", "holds other weights"),
+    ("modelopt", "modelopt is not supported"),
 ])
 def test_a_float_model_is_no_quantized_one(model, flag, error):
     result = run("serve", model, "--quantization", flag, "--port", "0")

@@ -86,9 +86,8 @@ class QuantizedCheckpointTest : public ::testing::Test {
     }
     const auto checkpoint = model::Checkpoint::Open(Source(model));
     ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
-    const Status status =
-        tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {});
-    ASSERT_TRUE(status.ok()) << status;
+    const auto written = tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {});
+    ASSERT_TRUE(written.has_value()) << written.error();
     fs::copy_file(Source(model) + "/config.json", folder_ / "config.json",
                   fs::copy_options::overwrite_existing);
   }
@@ -488,11 +487,11 @@ TEST_F(QuantizedCheckpointTest, NothingIsQuantizedTwiceOrWithoutCalibration) {
   const auto checkpoint = model::Checkpoint::Open(folder_);
   ASSERT_TRUE(checkpoint.has_value());
   QuantizeOptions options;
-  EXPECT_THAT(tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {}).message(),
+  EXPECT_THAT(tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {}).error().message(),
               HasSubstr("quantized already"));
   const auto source = model::Checkpoint::Open(Source("qwen3-tied"));
   options.scheme = QuantScheme::kStatic;
-  EXPECT_THAT(tools::QuantizeModel(**source, options, environment_.get(), folder_, {}).message(),
+  EXPECT_THAT(tools::QuantizeModel(**source, options, environment_.get(), folder_, {}).error().message(),
               HasSubstr("W8A8 needs --calibration"));
 }
 

@@ -20,6 +20,7 @@ class StripReader {
     const uint8_t* codes =
         Unit(k) + info_.ScaleBytes() + k % info_.unit / kCodeGroup * info_.CodeBytes();
     const int64_t quad = k % kCodeGroup / kQuad, at = column * kQuad + k % kQuad;
+    if (info_.scales == BlockScales::kFloat) return codes[k % kCodeGroup * kStripColumns + column];
     if (info_.bits == 8) return codes[quad * kCodeLine + at];
     const int low = codes[quad / 2 * kCodeLine + at] >> quad % 2 * 4 & 15;
     const uint8_t* high = codes + 4 * kCodeLine;
@@ -37,11 +38,19 @@ class StripReader {
         const auto a = static_cast<int8_t>(unit[2 * kStripColumns + g * kStripColumns + column]);
         return Half(unit, column) * static_cast<float>(a);
       }
+      case BlockScales::kFloat: {
+        float scale;
+        std::memcpy(&scale, unit + 4 * (g * kStripColumns + column), sizeof(scale));
+        return scale;
+      }
       default: return Half(unit, g * kStripColumns + column);
     }
   }
 
-  bool has_min() const { return info_.scales != BlockScales::kHalf && info_.scales != BlockScales::kSub; }
+  bool has_min() const {
+    return info_.scales == BlockScales::kHalfMin || info_.scales == BlockScales::kHalfZero ||
+           info_.scales == BlockScales::kSubMin;
+  }
   // 0 where the format has none.
   float Min(int64_t group, int64_t column) const {
     const uint8_t* unit = Unit(group * info_.group);

@@ -12,6 +12,7 @@ void Matmul(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
 void QuantMatmul(const QuantMatmulArgs& args, Share share);
 void BlockMatmul(const BlockMatmulArgs& args, Share share);
+void Fp8Matmul(const MatmulArgs& args, Share share);
 void SwiGlu(const SwiGluArgs& args, Share share);
 void AddParts(const AddPartsArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);

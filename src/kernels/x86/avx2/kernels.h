@@ -12,6 +12,7 @@ void Quantize(const QuantizeArgs& args, Share share);
 void QuantMatmul(const QuantMatmulArgs& args, Share share);
 void QuantMatmulVnni(const QuantMatmulArgs& args, Share share);  // by vpdpbusd
 void BlockMatmul(const BlockMatmulArgs& args, Share share);
+void Fp8Matmul(const MatmulArgs& args, Share share);
 void BlockMatmulVnni(const BlockMatmulArgs& args, Share share);  // by vpdpbusd
 void SwiGlu(const SwiGluArgs& args, Share share);
 void AddParts(const AddPartsArgs& args, Share share);

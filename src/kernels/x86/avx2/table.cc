@@ -15,6 +15,7 @@ const KernelTable& Table() {
       .quantize = Quantize,
       .quant_matmul = QuantMatmul,
       .block_matmul = BlockMatmul,
+      .fp8_matmul = Fp8Matmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,

@@ -11,6 +11,7 @@ void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
 void QuantMatmul(const QuantMatmulArgs& args, Share share);  // by vpdpbusd
+void Fp8Matmul(const MatmulArgs& args, Share share);
 void BlockMatmul(const BlockMatmulArgs& args, Share share);  // by vpdpbusd
 void SwiGlu(const SwiGluArgs& args, Share share);
 void AddParts(const AddPartsArgs& args, Share share);

@@ -16,6 +16,7 @@ const KernelTable& Table() {
       .quantize = Quantize,
       .quant_matmul = avx2::QuantMatmul,
       .block_matmul = avx2::BlockMatmul,
+      .fp8_matmul = Fp8Matmul,
       .swiglu = SwiGlu,
       .qk_norm_rope = QkNormRope,
       .attention = Attention,
