@@ -12,7 +12,7 @@ LIBRARY ?=
 MPI ?= OFF
 JOBS ?= $(shell nproc)
 
-.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package clean
+.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package deps-kubernetes clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -136,6 +136,11 @@ deps:
 deps-test deps-check deps-package:
 	@mkdir -p build
 	@scripts/install_deps.sh $(@:deps-%=%)
+
+# What checks the Helm chart, into build/tools: docs/kubernetes.md.
+deps-kubernetes:
+	@mkdir -p build
+	@scripts/install_kubernetes_tools.sh
 
 clean:
 	rm -rf build

@@ -79,13 +79,31 @@ Expected<std::vector<SweepItem>> ParseParameterSweep(const std::string& source, 
   return items;
 }
 
-std::string SweepName(const SweepItem& item) {
-  if (const Json* name = FindKey(item, kName); name != nullptr) return PythonStr(*name);
+const Json* FindParameter(const SweepItem& item, std::string_view name) {
+  const std::string wanted = Replaced(std::string(name), "-", "_");
+  const auto at = std::find_if(item.begin(), item.end(), [&](const Json::Member& member) {
+    return Replaced(member.key, "-", "_") == wanted;
+  });
+  return at == item.end() ? nullptr : &at->value;
+}
+
+SweepItem WithParameter(SweepItem item, std::string_view name, Json value) {
+  Json object(std::move(item));
+  object.Set(name, std::move(value));
+  return std::move(*object.object());
+}
+
+std::string SweepText(const SweepItem& item, std::string_view separator) {
   std::string text;
   for (const Json::Member& member : item) {
-    text += fmt::format("{}{}={}", text.empty() ? "" : "-", member.key, PythonStr(member.value));
+    text += fmt::format("{}{}={}", text.empty() ? "" : separator, member.key, PythonStr(member.value));
   }
   return text;
+}
+
+std::string SweepName(const SweepItem& item) {
+  const Json* name = FindKey(item, kName);
+  return name != nullptr ? PythonStr(*name) : SweepText(item, "-");
 }
 
 std::vector<std::string> ApplyParameters(const SweepItem& item, std::vector<std::string> command) {
@@ -112,14 +130,17 @@ std::vector<std::string> ApplyParameters(const SweepItem& item, std::vector<std:
   return command;
 }
 
-std::string SweepFolder(const SweepItem& serve, const SweepItem& bench) {
+std::string SweepFolder(const SweepItem& serve, const SweepItem& bench, std::string_view workload) {
   std::string folder;
   for (const auto& [prefix, item] : {std::pair{"SERVE-", &serve}, std::pair{"BENCH-", &bench}}) {
     if (item->empty()) continue;
     folder += fmt::format("{}{}-{}", folder.empty() ? "" : "-", prefix, SweepName(*item));
   }
-  return Replaced(Replaced(folder, "/", "_"), "..", "__");
+  if (!workload.empty()) folder += fmt::format("{}WL--{}", folder.empty() ? "" : "-", workload);
+  return SafeFileName(folder);
 }
+
+std::string SafeFileName(std::string_view name) { return Replaced(Replaced(std::string(name), "/", "_"), "..", "__"); }
 
 Expected<SweepLinks> ParseLinks(std::string_view text) {
   SweepLinks links;

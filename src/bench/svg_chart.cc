@@ -12,11 +12,55 @@ constexpr double kLetter = 7;  // pixels of a letter of the legend, on average
 
 double Bounded(double max) { return std::isfinite(max) && max > 0 ? max : 1; }
 
+using Scale = SvgChart::Scale;
+
+SvgChart::Axis Bounded(SvgChart::Axis axis) {
+  axis.max = Bounded(axis.max);
+  if (axis.scale != Scale::kLog) {
+    axis.min = 0;
+  } else if (!(axis.min > 0 && axis.min < axis.max)) {
+    axis.min = axis.max / 100;
+  }
+  return axis;
+}
+
+double Scaled(Scale scale, double value) {
+  switch (scale) {
+    case Scale::kLinear: return value;
+    case Scale::kLog: return std::log10(value);
+    case Scale::kSqrt: return std::sqrt(value);
+  }
+  return value;
+}
+
+// Where a value lies between the axis's ends, from 0 to 1.
+double Fraction(const SvgChart::Axis& axis, double value) {
+  const double low = Scaled(axis.scale, axis.min), high = Scaled(axis.scale, axis.max);
+  return (Scaled(axis.scale, std::clamp(value, axis.min, axis.max)) - low) / (high - low);
+}
+
 template <typename F>
 void ForEachTick(const SvgChart::Axis& axis, F&& draw) {
   if (!axis.ticks) return;
+  if (axis.scale == Scale::kLog) {
+    const bool narrow = axis.max / axis.min < 200;  // then powers of ten alone are too few
+    for (double power = std::pow(10, std::floor(std::log10(axis.min))); power <= axis.max; power *= 10) {
+      for (const double factor : {1.0, 2.0, 5.0}) {
+        const double value = factor * power;
+        if ((factor == 1 || narrow) && value >= axis.min && value <= axis.max) draw(value);
+      }
+    }
+    return;
+  }
   const double step = TickStep(axis.max);
   for (int i = 0; i * step <= axis.max * (1 + 1e-9); ++i) draw(i * step);
+}
+
+std::string LegendEntry(double x, double y, std::string_view name, std::string_view color) {
+  return fmt::format(
+      "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"10\" height=\"10\" fill=\"{}\"/>"
+      "<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
+      x, y - 9, color, x + 14, y, XmlText(name));
 }
 
 }  // namespace
@@ -57,19 +101,26 @@ double TickStep(double max) {
   return 10 * power;
 }
 
+std::string LegendColumn(double x, double y, std::span<const std::pair<std::string, std::string>> entries) {
+  std::string elements;
+  for (const auto& [name, color] : entries) {
+    elements += LegendEntry(x, y, name, color);
+    y += 18;
+  }
+  return elements;
+}
+
 SvgChart::SvgChart(const Place& place, std::string_view title, Axis x, Axis y)
-    : place_(place), x_(x), y_(y), legend_x_(place.x) {
-  x_.max = Bounded(x_.max);
-  y_.max = Bounded(y_.max);
+    : place_(place), x_(Bounded(x)), y_(Bounded(y)), legend_x_(place.x) {
   DrawAxes(title);
 }
 
 double SvgChart::X(double value) const {
-  return place_.x + place_.width * std::clamp(value / x_.max, 0.0, 1.0);
+  return place_.x + place_.width * Fraction(x_, value);
 }
 
 double SvgChart::Y(double value) const {
-  return place_.y + place_.height * (1 - std::clamp(value / y_.max, 0.0, 1.0));
+  return place_.y + place_.height * (1 - Fraction(y_, value));
 }
 
 void SvgChart::DrawAxes(std::string_view title) {
@@ -126,11 +177,7 @@ void SvgChart::Text(const Point& at, std::string_view text) {
 }
 
 void SvgChart::Legend(std::string_view name, std::string_view color) {
-  const double y = place_.y + place_.height + 50;
-  elements_ += fmt::format(
-      "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"10\" height=\"10\" fill=\"{}\"/>"
-      "<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
-      legend_x_, y - 9, color, legend_x_ + 14, y, XmlText(name));
+  elements_ += LegendEntry(legend_x_, place_.y + place_.height + 50, name, color);
   legend_x_ += 30 + kLetter * static_cast<double>(name.size());
 }
 

@@ -22,13 +22,16 @@ class SvgChart {
   struct Place {
     double x, y, width, height;  // pixels, of the area within the axes
   };
+  enum class Scale { kLinear, kLog, kSqrt };
   struct Axis {
     std::string_view label;
-    double max = 1;  // the axis begins at 0
+    double max = 1;
     bool ticks = true;
+    Scale scale = Scale::kLinear;
+    double min = 0;  // of a logarithmic axis, above 0; others begin at 0
   };
 
-  // What is not finite or above 0 counts as an axis of 1.
+  // A maximum that is not finite or above 0 counts as 1; a logarithmic axis without a minimum below it has two decades.
   SvgChart(const Place& place, std::string_view title, Axis x, Axis y);
 
   void Line(std::span<const Point> points, std::string_view color);
@@ -52,6 +55,9 @@ class SvgChart {
   double legend_x_;
   std::string elements_;
 };
+
+// Names with their colors, one below the other from there.
+std::string LegendColumn(double x, double y, std::span<const std::pair<std::string, std::string>> entries);
 
 // 1, 2 or 5 times a power of ten, so that some five fit into `max`.
 double TickStep(double max);

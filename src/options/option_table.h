@@ -88,6 +88,9 @@ const OptionTable& BenchServeOptionTable();
 const OptionTable& BenchLatencyOptionTable();
 const OptionTable& BenchThroughputOptionTable();
 const OptionTable& BenchSweepServeOptionTable();
+const OptionTable& BenchSweepWorkloadOptionTable();
+const OptionTable& BenchSweepPlotOptionTable();
+const OptionTable& BenchSweepParetoOptionTable();
 
 std::span<const OptionGroup> ModelOptionGroups();
 std::span<const OptionGroup> ParallelOptionGroups();

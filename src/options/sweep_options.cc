@@ -1,4 +1,4 @@
-// The flags of `vllm bench sweep serve`; see option_table.h for what the columns mean.
+// The flags of `vllm bench sweep`; see option_table.h for what the columns mean.
 #include "options/option_table.h"
 
 namespace tiercel::options {
@@ -35,6 +35,40 @@ constexpr OptionSpec kResults[] = {
     {"--continue-on-error", Kind::kFlag, "", Effect::kUsed, "Write down what fails and go on with the next."},
 };
 
+constexpr OptionSpec kWorkload[] = {
+    {"--workload-var", Kind::kString, "request_rate", Effect::kUsed, "The flag of the benchmark that sets the load.",
+     "request_rate|max_concurrency"},
+    {"--workload-iters", Kind::kInt, "10", Effect::kUsed,
+     "How many levels, with one request at a time and all at once among them."},
+};
+
+constexpr OptionSpec kPlot[] = {
+    {"--fig-dir", Kind::kString, "", Effect::kUsed, "Folder of the pictures below OUTPUT_DIR. Default: OUTPUT_DIR."},
+    {"--fig-name", Kind::kString, "FIGURE", Effect::kUsed, "How their names begin."},
+    {"--fig-by", Kind::kString, "", Effect::kUsed, "Keys of the results, 'a,b': a picture for each of their values."},
+    {"--row-by", Kind::kString, "", Effect::kUsed, "The same for rows of charts within a picture."},
+    {"--col-by", Kind::kString, "", Effect::kUsed, "The same for columns of charts."},
+    {"--curve-by", Kind::kString, "", Effect::kUsed, "The same for curves within a chart."},
+    {"--var-x", Kind::kString, "request_throughput", Effect::kUsed, "What the x-axis shows: a key of the results."},
+    {"--var-y", Kind::kString, "p99_e2el_ms", Effect::kUsed, "What the y-axis shows."},
+    {"--filter-by", Kind::kString, "", Effect::kUsed,
+     "Draw only runs of which this is true: 'max_concurrency<1000,max_num_batched_tokens<=4096'; == != <= >= < >."},
+    {"--bin-by", Kind::kString, "", Effect::kUsed,
+     "Take values together: 'request_throughput%1' rounds them down to whole numbers."},
+    {"--scale-x", Kind::kString, "linear", Effect::kUsed, "The x-axis's scale.", "linear|log|sqrt"},
+    {"--scale-y", Kind::kString, "linear", Effect::kUsed, "The y-axis's scale.", "linear|log|sqrt"},
+    {"--dry-run", Kind::kFlag, "", Effect::kUsed, "Say which pictures there would be."},
+};
+
+constexpr OptionSpec kPareto[] = {
+    {"--user-count-var", Kind::kString, "max_concurrency", Effect::kUsed,
+     "The key of the results that says how many users there were; else request_rate, else max_concurrent_requests."},
+    {"--gpu-count-var", Kind::kString, "", Effect::kUsed,
+     "The key that says how many devices there were. Default: the product of the parallel sizes."},
+    {"--label-by", Kind::kString, "max_concurrency,gpu_count", Effect::kUsed, "Keys to write at the frontier's points."},
+    {"--dry-run", Kind::kFlag, "", Effect::kUsed, "Say which picture there would be."},
+};
+
 }  // namespace
 
 const OptionTable& BenchSweepServeOptionTable() {
@@ -43,6 +77,26 @@ const OptionTable& BenchSweepServeOptionTable() {
       {"combinations", "With which flags.", kCombinations},
       {"results", "Where results go.", kResults},
   });
+  return table;
+}
+
+const OptionTable& BenchSweepWorkloadOptionTable() {
+  static const OptionTable table({
+      {"commands", "What is run.", kCommands},
+      {"combinations", "With which flags.", kCombinations},
+      {"workload", "Under which load.", kWorkload},
+      {"results", "Where results go.", kResults},
+  });
+  return table;
+}
+
+const OptionTable& BenchSweepPlotOptionTable() {
+  static const OptionTable table({{"plot", "What is drawn.", kPlot}});
+  return table;
+}
+
+const OptionTable& BenchSweepParetoOptionTable() {
+  static const OptionTable table({{"pareto", "What is drawn.", kPareto}});
   return table;
 }
 

@@ -11,5 +11,8 @@ int RunBenchLatency(const std::vector<std::string>& words);
 int RunBenchThroughput(const std::vector<std::string>& words);
 int RunBenchSweep(const std::vector<std::string>& words);
 int RunBenchSweepServe(const std::vector<std::string>& words);
+int RunBenchSweepWorkload(const std::vector<std::string>& words);
+int RunBenchSweepPlot(const std::vector<std::string>& words);
+int RunBenchSweepPareto(const std::vector<std::string>& words);
 
 }  // namespace tiercel::tools

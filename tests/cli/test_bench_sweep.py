@@ -1,4 +1,4 @@
-"""`bench sweep serve` with the real server and benchmark: folders, files and names are vLLM's."""
+"""`bench sweep` with the real server and benchmark: folders, files and names are vLLM's."""
 import csv
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree
 
 import pytest
 
@@ -22,8 +23,8 @@ def commands():
     return ["--serve-cmd", serve, "--bench-cmd", bench]
 
 
-def sweep(*words, **kwargs):
-    return run("bench", "sweep", "serve", *words, timeout=180, **kwargs)
+def sweep(*words, command="serve", **kwargs):
+    return run("bench", "sweep", command, *words, timeout=180, **kwargs)
 
 
 def write(path, value):
@@ -146,3 +147,131 @@ def is_child_server(pid, parent):
             return stat.read().rsplit(")", 1)[1].split()[1] == str(parent) and words.read().split("\0")[1] == "serve"
     except (OSError, IndexError):
         return False
+
+
+def test_workloads_between_one_and_all_requests_at_a_time(tmp_path, commands):
+    bench = write(tmp_path / "bench.json", {"short": {"random_output_len": 2}})
+    words = [*commands, "--bench-params", bench, "-o", tmp_path, "-e", "x", "--num-runs", "1", "--workload-var",
+             "max_concurrency", "--workload-iters", "4"]
+    result = sweep(*words, command="serve_workload")
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "x"
+    levels = {}
+    for path in folder.iterdir():
+        if path.is_dir():
+            assert path.name.startswith("BENCH--short-WL--max_concurrency=")
+            (one,) = json.loads((path / "summary.json").read_text())
+            assert one["completed"] == 3
+            levels[int(path.name.split("=")[-1])] = one
+    assert all(one["max_concurrency"] == level for level, one in levels.items())
+    assert {1, 3} <= set(levels) <= {1, 2, 3}
+    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    # What was explored stands between the ends, which are measured first.
+    assert (rows[0]["max_concurrency"], rows[-1]["max_concurrency"]) == ("1", "3")
+    assert len(rows) == 2 + result.stdout.count("Exploring: max_concurrency=")
+    assert result.stdout.count("[WL START]") == result.stdout.count("[WL END]") == 1
+    assert "Dataset size: 3" in result.stdout and "Serial inference: max_concurrency=" in result.stdout
+
+    again = sweep(*words, "--resume", command="serve_workload")
+    assert again.returncode == 0, again.stderr
+    assert "[SKIPPED BENCHMARK]" in again.stdout and "[END BENCHMARK]" not in again.stdout
+
+
+def test_a_dry_run_of_workloads_shows_both_ends(tmp_path, commands):
+    result = sweep(*commands, "-o", tmp_path / "out", "--dry-run", "--num-runs", "1", command="serve_workload")
+    assert result.returncode == 0, result.stderr
+    assert "'--max-concurrency', '1', '--request-rate', '1'" in result.stdout
+    assert "'--max-concurrency', '3', '--request-rate', '3'" in result.stdout
+    assert "Omitting intermediate Workload iterations." in result.stdout and not (tmp_path / "out").exists()
+
+
+def test_what_is_explored_cannot_be_given(tmp_path, commands):
+    bench = write(tmp_path / "bench.json", [{"request-rate": 3}])
+    result = sweep(*commands, "--bench-params", bench, command="serve_workload")
+    assert result.returncode == 2 and "--bench-params: found request_rate" in result.stderr
+    result = sweep(*commands, "--workload-iters", "1", command="serve_workload")
+    assert result.returncode == 2 and "--workload-iters" in result.stderr
+
+
+# ---- Pictures
+
+@pytest.fixture
+def results(tmp_path):
+    """What two sweeps left, as `sweep serve` writes it."""
+    for tp in (1, 2):
+        for users in (1, 4, 16):
+            folder = tmp_path / f"sweep{tp}" / f"SERVE--tensor_parallel_size={tp}-BENCH--max_concurrency={users}"
+            folder.mkdir(parents=True)
+            runs = [{"model_id": "a/b", "request_rate": "inf", "max_concurrency": users, "tensor_parallel_size": tp,
+                     "request_throughput": 0.5 * users ** 0.5 * tp, "output_throughput": 64 * users ** 0.5 * tp,
+                     "p99_e2el_ms": 100.0 * users / tp + run, "run_number": run} for run in range(2)]
+            (folder / "summary.json").write_text(json.dumps(runs))
+    return tmp_path
+
+
+def elements(path, name):
+    return list(xml.etree.ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}" + name))
+
+
+def texts(path):
+    return [element.text for element in elements(path, "text")]
+
+
+def test_plot_draws_a_curve_for_each_setting(results):
+    result = sweep(results, "--curve-by", "tensor_parallel_size", command="plot")
+    assert result.returncode == 0, result.stderr
+    picture = results / "FIGURE.svg"
+    assert f"Group: {{}}\nGrid: 1 rows x 1 cols\nOutput file: {picture}\n[END FIGURE]" in result.stdout
+    assert len(elements(picture, "circle")) == 12
+    assert len([path for path in elements(picture, "path") if path.get("class") == "line"]) == 2
+    assert {"tensor_parallel_size=1", "tensor_parallel_size=2", "p99_e2el_ms over request_throughput"} <= set(texts(picture))
+
+
+def test_plot_draws_figures_rows_and_columns(results):
+    words = [results, "--fig-dir", "figures", "--fig-name", "f", "--fig-by", "model_id,run_number", "--row-by",
+             "tensor_parallel_size", "--col-by", "max_concurrency", "--filter-by", "max_concurrency<=4", "--var-x",
+             "max_concurrency", "--var-y", "output_throughput", "--scale-x", "log", "--bin-by", "output_throughput%10"]
+    dry = sweep(*words, "--dry-run", command="plot")
+    assert dry.returncode == 0 and not (results / "figures").exists()
+    result = sweep(*words, command="plot")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (results / "figures").iterdir()) == [
+        "f-model_id=a_b-run_number=0.svg", "f-model_id=a_b-run_number=1.svg"]
+    picture = results / "figures" / "f-model_id=a_b-run_number=0.svg"
+    assert len(elements(picture, "circle")) == 4  # of six runs, two have 16 users
+    assert {f"tensor_parallel_size={tp}; max_concurrency={users}" for tp in (1, 2) for users in (1, 4)} <= set(texts(picture))
+    assert "model_id=a/b, run_number=0; 4 runs" in texts(picture)
+
+
+def test_plot_pareto_finds_the_frontier(results):
+    result = sweep(results, command="plot_pareto")
+    assert result.returncode == 0, result.stderr
+    # A device gives 64 √users, whatever the size; a user gets 64 / √users from one device, twice as much from two. So of
+    # one device only 16 users are not beaten in both.
+    assert "Plotted 12 points; Pareto frontier size: 8." in result.stdout
+    picture = results / "pareto" / "PARETO.svg"
+    assert len(elements(picture, "circle")) == 12
+    assert texts(picture).count("max_concurrency=16, gpu_count=2") == 2
+    assert "max_concurrency=4, gpu_count=1" not in texts(picture)
+
+
+@pytest.mark.parametrize("command", ["plot", "plot_pareto"])
+def test_pictures_need_results(tmp_path, command):
+    for words, part in [([], "OUTPUT_DIR"), ([tmp_path / "none"], "none: "), ([tmp_path], "found no runs")]:
+        result = sweep(*words, command=command)
+        assert result.returncode == 2 and part in result.stderr.splitlines()[-1]
+    (tmp_path / "summary.json").write_text("{}")
+    result = sweep(tmp_path, command=command)
+    assert result.returncode == 2 and "summary.json" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words,part", [
+    (["--var-y", "latency"], "--var-y: found 'latency', expected a key of the results: model_id"),
+    (["--fig-by", "x"], "--fig-by"), (["--curve-by", "x"], "--curve-by"), (["--scale-x", "cubic"], "--scale-x"),
+    (["--filter-by", "model_id"], "--filter-by"), (["--filter-by", "max_concurrency>99"], "found 0 of 12 runs"),
+    (["--bin-by", "p99_e2el_ms"], "--bin-by"), (["--var-x", "model_id"], 'found "a/b", expected numbers'),
+])
+def test_what_cannot_be_drawn_is_said(results, words, part):
+    result = sweep(results, *words, command="plot")
+    assert result.returncode == 2
+    assert part in result.stderr.splitlines()[-1]

@@ -8,7 +8,8 @@ import pytest
 from cli_support import clean_env, run
 
 COMMANDS = ["serve", "chat", "complete", "run-batch", "eval", "quantize", "comm-check", "collect-env", "health", "share-files",
-            "bench serve", "bench latency", "bench throughput", "bench sweep serve", "tune"]
+            "bench serve", "bench latency", "bench throughput", "bench sweep serve",
+            "bench sweep serve_workload", "bench sweep plot", "bench sweep plot_pareto", "tune"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_bash_commands(share):
         assert f"  {command} " in run("--help").stdout
     assert bash(share, "se") == {"serve"}
     assert bash(share, "bench", "") == {"serve", "latency", "throughput", "sweep", "--help"}
-    assert bash(share, "bench", "sweep", "") == {"serve", "--help"}
+    assert bash(share, "bench", "sweep", "") == {"serve", "serve_workload", "plot", "plot_pareto", "--help"}
     assert bash(share, "eval", "") == {"perplexity", "kl"}
     assert bash(share, "serve", "") == set()  # then readline offers files
 
