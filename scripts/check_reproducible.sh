@@ -1,14 +1,18 @@
 #!/bin/bash
 # check_reproducible.sh: builds the committed sources in two folders and compares the programs and the Debian packages byte by byte.
+# What differs stays in the folder that it names.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 export CCACHE_DISABLE=1  # no object of one is the other's
 for folder in "$work/a" "$work/another/folder"; do
   git clone -q "$source" "$folder"
   make -C "$folder" deb
 done
-cmp "$work/a/build/package/tiercel" "$work/another/folder/build/package/tiercel"
-cmp "$work"/a/build/package/deb/*.deb "$work"/another/folder/build/package/deb/*.deb
-sha256sum "$work/a/build/package/tiercel" "$work"/a/build/package/deb/*.deb
+first=$work/a/build/package second=$work/another/folder/build/package
+if ! cmp "$first/tiercel" "$second/tiercel" || ! cmp "$first"/deb/*.deb "$second"/deb/*.deb; then
+  echo "two builds of the same sources differ: $work" >&2
+  exit 1
+fi
+sha256sum "$first/tiercel" "$first"/deb/*.deb
+rm -rf "$work"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Builds the wheel of the Python package into build/wheels, stripped, with the libraries that it needs beyond the C
 # library in it. Its name says the oldest C library that it runs with. PYTHON: for which interpreter, python3 unless set;
-# from 3.12 on the wheel is for all that follow.
+# from 3.12 on the wheel is for all that follow. GLIBC: the oldest C library to run with, as in GLIBC=2.28; this system's
+# unless set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,10 @@ scripts/make_venv.sh "$venv" python/wheel_requirements.txt
 export PATH=$PWD/$venv/bin:$PATH
 rm -rf build/wheels
 mkdir -p build/wheels/built
+if [ -n "${GLIBC:-}" ]; then
+  scripts/portable.sh "$GLIBC" "build/glibc-$GLIBC"
+  export CMAKE_ARGS="-C $PWD/build/glibc-$GLIBC/cache.cmake" SKBUILD_BUILD_DIR=build/wheel-$GLIBC
+fi
 python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheels/built .
 auditwheel repair --wheel-dir build/wheels build/wheels/built/tiercel-*.whl >build/wheels/auditwheel.log 2>&1 ||
   { cat build/wheels/auditwheel.log; exit 1; }

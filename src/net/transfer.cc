@@ -2,6 +2,7 @@
 
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <mutex>
 #include <new>
@@ -20,6 +21,18 @@ bool EqualsNoCase(std::string_view a, std::string_view b) {
 
 // Around names and values, and the end of a line.
 constexpr std::string_view kBlanks = " \t\r\n";
+
+// A libcurl of the system knows where its certificates are: "". One that came with the program does not: they are where
+// Debian, Fedora, SUSE or Alpine have them.
+std::string SystemCertificates() {
+  const curl_version_info_data* curl = curl_version_info(CURLVERSION_NOW);
+  if (curl->cainfo != nullptr || curl->capath != nullptr) return "";
+  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                           "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}) {
+    if (::access(path, R_OK) == 0) return path;
+  }
+  return "";
+}
 
 }  // namespace
 
@@ -87,12 +100,12 @@ void Transfer::SetCertificates() {
     curl_easy_setopt(easy_, CURLOPT_SSL_VERIFYPEER, 0L);
     curl_easy_setopt(easy_, CURLOPT_SSL_VERIFYHOST, 0L);
   }
-  if (options_.ca_path.empty()) return;
+  const std::string path = options_.ca_path.empty() ? SystemCertificates() : options_.ca_path;
+  if (path.empty()) return;
   struct stat info {};
-  const bool folder = ::stat(options_.ca_path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-  curl_easy_setopt(easy_, folder ? CURLOPT_CAPATH : CURLOPT_CAINFO, options_.ca_path.c_str());
-  curl_easy_setopt(easy_, folder ? CURLOPT_PROXY_CAPATH : CURLOPT_PROXY_CAINFO,
-                   options_.ca_path.c_str());
+  const bool folder = ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  curl_easy_setopt(easy_, folder ? CURLOPT_CAPATH : CURLOPT_CAINFO, path.c_str());
+  curl_easy_setopt(easy_, folder ? CURLOPT_PROXY_CAPATH : CURLOPT_PROXY_CAINFO, path.c_str());
 }
 
 void Transfer::SetMethod() {

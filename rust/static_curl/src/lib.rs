@@ -1,0 +1,1 @@
+//! Nothing of its own: the crate it names builds libcurl.a.
