@@ -14,7 +14,7 @@ namespace tiercel::tools {
 namespace {
 
 constexpr float kLeast = -8, kLargest = 7;
-constexpr int kScales = 21;  // that are tried: max|w| / d for d = 7, 7.25 … 12
+constexpr int kScales = 21;  // that are tried: −w / d of the largest w, for d = 7, 7.25 … 12
 
 // Adding 1.5 · 2²³ leaves no bits for a fraction: rounds to nearest, ties to even. |x| < 2²².
 float Round(float x) {
@@ -41,18 +41,36 @@ double SquaredError(const float* w, int64_t count, float scale) {
   return sum;
 }
 
-BF16 ScaleOf(const float* w, int64_t count) {
+// The value of the largest magnitude; what is not finite is larger than all.
+float Largest(const float* w, int64_t count) {
   // The bits of positive floats sort as they do, infinities and NaN last.
   int32_t bits = 0;
-  for (int64_t i = 0; i < count; ++i) bits = std::max(bits, std::bit_cast<int32_t>(w[i]) & 0x7fffffff);
-  const auto largest = std::bit_cast<float>(bits);
-  if (!std::isfinite(largest)) return ToBF16(largest);
-  // A group of zeros, or of numbers that a scale cannot stand for.
-  if (largest < 12 * std::numeric_limits<float>::min()) return ToBF16(1.0f);
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t magnitude = std::bit_cast<int32_t>(w[i]) & 0x7fffffff;
+    if (magnitude > bits) largest = w[i];
+    bits = std::max(bits, magnitude);
+  }
+  return largest;
+}
+
+// Whether scales of such a group are what its numbers are (not finite), or 1 (too small for a scale, or zeros).
+bool HasNoScale(float largest) { return !(std::fabs(largest) >= 12 * std::numeric_limits<float>::min()) || std::isinf(largest); }
+BF16 OddScale(float largest) { return ToBF16(std::isfinite(largest) ? 1.0f : largest); }
+
+// The largest becomes −8.
+BF16 WholeScale(const float* w, int64_t count) {
+  const float largest = Largest(w, count);
+  return HasNoScale(largest) ? OddScale(largest) : ToBF16(largest / kLeast);
+}
+
+BF16 BestScale(const float* w, int64_t count) {
+  const float largest = Largest(w, count);
+  if (HasNoScale(largest)) return OddScale(largest);
   BF16 best = {};
   double least = std::numeric_limits<double>::infinity();
   for (int i = 0; i < kScales; ++i) {
-    const BF16 scale = ToBF16(largest / (7.0f + 0.25f * static_cast<float>(i)));
+    const BF16 scale = ToBF16(-largest / (7.0f + 0.25f * static_cast<float>(i)));
     const double error = SquaredError(w, count, ToFloat(scale));
     if (error < least) {
       least = error;
@@ -78,7 +96,7 @@ void AddRows(const float* a, const float* from, int64_t stride, int64_t rows, in
 
 void RoundRow(const float* w, int64_t k, int64_t group, const GroupRow& out) {
   for (int64_t begin = 0; begin < k; begin += group) {
-    const BF16 scale = ScaleOf(w + begin, group);
+    const BF16 scale = WholeScale(w + begin, group);
     const float inverse = 1 / ToFloat(scale);
     out.scales[begin / group] = scale;
     for (int64_t i = begin; i < begin + group; ++i) out.codes[i] = static_cast<int8_t>(CodeOf(w[i], inverse));
@@ -125,7 +143,7 @@ void Gptq::Quantize(const float* w, int64_t rows, int64_t group, const GroupRow*
       // Where the group's weights would stand if none of them were rounded.
       std::copy_n(at, group, ahead.begin());
       for (int64_t i = 0; i < group; ++i) add_error(i, exact[i] - ahead[i], ahead.data());
-      const BF16 scale = ScaleOf(ahead.data(), group);
+      const BF16 scale = BestScale(ahead.data(), group);
       const float inverse = 1 / ToFloat(scale);
       out[r].scales[begin / group] = scale;
       for (int64_t i = 0; i < group; ++i) {

@@ -17,16 +17,17 @@ struct GroupRow {
   BF16* scales = nullptr;   // [k / group]
 };
 
-// Rounds to the nearest, by the scale with the least squared error of those between max|w| / 7 and max|w| / 12. A row
-// that is not finite gets a scale that is not.
+// Rounds to the nearest, by the scale with which the group's largest weight in magnitude becomes −8. A row that is not
+// finite gets a scale that is not.
 void RoundRow(const float* w, int64_t k, int64_t group, const GroupRow& out);
 
 // GPTQ (Frantar et al. 2023) in the order of the inputs: each input's rounding error is made up for by the inputs
 // after it, so that ‖X(w − ŵ)‖ is least. It is written as Babai's nearest plane, to which it is equal: with the inputs'
 // products XᵀX = R·Rᵀ, R upper triangular, input j is rounded where it stands after
 //     w'[j] = w[j] + Σ_{i < j} (w[i] − ŵ[i]) · R[i, j] / R[j, j],
-// which needs one factorization and no inverse. A group's scale is chosen, as above, when its first input's turn comes, for
-// where its weights would stand if none of them were rounded.
+// which needs one factorization and no inverse. A group's scale is chosen when its first input's turn comes, for where
+// its weights would stand if none of them were rounded: that with the least squared error of 21 from −w / 7 to −w / 12, w
+// being the largest of them.
 class Gptq {
  public:
   // Rows that go through together: the factor is read from memory once for all of them.
