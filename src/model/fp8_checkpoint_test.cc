@@ -144,11 +144,12 @@ TEST(Fp8Config, WhatSaysFp8) {
     ASSERT_TRUE(is.has_value()) << is.error();
     EXPECT_TRUE(*is) << json;
   }
-  for (const char* json : {"null", "3", R"({"quant_method": "gptq"})",
+  for (const char* json : {"null", R"({"quant_method": "gptq"})",
                            R"({"quant_method": "compressed-tensors", "format": "int-quantized"})"}) {
     EXPECT_FALSE(IsFp8(json).value_or(true)) << json;
   }
   const std::pair<const char*, const char*> kNo[] = {
+      {"3", "an object"},
       {R"({"quant_method": "fp8", "weight_block_size": [64, 128]})", "weight_block_size: found [64,128]"},
       {R"({"quant_method": "fp8", "fmt": "e5m2"})", "fmt: found \"e5m2\""},
       {R"({"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {}})", "config_groups"},

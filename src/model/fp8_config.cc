@@ -1,12 +1,11 @@
 #include "model/fp8_config.h"
 
 #include "model/json_fields.h"
-#include "model/rope_config.h"
+#include "model/quantization_section.h"
 
 namespace tiercel::model {
 namespace {
 
-constexpr int64_t kMaxConfigBytes = 16 << 20;
 const Json kBlock = {128, 128};
 
 // Null and what is absent is fine: there is one scale for a tensor or a row.
@@ -47,17 +46,9 @@ Status CheckCompressed(const JsonFields& fields, const std::string& where) {
 }  // namespace
 
 Expected<bool> IsFp8Config(std::string_view config_json, std::string_view hf_overrides, const std::string& path) {
-  ASSIGN_OR_RETURN(Json root, ParseJsonObject(config_json, path, kMaxConfigBytes));
-  if (!hf_overrides.empty()) {
-    ASSIGN_OR_RETURN(Json overrides, ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
-    MergeOverrides(std::move(overrides), root);
-  }
-  const JsonFields top(root, path);
-  const char* key = top.Has("quantization_config") ? "quantization_config" : "compression_config";
-  const Json* config = top.Get(key);
-  if (config == nullptr || !config->is_object()) return false;
-  const std::string where = path + ": " + key;
-  const JsonFields fields(*config, where);
+  ASSIGN_OR_RETURN(const auto section, ReadQuantizationSection(config_json, hf_overrides, path));
+  if (!section) return false;
+  const JsonFields fields(section->config, section->where);
   std::string method, format;
   RETURN_IF_ERROR(fields.String("quant_method", method));
   if (method == "fp8") {
@@ -67,7 +58,7 @@ Expected<bool> IsFp8Config(std::string_view config_json, std::string_view hf_ove
   if (method != "compressed-tensors") return false;
   RETURN_IF_ERROR(fields.String("format", format));
   if (format != "float-quantized") return false;
-  RETURN_IF_ERROR(CheckCompressed(fields, where));
+  RETURN_IF_ERROR(CheckCompressed(fields, section->where));
   return true;
 }
 

@@ -1,12 +1,10 @@
 #include "model/int4_config.h"
 
 #include "model/json_fields.h"
-#include "model/rope_config.h"
+#include "model/quantization_section.h"
 
 namespace tiercel::model {
 namespace {
-
-constexpr int64_t kMaxConfigBytes = 16 << 20;
 
 Status CheckGroup(const JsonFields& fields, const char* key, int64_t* group) {
   *group = 128;
@@ -91,17 +89,9 @@ std::string_view Name(Int4Layout layout) {
 
 Expected<std::optional<Int4Config>> ParseInt4Config(std::string_view config_json, std::string_view hf_overrides,
                                                     const std::string& path) {
-  ASSIGN_OR_RETURN(Json root, ParseJsonObject(config_json, path, kMaxConfigBytes));
-  if (!hf_overrides.empty()) {
-    ASSIGN_OR_RETURN(Json overrides, ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
-    MergeOverrides(std::move(overrides), root);
-  }
-  const JsonFields top(root, path);
-  const char* key = top.Has("quantization_config") ? "quantization_config" : "compression_config";
-  const Json* config = top.Get(key);
-  if (config == nullptr || !config->is_object()) return std::nullopt;
-  const std::string where = path + ": " + key;
-  const JsonFields fields(*config, where);
+  ASSIGN_OR_RETURN(const auto section, ReadQuantizationSection(config_json, hf_overrides, path));
+  if (!section) return std::nullopt;
+  const JsonFields fields(section->config, section->where);
   std::string method, format;
   RETURN_IF_ERROR(fields.String("quant_method", method));
   Expected<Int4Config> parsed = Int4Config{};
@@ -112,7 +102,7 @@ Expected<std::optional<Int4Config>> ParseInt4Config(std::string_view config_json
   } else if (method == "compressed-tensors") {
     RETURN_IF_ERROR(fields.String("format", format));
     if (format != "pack-quantized") return std::nullopt;
-    parsed = ParseCompressed(fields, where);
+    parsed = ParseCompressed(fields, section->where);
   } else {
     return std::nullopt;
   }

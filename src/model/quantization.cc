@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "model/json_fields.h"
+#include "model/quantization_section.h"
 #include "model/model_folder.h"
 #include "model/rope_config.h"
 
@@ -264,28 +265,20 @@ Expected<Quantization> Quantization::ParseDescription(std::string_view json,
 Expected<Quantization> Quantization::ParseConfig(std::string_view config_json,
                                                  std::string_view hf_overrides,
                                                  const std::string& path) {
-  ASSIGN_OR_RETURN(Json root, ParseJsonObject(config_json, path, kMaxConfigBytes));
-  if (!hf_overrides.empty()) {
-    ASSIGN_OR_RETURN(Json overrides,
-                     ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
-    MergeOverrides(std::move(overrides), root);
-  }
-  const JsonFields top(root, path);
-  const char* key = top.Has("quantization_config") ? "quantization_config" : "compression_config";
-  const Json* config = top.Get(key);
-  if (config == nullptr) return Quantization();
-  if (!config->is_object()) return Unexpected(top.Wrong(key, "an object"));
-  const std::string where = path + ": " + key;
-  const JsonFields fields(*config, where);
+  ASSIGN_OR_RETURN(const auto section, ReadQuantizationSection(config_json, hf_overrides, path));
+  if (!section) return Quantization();
+  const Json& config = section->config;
+  const std::string& where = section->where;
+  const JsonFields fields(config, where);
   std::string method;
   RETURN_IF_ERROR(fields.String("quant_method", method));
-  if ((method.empty() || method == "ascend") && IsDescription(*config)) {
-    return ParseDescription(config->dump(), where);
+  if ((method.empty() || method == "ascend") && IsDescription(config)) {
+    return ParseDescription(config.dump(), where);
   }
   if (method.empty()) {
     return Unexpected(Unimplemented("{}: found {} and no quant_method, expected one, or the type of "
                                     "every tensor as in {}: {}",
-                                    where, FieldNames(*config), kDescriptionName, kOffered));
+                                    where, FieldNames(config), kDescriptionName, kOffered));
   }
   if (method != "compressed-tensors") {
     return Unexpected(Unimplemented("{}: found the format {}, which is not supported: {}", where,
