@@ -16,7 +16,6 @@ namespace {
 
 // A description takes about 60 bytes a tensor, of which the largest dense models have 5000.
 constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 constexpr std::string_view kDescriptionName = "quant_model_description.json";
 constexpr std::string_view kDescriptionPrefix = "quant_model_description";
