@@ -149,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(
     Ranks, ParityTest,
     ::testing::Combine(::testing::Values("qwen3-tied", "qwen3-untied-yarn", "llama-untied-llama3", "llama-tied-biased"),
                        ::testing::ValuesIn(FirstAndLastKernels()),
-                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1}, Team{2, 1, 2}, Team{2, 1, 4, 2})),
     kNameOf);
 
 INSTANTIATE_TEST_SUITE_P(

@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Ranks, W8A8Test,
     ::testing::Combine(::testing::ValuesIn(kCases), ::testing::ValuesIn(FirstAndLastKernels()),
-                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1})),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1}, Team{2, 1, 2}, Team{4, 1, 2})),
     kNameOf);
 
 }  // namespace
