@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/epilogue_test_util.h"
 #include "kernels/guarded_buffer.h"
 #include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
@@ -209,31 +210,10 @@ struct Problem {
 // The output of all workers as floats; BF16 ones widened.
 std::vector<float> RunBlocks(const KernelTable& kernels, const Problem& p, int64_t first_row, int64_t rows, Epilogue epilogue,
                        bool with_bias) {
-  const int64_t columns = epilogue == Epilogue::kSwiGlu ? p.n / 2 : p.n;
-  const int64_t element = epilogue == Epilogue::kStoreF32 ? 4 : 2;
-  GuardedBuffer out(rows * columns * element);
   BlockMatmulArgs args;
   args.x = p.x.as<QuantizedBlock>() + first_row * p.blocks;
   args.ldx = p.blocks;
-  args.weight = &p.matrix;
-  args.bias = with_bias ? p.bias.data() : nullptr;
-  args.epilogue = epilogue;
-  args.out = out.as<BF16>();
-  args.out_f32 = out.as<float>();
-  args.ldo = columns;
-  args.rows = rows;
-  const ThreeRanks ranks(first_row, rows, columns);
-  args.parts = ranks.view();
-  if (epilogue == Epilogue::kAdd || epilogue == Epilogue::kAddParts) {
-    args.residual = args.out;
-    std::copy_n(p.residual.begin() + first_row * columns, rows * columns, args.out);
-  }
-  for (int worker = 0; worker < p.matrix.workers; ++worker) kernels.block_matmul(args, {worker, p.matrix.workers});
-  std::vector<float> result;
-  for (int64_t i = 0; i < rows * columns; ++i) {
-    result.push_back(element == 4 ? out.as<float>()[i] : ToFloat(out.as<BF16>()[i]));
-  }
-  return result;
+  return RunWithEpilogue(kernels.block_matmul, args, p, first_row, rows, epilogue, with_bias);
 }
 
 void ExpectExact(const Problem& p, int64_t rows, const std::string& what) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/e4m3.h"
+#include "kernels/epilogue_test_util.h"
 #include "kernels/guarded_buffer.h"
 #include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
@@ -95,31 +96,10 @@ struct Problem {
 
 std::vector<float> RunFp8(const KernelTable& kernels, const Problem& p, int64_t first_row, int64_t rows, Epilogue epilogue,
                           bool with_bias) {
-  const int64_t columns = epilogue == Epilogue::kSwiGlu ? p.n / 2 : p.n;
-  const int64_t element = epilogue == Epilogue::kStoreF32 ? 4 : 2;
-  GuardedBuffer out(rows * columns * element);
   MatmulArgs args;
   args.x = p.x.as<BF16>() + first_row * p.ldx;
   args.ldx = p.ldx;
-  args.weight = &p.matrix;
-  args.bias = with_bias ? p.bias.data() : nullptr;
-  args.epilogue = epilogue;
-  args.out = out.as<BF16>();
-  args.out_f32 = out.as<float>();
-  args.ldo = columns;
-  args.rows = rows;
-  const ThreeRanks ranks(first_row, rows, columns);
-  args.parts = ranks.view();
-  if (epilogue == Epilogue::kAdd || epilogue == Epilogue::kAddParts) {
-    args.residual = args.out;
-    std::copy_n(p.residual.begin() + first_row * columns, rows * columns, args.out);
-  }
-  for (int worker = 0; worker < p.matrix.workers; ++worker) kernels.fp8_matmul(args, {worker, p.matrix.workers});
-  std::vector<float> result;
-  for (int64_t i = 0; i < rows * columns; ++i) {
-    result.push_back(element == 4 ? out.as<float>()[i] : ToFloat(out.as<BF16>()[i]));
-  }
-  return result;
+  return RunWithEpilogue(kernels.fp8_matmul, args, p, first_row, rows, epilogue, with_bias);
 }
 
 void ExpectExact(const Problem& p, int64_t rows) {

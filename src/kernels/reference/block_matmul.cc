@@ -1,9 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/reference/block_weights.h"
 #include "kernels/reference/kernels.h"
-#include "kernels/reference/store_row.h"
+#include "kernels/reference/strip_matmul.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -28,27 +27,14 @@ float BlockDot(const QuantizedBlock& x, const StripReader& w, int64_t k, int64_t
 }  // namespace
 
 void BlockMatmul(const BlockMatmulArgs& args, Share share) {
-  const PackedMatrix& weight = *args.weight;
-  const Range range = weight.ColumnRange(share.index);
-  for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
-    const int64_t width = std::min(kColumnBlock, range.end - column);
-    for (int64_t row = 0; row < args.rows; ++row) {
-      float y[kColumnBlock];
-      for (int64_t c = 0; c < width; ++c) {
-        const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
-        y[c] = 0;
-        if (strip.format != BlockFormat::kNone) {
-          const StripReader reader(strip.format, static_cast<const uint8_t*>(weight.data) + strip.offset);
-          for (int64_t k = 0; k < weight.k_padded; k += kBlockInputs) {
-            const QuantizedBlock& x = args.x[row * args.ldx + k / kBlockInputs];
-            y[c] = std::fma(BlockDot(x, reader, k, c % kStripColumns), x.scale, y[c]);
-          }
-        }
-        if (args.bias != nullptr) y[c] += args.bias[column + c];
-      }
-      StoreRow(args, row, column, width, y);
+  StripMatmul(args, share, [&](int64_t row, const StripReader& w, int64_t column) {
+    float y = 0;
+    for (int64_t k = 0; k < args.weight->k_padded; k += kBlockInputs) {
+      const QuantizedBlock& x = args.x[row * args.ldx + k / kBlockInputs];
+      y = std::fma(BlockDot(x, w, k, column), x.scale, y);
     }
-  }
+    return y;
+  });
 }
 
 }  // namespace tiercel::kernels::reference

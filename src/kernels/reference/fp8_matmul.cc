@@ -2,9 +2,8 @@
 #include <cmath>
 
 #include "base/e4m3.h"
-#include "kernels/reference/block_weights.h"
 #include "kernels/reference/kernels.h"
-#include "kernels/reference/store_row.h"
+#include "kernels/reference/strip_matmul.h"
 
 namespace tiercel::kernels::reference {
 namespace {
@@ -21,28 +20,15 @@ float BlockDot(const BF16* x, int64_t count, const StripReader& w, int64_t k, in
 }  // namespace
 
 void Fp8Matmul(const MatmulArgs& args, Share share) {
-  const PackedMatrix& weight = *args.weight;
-  const Range range = weight.ColumnRange(share.index);
-  for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
-    const int64_t width = std::min(kColumnBlock, range.end - column);
-    for (int64_t row = 0; row < args.rows; ++row) {
-      float y[kColumnBlock];
-      for (int64_t c = 0; c < width; ++c) {
-        const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
-        y[c] = 0;
-        if (strip.format != BlockFormat::kNone) {
-          const StripReader reader(strip.format, static_cast<const uint8_t*>(weight.data) + strip.offset);
-          for (int64_t k = 0; k < weight.k; k += kBlockInputs) {
-            const float t = BlockDot(args.x + row * args.ldx + k, std::min(kBlockInputs, weight.k - k), reader, k,
-                                     c % kStripColumns);
-            y[c] = std::fma(t, reader.Scale(k / kBlockInputs, c % kStripColumns), y[c]);
-          }
-        }
-        if (args.bias != nullptr) y[c] += args.bias[column + c];
-      }
-      StoreRow(args, row, column, width, y);
+  const int64_t k_end = args.weight->k;
+  StripMatmul(args, share, [&](int64_t row, const StripReader& w, int64_t column) {
+    float y = 0;
+    for (int64_t k = 0; k < k_end; k += kBlockInputs) {
+      const float t = BlockDot(args.x + row * args.ldx + k, std::min(kBlockInputs, k_end - k), w, k, column);
+      y = std::fma(t, w.Scale(k / kBlockInputs, column), y);
     }
-  }
+    return y;
+  });
 }
 
 }  // namespace tiercel::kernels::reference
