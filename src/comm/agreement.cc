@@ -13,17 +13,10 @@ Expected<std::vector<T>> AllGather(const T& own, Transport* transport,
                                    Transport::Patience patience = Transport::Patience::kStep) {
   const Process process = transport->process();
   std::vector<T> all(static_cast<size_t>(process.count));
-  std::vector<Transfer> sends, receives;
-  for (int peer = 0; peer < process.count; ++peer) {
-    T& place = all[static_cast<size_t>(peer)];
-    if (peer == process.index) {
-      place = own;
-      continue;
-    }
-    sends.push_back(TransferOf(peer, &own, 1));
-    receives.push_back(TransferOf(peer, &place, 1));
-  }
-  RETURN_IF_ERROR(transport->Exchange(sends, receives, patience));
+  all[static_cast<size_t>(process.index)] = own;
+  RETURN_IF_ERROR(ExchangeWithAll(
+      transport, [&](int peer) { return TransferOf(peer, &own, 1); },
+      [&](int peer) { return TransferOf(peer, &all[static_cast<size_t>(peer)], 1); }, patience));
   return all;
 }
 

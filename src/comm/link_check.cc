@@ -1,11 +1,11 @@
 #include "comm/link_check.h"
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <utility>
 
 #include "base/clock.h"
+#include "comm/agreement.h"
 #include "comm/rank_places.h"
 
 namespace tiercel::comm {
@@ -104,20 +104,19 @@ class Checker {
     SumFigures figures{.bytes = bytes};
     RETURN_IF_ERROR(Meet());
     ASSIGN_OR_RETURN(figures.seconds, TimeOf(few ? 200 : 5, [&]() -> Status {
-      std::vector<Transfer> sends, receives;
       const Range own = rows_of(own_.index);
-      for (int peer = 0; peer < own_.count; ++peer) {
-        if (peer == own_.index) continue;
-        sends.push_back(TransferOf(peer, mine + rows_of(peer).begin, rows_of(peer).size()));
-        receives.push_back(TransferOf(peer, parts[static_cast<size_t>(peer)].data() + own.begin, own.size()));
-      }
-      RETURN_IF_ERROR(transport_.Exchange(sends, receives));
+      RETURN_IF_ERROR(ExchangeWithAll(
+          &transport_, [&](int peer) { return TransferOf(peer, mine + rows_of(peer).begin, rows_of(peer).size()); },
+          [&](int peer) { return TransferOf(peer, parts[static_cast<size_t>(peer)].data() + own.begin, own.size()); }));
       for (int64_t i = own.begin; i < own.end; ++i) {
         float total = 0;
         for (const auto& part : parts) total += part[static_cast<size_t>(i)];
         sum[static_cast<size_t>(i)] = total;
       }
-      return few ? OkStatus() : AllGather(rows_of, sum.data());
+      if (few) return OkStatus();
+      return ExchangeWithAll(
+          &transport_, [&](int peer) { return TransferOf(peer, sum.data() + own.begin, own.size()); },
+          [&](int peer) { return TransferOf(peer, sum.data() + rows_of(peer).begin, rows_of(peer).size()); });
     }));
     figures.is_right = true;
     const auto all = static_cast<int64_t>(own_.count);
@@ -127,28 +126,8 @@ class Checker {
     return figures;
   }
 
-  Status AllGather(const std::function<Range(int)>& rows_of, float* data) {
-    std::vector<Transfer> sends, receives;
-    for (int peer = 0; peer < own_.count; ++peer) {
-      if (peer == own_.index) continue;
-      sends.push_back(TransferOf(peer, data + rows_of(own_.index).begin, rows_of(own_.index).size()));
-      receives.push_back(TransferOf(peer, data + rows_of(peer).begin, rows_of(peer).size()));
-    }
-    return transport_.Exchange(sends, receives);
-  }
-
   // All processes are here.
-  Status Meet() {
-    const std::byte own{};
-    std::vector<std::byte> others(static_cast<size_t>(own_.count));
-    std::vector<Transfer> sends, receives;
-    for (int peer = 0; peer < own_.count; ++peer) {
-      if (peer == own_.index) continue;
-      sends.push_back(TransferOf(peer, &own, 1));
-      receives.push_back(TransferOf(peer, &others[static_cast<size_t>(peer)], 1));
-    }
-    return transport_.Exchange(sends, receives);
-  }
+  Status Meet() { return Agree(OkStatus(), &transport_); }
 
   Transport& transport_;
   const Process own_;

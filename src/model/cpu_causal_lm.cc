@@ -362,9 +362,11 @@ Status CpuCausalLm::TellInputs(const StepBatch& part) {
   order.seqs = std::ssize(part.context_len);
   order.logit_rows = std::ssize(part.logit_rows);
   order.blocks = (longest + block_size - 1) / block_size;
-  RETURN_IF_ERROR(Tell(order));
   std::vector<comm::Transfer> sends;
-  for (int peer = 1; peer < transport_->process().count; ++peer) AddInputs(peer, order, &sends);
+  for (int peer = 1; peer < transport_->process().count; ++peer) {
+    sends.push_back(comm::TransferOf(peer, &order, 1));
+    AddInputs(peer, order, &sends);
+  }
   return transport_->Exchange(sends, {});
 }
 

@@ -274,16 +274,20 @@ void Program::CrossLogits(const Region& region, bool columns) {
   }
 }
 
-void Program::SendRows(const Region& region, Who who) {
+// This process's of the region, to or from the same one of another stage.
+comm::Transfer Program::RowsOfStage(int peer, const Region& region, Who who) const {
   const comm::RankPlaces& places = ranks_->places;
-  const Range rows = who == Who::kOwners ? places.OwnedByProcess(places.process.index, region.rows) : Range{0, region.rows};
-  sends_.push_back(PieceOf(places.Behind(), region, region.base, rows));
+  const bool own = who == Who::kOwners;
+  return PieceOf(peer, region, region.base,
+                 own ? places.OwnedByProcess(places.process.index, region.rows) : Range{0, region.rows});
+}
+
+void Program::SendRows(const Region& region, Who who) {
+  sends_.push_back(RowsOfStage(ranks_->places.Behind(), region, who));
 }
 
 void Program::ReceiveRows(const Region& region, Who who) {
-  const comm::RankPlaces& places = ranks_->places;
-  const Range rows = who == Who::kOwners ? places.OwnedByProcess(places.process.index, region.rows) : Range{0, region.rows};
-  receives_.push_back(PieceOf(places.Before(), region, region.base, rows));
+  receives_.push_back(RowsOfStage(ranks_->places.Before(), region, who));
 }
 
 void Program::Received(const Region& region) {

@@ -186,6 +186,7 @@ class Program {
   // ranks, which must come now if this returns true.
   bool Cross(std::initializer_list<RankAccess> accesses);
   bool IsUncrossed(const Region& region) const;
+  comm::Transfer RowsOfStage(int peer, const Region& region, Who who) const;
   void CrossRows(const Region& region);
   void CrossCopies(const Region& region, bool own_rows);
   void CrossLogits(const Region& region, bool columns);
