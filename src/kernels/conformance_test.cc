@@ -3,6 +3,7 @@
 // of bounds.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -13,6 +14,8 @@
 
 #include "kernels/guarded_buffer.h"
 #include "kernels/rank_parts_test_util.h"
+#include "kernels/reference/table.h"
+#include "kernels/registry.h"
 #include "kernels/test_kernels.h"
 
 namespace tiercel::kernels {
@@ -447,6 +450,7 @@ TEST(Registry, PeaksDecide) {
       {"Sapphire Rapids, AMX masked", {219, 113}, "avx512"},
       {"Zen 4", {165, 330}, "avx512_bf16"},
       {"Zen 4, disturbed", {165, 260}, "avx512_bf16"},
+      {"Zen 4, disturbed by the other hardware thread", {150, 188}, "avx512"},
       {"Cooper Lake", {200, 200}, "avx512"},
       {"Cooper Lake, disturbed", {170, 200}, "avx512"},
       {"an emulated tile unit", {200, 100, 20}, "avx512"},
@@ -457,8 +461,29 @@ TEST(Registry, PeaksDecide) {
     const std::vector<const KernelTable*> tables = RunnableKernels(cpu);
     for (size_t i = 0; i < c.rates.size(); ++i) peaks.push_back({tables[2 + i], c.rates[i]});
     EXPECT_STREQ((*SelectKernels(cpu, "", peaks))->isa, c.chosen) << c.what;
+    EXPECT_EQ(Decided(peaks), std::string_view(c.what).find("disturbed") == std::string_view::npos) << c.what;
     EXPECT_STREQ((*SelectKernels(cpu, "avx512", peaks))->isa, "avx512");
   }
+}
+
+// A product that takes 0.1 us by the clock, of which a neighbor's share, of so many calls, counts less.
+template <int kFlop, int kBeside>
+int64_t FakePeak(int64_t iterations) {
+  static int calls = 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(100 * iterations);
+  while (std::chrono::steady_clock::now() < end) {
+  }
+  return iterations * (calls++ < 60 ? kBeside : kFlop);
+}
+
+TEST(Registry, ANeighborThatComesAndGoesDoesNotDecide) {
+  KernelTable one = reference::Table(), other = reference::Table();
+  one.peak_matmul = FakePeak<1000, 900>;
+  other.peak_matmul = FakePeak<2000, 1125>;  // 1.25 times the first's while the neighbor is there: too little to be chosen
+  const KernelTable* const tables[] = {&one, &other};
+  const std::vector<Peak> peaks = MeasurePeaks(tables);
+  EXPECT_TRUE(Decided(peaks));
+  EXPECT_EQ(ChooseByPeak(peaks), &other);
 }
 
 TEST(Registry, PeaksAreThoseOfTheTablesThatRun) {

@@ -135,7 +135,7 @@ Expected<Environments> CreateEnvironments(const EnvironmentOptions& options) {
   ASSIGN_OR_RETURN(const platform::Placement placement, PlaceRanks(machine.topology, options));
   const std::string isa =
       options.isa.empty() ? std::string(Variable("TIERCEL_CPU_ISA")) : options.isa;
-  const std::vector<Peak> peaks = isa.empty() ? MeasurePeaks(machine.cpu) : std::vector<Peak>{};
+  const std::vector<Peak> peaks = isa.empty() ? MachinePeaks() : std::vector<Peak>{};
   ASSIGN_OR_RETURN(machine.kernels, SelectKernels(machine.cpu, isa, peaks));
   if (isa.empty() && !machine.cpu.avx2) {
     LOG_WARNING("this CPU ({}) has no AVX2 with FMA: running the scalar reference kernels, which "

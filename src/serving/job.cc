@@ -200,6 +200,13 @@ Status AgreeOnModel(const ServeConfig& config, Status loaded, kernels::Environme
   RETURN_IF_ERROR(comm::Agree(std::move(loaded), transport, comm::Transport::Patience::kForever));
   platform::Topology& topology = environment->topology;
   WarnOfNarrowMask(*config.job, topology);
+  const Status alike = comm::CheckAlike("CPU kernels", environment->kernels->detail, transport);
+  if (alike.code() == StatusCode::kInvalidArgument) {
+    LOG_WARNING("{}: each part of the model is right, but the last bits of answers depend on which process computes what; "
+                "TIERCEL_CPU_ISA names kernels that all have", alike.message());
+  } else {
+    RETURN_IF_ERROR(alike);
+  }
   ASSIGN_OR_RETURN(topology.memory_total, comm::Least(topology.memory_total, transport));
   ASSIGN_OR_RETURN(topology.memory_available, comm::Least(topology.memory_available, transport));
   return OkStatus();

@@ -49,7 +49,7 @@ std::string FeatureList(const platform::CpuFeatures& cpu) {
 
 void PrintBuild() {
   Line("Tiercel", TIERCEL_VERSION);
-  Line("Build", std::string(TIERCEL_BUILD_TYPE) + ", flags: " TIERCEL_BUILD_FLAGS);
+  Line("Build", fmt::format("{}, flags: {}", TIERCEL_BUILD_TYPE, TIERCEL_BUILD_FLAGS));
   Line("Compiler", TIERCEL_COMPILER);
   Line("Ranks over machines", comm::HasMpi() ? "TCP, MPI" : "TCP");
   utsname name;
@@ -67,7 +67,7 @@ void PrintKernels(const platform::CpuFeatures& cpu, const Environ& environ) {
   for (const kernels::KernelTable* table : kernels::MissingKernels(cpu)) {
     Line("Not on this CPU", table->detail);
   }
-  const std::vector<kernels::Peak> peaks = kernels::MeasurePeaks(cpu);
+  const std::vector<kernels::Peak> peaks = kernels::MachinePeaks();
   for (const kernels::Peak& peak : peaks) {
     Line("BF16 peak of a core",
          fmt::format("{:.0f} GFLOP/s by {}", peak.gflop_per_s, peak.kernels->detail));

@@ -60,7 +60,7 @@ Expected<Who> ThisProcess(const Environ& environ) {
   const platform::CpuFeatures cpu = platform::CpuFeatures::Detect();
   ASSIGN_OR_RETURN(const platform::Topology topology, platform::Topology::Detect());
   ASSIGN_OR_RETURN(const kernels::KernelTable* table,
-                   kernels::SelectKernels(cpu, EnvValue(environ, "TIERCEL_CPU_ISA"), kernels::MeasurePeaks(cpu)));
+                   kernels::SelectKernels(cpu, EnvValue(environ, "TIERCEL_CPU_ISA"), kernels::MachinePeaks()));
   Who who;
   CopyText(cpu.model_name, &who.cpu);
   CopyText(table->detail, &who.kernels);
