@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <deque>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "comm/waiting.h"
 
 namespace tiercel::comm {
@@ -61,13 +63,29 @@ class MpiTransport final : public Transport {
 
   Status Exchange(std::span<const Transfer> sends, std::span<const Transfer> receives, Patience patience) override {
     if (!error_.ok()) return error_;
-    requests_.clear();
-    peers_.clear();
-    error_ = Post(receives, [this](auto... args) { return MPI_Irecv(args..., kTag, MPI_COMM_WORLD, &requests_.back()); });
+    exchange_.Clear();
+    error_ = BeginReceives(receives, &exchange_);
     if (error_.ok()) {
-      error_ = Post(sends, [this](auto... args) { return MPI_Isend(args..., kTag, MPI_COMM_WORLD, &requests_.back()); });
+      error_ = Begin(sends, &exchange_, [this](auto... args) {
+        return MPI_Isend(args..., kTag, MPI_COMM_WORLD, &exchange_.all.back());
+      });
     }
-    if (error_.ok()) error_ = Finish(patience);
+    if (error_.ok()) error_ = Finish(patience, &exchange_);
+    return error_;
+  }
+
+  Status Post(std::span<const Transfer> receives) override {
+    if (!error_.ok()) return error_;
+    posted_.emplace_back();
+    error_ = BeginReceives(receives, &posted_.back());
+    return error_;
+  }
+
+  Status Await() override {
+    if (!error_.ok()) return error_;
+    CHECK(!posted_.empty());
+    error_ = Finish(Patience::kStep, &posted_.front());
+    posted_.pop_front();
     return error_;
   }
 
@@ -77,12 +95,22 @@ class MpiTransport final : public Transport {
   Status Check() const override { return OkStatus(); }
 
  private:
+  struct Requests {
+    std::vector<MPI_Request> all;
+    std::vector<int> peers;  // of each
+
+    void Clear() {
+      all.clear();
+      peers.clear();
+    }
+  };
+
   // Memory in one piece in parts that MPI can count, other memory by a type of its own.
   template <typename Call>
-  Status Post(std::span<const Transfer> transfers, Call call) {
-    const auto post = [&](std::byte* data, int64_t count, MPI_Datatype type, int peer) -> Status {
-      requests_.emplace_back(MPI_REQUEST_NULL);
-      peers_.push_back(peer);
+  Status Begin(std::span<const Transfer> transfers, Requests* requests, Call call) {
+    const auto begin = [&](std::byte* data, int64_t count, MPI_Datatype type, int peer) -> Status {
+      requests->all.emplace_back(MPI_REQUEST_NULL);
+      requests->peers.push_back(peer);
       const int code = call(static_cast<void*>(data), static_cast<int>(count), type, peer);
       return code == MPI_SUCCESS ? OkStatus() : ErrorOf("MPI", code);
     };
@@ -90,25 +118,32 @@ class MpiTransport final : public Transport {
       if (t.bytes() <= 0) continue;
       if (t.rows > 1 && t.stride != t.width) {
         const RowType type(t.rows, t.stride, t.width);  // which MPI keeps until the transfer is done
-        RETURN_IF_ERROR(post(t.data, 1, type.get(), t.peer));
+        RETURN_IF_ERROR(begin(t.data, 1, type.get(), t.peer));
         continue;
       }
       for (int64_t at = 0; at < t.bytes(); at += kMaxBytes) {
-        RETURN_IF_ERROR(post(t.data + at, std::min(kMaxBytes, t.bytes() - at), MPI_BYTE, t.peer));
+        RETURN_IF_ERROR(begin(t.data + at, std::min(kMaxBytes, t.bytes() - at), MPI_BYTE, t.peer));
       }
     }
     return OkStatus();
   }
 
+  Status BeginReceives(std::span<const Transfer> receives, Requests* requests) {
+    return Begin(receives, requests, [requests](auto... args) {
+      return MPI_Irecv(args..., kTag, MPI_COMM_WORLD, &requests->all.back());
+    });
+  }
+
   // MPI's own waiting spins without an end.
-  Status Finish(Patience patience) {
+  Status Finish(Patience patience, Requests* requests) {
     Waiting waiting(patience == Patience::kForever ? -1 : timeout_seconds_);
-    size_t left = requests_.size();
-    indices_.resize(requests_.size());
-    statuses_.resize(requests_.size());
+    size_t left = requests->all.size();
+    indices_.resize(left);
+    statuses_.resize(left);
     while (left > 0) {
       int done = 0;
-      const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &done, indices_.data(), statuses_.data());
+      const int code = MPI_Testsome(static_cast<int>(requests->all.size()), requests->all.data(), &done, indices_.data(),
+                                    statuses_.data());
       if (code != MPI_SUCCESS) return ErrorOf("MPI_Testsome", code);
       if (done > 0) {
         left -= static_cast<size_t>(done);
@@ -117,17 +152,17 @@ class MpiTransport final : public Transport {
         waiting.Spin();
       } else {
         std::this_thread::sleep_for(std::chrono::microseconds(patience == Patience::kForever ? 200 : 20));
-        if (waiting.over()) return Late(WhoIsLate(), timeout_seconds_);
+        if (waiting.over()) return Late(WhoIsLate(*requests), timeout_seconds_);
       }
     }
     return OkStatus();
   }
 
-  std::string WhoIsLate() const {
+  std::string WhoIsLate(const Requests& requests) const {
     std::string late;
     for (int peer = 0; peer < process_.count; ++peer) {
-      for (size_t i = 0; i < requests_.size(); ++i) {
-        if (requests_[i] == MPI_REQUEST_NULL || peers_[i] != peer) continue;
+      for (size_t i = 0; i < requests.all.size(); ++i) {
+        if (requests.all[i] == MPI_REQUEST_NULL || requests.peers[i] != peer) continue;
         late += (late.empty() ? "" : ", ") + NameOf(peer);
         break;
       }
@@ -138,8 +173,8 @@ class MpiTransport final : public Transport {
   const Process process_;
   const double timeout_seconds_;
   const std::vector<std::string> hosts_;
-  std::vector<MPI_Request> requests_;
-  std::vector<int> peers_;  // of each request
+  Requests exchange_;
+  std::deque<Requests> posted_;  // the oldest first
   std::vector<int> indices_;
   std::vector<MPI_Status> statuses_;
   Status error_;

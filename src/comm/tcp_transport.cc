@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -88,7 +89,25 @@ class TcpTransport final : public Transport {
     if (!error_.ok()) return error_;
     Queue(sends, &sends_);
     Queue(receives, &receives_);
-    error_ = Finish(patience);
+    error_ = Finish(patience, receives_);
+    return error_;
+  }
+
+  Status Post(std::span<const Transfer> receives) override {
+    if (!error_.ok()) return error_;
+    if (spare_.empty()) spare_.emplace_back(sockets_.size());
+    Queue(receives, &spare_.back());
+    posted_.push_back(std::move(spare_.back()));
+    spare_.pop_back();
+    return OkStatus();
+  }
+
+  Status Await() override {
+    if (!error_.ok()) return error_;
+    CHECK(!posted_.empty());
+    error_ = Finish(Patience::kStep, posted_.front());
+    spare_.push_back(std::move(posted_.front()));
+    posted_.pop_front();
     return error_;
   }
 
@@ -103,23 +122,33 @@ class TcpTransport final : public Transport {
   }
 
  private:
-  static void Queue(std::span<const Transfer> transfers, std::vector<TransferQueue>* queues) {
+  using Queues = std::vector<TransferQueue>;  // by process
+
+  static void Queue(std::span<const Transfer> transfers, Queues* queues) {
     for (TransferQueue& queue : *queues) queue.Clear();
     for (const Transfer& transfer : transfers) {
       if (transfer.bytes() > 0) (*queues)[static_cast<size_t>(transfer.peer)].Add(transfer);
     }
   }
 
-  // Until all is done.
-  Status Finish(Patience patience) {
+  // What is received from it next: what was posted first.
+  TransferQueue* ReceivesFrom(size_t peer) {
+    for (Queues& posted : posted_) {
+      if (!posted[peer].empty()) return &posted[peer];
+    }
+    return &receives_[peer];
+  }
+
+  // Until all is sent, and what is wanted has been received.
+  Status Finish(Patience patience, const Queues& wanted) {
     Waiting waiting(patience == Patience::kForever ? -1 : timeout_seconds_);
     while (true) {
       bool moved = false, left = false;
       for (size_t peer = 0; peer < sockets_.size(); ++peer) {
         ASSIGN_OR_RETURN(const bool sent, MoveSome(peer, &sends_[peer], ::sendmsg));
-        ASSIGN_OR_RETURN(const bool received, MoveSome(peer, &receives_[peer], ::recvmsg));
+        ASSIGN_OR_RETURN(const bool received, MoveSome(peer, ReceivesFrom(peer), ::recvmsg));
         moved |= sent || received;
-        left |= !sends_[peer].empty() || !receives_[peer].empty();
+        left |= IsLeft(peer, wanted);
       }
       if (!left) return OkStatus();
       if (moved) {
@@ -127,10 +156,12 @@ class TcpTransport final : public Transport {
       } else if (waiting.MaySpin()) {
         waiting.Spin();
       } else {
-        RETURN_IF_ERROR(Sleep(waiting, patience));
+        RETURN_IF_ERROR(Sleep(waiting, patience, wanted));
       }
     }
   }
+
+  bool IsLeft(size_t peer, const Queues& wanted) const { return !sends_[peer].empty() || !wanted[peer].empty(); }
 
   Expected<bool> MoveSome(size_t peer, TransferQueue* queue, ssize_t (*call)(int, msghdr*, int)) {
     if (queue->empty()) return false;
@@ -151,27 +182,26 @@ class TcpTransport final : public Transport {
 
   // Until something can move, or somebody has gone. Within a step it may be one of whom nothing is wanted now:
   // others wait for it, and would be blamed. Between steps everyone but the first may end before this one does.
-  Status Sleep(const Waiting& waiting, Patience patience) {
+  Status Sleep(const Waiting& waiting, Patience patience, const Queues& wanted) {
     std::array<pollfd, kMaxProcesses> fds;
     for (size_t peer = 0; peer < sockets_.size(); ++peer) {
-      const bool wanted = !sends_[peer].empty() || !receives_[peer].empty();
-      const int gone = wanted || patience == Patience::kStep ? POLLRDHUP : 0;
-      const int events = gone | (sends_[peer].empty() ? 0 : POLLOUT) | (receives_[peer].empty() ? 0 : POLLIN);
+      const int gone = IsLeft(peer, wanted) || patience == Patience::kStep ? POLLRDHUP : 0;
+      const int events = gone | (sends_[peer].empty() ? 0 : POLLOUT) | (ReceivesFrom(peer)->empty() ? 0 : POLLIN);
       fds[peer] = {events != 0 ? sockets_[peer].fd() : -1, static_cast<short>(events), 0};
     }
     constexpr int kMs = 100;
     ::poll(fds.data(), sockets_.size(), kMs);
     for (size_t peer = 0; peer < sockets_.size(); ++peer) {
       // Who says its last word and ends may still be read from.
-      const bool readable = !receives_[peer].empty() && (fds[peer].revents & POLLIN) != 0;
+      const bool readable = (fds[peer].events & fds[peer].revents & POLLIN) != 0;
       const bool is_gone = (fds[peer].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-      const bool wanted = (fds[peer].events & POLLRDHUP) != 0;
-      if (is_gone && wanted && !readable) return Gone(static_cast<int>(peer));
+      const bool matters = (fds[peer].events & POLLRDHUP) != 0;
+      if (is_gone && matters && !readable) return Gone(static_cast<int>(peer));
     }
     if (!waiting.over()) return OkStatus();
     std::string late;
     for (size_t peer = 0; peer < sockets_.size(); ++peer) {
-      if (sends_[peer].empty() && receives_[peer].empty()) continue;
+      if (!IsLeft(peer, wanted)) continue;
       late += (late.empty() ? "" : ", ") + NameOf(static_cast<int>(peer));
     }
     return Late(late, timeout_seconds_);
@@ -183,7 +213,9 @@ class TcpTransport final : public Transport {
   const double timeout_seconds_;
   const std::vector<std::string> hosts_;
   const std::vector<Socket> sockets_;  // by process; this one's is not open
-  std::vector<TransferQueue> sends_, receives_;
+  Queues sends_, receives_;
+  std::deque<Queues> posted_;   // the oldest first
+  std::vector<Queues> spare_;  // of awaited ones
   std::array<iovec, 64> pieces_;
   Status error_;
 };

@@ -80,6 +80,55 @@ TEST(TcpTransport, RowsGoWhereTheyBelong) {
   });
 }
 
+// More than the system's buffers take, of two in turn, while the one who has posted them does other things: the sender waits for
+// no answer, and no answer for the sender.
+TEST(TcpTransport, PostedReceivesGoOnBesideOthers) {
+  const Transports transports = ConnectAll(3);
+  constexpr int64_t kBytes = int64_t{20} << 20;
+  Each(transports, [&](Transport& transport) {
+    const int index = transport.process().index;
+    std::vector<std::byte> small(100), large(kBytes), large2(kBytes);
+    if (index == 2) {  // gives, then answers
+      for (int64_t i = 0; i < kBytes; ++i) large[static_cast<size_t>(i)] = ByteOf(2, 0, i);
+      for (int i = 0; i < 2; ++i) {
+        const std::vector<Transfer> give = {TransferOf(0, large.data(), kBytes)};
+        ASSERT_TRUE(transport.Exchange(give, {}).ok());
+      }
+      const std::vector<Transfer> receive = {TransferOf(0, large2.data(), kBytes)}, send = {TransferOf(0, small.data(), 100)};
+      ASSERT_TRUE(transport.Exchange({}, receive).ok());
+      ASSERT_TRUE(transport.Exchange(send, {}).ok());
+      for (int64_t i = 0; i < kBytes; ++i) ASSERT_EQ(large2[static_cast<size_t>(i)], ByteOf(0, 2, i));
+    } else if (index == 1) {
+      const std::vector<Transfer> zero = {TransferOf(0, small.data(), 100)};
+      ASSERT_TRUE(transport.Exchange(zero, zero).ok());
+    } else {
+      std::vector<std::byte> out(kBytes);
+      for (int64_t i = 0; i < kBytes; ++i) out[static_cast<size_t>(i)] = ByteOf(0, 2, i);
+      const std::vector<Transfer> first = {TransferOf(2, large.data(), kBytes)}, second = {TransferOf(2, large2.data(), kBytes)};
+      ASSERT_TRUE(transport.Post(first).ok());
+      ASSERT_TRUE(transport.Post(second).ok());
+      const std::vector<Transfer> one = {TransferOf(1, small.data(), 100)};
+      ASSERT_TRUE(transport.Exchange(one, one).ok());
+      const std::vector<Transfer> two = {TransferOf(2, small.data(), 100)}, give = {TransferOf(2, out.data(), kBytes)};
+      ASSERT_TRUE(transport.Exchange(give, two).ok());  // behind what was posted
+      for (const auto* in : {&large, &large2}) {
+        ASSERT_TRUE(transport.Await().ok());
+        for (int64_t i = 0; i < kBytes; ++i) ASSERT_EQ((*in)[static_cast<size_t>(i)], ByteOf(2, 0, i));
+      }
+    }
+  });
+}
+
+TEST(TcpTransport, WhoIsAwaitedIsNamed) {
+  const Transports transports = ConnectAll(2, 0.2);
+  int64_t word = 0;
+  const std::vector<Transfer> one = {TransferOf(1, &word, 1)};
+  ASSERT_TRUE((*transports[0])->Post(one).ok());
+  EXPECT_TRUE((*transports[0])->Exchange({}, {}).ok());  // does not wait for it
+  EXPECT_THAT((*transports[0])->Await().message(),
+              AllOf(HasSubstr("nothing came from process 1 ("), HasSubstr("within 0.2 s")));
+}
+
 TEST(TcpTransport, AgreeOnTheFirstFault) {
   const Transports transports = ConnectAll(3);
   Each(transports, [](Transport& transport) {

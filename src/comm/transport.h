@@ -49,6 +49,11 @@ class Transport {
   // returns it again.
   virtual Status Exchange(std::span<const Transfer> sends, std::span<const Transfer> receives,
                           Patience patience = Patience::kStep) = 0;
+  // Receives that go on beside all that is exchanged from now on: who sends them need not wait until they are wanted. From each
+  // process they come before what is received from it afterwards.
+  virtual Status Post(std::span<const Transfer> receives) = 0;
+  // Returns when the oldest that were posted, and not yet awaited, have come.
+  virtual Status Await() = 0;
   // Whether an error has been returned. By the thread that calls Exchange, or one that it has met since.
   virtual bool failed() const = 0;
   // While nothing is exchanged: whether somebody has gone, as far as can be told. From any thread.

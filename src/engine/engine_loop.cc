@@ -10,10 +10,11 @@
 namespace tiercel::engine {
 namespace {
 
-SchedulerOptions MakeSchedulerOptions(const EngineConfig& config) {
+SchedulerOptions MakeSchedulerOptions(const EngineConfig& config, int steps_under_way) {
   const EngineOptions& o = config.options;
   SchedulerOptions s;
   s.max_length = config.max_length;
+  s.steps_under_way = steps_under_way;
   s.max_num_batched_tokens = o.max_num_batched_tokens;
   s.max_num_seqs = o.max_num_seqs;
   s.num_blocks = config.kv.num_blocks;
@@ -53,7 +54,7 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
                        const sampling::VectorOps& ops, const Clock* clock,
                        std::shared_ptr<Inbox> inbox)
     : config_(config), model_(model), clock_(clock), inbox_(std::move(inbox)),
-      scheduler_(MakeSchedulerOptions(config), PrefixHasher(), &cost_),
+      scheduler_(MakeSchedulerOptions(config, model->max_under_way()), PrefixHasher(), &cost_),
       stats_(config.options.max_model_len, config.kv.num_blocks, config.options.log_stats_interval,
              clock->Now()),
       runner_(model, ops, clock, config.options.logprobs_mode,
@@ -104,11 +105,13 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
 
 // Infinite when idle, 0 when there is something to do now.
 double EngineLoop::SecondsUntilPlanning() {
-  if (Idle()) return std::numeric_limits<double>::infinity();
-  if (runner_.num_launched() == 0 || runner_.num_launched() == runner_.depth()) return 0;
-  // One step runs. Its end wakes the inbox, in case it comes earlier than expected.
-  const double seconds = plan_time_ - clock_->Now();
-  return seconds <= 0 || runner_.HasResult() ? 0 : seconds;
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  if (Idle()) return kNever;
+  if (runner_.num_launched() == 0 || runner_.num_launched() == runner_.depth() || runner_.HasResult()) return 0;
+  // The end of a step wakes the inbox, in case it comes earlier than expected.
+  if (waits_for_result_) return kNever;
+  if (runner_.num_launched() < runner_.max_under_way()) return 0;
+  return std::max(0.0, plan_time_ - clock_->Now());
 }
 
 double EngineLoop::SecondsUntilWork() {
@@ -138,7 +141,10 @@ bool EngineLoop::TakeMail() {
   sleepers_.insert(sleepers_.end(), orders.sleeps.begin(), orders.sleeps.end());
   if (orders.abort_all) AbortAll(FinishReason::kAbort, OkStatus());
   if (orders.drain) draining_ = true;
-  if (changed) PublishStats();
+  if (changed) {
+    waits_for_result_ = false;
+    PublishStats();
+  }
   return !orders.shut_down;
 }
 
@@ -185,14 +191,16 @@ void EngineLoop::Grant(const StreamState& stream, int index) {
 
 Status EngineLoop::Step() {
   const bool had_launched = runner_.num_launched() > 0;
-  if (runner_.num_launched() < runner_.depth()) Launch();
-  const bool planned = !plan_.entries.empty();
+  const bool may_plan = runner_.num_launched() < runner_.depth() && !waits_for_result_;
+  if (may_plan) Launch();
+  const bool planned = may_plan && !plan_.entries.empty();
   // With nothing running and nothing planned there would never be a step again.
   CHECK_MSG(planned || had_launched || requests_.empty(), "{} requests wait and none can run",
             requests_.size());
-  if (runner_.num_launched() == runner_.depth() || (had_launched && !planned)) {
+  if (runner_.num_launched() == runner_.depth() || (had_launched && !planned && runner_.HasResult())) {
     return ProcessResults();
   }
+  waits_for_result_ = had_launched && !planned;
   return OkStatus();
 }
 
@@ -243,6 +251,7 @@ void EngineLoop::LogStep() const {
 
 Status EngineLoop::ProcessResults() {
   ASSIGN_OR_RETURN(BatchPlan* const batch, runner_.Wait());
+  waits_for_result_ = false;
   const double now = clock_->Now();
   cost_.Record(batch->work(), batch->seconds());
   if (batch->num_prompt_tokens() > 0) {

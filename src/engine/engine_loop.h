@@ -97,6 +97,7 @@ class EngineLoop {
   std::vector<BatchPlan*> free_batches_;
   std::unordered_map<uint64_t, std::unique_ptr<ActiveRequest>> requests_;  // by RequestState::id
   double plan_time_ = 0;  // when to plan the step after the running one
+  bool waits_for_result_ = false;  // nothing can be planned before one comes, or new mail
   ModelRunner runner_;  // destroyed first of these: its thread uses the batches
   StreamList with_news_;
   int64_t next_arrival_ = 0;

@@ -13,17 +13,20 @@
 namespace tiercel::engine {
 namespace {
 
-// Everything runs with asynchronous scheduling off and on.
-class EngineTest : public testing::TestWithParam<bool> {
+// Everything runs with asynchronous scheduling off and on, and on a model in stages.
+class EngineTest : public testing::TestWithParam<Mode> {
  protected:
   EngineOptions Options() const {
     EngineOptions options = SmallOptions();
-    options.async_scheduling = GetParam();
+    options.async_scheduling = GetParam().async;
     return options;
   }
+  static TestEngine MakeEngine(EngineOptions options, FakeLmOptions fake = {}) {
+    fake.max_under_way = GetParam().under_way;
+    return engine::MakeEngine(std::move(options), std::move(fake));
+  }
 };
-INSTANTIATE_TEST_SUITE_P(Scheduling, EngineTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Async" : "Sync"; });
+INSTANTIATE_TEST_SUITE_P(Scheduling, EngineTest, testing::ValuesIn(kModes), NameOf);
 
 TestRequest MakeRequest(int64_t prompt_length, int32_t start, int64_t max_tokens) {
   TestRequest request;
@@ -47,6 +50,18 @@ TEST_P(EngineTest, GreedyTokensAreThoseOfTheModel) {
     ExpectEqual(Ask(test.engine.get(), request)[0],
                 Reference(request, test.engine->options(), 101, 256));
   }
+}
+
+// Streams, and the parts of a prompt, keep all stages at work; a single stream has each to itself in turn.
+TEST_P(EngineTest, SoManyStepsAreUnderWay) {
+  TestEngine test = MakeEngine(Options());
+  EXPECT_EQ(Ask(test.engine.get(), MakeRequest(4, 1, 20))[0].tokens.size(), 20u);
+  EXPECT_EQ(test.lm->most_under_way(), GetParam().under_way > 1 ? 1 : 0);
+  EXPECT_EQ(test.lm->steps(), 20);
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 6; ++i) streams.push_back(std::move(*test.engine->Submit(MakeRequest(4, i, 20), nullptr)));
+  for (const auto& stream : streams) Collect(stream.get());
+  EXPECT_EQ(test.lm->most_under_way(), GetParam().under_way > 1 ? GetParam().under_way : 0);
 }
 
 TEST_P(EngineTest, RefusesWhatCanNeverRun) {
@@ -361,18 +376,18 @@ TEST_P(EngineTest, DrainLetsRunningRequestsEnd) {
   ExpectEqual(Collect(stream->get())[0], Reference(request, test.engine->options(), 101, 256));
 }
 
-class EngineFailureTest : public testing::TestWithParam<std::tuple<bool, bool>> {};
+class EngineFailureTest : public testing::TestWithParam<std::tuple<Mode, bool>> {};
 INSTANTIATE_TEST_SUITE_P(
-    Scheduling, EngineFailureTest, testing::Combine(testing::Bool(), testing::Bool()),
+    Scheduling, EngineFailureTest, testing::Combine(testing::ValuesIn(kModes), testing::Bool()),
     [](const auto& info) {
-      return std::string(std::get<0>(info.param) ? "Async" : "Sync") +
-             (std::get<1>(info.param) ? "Throws" : "Status");
+      return NameOf({std::get<0>(info.param), 0}) + (std::get<1>(info.param) ? "Throws" : "Status");
     });
 
 TEST_P(EngineFailureTest, AFailingModelEndsEveryStreamWithAnError) {
   EngineOptions options = SmallOptions();
-  options.async_scheduling = std::get<0>(GetParam());
+  options.async_scheduling = std::get<0>(GetParam()).async;
   FakeLmOptions fake;
+  fake.max_under_way = std::get<0>(GetParam()).under_way;
   fake.fail_at_step = 5;
   fake.fail_by_throwing = std::get<1>(GetParam());
   TestEngine test = MakeEngine(options, fake);
@@ -519,9 +534,9 @@ TEST_P(EngineTest, ANewRequestNeedNotWaitTwoSteps) {
     Collect(late->get());
     fewest = std::min(fewest, test.lm->steps() - before);
   }
-  // Steps that began after the submission, up to the reading of the answer: its own, and with
-  // asynchronous scheduling perhaps the one after it.
-  EXPECT_LE(fewest, 2);
+  // Steps that began after the submission, up to the reading of the answer: its own, with asynchronous scheduling perhaps
+  // the one after it, and those that are under way beside it.
+  EXPECT_LE(fewest, 1 + GetParam().under_way);
 }
 
 TEST_P(EngineTest, StatisticsAreConsistent) {
@@ -612,7 +627,8 @@ TEST(EngineSleepTest, EndsWithTheStepThatIsInFlight) {
   fake.step_seconds = 0.002;
   TestEngine test = MakeEngine(options, fake);
   for (int round = 0; round < 10; ++round) {
-    TestRequest request{"a", MakePrompt(20, round), {}};
+    TestRequest request;
+    request.prompt = MakePrompt(20, round);
     request.params.max_tokens = 200;
     request.params.ignore_eos = true;
     auto stream = test.engine->Submit(request, nullptr);

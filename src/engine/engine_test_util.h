@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/engine.h"
@@ -17,6 +18,18 @@ struct TestEngine {
   std::unique_ptr<Engine> engine;
   FakeLm* lm = nullptr;  // owned by the engine
 };
+
+// How an engine runs its steps: planned ahead or not, so many of them under way.
+struct Mode {
+  bool async = false;
+  int under_way = 1;
+};
+inline const Mode kModes[] = {{false, 1}, {true, 1}, {false, 2}, {true, 3}};
+inline std::string NameOf(const testing::TestParamInfo<Mode>& info) {
+  const Mode& mode = info.param;
+  return std::string(mode.async ? "Async" : "Sync") +
+         (mode.under_way > 1 ? std::to_string(mode.under_way) + "UnderWay" : "");
+}
 
 inline TestEngine MakeEngine(EngineOptions options, FakeLmOptions fake = {}) {
   auto lm = std::make_unique<FakeLm>(std::move(fake));

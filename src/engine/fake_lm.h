@@ -6,13 +6,16 @@
 // It CHECKs the contract of model/causal_lm.h: sizes, ascending rows, block 0, known placeholders.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -25,6 +28,7 @@ struct FakeLmOptions {
   int64_t hidden_size = 0;  // > 0: gives hidden states of that size, by the function of the logits
   int64_t max_position = 4096;
   int workers = 1;
+  int max_under_way = 1;  // > 1: logits are used in Finish, as if they came from another stage then
   double step_seconds = 0;      // each step sleeps that long
   int64_t fail_at_step = -1;    // Run fails in this step (0-based)
   bool fail_by_throwing = false;  // instead of by its Status
@@ -67,16 +71,44 @@ class FakeLm final : public model::CausalLm {
 
   void BindThread() override { bound_ = std::this_thread::get_id(); }
 
-  Status Run(const model::StepBatch& batch,
-             FunctionRef<void(const model::LogitGroup&, int)> after) override {
+  Status Run(const model::StepBatch& batch, model::UseLogits after) override {
     CHECK(bound_ == std::this_thread::get_id());
+    CHECK(under_way_.empty());
     running_ = true;
-    const Status status = RunStep(batch, after);
+    const Status status = RunStep(batch, [&](const model::LogitGroup& group) { CallAll(group, after); });
     running_ = false;
     return status;
   }
 
+  int max_under_way() const override { return options_.max_under_way; }
+
+  Status Start(const model::StepBatch& batch, model::UseLogits after) override {
+    if (options_.max_under_way == 1) return Run(batch, after);
+    CHECK(bound_ == std::this_thread::get_id());
+    CHECK_LT(std::ssize(under_way_), options_.max_under_way);
+    running_ = true;
+    most_under_way_ = std::max(most_under_way_.load(), std::ssize(under_way_) + 1);
+    UnderWay& step = under_way_.emplace_back(UnderWay{after, {}});
+    return RunStep(batch, [&](const model::LogitGroup& group) {
+      step.groups.emplace_back(group, std::vector<float>(group.logits, group.logits + group.count * group.stride));
+    });
+  }
+
+  Status Finish() override {
+    if (options_.max_under_way == 1) return OkStatus();
+    CHECK(!under_way_.empty());
+    UnderWay& step = under_way_.front();
+    for (auto& [group, logits] : step.groups) {
+      group.logits = logits.data();
+      CallAll(group, step.after);
+    }
+    under_way_.pop_front();
+    running_ = !under_way_.empty();
+    return OkStatus();
+  }
+
   int64_t steps() const { return steps_; }
+  int64_t most_under_way() const { return most_under_way_; }
   int64_t rows() const { return rows_; }  // tokens computed in all
   // The plain function: the logits after `tokens`.
   static void LogitsOf(const std::vector<int32_t>& tokens, int64_t vocab_size, float* logits) {
@@ -89,7 +121,12 @@ class FakeLm final : public model::CausalLm {
   }
 
  private:
-  Status RunStep(const model::StepBatch& batch, FunctionRef<void(const model::LogitGroup&, int)> after) {
+  struct UnderWay {
+    model::UseLogits after;
+    std::vector<std::pair<model::LogitGroup, std::vector<float>>> groups;
+  };
+
+  Status RunStep(const model::StepBatch& batch, FunctionRef<void(const model::LogitGroup&)> give) {
     if (steps_++ == options_.fail_at_step) {
       if (options_.fail_by_throwing) throw std::runtime_error("injected failure");
       return Internal("injected failure");
@@ -109,7 +146,7 @@ class FakeLm final : public model::CausalLm {
         while (row >= batch.query_start[s + 1]) ++s;
         ComputeLogits(batch, s, row, group.row(r));
       }
-      CallAll(group, after);
+      give(group);
     }
     return OkStatus();
   }
@@ -129,8 +166,7 @@ class FakeLm final : public model::CausalLm {
     return x ^ (x >> 31);
   }
 
-  void CallAll(const model::LogitGroup& group,
-               FunctionRef<void(const model::LogitGroup&, int)> after) const {
+  void CallAll(const model::LogitGroup& group, model::UseLogits after) const {
     std::vector<std::thread> team;
     for (int w = 1; w < options_.workers; ++w) {
       team.emplace_back([&group, &after, w] { after(group, w); });
@@ -199,6 +235,8 @@ class FakeLm final : public model::CausalLm {
   std::thread::id bound_;
   std::atomic<bool> broken_{false};
   std::atomic<bool> running_{false};
+  std::deque<UnderWay> under_way_;
+  std::atomic<int64_t> most_under_way_{0};
   std::atomic<int64_t> steps_{0};
   std::atomic<int64_t> rows_{0};
 };

@@ -1,5 +1,7 @@
 #include "engine/model_runner.h"
 
+#include <algorithm>
+#include <iterator>
 #include <new>
 
 #include "base/check.h"
@@ -14,7 +16,9 @@ ModelRunner::ModelRunner(model::CausalLm* model, const sampling::VectorOps& ops,
       async_(async),
       on_done_(std::move(on_done)),
       pooler_(std::move(pooler)),
-      sampled_(static_cast<size_t>(max_num_seqs)) {
+      sampled_(static_cast<size_t>(max_num_seqs)),
+      under_way_(static_cast<size_t>(model->max_under_way())) {
+  for (UnderWay& step : under_way_) step.runner = this;
   samplers_.reserve(static_cast<size_t>(model->workers()));
   for (int i = 0; i < model->workers(); ++i) {
     samplers_.emplace_back(ops, model->vocab_size(), logprobs_mode);
@@ -42,7 +46,7 @@ void ModelRunner::Launch(BatchPlan* plan) {
   ++num_launched_;
   if (!async_) {
     queue_.push_back(plan);
-    error_ = Execute(plan);
+    if (error_.ok()) error_ = Start(plan);
     return;
   }
   {
@@ -55,14 +59,14 @@ void ModelRunner::Launch(BatchPlan* plan) {
 Expected<BatchPlan*> ModelRunner::Wait() {
   CHECK_GT(num_launched_, 0);
   --num_launched_;
-  std::unique_lock lock(mutex_);
-  if (async_) {
-    changed_.wait(lock, [this] { return num_done_ > 0 || !error_.ok(); });
-    if (num_done_ == 0) return Unexpected(error_);
-    --num_done_;
-  } else if (!error_.ok()) {
-    return Unexpected(error_);
+  if (!async_ && error_.ok()) {
+    error_ = Finish();
+    num_done_ = num_finished_;
   }
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return num_done_ > num_taken_ || !error_.ok(); });
+  if (num_done_ == num_taken_) return Unexpected(error_);
+  ++num_taken_;
   BatchPlan* const plan = queue_.front();
   queue_.erase(queue_.begin());
   return plan;
@@ -70,59 +74,76 @@ Expected<BatchPlan*> ModelRunner::Wait() {
 
 bool ModelRunner::HasResult() {
   std::lock_guard lock(mutex_);
-  return async_ ? num_done_ > 0 || !error_.ok() : num_launched_ > 0;
+  return async_ ? num_done_ > num_taken_ || !error_.ok() : num_launched_ > 0;
 }
 
+// Starts what there is before it waits for what is under way.
 void ModelRunner::Loop() {
   model_->BindThread();
   std::unique_lock lock(mutex_);
+  const auto has_new = [this] { return num_taken_ + std::ssize(queue_) > num_started_; };
   while (true) {
-    changed_.wait(lock, [this] {
-      return stopping_ || static_cast<int64_t>(queue_.size()) > num_done_;
-    });
-    if (static_cast<int64_t>(queue_.size()) <= num_done_) return;
-    BatchPlan* const plan = queue_[static_cast<size_t>(num_done_)];
-    lock.unlock();
-    Status status = Execute(plan);
-    lock.lock();
-    if (!status.ok()) {
-      error_ = std::move(status);
-      changed_.notify_all();
+    changed_.wait(lock, [&] { return stopping_ || has_new() || num_started_ > num_finished_; });
+    Status status;
+    if (has_new() && num_started_ - num_finished_ < max_under_way()) {
+      BatchPlan* const plan = queue_[static_cast<size_t>(num_started_ - num_taken_)];
       lock.unlock();
-      on_done_();
+      status = Start(plan);
+      lock.lock();
+      if (status.ok()) continue;
+    } else if (num_started_ > num_finished_) {
+      lock.unlock();
+      status = Finish();
+      lock.lock();
+      num_done_ = num_finished_;
+    } else {
       return;
     }
-    ++num_done_;
+    error_ = status;
     changed_.notify_all();
     lock.unlock();
     on_done_();
+    if (!status.ok()) return;
     lock.lock();
   }
 }
 
-Status ModelRunner::Execute(BatchPlan* plan) {
-  next_row_.store(0, std::memory_order_relaxed);
-  const double start = clock_->Now();
+template <typename Call>
+Status ModelRunner::Guard(Call call) {
   try {
-    RETURN_IF_ERROR(model_->Run(plan->View(sampled_), [this, plan](const model::LogitGroup& group,
-                                                                   int worker) {
-      UseRows(plan, group, worker);
-    }));
-    plan->set_seconds(clock_->Now() - start);
-    return OkStatus();
+    return call();
   } catch (const std::exception& e) {
     return Internal("{}", e.what());
   }
 }
 
+Status ModelRunner::Start(BatchPlan* plan) {
+  UnderWay& step = under_way_[static_cast<size_t>(num_started_++) % under_way_.size()];
+  step.plan = plan;
+  step.start = clock_->Now();
+  step.next_row.store(0, std::memory_order_relaxed);
+  return Guard([&] { return model_->Start(plan->View(sampled_), step); });
+}
+
+Status ModelRunner::Finish() {
+  const UnderWay& step = under_way_[static_cast<size_t>(num_finished_) % under_way_.size()];
+  RETURN_IF_ERROR(Guard([&] { return model_->Finish(); }));
+  ++num_finished_;
+  // Where steps overlap, what this one added.
+  const double now = clock_->Now();
+  step.plan->set_seconds(now - std::max(step.start, last_end_));
+  last_end_ = now;
+  return OkStatus();
+}
+
 // Rows cost differently (logprobs, penalties), so each worker takes the next one when it is free.
-void ModelRunner::UseRows(BatchPlan* plan, const model::LogitGroup& group, int worker) {
+void ModelRunner::UseRows(UnderWay* step, const model::LogitGroup& group, int worker) {
   sampling::Sampler& sampler = samplers_[static_cast<size_t>(worker)];
   const int64_t end = group.first + group.count;
-  int64_t r = next_row_.load(std::memory_order_relaxed);
+  int64_t r = step->next_row.load(std::memory_order_relaxed);
   while (r < end) {
-    if (!next_row_.compare_exchange_weak(r, r + 1, std::memory_order_relaxed)) continue;
-    Use(&plan->rows()[static_cast<size_t>(r)], group.row(r), &sampler);
+    if (!step->next_row.compare_exchange_weak(r, r + 1, std::memory_order_relaxed)) continue;
+    Use(&step->plan->rows()[static_cast<size_t>(r)], group.row(r), &sampler);
     ++r;
   }
 }

@@ -1,5 +1,5 @@
-// ModelRunner: runs launched plans on the model, one after the other, and samples, or pools, on its
-// workers.
+// ModelRunner: runs launched plans on the model, in order, and samples, or pools, on its workers. Of a model in stages
+// several are under way at once.
 #pragma once
 
 #include <atomic>
@@ -35,13 +35,28 @@ class ModelRunner {
   // Waits for the oldest launched plan. A failure is the model's, and then nothing more runs.
   Expected<BatchPlan*> Wait();
 
-  int depth() const { return async_ ? 2 : 1; }
+  int max_under_way() const { return static_cast<int>(under_way_.size()); }
+  int depth() const { return max_under_way() + (async_ ? 1 : 0); }
   int num_launched() const { return num_launched_; }
   bool HasResult();  // Wait would not wait
 
  private:
-  Status Execute(BatchPlan* plan);
-  void UseRows(BatchPlan* plan, const model::LogitGroup& group, int worker);
+  // A plan that the model has started.
+  struct UnderWay {
+    ModelRunner* runner = nullptr;
+    BatchPlan* plan = nullptr;
+    double start = 0;
+    std::atomic<int64_t> next_row{0};
+
+    void operator()(const model::LogitGroup& group, int worker) { runner->UseRows(this, group, worker); }
+  };
+
+  // Of the oldest plan that has not been started, or finished.
+  Status Start(BatchPlan* plan);
+  Status Finish();
+  template <typename Call>
+  static Status Guard(Call call);
+  void UseRows(UnderWay* step, const model::LogitGroup& group, int worker);
   void Use(LogitRow* row, float* values, sampling::Sampler* sampler);
   void Loop();
 
@@ -52,13 +67,16 @@ class ModelRunner {
   std::vector<sampling::Sampler> samplers_;  // by worker
   const Pooler pooler_;
   std::vector<int32_t> sampled_;             // by slot
-  std::atomic<int64_t> next_row_{0};
+  std::vector<UnderWay> under_way_;          // in turn
+  int64_t num_started_ = 0, num_finished_ = 0;  // of all plans; the thread's that runs them
+  double last_end_ = 0;
   int num_launched_ = 0;  // engine thread's
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<BatchPlan*> queue_;     // launched, oldest first
-  int64_t num_done_ = 0;              // of the queue's front
+  std::vector<BatchPlan*> queue_;     // launched and not waited for, oldest first
+  int64_t num_taken_ = 0;             // of all plans those that have been waited for
+  int64_t num_done_ = 0;              // that have been finished
   Status error_;                      // the model's
   bool stopping_ = false;
   std::thread thread_;

@@ -13,6 +13,16 @@ namespace {
 bool OwesPrompt(const Sequence& sequence) {
   return sequence.num_tokens() - sequence.num_computed > 1;
 }
+bool Decodes(const Sequence& sequence) { return sequence.num_tokens() - sequence.num_computed == 1; }
+
+// Shorter parts of prompts would read the weights too often for the little that they compute.
+constexpr int64_t kFewestTokens = 512;
+
+int64_t StepTokens(const SchedulerOptions& options) {
+  const int64_t all = options.max_num_batched_tokens;
+  if (!options.enable_chunked_prefill) return all;
+  return std::min(all, std::max(kFewestTokens, all / options.steps_under_way));
+}
 
 }  // namespace
 
@@ -29,8 +39,8 @@ bool Scheduler::Before::operator()(const Sequence* a, const Sequence* b) const {
 
 Scheduler::Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher,
                      const StepCost* cost)
-    : options_(options), hasher_(hasher), pool_(options.num_blocks),
-      planner_(cost, options.target_itl, options.max_num_batched_tokens),
+    : options_(options), step_tokens_(StepTokens(options)), hasher_(hasher), pool_(options.num_blocks),
+      planner_(cost, options.target_itl / options.steps_under_way, step_tokens_),
       before_{options.by_priority}, queue_(before_) {
   CHECK_GT(options_.max_num_batched_tokens, 0);
   CHECK_GT(options_.max_num_seqs, 0);
@@ -84,15 +94,23 @@ void Scheduler::Schedule(StepPlan* plan) {
   SchedulePrompts(plan);
   plan->waiting = plan->num_preempted > 0 ? Waiting::kPreempted : ScheduleWaiting(plan);
   for (const PlanEntry& entry : plan->entries) NameFullBlocks(entry.sequence);
+  if (plan->entries.empty()) --step_number_;  // there is no such step
+}
+
+bool Scheduler::MayDecode(const Sequence& sequence) const {
+  if (!Decodes(sequence)) return false;
+  if (sequence.num_pending == 0) return true;
+  // Its last token is on the way, or one that the step would find missing.
+  return !AtLimit(sequence) && sequence.last_step + options_.steps_under_way <= step_number_;
 }
 
 void Scheduler::ScheduleDecodes(StepPlan* plan) {
-  for (size_t i = 0; i < running_.size() && TokensLeft(*plan) > 0; ++i) {
+  const auto streams = std::count_if(running_.begin(), running_.end(), [](const Sequence* s) { return Decodes(*s); });
+  const int64_t share = (streams + options_.steps_under_way - 1) / options_.steps_under_way;
+  const int64_t most = std::min(share, TokensLeft(*plan));
+  for (size_t i = 0; i < running_.size() && plan->work.rows < most; ++i) {
     Sequence* const sequence = running_[i];
-    if (sequence->num_tokens() - sequence->num_computed != 1) continue;
-    // Its last token is on the way.
-    if (sequence->num_pending > 0 && AtLimit(*sequence)) continue;
-    if (MakeRoom(sequence, plan)) Plan(sequence, 1, plan);
+    if (MayDecode(*sequence) && MakeRoom(sequence, plan)) Plan(sequence, 1, plan);
   }
 }
 

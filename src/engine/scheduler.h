@@ -14,6 +14,10 @@
 // (from the prefix cache, as far as that still holds it). The first sequence in the order is never
 // preempted, so it ends, and then the next one does: nothing starves and nothing deadlocks.
 //
+// Of a model in stages, several steps are under way, on different stages, and a sampled token is there for the step that many
+// later: until then its sequence waits, and each step takes its share of the streams and of the budget, so that there are
+// others for the steps between.
+//
 // Prefix cache: full blocks are named once a step that computes them has been planned; steps run
 // in the order of their plans, so a later plan may read them. At least the last token is always
 // computed, for its logits. A request that wants prompt_logprobs computes every prompt token whose
@@ -55,7 +59,8 @@ struct SchedulerOptions {
   bool enable_chunked_prefill = true;
   int64_t long_prefill_token_threshold = 0;  // 0: none
   bool by_priority = false;
-  double target_itl = 0;  // seconds that a step beside running streams may take; 0: no such target
+  double target_itl = 0;  // seconds between two tokens of a stream while prompts come; 0: no such target
+  int steps_under_way = 1;
 };
 
 // Rows [start, start + num_tokens) of one sequence.
@@ -129,6 +134,7 @@ class Scheduler {
   using Queue = std::set<RequestState*, Before>;
   enum class Sharing { kNone, kWait, kFork };
 
+  bool MayDecode(const Sequence& sequence) const;
   void ScheduleDecodes(StepPlan* plan);
   void SchedulePrompts(StepPlan* plan);
   Waiting ScheduleWaiting(StepPlan* plan);
@@ -140,7 +146,7 @@ class Scheduler {
   bool ShorterPromptBehind(const Sequence& sequence, int64_t left) const;
   int64_t BlocksFor(int64_t num_tokens) const;
   int64_t TokensLeft(const StepPlan& plan) const {
-    return options_.max_num_batched_tokens - plan.work.rows;
+    return step_tokens_ - plan.work.rows;
   }
   void Plan(Sequence* sequence, int64_t num_tokens, StepPlan* plan);
   bool Grow(Sequence* sequence, int64_t total_tokens);
@@ -156,6 +162,7 @@ class Scheduler {
   void NameFullBlocks(Sequence* sequence);
 
   SchedulerOptions options_;
+  const int64_t step_tokens_;  // of max_num_batched_tokens what one step may take
   PrefixHasher hasher_;
   BlockPool pool_;
   PrefillPlanner planner_;

@@ -27,7 +27,8 @@ class RandomWalk {
     o.enable_prefix_caching = random_() % 3 != 0;
     o.long_prefill_token_threshold = random_() % 3 == 0 ? 4 : 0;
     o.by_priority = random_() % 2;
-    async_ = random_() % 2;
+    o.steps_under_way = random_() % 2 ? 1 : 2 + static_cast<int>(random_() % 2);
+    most_in_flight_ = static_cast<size_t>(o.steps_under_way) - random_() % 2;  // one fewer without async scheduling
     o.target_itl = random_() % 2 ? 0.03 : 0;
     if (random_() % 2) Train(LinearMachine(1 + random_() % 20, 1 + random_() % 3000), &cost_);
     scheduler_ = std::make_unique<Scheduler>(o, PrefixHasher(seed, 1), &cost_);
@@ -113,8 +114,23 @@ class RandomWalk {
     StepPlan plan;
     scheduler_->Schedule(&plan);
     CheckPlan(plan);
+    if (plan.entries.empty()) {  // there is no such step
+      if (!in_flight_.empty()) Deliver();
+      return;
+    }
     in_flight_.push_back(std::move(plan));
-    while (in_flight_.size() > (async_ ? 1u : 0u)) Deliver();
+    while (in_flight_.size() > most_in_flight_) Deliver();
+  }
+
+  // When a step starts, all but the last steps_under_way - 1 before it have been finished.
+  void CheckTokenIsThere(const PlanEntry& entry) {
+    if (entry.start + entry.num_tokens <= entry.sequence->num_known()) return;
+    const auto under_way = std::min(in_flight_.size(), static_cast<size_t>(options().steps_under_way) - 1);
+    for (size_t i = in_flight_.size() - under_way; i < in_flight_.size(); ++i) {
+      for (const PlanEntry& earlier : in_flight_[i].entries) {
+        EXPECT_FALSE(earlier.samples && earlier.sequence == entry.sequence) << "its token is on the way";
+      }
+    }
   }
 
   void CheckPlan(const StepPlan& plan) {
@@ -125,6 +141,7 @@ class RandomWalk {
       EXPECT_EQ(++seen[&s], 1);
       EXPECT_EQ(s.status, SequenceStatus::kRunning);
       ASSERT_GT(e.num_tokens, 0);
+      CheckTokenIsThere(e);
       tokens += e.num_tokens;
       CheckPromptRows(e);
       const int64_t end = e.start + e.num_tokens;
@@ -185,7 +202,7 @@ class RandomWalk {
   }
 
   std::mt19937 random_;
-  bool async_ = false;
+  size_t most_in_flight_ = 0;
   StepCost cost_;  // of one in two walks nothing is known, and nothing is cut
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<std::unique_ptr<RequestState>> requests_;

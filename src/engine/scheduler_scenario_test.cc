@@ -1,7 +1,7 @@
 // Runs the scenario files of tests/scenarios: each line does one thing or says what must be.
 //
 //   scenario NAME                      starts a new one
-//   options KEY=VALUE …                of the scheduler; async=1: tokens come back one step late
+//   options KEY=VALUE …                of the scheduler; async=1: tokens come back one step late; under_way=N: N - 1 later
 //   machine fixed_ms=N row_us=N [target_itl_ms=]
 //                                      before options: a step's time is known, so steps may be cut
 //   add NAME prompt=N [max_tokens= priority= n= salt= prompt_logprobs= seed=]
@@ -57,7 +57,8 @@ class ScenarioRun {
     o.enable_chunked_prefill = Take(&values, "chunked", 1);
     o.long_prefill_token_threshold = Take(&values, "long_prefill_token_threshold", 0);
     o.by_priority = Take(&values, "priority", 0);
-    async_ = Take(&values, "async", 0);
+    o.steps_under_way = static_cast<int>(Take(&values, "under_way", 1));
+    most_in_flight_ = static_cast<size_t>(o.steps_under_way - 1 + Take(&values, "async", 0));
     EXPECT_TRUE(values.empty()) << "unknown option " << values.begin()->first;
     o.target_itl = target_itl_;
     scheduler_ = std::make_unique<Scheduler>(o, PrefixHasher(1, 2), cost_.get());
@@ -112,8 +113,9 @@ class ScenarioRun {
       text += names_[entry.sequence] + ":" + std::to_string(entry.start) + "+" +
               std::to_string(entry.num_tokens) + (entry.samples ? "*" : "");
     }
-    in_flight_.push_back(std::move(plan));
-    if (in_flight_.size() > (async_ ? 1u : 0u)) {
+    const bool empty = plan.entries.empty();
+    if (!empty) in_flight_.push_back(std::move(plan));
+    if (in_flight_.size() > (empty ? 0 : most_in_flight_)) {
       Deliver(in_flight_.front());
       in_flight_.pop_front();
     }
@@ -161,7 +163,7 @@ class ScenarioRun {
   std::map<std::string, std::unique_ptr<RequestState>> requests_;
   std::map<const Sequence*, std::string> names_;
   std::deque<StepPlan> in_flight_;
-  bool async_ = false;
+  size_t most_in_flight_ = 0;
   int64_t preempted_ = 0;
   Waiting why_ = Waiting::kNothing;
   int32_t next_token_ = 0;

@@ -183,7 +183,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   const int64_t head_columns = team.head_columns > 0 ? team.head_columns : weights.lm_head.weight.n;
   a->logits_stride = weights.head == Head::kLogits ? head_columns : RoundUp(c.hidden_size, 16);
   if (team.rank.index == team.first_here) {
-    a->logits = arena.Take<float>(limits.logit_group_rows * a->logits_stride);
+    a->logits = arena.Take<float>(team.logit_groups * limits.logit_group_rows * a->logits_stride);
   }
   if (team.rank.count > 1) TakeRanks(&arena, c, counts, a);
   kernels::AttentionArgs attention;

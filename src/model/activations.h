@@ -98,7 +98,7 @@ struct Activations {
   // order.
   Rows gate_up;
   Rows logit_hidden;  // [R, hidden] the rows of the residual stream that become logits; ranks share them
-  // [logit_group_rows, logits_stride]; with Head::kHidden the hidden states. Of several ranks the first
+  // [logit groups, logit_group_rows, logits_stride]; with Head::kHidden the hidden states. Of several ranks the first
   // has them all (that of each process has room for them), and each points to where its columns begin.
   float* logits = nullptr;
   int64_t logits_stride = 0;
@@ -133,6 +133,7 @@ struct RankTeam {
   Rank rank = {};
   int first_here = 0;  // the first rank of this process
   int64_t head_columns = 0;  // of all the ranks' heads together; 0: there is one rank
+  int logit_groups = 1;      // so many groups of logits have room, one after the other
 };
 
 // Owns the memory of one rank's Activations. `config` is the rank's, see PartOf.

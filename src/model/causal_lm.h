@@ -50,6 +50,9 @@ struct LogitGroup {
   float* row(int64_t r) const { return logits + (r - first) * stride; }  // r: of the step
 };
 
+// What becomes of a group of logit rows: called by each worker, with its number.
+using UseLogits = FunctionRef<void(const LogitGroup& group, int worker)>;
+
 // How steps were run since the start. Readable from any thread.
 struct GraphStats {
   uint64_t replayed = 0;  // a captured Program, perhaps with padding rows
@@ -89,8 +92,15 @@ class CausalLm {
   // group overwrites the logits when all workers have returned. Returns when all are done. Nothing
   // in a plan that passed the engine's checks can make it fail; what fails is the machine (a rank
   // that has gone), and then the model takes no further step.
-  virtual Status Run(const StepBatch& batch,
-                     FunctionRef<void(const LogitGroup& group, int worker)> after) = 0;
+  virtual Status Run(const StepBatch& batch, UseLogits after) = 0;
+
+  // Steps that may be under way at once, where the layers are divided into stages that work on different ones: so many
+  // may be started before the oldest is finished. Each sees what those before it have written to the cache. A sampled
+  // token that one of its inputs stands for is of a step that has been finished. What was given to Start is used until
+  // Finish of that step returns; `after` may be called in either of the two. None is under way during Run.
+  virtual int max_under_way() const { return 1; }
+  virtual Status Start(const StepBatch& batch, UseLogits after) { return Run(batch, after); }
+  virtual Status Finish() { return OkStatus(); }
 
   // While nothing runs: whether it could, as far as can be told (another process may have gone). Worth a call every so
   // many seconds.

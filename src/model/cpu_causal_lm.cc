@@ -10,6 +10,7 @@
 #include "comm/agreement.h"
 #include "kernels/attention_work.h"
 #include "model/kv_block.h"
+#include "model/logit_transfers.h"
 #include "model/order.h"
 #include "model/step_parts.h"
 
@@ -48,9 +49,11 @@ CpuCausalLm::CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions
     all_columns += head_columns_.back();
   }
   ranks_.reserve(weights_->size());
+  if (leads() && places_.stages > 1) steps_.resize(static_cast<size_t>(places_.stages));
   for (int r = 0; r < places_.local; ++r) {
     RankState& rank = ranks_.emplace_back((*weights_)[static_cast<size_t>(r)]);
     rank.team = {environment->team->size() / places_.local, places_.RankHere(r), places_.first_here(), all_columns};
+    if (leads()) rank.team.logit_groups = places_.stages;
     CHECK(!places_.is_last_stage() ||
           rank.weights.lm_head.weight.n == head_columns_[static_cast<size_t>(rank.team.rank.index)]);
     rank.config = PartOf(config_, rank.team.rank);
@@ -276,12 +279,14 @@ void CpuCausalLm::ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows) 
     if (const auto* entry = ranks_[0].graphs.Find(rows); entry != nullptr) {
       AddPadding(rows, entry->first);
       replayed_.fetch_add(1, std::memory_order_relaxed);
+      program_logit_rows_ = entry->first;
       for (RankState& rank : ranks_) rank.program = &rank.graphs.Find(rows)->second;
       return;
     }
   }
   eager_steps_.fetch_add(1, std::memory_order_relaxed);
-  if (logit_rows > limits_.logit_group_rows) {
+  program_logit_rows_ = std::min(logit_rows, limits_.logit_group_rows);
+  if (places_.is_last_stage() && logit_rows > limits_.logit_group_rows) {
     num_heads_ = static_cast<size_t>((logit_rows - 1) / limits_.logit_group_rows);
   }
   for (RankState& rank : ranks_) Record(&rank, ShapeOf(rank, rows, seqs, logit_rows));
@@ -300,20 +305,40 @@ void CpuCausalLm::Record(RankState* rank, const StepShape& shape) {
 
 void CpuCausalLm::BindThread() { environment_->kernels->init_thread(); }
 
-Status CpuCausalLm::Run(const StepBatch& batch,
-                        FunctionRef<void(const LogitGroup& group, int worker)> after) {
+Status CpuCausalLm::Run(const StepBatch& batch, UseLogits after) {
+  RETURN_IF_ERROR(Start(batch, after));
+  return Finish();
+}
+
+Status CpuCausalLm::Start(const StepBatch& batch, UseLogits after) {
   CheckBounds(batch);
+  UnderWay* step = nullptr;
+  if (!steps_.empty()) {
+    CHECK_LT(num_started_ - num_finished_, steps_.size());
+    const size_t i = num_started_++ % steps_.size();
+    const Activations& a = inputs();
+    step = &steps_[i];
+    *step = {.group = {.logits = a.logits + static_cast<int64_t>(i) * limits_.logit_group_rows * a.logits_stride,
+                       .stride = a.logits_stride},
+             .after = after};
+  }
   StepParts parts(batch, kStepRows);
   while (parts.Next()) {
+    if (step != nullptr) RETURN_IF_ERROR(UseLogitsOf(step));  // of the part before
     RETURN_IF_ERROR(Stage(parts.part()));
-    Dispatch(parts.first_logit_row(), std::ssize(parts.part().logit_rows), after);
-    if (transport_ != nullptr) RETURN_IF_ERROR(transport_->Exchange({}, {}));  // whether one before has failed
+    const int64_t first = parts.first_logit_row(), logit_rows = std::ssize(parts.part().logit_rows);
+    RETURN_IF_ERROR(step == nullptr ? Dispatch(first, logit_rows, after) : DispatchInStages(first, logit_rows, step));
   }
   return OkStatus();
 }
 
-void CpuCausalLm::Dispatch(int64_t first, int64_t logit_rows,
-                           FunctionRef<void(const LogitGroup& group, int worker)> after) {
+Status CpuCausalLm::Finish() {
+  if (steps_.empty()) return OkStatus();
+  CHECK_LT(num_finished_, num_started_);
+  return UseLogitsOf(&steps_[num_finished_++ % steps_.size()]);
+}
+
+Status CpuCausalLm::Dispatch(int64_t first, int64_t logit_rows, UseLogits after) {
   const Activations& a = inputs();
   platform::WorkerTeam& team = *environment_->team;
   const int rank_size = team.size() / team.ranks();
@@ -334,6 +359,49 @@ void CpuCausalLm::Dispatch(int64_t first, int64_t logit_rows,
       use();
     }
   });
+  return transport_ == nullptr ? OkStatus() : transport_->Exchange({}, {});  // whether one before has failed
+}
+
+Status CpuCausalLm::DispatchInStages(int64_t first, int64_t logit_rows, UnderWay* step) {
+  step->group.first = first;
+  step->group.count = program_logit_rows_;
+  RETURN_IF_ERROR(PostLogits(step));  // before the stages behind can wait to be received from
+  step->group.count = std::min(limits_.logit_group_rows, logit_rows);
+  RETURN_IF_ERROR(Dispatch(first, 0, *step->after));
+  const int64_t end = first + logit_rows;
+  while (step->group.first + step->group.count < end) {
+    RETURN_IF_ERROR(UseLogitsOf(step));
+    step->group.first += limits_.logit_group_rows;
+    step->group.count = std::min(limits_.logit_group_rows, end - step->group.first);
+    RETURN_IF_ERROR(PostLogits(step));
+  }
+  return OkStatus();
+}
+
+Status CpuCausalLm::PostLogits(UnderWay* step) {
+  if (step->group.count == 0) return OkStatus();
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+  const LogitGroup& group = step->group;
+  const bool columns = head() == Head::kLogits;
+  transfers_.clear();
+  LogitsFromOthers(buffers_, {reinterpret_cast<std::byte*>(group.logits), group.count, group.stride * kFloat,
+                              (columns ? group.stride : config_.hidden_size) * kFloat, columns}, &transfers_);
+  RETURN_IF_ERROR(transport_->Post(transfers_));
+  step->is_here = false;
+  awaited_.push_back(step);
+  return OkStatus();
+}
+
+Status CpuCausalLm::UseLogitsOf(UnderWay* step) {
+  while (!step->is_here) {  // those of older steps come before
+    RETURN_IF_ERROR(transport_->Await());
+    awaited_.front()->is_here = true;
+    awaited_.erase(awaited_.begin());
+  }
+  if (step->group.count == 0) return OkStatus();
+  environment_->team->Run([step](int worker) { (*step->after)(step->group, worker); });
+  step->group.count = 0;
+  return OkStatus();
 }
 
 Status CpuCausalLm::Check() {
@@ -404,8 +472,7 @@ Status CpuCausalLm::FollowStep(const Order& order) {
   AddInputs(0, order, &receives);
   RETURN_IF_ERROR(transport_->Exchange({}, receives));
   ChooseProgram(order.rows, order.seqs, order.logit_rows);
-  Dispatch(0, order.logit_rows, [](const LogitGroup&, int) {});
-  return transport_->Exchange({}, {});  // whether one before has failed
+  return Dispatch(0, order.logit_rows, [](const LogitGroup&, int) {});
 }
 
 GraphStats CpuCausalLm::graph_stats() const {

@@ -66,8 +66,10 @@ class CpuCausalLm final : public CausalLm {
   int64_t WeightBytesInMemory() const override;
   int64_t ActivationBytes(const RunLimits& limits) const override;
   Status Prepare(const KvOptions& kv, const RunLimits& limits) override;
-  Status Run(const StepBatch& batch,
-             FunctionRef<void(const LogitGroup& group, int worker)> after) override;
+  Status Run(const StepBatch& batch, UseLogits after) override;
+  int max_under_way() const override { return places_.stages; }
+  Status Start(const StepBatch& batch, UseLogits after) override;
+  Status Finish() override;
   Status Check() override;
   double SecondsBetweenChecks() const override;
   Status Follow() override;
@@ -91,6 +93,13 @@ class CpuCausalLm final : public CausalLm {
     const Program* program = nullptr;  // of the part that is run
   };
 
+  // Of several stages: a step that has been started, whose logits are still to come from the last one.
+  struct UnderWay {
+    LogitGroup group;
+    std::optional<UseLogits> after;
+    bool is_here = true;
+  };
+
   bool leads() const { return transport_ != nullptr && transport_->process().is_first(); }
   Status PrepareHere();
   void LogFlashComm();
@@ -104,7 +113,12 @@ class CpuCausalLm final : public CausalLm {
   void ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows);
   // Replays the part that was staged, and for each group of its logit rows, the first one `first`, calls `after`
   // on each worker.
-  void Dispatch(int64_t first, int64_t logit_rows, FunctionRef<void(const LogitGroup& group, int worker)> after);
+  Status Dispatch(int64_t first, int64_t logit_rows, UseLogits after);
+  // Of the first stage: replays the part that was staged. Its logits come into `step`, by groups: it remains with the last.
+  Status DispatchInStages(int64_t first, int64_t logit_rows, UnderWay* step);
+  Status PostLogits(UnderWay* step);
+  // Until its logits have come, then calls its `after`, if any are wanted.
+  Status UseLogitsOf(UnderWay* step);
   // Of the first process: tells the others what to do, or with which inputs.
   Status Tell(const Order& order);
   Status TellInputs(const StepBatch& part);
@@ -130,6 +144,11 @@ class CpuCausalLm final : public CausalLm {
   std::vector<RankState> ranks_;
   RankBuffers buffers_;
   size_t num_heads_ = 0;
+  int64_t program_logit_rows_ = 0;  // that the chosen program gives at once, padding included
+  std::vector<UnderWay> steps_;     // of several stages, in turn
+  uint64_t num_started_ = 0, num_finished_ = 0;
+  std::vector<UnderWay*> awaited_;  // whose logits have been posted and have not come, the oldest first
+  std::vector<comm::Transfer> transfers_;
   bool is_lost_ = false;  // another process has gone
   std::atomic<uint64_t> replayed_{0};
   std::atomic<uint64_t> eager_steps_{0};

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/attention_work.h"
+#include "model/logit_transfers.h"
 #include "model/packing.h"
 #include "platform/buffer.h"
 
@@ -59,7 +60,6 @@ Region RowsFrom(const T* data, Range range, int64_t stride, int64_t width) {
   return RegionOf(data == nullptr ? nullptr : data + range.begin * stride, range.size(), stride, width);
 }
 
-constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 
 // A layer's part of block 0 stands for its part of every block: blocks interleave the layers alike.
 Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
@@ -251,26 +251,14 @@ void Program::CrossCopies(const Region& region, bool own_rows) {
   }
 }
 
-// Where the last stage's processes have columns of their own; `region`: the rows, from this rank's first column on.
+// `region`: the rows, from this rank's first column on. Of several stages the first process takes them when it wants them.
 void Program::CrossLogits(const Region& region, bool columns) {
   const comm::RankPlaces& places = ranks_->places;
-  const auto columns_of = [&](int process) {
-    if (!columns) return Range{0, process == 0 ? region.width / kFloat : 0};
-    const auto first = static_cast<size_t>(process * places.local);
-    return Range{ranks_->head_columns[first], ranks_->head_columns[first + static_cast<size_t>(places.local)]};
-  };
-  auto* const base = const_cast<std::byte*>(region.base);
-  const bool leads = places.is_first_stage() && places.process.is_first();
-  if (leads) {
-    for (int peer = 0; peer < places.process.count; ++peer) {
-      const int from = places.InLastStage(peer);
-      const Range range = columns_of(peer);
-      if (from == 0) continue;
-      receives_.push_back({from, base + range.begin * kFloat, region.rows, region.stride, range.size() * kFloat});
-    }
-  } else if (places.is_last_stage()) {
-    const Range range = columns_of(places.process.index);
-    sends_.push_back({0, base, region.rows, region.stride, range.size() * kFloat});
+  const LogitRows rows{const_cast<std::byte*>(region.base), region.rows, region.stride, region.width, columns};
+  if (!places.is_first_stage() || !places.process.is_first()) {
+    sends_.push_back(LogitsToFirst(*ranks_, rows));
+  } else if (places.stages == 1) {
+    LogitsFromOthers(*ranks_, rows, &receives_);
   }
 }
 

@@ -91,7 +91,7 @@ class Forward {
   }
 
   // logits [≤ head_rows, vocabulary] = lm_head(norm(the logit rows from `first` on)), or of a model
-  // that pools [≤ head_rows, H], without lm_head. In a stage before the last: they come from there.
+  // that pools [≤ head_rows, H], without lm_head. In the last stage.
   void GiveRows(int64_t first);
 
  private:
@@ -185,13 +185,12 @@ void Forward::ReceiveHidden() {
   ForEachChunk(shape_.rows, [&](int64_t first, int64_t rows) { p_.Received(rows_of(first, rows)); });
 }
 
-// The same for the stage behind; then, in the first process, the logits of the last stage.
+// The same for the stage behind.
 void Forward::HandOn() {
   ForEachChunk(shape_.rows, [&](int64_t first, int64_t rows) {
     p_.SendRows(RegionOf(From(hidden_.rows, first).data, rows, c_.hidden_size, c_.hidden_size), hidden_.who);
   });
   p_.Meet();
-  if (shape_.logit_rows > 0) GiveRows(0);
 }
 
 // cos, sin [T, D / 2] for all layers
@@ -355,9 +354,7 @@ void Forward::GatherLogitRows() {
 
 void Forward::GiveRows(int64_t first) {
   const int64_t rows = std::min(shape_.head_rows, shape_.logit_rows - first);
-  if (!IsLastStage()) {
-    // They are only published.
-  } else if (w_.head == Head::kHidden) {
+  if (w_.head == Head::kHidden) {
     kernels::RmsNormArgs norm = NormOf(From(tail_.rows, first), w_.final_norm, rows);
     norm.out_f32 = a_.logits;
     norm.ldo = a_.logits_stride;

@@ -38,7 +38,7 @@ struct StepShape {
 
 // Records into `program` what turns the activations' input buffers into KV cache entries and the
 // logits of the first head_rows logit rows. After the program's last operator every worker may read
-// these.
+// these. A stage of the layers before the last one hands its rows on instead.
 void RecordForward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
                    const Activations& activations, const StepShape& shape, Program* program);
 

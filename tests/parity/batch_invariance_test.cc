@@ -281,6 +281,65 @@ TEST(RanksTest, ProcessesChangeNoBit) {
   }
 }
 
+// Of a model in stages several steps are under way: streams in turn, a prompt's parts behind each other, steps that are
+// padded, and those that are done before the next one starts, since their rows or their logits are many.
+TEST(RanksTest, StepsUnderWayChangeNoBit) {
+  constexpr int64_t kLong = 300, kGroup = 64, kDecodes = 4;
+  const std::vector<int32_t> tokens = RandomTokens(kLong, 13);
+  for (const auto& [model, team] :
+       {std::pair{"qwen3-tied", Team{1, 1, 2, 2}}, {"qwen3-tied", Team{2, 1, 4, 2}}, {"qwen3-tied", Team{1, 2, 3, 3}},
+        {"qwen3-untied-yarn", Team{1, 1, 2, 2}}}) {
+    RunnerOptions options;
+    options.graph.mode = model::GraphMode::kFullDecodeOnly;
+    options.graph.capture_sizes = {{4}};
+    options.limits = {.max_rows = 2 * model::kStepRows, .max_seqs = 70, .logit_group_rows = kGroup, .max_context = 3000};
+    options.num_blocks = 400;
+    options.team = {team.ranks, team.workers};
+    const auto alone = ModelRunner::Create(Folder(model), options);
+    options.team = team;
+    const auto runner = ModelRunner::Create(Folder(model), options);
+    ASSERT_TRUE(alone.has_value() && runner.has_value());
+    const int stages = team.stages;
+    ASSERT_EQ((*runner)->lm().max_under_way(), stages);
+    // As many groups of three streams as stages; each step is of the group whose turn it is.
+    std::vector<std::vector<ModelRunner::Part>> steps;
+    const auto group_of = [&](int group, int64_t begin, int64_t end) {
+      std::vector<ModelRunner::Part> parts;
+      for (int i = 0; i < 3; ++i) parts.push_back({3 * group + i, Slice(tokens, begin + i, end + i), end - begin == 1});
+      return parts;
+    };
+    for (int group = 0; group < stages; ++group) steps.push_back(group_of(group, 0, 40 + group));
+    for (int64_t t = 0; t < kDecodes; ++t) {
+      for (int group = 0; group < stages; ++group) steps.push_back(group_of(group, 50 + t, 51 + t));
+    }
+    const int prompt = 3 * stages;
+    steps.push_back({{prompt, Slice(tokens, 0, 100), false}, {0, {5}}});
+    steps.push_back({{prompt, Slice(tokens, 100, 130), false}, {1, {6}}});
+    steps.push_back({{prompt, Slice(tokens, 130, 130 + 2 * kGroup + 7)}});  // three groups of logits
+    steps.push_back({{prompt + 1, std::vector<int32_t>(model::kStepRows + 50, 9), false}, {2, {7}}});
+    steps.push_back({{prompt, Slice(tokens, 280, 281)}, {3, {8}}});
+    for (int i = 0; i < prompt + 2; ++i) {
+      (*alone)->NewSequence();
+      (*runner)->NewSequence();
+    }
+    std::vector<Logits> expected, found;
+    for (const auto& step : steps) {
+      (*alone)->Step(step);
+      expected.push_back((*alone)->logits());
+    }
+    for (size_t i = 0; i < steps.size() + static_cast<size_t>(stages) - 1; ++i) {
+      if (i < steps.size()) (*runner)->Start(steps[i]);
+      if (i + 1 < static_cast<size_t>(stages)) continue;
+      (*runner)->Finish();
+      found.push_back((*runner)->logits());
+    }
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < steps.size(); ++i) {
+      EXPECT_TRUE(found[i] == expected[i]) << model << " " << TestName(team) << " step " << i;
+    }
+  }
+}
+
 // Two KV heads, three workers: they share the keys of a long context, or in steps of pa_shape_list a
 // whole row and head each.
 TEST(LongContextTest, WhoTakesWhichKeysChangesNoBit) {

@@ -135,26 +135,30 @@ int ModelRunner::ShareSequence(int other, int64_t tokens) {
   return id;
 }
 
-void ModelRunner::Step(const std::vector<Part>& parts) {
-  std::vector<int32_t> token_ids, positions, context_len, logit_rows;
-  std::vector<int32_t> query_start{0};
-  std::vector<const int32_t*> block_tables;
+ModelRunner::Started ModelRunner::MakeStep(const std::vector<Part>& parts) {
+  Started step;
+  step.query_start = {0};
   for (const Part& part : parts) {
     Sequence& sequence = sequences_[part.sequence];
     for (const int32_t token : part.tokens) {
-      if (part.want_logits) logit_rows.push_back(static_cast<int32_t>(token_ids.size()));
-      token_ids.push_back(token);
-      positions.push_back(static_cast<int32_t>(sequence.length++));
+      if (part.want_logits) step.logit_rows.push_back(static_cast<int32_t>(step.token_ids.size()));
+      step.token_ids.push_back(token);
+      step.positions.push_back(static_cast<int32_t>(sequence.length++));
     }
     while (std::ssize(sequence.blocks) * block_size_ < sequence.length) {
       CHECK_LT(next_block_, num_blocks_);
       sequence.blocks.push_back(next_block_++);
     }
-    query_start.push_back(static_cast<int32_t>(token_ids.size()));
-    context_len.push_back(static_cast<int32_t>(sequence.length));
-    block_tables.push_back(sequence.blocks.data());
+    step.query_start.push_back(static_cast<int32_t>(step.token_ids.size()));
+    step.context_len.push_back(static_cast<int32_t>(sequence.length));
+    step.block_tables.push_back(sequence.blocks.data());
   }
+  step.logits.resize(step.logit_rows.size());
+  step.vocab = model_->vocab_size();
+  return step;
+}
 
+model::StepBatch ModelRunner::Started::Batch() const {
   model::StepBatch batch;
   batch.token_ids = token_ids;
   batch.positions = positions;
@@ -162,15 +166,34 @@ void ModelRunner::Step(const std::vector<Part>& parts) {
   batch.context_len = context_len;
   batch.block_tables = block_tables;
   batch.logit_rows = logit_rows;
-  logits_.assign(logit_rows.size(), {});
-  const int64_t vocab = model_->vocab_size();
-  const Status status = model_->Run(batch, [&](const model::LogitGroup& group, int worker) {
-    if (worker != 0) return;
-    for (int64_t r = group.first; r < group.first + group.count; ++r) {
-      logits_[r].assign(group.row(r), group.row(r) + vocab);
-    }
-  });
+  return batch;
+}
+
+void ModelRunner::Started::operator()(const model::LogitGroup& group, int worker) {
+  if (worker != 0) return;
+  for (int64_t r = group.first; r < group.first + group.count; ++r) {
+    logits[r].assign(group.row(r), group.row(r) + vocab);
+  }
+}
+
+void ModelRunner::Step(const std::vector<Part>& parts) {
+  Started step = MakeStep(parts);
+  const Status status = model_->Run(step.Batch(), step);
   CHECK_MSG(status.ok(), "{}", status.message());
+  logits_ = std::move(step.logits);
+}
+
+void ModelRunner::Start(const std::vector<Part>& parts) {
+  Started& step = under_way_.emplace_back(MakeStep(parts));
+  const Status status = model_->Start(step.Batch(), step);
+  CHECK_MSG(status.ok(), "{}", status.message());
+}
+
+void ModelRunner::Finish() {
+  const Status status = model_->Finish();
+  CHECK_MSG(status.ok(), "{}", status.message());
+  logits_ = std::move(under_way_.front().logits);
+  under_way_.pop_front();
 }
 
 }  // namespace tiercel::parity

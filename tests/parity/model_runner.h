@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <future>
 #include <memory>
 #include <string>
@@ -68,6 +69,9 @@ class ModelRunner {
 
   // Runs one step. logits()[i] are those of the i-th wanted row, in the order of the parts.
   void Step(const std::vector<Part>& parts);
+  // One step as it starts; logits() are of the oldest once Finish has returned.
+  void Start(const std::vector<Part>& parts);
+  void Finish();
   const std::vector<std::vector<float>>& logits() const { return logits_; }
 
   model::CausalLm& lm() { return *model_; }
@@ -77,6 +81,19 @@ class ModelRunner {
     int64_t length = 0;
     std::vector<int32_t> blocks;
   };
+
+  // A step's inputs, and where its logits go.
+  struct Started {
+    std::vector<int32_t> token_ids, positions, query_start, context_len, logit_rows;
+    std::vector<const int32_t*> block_tables;
+    std::vector<std::vector<float>> logits;
+    int64_t vocab = 0;
+
+    model::StepBatch Batch() const;
+    void operator()(const model::LogitGroup& group, int worker);
+  };
+
+  Started MakeStep(const std::vector<Part>& parts);
 
   // Runs in the others.
   static Status Follow(const model::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port);
@@ -88,6 +105,7 @@ class ModelRunner {
   int64_t num_blocks_ = 0;
   int32_t next_block_ = 1;
   std::vector<Sequence> sequences_;
+  std::deque<Started> under_way_;
   std::vector<std::vector<float>> logits_;
 };
 

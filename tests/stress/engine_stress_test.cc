@@ -66,17 +66,17 @@ void Client(Engine* engine, int64_t max_length, uint32_t seed, int count, Totals
   }
 }
 
-class EngineStressTest : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Scheduling, EngineStressTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Async" : "Sync"; });
+class EngineStressTest : public testing::TestWithParam<Mode> {};
+INSTANTIATE_TEST_SUITE_P(Scheduling, EngineStressTest, testing::ValuesIn(kModes), NameOf);
 
 TEST_P(EngineStressTest, ManyClientsAtOnce) {
   EngineOptions options = SmallOptions();
-  options.async_scheduling = GetParam();
+  options.async_scheduling = GetParam().async;
   options.max_model_len = 96;
   options.num_gpu_blocks_override = 1 + 3 * 24;
   FakeLmOptions fake;
   fake.workers = 3;
+  fake.max_under_way = GetParam().under_way;
   TestEngine test = MakeEngine(options, fake);
   Totals totals;
   std::atomic<bool> done{false};
@@ -109,8 +109,10 @@ TEST_P(EngineStressTest, ManyClientsAtOnce) {
 TEST_P(EngineStressTest, TheEngineGoesAwayBeforeItsStreams) {
   for (int round = 0; round < 20; ++round) {
     EngineOptions options = SmallOptions();
-    options.async_scheduling = GetParam();
-    TestEngine test = MakeEngine(options);
+    options.async_scheduling = GetParam().async;
+    FakeLmOptions fake;
+    fake.max_under_way = GetParam().under_way;
+    TestEngine test = MakeEngine(options, fake);
     std::vector<std::unique_ptr<Stream>> streams;
     std::mt19937 random(static_cast<uint32_t>(round));
     for (int i = 0; i < 20; ++i) {
