@@ -18,8 +18,8 @@ namespace tiercel::model {
 
 namespace {
 
-ModelConfig StageOf(ModelConfig config, const comm::RankPlaces& places) {
-  config.num_layers = LayersOf(config, places.stage, places.stages).size();
+ModelConfig StageOf(ModelConfig config, const Weights& weights) {
+  config.num_layers = std::ssize(weights.layers);
   return config;
 }
 
@@ -35,7 +35,7 @@ CpuCausalLm::CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions
                          std::shared_ptr<comm::Transport> transport, int stages)
     : places_(comm::RankPlaces::Of(transport == nullptr ? comm::Process{} : transport->process(), stages,
                                    environment->team->ranks())),
-      config_(StageOf(std::move(config), places_)),
+      config_(StageOf(std::move(config), (*weights)[0])),
       weights_(std::move(weights)),
       graph_options_(std::move(graph)),
       rope_(MakeRopeTable(config_.rope, config_.head_dim, config_.max_position_embeddings)),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "model/stages.h"
 #include "model/tensor_account.h"
 
 namespace tiercel::model {
@@ -145,10 +146,7 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
   std::map<std::vector<int>, SharedWeights> copies;  // by the workers' nodes
   for (kernels::Environment* environment : environments) {
     platform::WorkerTeam& team = *environment->team;
-    if (options.stages > checkpoint.config().num_layers) {
-      return Unexpected(InvalidArgument("argument --pipeline-parallel-size: found {}, expected at most the model's {} layers",
-                                        options.stages, checkpoint.config().num_layers));
-    }
+    RETURN_IF_ERROR(CheckStages(checkpoint.config(), options));
     RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks() * options.process.count / options.stages));
     SharedWeights& weights = copies[environment->nodes];
     if (weights == nullptr) {

@@ -21,10 +21,6 @@ Range VocabularyOf(const ModelConfig& config, Rank rank) {
   return SplitRange(config.vocab_size, kColumnGroup, {rank.index, rank.count});
 }
 
-Range LayersOf(const ModelConfig& config, int stage, int stages) {
-  return SplitRange(config.num_layers, 1, {stage, stages});
-}
-
 int64_t HeadColumnsOf(const ModelConfig& config, Rank rank) {
   return (VocabularyOf(config, rank).size() + kColumnGroup - 1) / kColumnGroup * kColumnGroup;
 }

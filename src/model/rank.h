@@ -21,9 +21,6 @@ Range VocabularyOf(const ModelConfig& config, Rank rank);
 // Of its head, as it is packed.
 int64_t HeadColumnsOf(const ModelConfig& config, Rank rank);
 
-// The layers of a stage.
-Range LayersOf(const ModelConfig& config, int stage, int stages);
-
 // The configuration with the rank's numbers of heads and inner columns: its forward pass is that of a
 // narrower model. `config` has passed CheckTensorParallelSize.
 ModelConfig PartOf(const ModelConfig& config, Rank rank);

@@ -17,6 +17,7 @@
 #include "model/column_order.h"
 #include "model/packing.h"
 #include "model/rank.h"
+#include "model/stages.h"
 #include "model/tensor_reader.h"
 
 namespace tiercel::model {
@@ -65,7 +66,7 @@ class Loader {
         part_(PartOf(checkpoint.config(), rank)),
         options_(options),
         places_(places),
-        layers_(LayersOf(config_, places.stage, places.stages)),
+        layers_(LayersOf(config_, options, places.stage)),
         rank_(rank),
         workers_(workers) {}
 

@@ -90,6 +90,7 @@ struct WeightOptions {
   // The ranks of the team are those of this process, of a job of several alike, and the layers those of its stage.
   comm::Process process;
   int stages = 1;
+  std::vector<int64_t> stage_layers = {};  // of each stage; empty: see stages.h
   Head head = Head::kLogits;      // kHidden: lm_head is not loaded
   QuantizeTo quantize = QuantizeTo::kNone;  // what is made of float weights of the layers
   bool quantize_lm_head = false;            // of the head's, too

@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/split.h"
 #include "comm/agreement.h"
 #include "comm/mpi_transport.h"
 #include "comm/tcp_transport.h"
 #include "options/env_vars.h"
+#include "options/human_int.h"
 #include "serving/model_loading.h"
 #include "serving/serve_config.h"
 #include "serving/version.h"
@@ -101,6 +105,28 @@ Status DivideRanks(const options::ParsedOptions& options, JobConfig* job) {
   return OkStatus();
 }
 
+// vLLM's variable has a number for each stage of the pipeline; where a process has several, these are one.
+Status DivideLayers(const options::ParsedOptions& options, const Environ& environ, JobConfig* job) {
+  constexpr const char* kName = "VLLM_PP_LAYER_PARTITION";
+  const std::string text = EnvValue(environ, kName);
+  if (text.empty()) return OkStatus();
+  const int64_t pipeline = options.Int("pipeline-parallel-size");
+  const auto fail = [&] {
+    return InvalidArgument("{}: found \"{}\", expected {} positive numbers with commas between them, as many as "
+                           "--pipeline-parallel-size", kName, text.substr(0, 64), pipeline);
+  };
+  const std::vector<std::string_view> numbers = Split(text, ',');
+  if (std::ssize(numbers) != pipeline) return fail();
+  job->stage_layers.resize(static_cast<size_t>(job->stages));
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    constexpr int64_t kMost = 1 << 16;
+    const Expected<int64_t> layers = options::ParseInt(std::string(numbers[i]));
+    if (!layers || *layers < 1 || *layers > kMost) return fail();
+    job->stage_layers[i * static_cast<size_t>(job->stages) / numbers.size()] += *layers;
+  }
+  return OkStatus();
+}
+
 Status CheckOthers(const options::ParsedOptions& options, const JobConfig& job) {
   if (options.Int("data-parallel-size") > 1) {
     return InvalidArgument(
@@ -113,8 +139,8 @@ Status CheckOthers(const options::ParsedOptions& options, const JobConfig& job) 
 // What has to be the same in all processes, or they would wait for each other, or compute different things.
 std::string Alike(const ServeConfig& config) {
   const model::GraphOptions& graph = config.load.graph;
-  return fmt::format("ranks {}, stages {}, quantization \"{}\", KV cache type {}, FlashComm {} {}", config.tensor_parallel_size,
-                     config.job->stages, config.quantization, config.load.weights.kv_dtype ? static_cast<int>(*config.load.weights.kv_dtype) : -1,
+  return fmt::format("ranks {}, stages {} of {} layers, quantization \"{}\", KV cache type {}, FlashComm {} {}", config.tensor_parallel_size,
+                     config.job->stages, fmt::join(config.job->stage_layers, ","), config.quantization, config.load.weights.kv_dtype ? static_cast<int>(*config.load.weights.kv_dtype) : -1,
                      graph.flashcomm_rows, static_cast<int>(graph.fuse_sum));
 }
 
@@ -163,6 +189,7 @@ Expected<std::optional<JobConfig>> FindJob(const options::ParsedOptions& options
   }
   if (!job) return job;
   RETURN_IF_ERROR(DivideRanks(options, &*job));
+  RETURN_IF_ERROR(DivideLayers(options, environ, &*job));
   RETURN_IF_ERROR(CheckOthers(options, *job));
   return job;
 }
@@ -189,6 +216,7 @@ Status JoinJob(ServeConfig* config, const std::atomic<bool>* cancelled) {
   }
   config->load.weights.process = transport->process();
   config->load.weights.stages = job.stages;
+  config->load.weights.stage_layers = job.stage_layers;
   config->load.transport = std::move(transport);
   return OkStatus();
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/environ.h"
 #include "base/status.h"
@@ -22,6 +23,7 @@ struct JobConfig {
 
   comm::Process process;
   int stages = 1;  // that the layers are divided into: each has as many of the processes
+  std::vector<int64_t> stage_layers;  // of each, if the user has said
   int ranks = 1;   // of each process: teams of its workers
   Way way = Way::kTcp;
   std::string address;  // of the first process, for kTcp

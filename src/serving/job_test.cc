@@ -71,6 +71,22 @@ TEST(Job, RanksAndStagesAreSharedOut) {
   EXPECT_THAT(Error({"-tp", "3", "-pp", "4", "-n", "6"}), HasSubstr("each a part of a stage, or whole stages"));
 }
 
+// vLLM's variable: of each stage of the pipeline, merged where a process has several.
+TEST(Job, TheUserMaySayWhichLayersAStageHas) {
+  const auto layers = [](const std::string& given, int pipeline, int processes) {
+    const auto config = Make({"-tp", "1", "-pp", std::to_string(pipeline), "-n", std::to_string(processes)},
+                             {{"VLLM_PP_LAYER_PARTITION", given}});
+    return config ? fmt::format("{}", fmt::join(config->job->stage_layers, " ")) : config.error().message();
+  };
+  EXPECT_EQ(layers("", 2, 2), "");
+  EXPECT_EQ(layers("5,7", 2, 2), "5 7");
+  EXPECT_EQ(layers("5,7,1,2", 4, 2), "12 3");
+  for (const char* wrong : {"5", "5,7,1", "5,", "5,x", "5,0", "5,-7", "5,99999999999999999999"}) {
+    EXPECT_EQ(layers(wrong, 2, 2), fmt::format("VLLM_PP_LAYER_PARTITION: found \"{}\", expected 2 positive numbers with commas "
+                                               "between them, as many as --pipeline-parallel-size", wrong));
+  }
+}
+
 TEST(Job, WhatDoesNotFitIsRefused) {
   EXPECT_THAT(Error({"-tp", "2", "-n", "2", "--node-rank", "2"}), HasSubstr("--node-rank"));
   EXPECT_THAT(Error({"-tp", "2", "-n", "2", "--headless"}), HasSubstr("--headless: found it on node 0"));
