@@ -120,6 +120,13 @@ std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptio
   return text;
 }
 
+void LogStage(const ModelConfig& config, const WeightOptions& options) {
+  if (options.stages == 1) return;
+  const int stage = comm::RankPlaces::Of(options.process, options.stages, 1).stage;
+  const Range layers = LayersOf(config, options, stage);
+  LOG_INFO("Stage {} of {}: layers {} to {} of {}", stage, options.stages, layers.begin, layers.end - 1, config.num_layers);
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
@@ -147,6 +154,7 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
   for (kernels::Environment* environment : environments) {
     platform::WorkerTeam& team = *environment->team;
     RETURN_IF_ERROR(CheckStages(checkpoint.config(), options));
+    LogStage(checkpoint.config(), options);
     RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks() * options.process.count / options.stages));
     SharedWeights& weights = copies[environment->nodes];
     if (weights == nullptr) {

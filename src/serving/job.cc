@@ -139,8 +139,9 @@ Status CheckOthers(const options::ParsedOptions& options, const JobConfig& job) 
 // What has to be the same in all processes, or they would wait for each other, or compute different things.
 std::string Alike(const ServeConfig& config) {
   const model::GraphOptions& graph = config.load.graph;
-  return fmt::format("ranks {}, stages {} of {} layers, quantization \"{}\", KV cache type {}, FlashComm {} {}", config.tensor_parallel_size,
-                     config.job->stages, fmt::join(config.job->stage_layers, ","), config.quantization, config.load.weights.kv_dtype ? static_cast<int>(*config.load.weights.kv_dtype) : -1,
+  const std::vector<int64_t>& layers = config.job->stage_layers;
+  return fmt::format("ranks {}, stages {}{}, quantization \"{}\", KV cache type {}, FlashComm {} {}", config.tensor_parallel_size,
+                     config.job->stages, layers.empty() ? "" : fmt::format(" of {} layers", fmt::join(layers, ",")), config.quantization, config.load.weights.kv_dtype ? static_cast<int>(*config.load.weights.kv_dtype) : -1,
                      graph.flashcomm_rows, static_cast<int>(graph.fuse_sum));
 }
 
