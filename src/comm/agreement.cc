@@ -10,7 +10,7 @@ namespace {
 // Each process's, by number.
 template <typename T>
 Expected<std::vector<T>> AllGather(const T& own, Transport* transport,
-                                   Transport::Patience patience = Transport::Patience::kStep) {
+                                   Transport::Patience patience = Transport::Patience::kTogether) {
   const Process process = transport->process();
   std::vector<T> all(static_cast<size_t>(process.count));
   all[static_cast<size_t>(process.index)] = own;

@@ -24,7 +24,7 @@ Status ExchangeWithAll(Transport* transport, Send send, Receive receive,
 
 // Every process calls it with its own status. Ok if all are; else this one's own, or that of the first other that has
 // one, with its name.
-Status Agree(Status own, Transport* transport, Transport::Patience patience = Transport::Patience::kStep);
+Status Agree(Status own, Transport* transport, Transport::Patience patience = Transport::Patience::kTogether);
 
 // Every process calls it with a text of a few words, such as a version; an error if the others' are not the same.
 Status CheckAlike(const char* what, const std::string& own, Transport* transport);

@@ -47,6 +47,7 @@ class Checker {
       ASSIGN_OR_RETURN(const SumFigures sum, CheckSum(bytes));
       figures.sums.push_back(sum);
     }
+    RETURN_IF_ERROR(Meet());  // nobody leaves whom others still hear
     return figures;
   }
 

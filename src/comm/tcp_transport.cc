@@ -180,8 +180,7 @@ class TcpTransport final : public Transport {
     return MoveSome(peer, queue, reinterpret_cast<ssize_t (*)(int, msghdr*, int)>(call));
   }
 
-  // Until something can move, or somebody has gone. Within a step it may be one of whom nothing is wanted now:
-  // others wait for it, and would be blamed. Between steps everyone but the first may end before this one does.
+  // Until something can move, or somebody has gone. Between steps everyone but the first may end before this one does.
   Status Sleep(const Waiting& waiting, Patience patience, const Queues& wanted) {
     std::array<pollfd, kMaxProcesses> fds;
     for (size_t peer = 0; peer < sockets_.size(); ++peer) {

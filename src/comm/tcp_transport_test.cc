@@ -191,6 +191,34 @@ TEST(TcpTransport, WhoWaitsForTheFirstMindsNobodyElse) {
   EXPECT_EQ(word, 7);
 }
 
+// Where all tell all, one has heard everyone before another has.
+TEST(TcpTransport, WhoHasHeardEveryoneMayEnd) {
+  Transports transports = ConnectAll(3);
+  const auto tell_all = [&](int index) {
+    int64_t word = index, first = -1, second = -1;
+    const int other = 3 - index;
+    const std::vector<Transfer> sends = {TransferOf(0, &word, 1), TransferOf(other, &word, 1)};
+    const std::vector<Transfer> receives = {TransferOf(0, &first, 1), TransferOf(other, &second, 1)};
+    const Status status =
+        (*transports[static_cast<size_t>(index)])->Exchange(sends, receives, Transport::Patience::kTogether);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(first, 0);
+    EXPECT_EQ(second, other);
+    transports[static_cast<size_t>(index)] = Unexpected(Internal("gone"));
+  };
+  std::thread one(tell_all, 1), two(tell_all, 2);
+  int64_t word = 0, first = -1, second = -1;
+  const std::vector<Transfer> to_one = {TransferOf(1, &word, 1)}, to_two = {TransferOf(2, &word, 1)};
+  const std::vector<Transfer> receives = {TransferOf(1, &first, 1), TransferOf(2, &second, 1)};
+  EXPECT_TRUE((*transports[0])->Exchange(to_one, receives, Transport::Patience::kTogether).ok());
+  one.join();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // the other one sleeps by then
+  EXPECT_TRUE((*transports[0])->Exchange(to_two, {}, Transport::Patience::kTogether).ok());
+  two.join();
+  EXPECT_EQ(first, 1);
+  EXPECT_EQ(second, 2);
+}
+
 TEST(TcpTransport, ProcessesThatDoNotFitAreRefused) {
   const int port = FreePort();
   const auto errors = [&](Process second, Process third) {

@@ -35,8 +35,10 @@ struct Transfer {
 class Transport {
  public:
   // How long to wait for others: as long as they may take for their part of a step, or, for who has nothing to
-  // do until the next one comes, for ever. Who has gone is found either way.
-  enum class Patience : uint8_t { kStep, kForever };
+  // do until the next one comes, for ever. Who has gone is found either way. Within a step it may be one of whom nothing is
+  // wanted now, since others wait for it, and would be blamed. Not so where all tell all (kTogether): who has heard
+  // everyone may end before others have.
+  enum class Patience : uint8_t { kStep, kTogether, kForever };
 
   virtual ~Transport() = default;
 

@@ -1,15 +1,13 @@
 """`comm-check`: the links between the processes of a job, on this machine and between network namespaces."""
 
-import contextlib
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
+import slow_network
 
 from cli_support import BINARY, TINY, clean_env, run
 
@@ -92,76 +90,21 @@ def test_other_commands_refuse_it(tmp_path):
     assert "found a model over 2 processes" in result.stderr.splitlines()[-1]
 
 
-def ip(*words):
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-def can_delay():
-    """Whether the kernel has netem."""
-    name = f"tiercel-try-{os.getpid()}"
-    ip("netns", "add", name)
-    try:
-        delay = ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
-        return subprocess.run(["ip", "netns", "exec", name, *delay], check=False, capture_output=True).returncode == 0
-    finally:
-        ip("netns", "del", name)
-
-
-def can_make_namespaces():
-    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc"):
-        return False
-    name = f"tiercel-try-{os.getpid()}"
-    try:
-        ip("netns", "add", name)
-    except subprocess.CalledProcessError:
-        return False
-    ip("netns", "del", name)
-    return True
-
-
-@contextlib.contextmanager
-def network(count, milliseconds):
-    """Namespaces as hosts on one bridge, each with an address of its own; their packets leave so much later."""
-    base = f"tc{os.getpid() % 100000}"
-    hosts = [f"{base}-{i}" for i in range(count)]
-    bridge = f"{base}-b"
-    try:
-        ip("netns", "add", bridge)
-        ip("-n", bridge, "link", "add", "br0", "type", "bridge")
-        ip("-n", bridge, "link", "set", "br0", "up")
-        for i, host in enumerate(hosts):
-            ip("netns", "add", host)
-            ip("-n", host, "link", "set", "lo", "up")
-            ip("-n", host, "link", "add", "eth0", "type", "veth", "peer", "name", f"port{i}", "netns", bridge)
-            ip("-n", bridge, "link", "set", f"port{i}", "master", "br0", "up")
-            ip("-n", host, "addr", "add", f"10.213.7.{i + 1}/24", "dev", "eth0")
-            ip("-n", host, "link", "set", "eth0", "up")
-            if milliseconds:
-                subprocess.run(["ip", "netns", "exec", host, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay",
-                                f"{milliseconds}ms"], check=True, capture_output=True)
-        yield [["ip", "netns", "exec", host] for host in hosts]
-    finally:
-        for name in [*hosts, bridge]:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
-needs_namespaces = pytest.mark.skipif(not can_make_namespaces(), reason="network namespaces need root, ip and tc")
+needs_namespaces = pytest.mark.skipif(not slow_network.is_possible(), reason="network namespaces need root, ip and /dev/net/tun")
 
 
 @needs_namespaces
-@pytest.mark.parametrize("milliseconds", [0, 1])
-def test_hosts_of_their_own(milliseconds):
-    if milliseconds and not can_delay():
-        pytest.skip("this kernel has no netem")
-    with network(4, milliseconds) as hosts:
+@pytest.mark.parametrize("milliseconds, megabits", [(0, 0), (0.1, 0), (1, 2000)])
+def test_hosts_of_their_own(milliseconds, megabits):
+    with slow_network.network(4, milliseconds, megabits) as hosts:
         processes = [start("comm-check", "--nnodes", 4, "--node-rank", i, "--master-addr", "10.213.7.1", prefix=host)
                      for i, host in enumerate(hosts)]
         outputs = end_all(processes, 120)
         assert [p.returncode for p in processes] == [0] * 4, outputs
         pairs = check_table(outputs[0][0], 4)
         print(outputs[0][0], file=sys.stderr)
-        if milliseconds:
-            assert all(us >= 1000 * milliseconds for us, _ in pairs)
+        assert all(us >= 1000 * milliseconds for us, _ in pairs)
+        assert not megabits or all(gigabytes <= megabits / 8e3 for _, gigabytes in pairs)
 
 
 SCRIPT = """
@@ -183,16 +126,17 @@ print(f"{(time.monotonic() - begin) * 1e3:.0f} ms", file=sys.stderr)
 
 
 @needs_namespaces
+@pytest.mark.parametrize("milliseconds", [0, 0.1, 1])
 @pytest.mark.parametrize("flags, alone", [(["-tp", "2", "-pp", "2"], ["-tp", "2"]), (["-tp", "4"], ["-tp", "4"])])
-def test_answers_of_hosts_are_those_of_one_machine(flags, alone):
-    """Four hosts, a tenth of a millisecond apart where the kernel can do that, against one process."""
+def test_answers_of_hosts_are_those_of_one_machine(flags, alone, milliseconds):
+    """Four hosts, so far apart, against one process."""
     serve = ["serve", TINY, "--load-format", "dummy", "--served-model-name", "m", "--kv-cache-memory-bytes", "64M",
              "--max-model-len", "512", "--hf-overrides", '{"num_key_value_heads": 4}']
 
     def ask(host):
         return subprocess.run([*host, sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=True)
 
-    with network(5, 0.1 if can_delay() else 0) as hosts:
+    with slow_network.network(5, milliseconds) as hosts:
         one = start(*serve, *alone, prefix=hosts[4])
         job = [start(*serve, *flags, "--nnodes", 4, "--node-rank", i, "--master-addr", "10.213.7.1", prefix=host)
                for i, host in enumerate(hosts[:4])]
@@ -203,5 +147,5 @@ def test_answers_of_hosts_are_those_of_one_machine(flags, alone):
                 process.terminate()
             end_all([one, *job])
         assert answers[0].stdout == answers[1].stdout and answers[0].stdout.startswith("[")
-        print(flags, "one process, four hosts:", answers[0].stderr.strip(), answers[1].stderr.strip(), file=sys.stderr)
+        print(flags, milliseconds, "one process, four hosts:", answers[0].stderr.strip(), answers[1].stderr.strip(), file=sys.stderr)
         assert [process.returncode for process in job] == [0] * 4
