@@ -1,6 +1,6 @@
 // What ranks of one worker team share out among each other, and how they add up. The ranks share an address
-// space: data crosses by being read where it lies. Sums are taken in the order of the ranks, in FP32, whoever
-// takes them (kernels/ops.h, AddPartsArgs): the bits depend on the number of ranks alone.
+// space: data crosses by being read where it lies. Sums are taken in an order that the number of ranks determines, in
+// FP32, whoever takes them (kernels/ops.h, RankParts): the bits depend on that number alone.
 #pragma once
 
 #include <cstdint>

@@ -31,6 +31,9 @@ struct RankPlaces {
   bool IsHere(int rank) const { return rank / local == process.index; }
   // The rank that is number `i` of this process.
   Rank RankHere(int i) const { return {first_here() + i, ranks()}; }
+  // Whether other processes get the sum of this one's parts instead of each: the bits are the same (kernels/ops.h,
+  // RankParts).
+  bool sums_first() const { return process.count > 1 && local > 1 && (local & (local - 1)) == 0; }
   // Of `items` rows those that the ranks of process `index` of the stage own.
   Range OwnedByProcess(int index, int64_t items) const {
     return {OwnedBy({index * local, ranks()}, items).begin, OwnedBy({(index + 1) * local - 1, ranks()}, items).end};

@@ -87,20 +87,24 @@ struct RmsNormArgs {
   QuantizedRows quantized = {};  // data null: none. Else the same values, quantized in the same pass
 };
 
-// What ranks have computed of the same rows, each over its own slice of k: they are added up in the order of
-// the ranks, in FP32. The part of rank r in row i and column c lies at parts[r] + offset + i · ld + c.
+// What ranks have computed of the same rows, each over its own slice of k: they are added up in FP32, neighbors first, then
+// neighboring sums of two, of four, …; of a number that is no power of two what is left over comes last: with seven
+// ((0 + 1) + (2 + 3)) + ((4 + 5) + 6). So the sum of a run of 2ⁱ ranks that begins at a multiple of 2ⁱ can stand for its
+// parts, wherever it was taken. Part p in row i and column c lies at parts[p] + offset + i · ld + c.
 struct RankParts {
-  const float* const* parts = nullptr;  // [count]
+  const float* const* parts = nullptr;  // [count], in the order of the ranks
   int count = 0;                        // ≥ 1
   int own = -1;  // what a matmul has just computed stands in the place of this one, which is not read
   int64_t ld = 0;
   int64_t offset = 0;
+  const int32_t* ranks = nullptr;  // [count] of how many each is the sum; null: each is one rank's
 };
+inline constexpr int kSumsAtOnce = 8;  // enough for 2⁸ ranks: as many sums of different sizes wait for their neighbors
 
 enum class Epilogue : uint8_t {
   kStore,     // out = bf16(acc + bias)
   kAdd,       // out = bf16(acc + bias + residual), residual may be out itself
-  kAddParts,  // out = bf16((part + … + (acc + bias) + …) + residual), as AddPartsArgs has it
+  kAddParts,  // out = bf16(sum of the parts, of which acc + bias is one + residual), as AddPartsArgs has it
   kSwiGlu,    // columns alternate 16 gate, 16 up: out[c] = bf16(silu(gate) · up); out has n / 2 columns
   kStoreF32,  // out_f32 = acc + bias
 };
@@ -265,8 +269,8 @@ struct RopeTableArgs {
   int64_t rows = 0;
 };
 
-// out[r, c] = residual[r, c] + (the first rank's part + the second's + …), in FP32 and in this order, rounded
-// once. Split by runs of 16 columns, row after row. `residual` may be `out`.
+// out[r, c] = residual[r, c] + the sum of the parts, in FP32, rounded once; or out_f32[r, c] = the sum. Split by runs of
+// 16 columns, row after row. `residual` may be `out`.
 struct AddPartsArgs {
   RankParts parts;  // own: none
   const BF16* residual = nullptr;  // [rows, ldr]
@@ -275,6 +279,7 @@ struct AddPartsArgs {
   int64_t ldo = 0;
   int64_t n = 0;  // columns
   int64_t rows = 0;
+  float* out_f32 = nullptr;  // [rows, ldo]; then `residual` and `out` are null
 };
 
 // Row operators of the sampler over one row of n FP32 logits. Whole-row calls, not split: the

@@ -235,18 +235,31 @@ Status ActivationMemory::Join(std::span<ActivationMemory* const> memories, std::
   CHECK_EQ(std::ssize(memories), places.local);
   if (ranks == 1 && transport == nullptr) return OkStatus();
   const Activations& first = memories[0]->activations_;
-  *buffers = {.parts = {}, .shared = {first.shared}, .head_columns = {0}, .places = places, .transport = transport, .copies = {}};
+  *buffers = RankBuffers();
+  buffers->shared = {first.shared};
+  buffers->head_columns = {0};
+  buffers->places = places;
+  buffers->transport = transport;
   for (size_t r = 0; r < ranks; ++r) buffers->head_columns.push_back(buffers->head_columns[r] + head_columns[r]);
   const int64_t part = first.part_rows * first.part_stride;
-  const int64_t elsewhere = places.ranks() - places.local;
+  const int each = places.sums_first() ? places.local : 1;  // ranks of another process's part
+  const int64_t elsewhere = (places.ranks() - places.local) / each + (places.sums_first() ? 1 : 0);
   if (elsewhere > 0) {
     ASSIGN_OR_RETURN(buffers->copies,
                      platform::Buffer::Allocate(elsewhere * part * static_cast<int64_t>(sizeof(float))));
   }
-  const float* copy = buffers->copies.as<float>();
+  float* copy = buffers->copies.as<float>();
+  if (places.sums_first()) buffers->sum = std::exchange(copy, copy + part);
+  const auto add_term = [&](const float* data, int of_ranks) {
+    buffers->terms.push_back(data);
+    buffers->term_ranks.push_back(of_ranks);
+  };
   for (int r = 0; r < places.ranks(); ++r) {
+    if (r == places.first_here()) buffers->first_term_here = static_cast<int>(buffers->terms.size());
     if (!places.IsHere(r)) {
-      buffers->parts.push_back(copy);
+      buffers->parts.push_back(r % each == 0 ? copy : nullptr);
+      if (r % each != 0) continue;
+      add_term(copy, each);
       copy += part;
       continue;
     }
@@ -263,6 +276,7 @@ Status ActivationMemory::Join(std::span<ActivationMemory* const> memories, std::
     a.crossing = first.crossing;
     a.crossing_quantized = first.crossing_quantized;
     buffers->parts.push_back(a.part);
+    add_term(a.part, 1);
     a.of_ranks = buffers;
   }
   float* const logits = first.logits;

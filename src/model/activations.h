@@ -62,12 +62,17 @@ inline constexpr int64_t kFewRows = 8;
 // What ranks read of each other. Some may be ranks of other processes: what they have computed comes here before
 // it is read (Program), and lies in this process's copy of what is shared, and in `copies`.
 struct RankBuffers {
-  std::vector<const float*> parts;   // Activations::part of each rank
+  std::vector<const float*> parts;   // Activations::part of each rank; null where a process sends the sum of its ranks'
+  // The same as kernels::RankParts takes them; and this process's ranks' are from `first_term_here` on.
+  std::vector<const float*> terms;
+  std::vector<int32_t> term_ranks;
+  int first_term_here = 0;
+  float* sum = nullptr;  // of this process's parts, as others get it; a part's size
   std::vector<Region> shared;        // Activations::shared of this process's first
   std::vector<int64_t> head_columns;  // where each rank's columns of the logits begin
   comm::RankPlaces places;
   comm::Transport* transport = nullptr;  // null: every rank is here
-  platform::Buffer copies;               // of other processes' parts
+  platform::Buffer copies;               // of other processes' parts, and `sum`
 };
 
 struct Activations {

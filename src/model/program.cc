@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "kernels/attention_work.h"
-#include "model/logit_transfers.h"
 #include "model/packing.h"
 #include "platform/buffer.h"
 
@@ -65,12 +64,6 @@ Region RowsFrom(const T* data, Range range, int64_t stride, int64_t width) {
 Region CacheOf(const void* kv, const kernels::KvLayout& layout) {
   const int64_t bytes = layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
   return RegionOf(static_cast<const std::byte*>(kv), 1, bytes, bytes);
-}
-
-// The rows `range` of a region, as one piece: with what lies between them.
-comm::Transfer PieceOf(int peer, const Region& region, const std::byte* base, Range range) {
-  const int64_t bytes = range.size() > 0 ? (range.size() - 1) * region.stride + region.width : 0;
-  return {peer, const_cast<std::byte*>(base) + range.begin * region.stride, 1, bytes, bytes};
 }
 
 }  // namespace
@@ -162,6 +155,8 @@ void Program::Begin(int workers, Rank rank, const RankBuffers* ranks) {
   sends_.clear();
   receives_.clear();
   transfers_.clear();
+  new_sums_.clear();
+  sums_.clear();
   counts_ = {};
   operators_.clear();
   since_barrier_.clear();
@@ -199,98 +194,24 @@ RankAccess Program::ReadsParts(const kernels::RankParts& parts, int64_t rows, in
   return {.region = RegionOf(parts.parts[0] + parts.offset, rows, parts.ld, n), .copies = true, .own_rows = own};
 }
 
-bool Program::Cross(std::initializer_list<RankAccess> accesses) {
-  if (!HasPeers()) return false;
-  const auto crosses = [&](const RankAccess& written) {
-    bool reads = false, all_rows = false;
-    for (const RankAccess& access : accesses) {
-      if (!Conflict(written, access)) continue;
-      reads = true;
-      all_rows |= !access.own_rows;
-    }
-    if (!reads) return false;
-    written.copies ? CrossCopies(written.region, !all_rows) : CrossRows(written.region);
-    return true;
-  };
-  return std::erase_if(uncrossed_, crosses) > 0;
-}
-
-bool Program::IsUncrossed(const Region& region) const {
-  return std::any_of(uncrossed_.begin(), uncrossed_.end(), [&](const RankAccess& a) { return a.region == region; });
-}
-
-// Each process has what its ranks own.
-void Program::CrossRows(const Region& region) {
-  const comm::RankPlaces& places = ranks_->places;
-  for (int peer = 0; peer < places.process.count; ++peer) {
-    if (peer == places.process.index) continue;
-    const int to = places.InJob(peer);
-    sends_.push_back(PieceOf(to, region, region.base, places.OwnedByProcess(places.process.index, region.rows)));
-    receives_.push_back(PieceOf(to, region, region.base, places.OwnedByProcess(peer, region.rows)));
-  }
-}
-
-// Each rank has a copy of its own, of which others read all, or the rows that they own.
-void Program::CrossCopies(const Region& region, bool own_rows) {
-  const comm::RankPlaces& places = ranks_->places;
-  const auto read_by = [&](int process) {
-    return own_rows ? places.OwnedByProcess(process, region.rows) : Range{0, region.rows};
-  };
-  const auto bytes_of = [](const float* part) { return reinterpret_cast<const std::byte*>(part); };
-  const int64_t offset = region.base - bytes_of(ranks_->parts[0]);
-  for (int rank = 0; rank < places.ranks(); ++rank) {
-    const std::byte* const base = bytes_of(ranks_->parts[static_cast<size_t>(rank)]) + offset;
-    if (!places.IsHere(rank)) {
-      const int from = places.InJob(rank / places.local);
-      receives_.push_back(PieceOf(from, region, base, read_by(places.process.index)));
-      continue;
-    }
-    for (int peer = 0; peer < places.process.count; ++peer) {
-      if (peer != places.process.index) sends_.push_back(PieceOf(places.InJob(peer), region, base, read_by(peer)));
-    }
-  }
-}
-
-// `region`: the rows, from this rank's first column on. Of several stages the first process takes them when it wants them.
-void Program::CrossLogits(const Region& region, bool columns) {
-  const comm::RankPlaces& places = ranks_->places;
-  const LogitRows rows{const_cast<std::byte*>(region.base), region.rows, region.stride, region.width, columns};
-  if (!places.is_first_stage() || !places.process.is_first()) {
-    sends_.push_back(LogitsToFirst(*ranks_, rows));
-  } else if (places.stages == 1) {
-    LogitsFromOthers(*ranks_, rows, &receives_);
-  }
-}
-
-// This process's of the region, to or from the same one of another stage.
-comm::Transfer Program::RowsOfStage(int peer, const Region& region, Who who) const {
-  const comm::RankPlaces& places = ranks_->places;
-  const bool own = who == Who::kOwners;
-  return PieceOf(peer, region, region.base,
-                 own ? places.OwnedByProcess(places.process.index, region.rows) : Range{0, region.rows});
-}
-
-void Program::SendRows(const Region& region, Who who) {
-  sends_.push_back(RowsOfStage(ranks_->places.Behind(), region, who));
-}
-
-void Program::ReceiveRows(const Region& region, Who who) {
-  receives_.push_back(RowsOfStage(ranks_->places.Before(), region, who));
-}
-
-void Program::Received(const Region& region) {
-  if (rank_.count > 1) uncrossed_.push_back({.region = region, .apart = true, .writes = true});
-}
-
 void Program::MeetRanks() {
   operators_.emplace_back(Barrier{.of_ranks = true,
                                   .first_transfer = static_cast<int32_t>(transfers_.size()),
                                   .sends = static_cast<int32_t>(sends_.size()),
-                                  .receives = static_cast<int32_t>(receives_.size())});
-  transfers_.insert(transfers_.end(), sends_.begin(), sends_.end());
-  transfers_.insert(transfers_.end(), receives_.begin(), receives_.end());
-  sends_.clear();
-  receives_.clear();
+                                  .receives = static_cast<int32_t>(receives_.size()),
+                                  .first_sum = static_cast<int32_t>(sums_.size()),
+                                  .sums = static_cast<int32_t>(new_sums_.size())});
+  for (const comm::Transfer& send : sends_) {
+    ++counts_.messages;
+    counts_.bytes_sent += send.bytes();
+  }
+  const auto move_to = [](auto* from, auto* to) {
+    to->insert(to->end(), from->begin(), from->end());
+    from->clear();
+  };
+  move_to(&sends_, &transfers_);
+  move_to(&receives_, &transfers_);
+  move_to(&new_sums_, &sums_);
   since_barrier_.clear();
   since_ranks_met_.clear();
 }
@@ -516,7 +437,6 @@ void Program::GatherRows(const GatherRowsArgs& all, Who who) {
 
 void Program::AddParts(const AddPartsArgs& all, Who who) {
   CHECK_GT(all.rows, 0);
-  CHECK_EQ(all.parts.count, rank_.count);
   CHECK_GE(all.parts.ld, all.n);
   CHECK(all.residual == all.out && all.ldr == all.ldo);
   const AddPartsArgs args = comm::RowsOf(all, RowsFor(who, all.rows));
@@ -539,7 +459,7 @@ void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& 
   const Worker run{kernels, worker, Share{worker, workers_}};
   for (const Operator& op : operators_) {
     if (const auto* barrier = std::get_if<Barrier>(&op)) {
-      Meet(*barrier, team, worker);
+      Meet(*barrier, kernels, team, worker);
     } else {
       std::visit(run, op);
     }
@@ -547,9 +467,13 @@ void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& 
 }
 
 // A worker that waits asks for its share of the weights that are needed next.
-void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) const {
+void Program::Meet(const Barrier& op, const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const {
   if (op.crosses()) {
     team.BarrierOfRanks();
+    if (op.sums > 0) {
+      AddUp(op, kernels, worker);
+      team.BarrierOfRanks();
+    }
     if (worker == 0 && rank_.index == ranks_->places.first_here()) Exchange(op);
     return team.BarrierOfRanks();
   }
@@ -565,13 +489,6 @@ void Program::Meet(const Barrier& op, platform::WorkerTeam& team, int worker) co
     return at < end;
   };
   op.of_ranks ? team.BarrierOfRanks(ask) : team.Barrier(ask);
-}
-
-// What fails is final: whoever runs the step asks the transport at its end.
-void Program::Exchange(const Barrier& op) const {
-  const auto all = std::span(transfers_).subspan(static_cast<size_t>(op.first_transfer));
-  const auto sends = static_cast<size_t>(op.sends), receives = static_cast<size_t>(op.receives);
-  (void)ranks_->transport->Exchange(all.first(sends), all.subspan(sends, receives));
 }
 
 void Program::Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const {

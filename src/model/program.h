@@ -60,6 +60,8 @@ enum class Who : uint8_t {
 struct RankCounts {
   int64_t norm_rows = 0;
   int64_t bytes_of_others = 0;
+  // Of this process, to others.
+  int64_t messages = 0, bytes_sent = 0;
 };
 
 class Program {
@@ -70,8 +72,10 @@ class Program {
     const PackedMatrix* next = nullptr;
     int64_t worker_bytes = 0;  // 0: no prefetch
     bool of_ranks = false;     // all ranks meet, not the workers of one
-    // Between processes, what comes from others and goes to them: entries of the Program's list.
+    // Between processes, what comes from others and goes to them, and what is added up before: entries of the Program's
+    // lists.
     int32_t first_transfer = 0, sends = 0, receives = 0;
+    int32_t first_sum = 0, sums = 0;
 
     bool crosses() const { return sends + receives > 0; }
   };
@@ -167,7 +171,9 @@ class Program {
   struct Name;
   struct Worker;
 
-  void Meet(const Barrier& op, platform::WorkerTeam& team, int worker) const;
+  void Meet(const Barrier& op, const kernels::KernelTable& kernels, platform::WorkerTeam& team, int worker) const;
+  // A worker's part of the sums that cross at this barrier.
+  void AddUp(const Barrier& op, const kernels::KernelTable& kernels, int worker) const;
   // What crosses at this barrier. By the first worker of the process's first rank.
   void Exchange(const Barrier& op) const;
 
@@ -189,6 +195,7 @@ class Program {
   comm::Transfer RowsOfStage(int peer, const Region& region, Who who) const;
   void CrossRows(const Region& region);
   void CrossCopies(const Region& region, bool own_rows);
+  void CrossSums(const Region& region, bool own_rows);
   void CrossLogits(const Region& region, bool columns);
   // Adds a barrier if one of the accesses conflicts with one since the last barrier, and notes them.
   void Declare(std::initializer_list<Access> accesses, std::initializer_list<RankAccess> of_ranks = {});
@@ -222,6 +229,7 @@ class Program {
   std::vector<RankAccess> uncrossed_;  // written, and not sent to other processes yet
   std::vector<comm::Transfer> sends_, receives_;   // at the next barrier of all ranks
   std::vector<comm::Transfer> transfers_;          // of the barriers before, sends first
+  std::vector<kernels::AddPartsArgs> new_sums_, sums_;  // likewise
   size_t since_weights_ = 0;  // operators_ from here on: neither a matmul nor an attention
 };
 

@@ -277,5 +277,24 @@ TEST(ForwardProgramTest, WaitingWorkersAskForTheNextWeights) {
               ElementsAre("-"));
 }
 
+// Of six ranks, what a layer of process 0 sends: for each of its two sums, of one row of 64 values, and each other process
+// one message, with the sum of its ranks' parts; but each part where their number is no power of two.
+TEST(RankProgramTest, ASumIsOneMessageToEachProcess) {
+  const auto sent = [](int ranks, int processes, int64_t rows) {
+    Program program;
+    SmallModel({.num_layers = 1, .num_kv_heads = 6, .workers = 1, .ranks = ranks, .process = {0, processes},
+                .max_rows = rows}).Record(Step(rows, rows), &program);
+    return std::pair(program.counts().messages, program.counts().bytes_sent);
+  };
+  constexpr int64_t kRow = 64 * 4;
+  EXPECT_EQ(sent(6, 1, 1), std::pair(int64_t{0}, int64_t{0}));
+  EXPECT_EQ(sent(2, 3, 1), std::pair(int64_t{2 * 2}, 2 * 2 * kRow));
+  EXPECT_EQ(sent(1, 6, 1), std::pair(int64_t{2 * 5}, 2 * 5 * kRow));
+  EXPECT_EQ(sent(3, 2, 1), std::pair(int64_t{2 * 3}, 2 * 3 * kRow));
+  // Many rows: to each the parts of its rows, and to each what has become of this one's own; and of the embedding.
+  EXPECT_EQ(sent(2, 3, 300).first, 2 * (2 + 2) + 2);
+  EXPECT_EQ(sent(3, 2, 300).first, 2 * (3 + 1) + 1);
+}
+
 }  // namespace
 }  // namespace tiercel::model

@@ -27,7 +27,8 @@ class SmallModel {
     int64_t num_layers = 2;
     int64_t num_kv_heads = 2;  // of 6 query heads
     int workers = 2;  // of each rank
-    int ranks = 1;
+    int ranks = 1;  // of each process
+    comm::Process process = {};  // of a job of so many, which only records
     int64_t max_rows = 64;
     int64_t max_seqs = 8;
     int64_t max_context = 64;
@@ -47,6 +48,7 @@ class SmallModel {
     environment_ = std::move(*environment);
     WeightOptions load;
     load.head = options.head;
+    load.process = options.process;
     floats_ = Load(load);
     if (options.format != Format::kBF16) {
       load.quantize = options.format == Format::kInt4 ? QuantizeTo::kInt4 : QuantizeTo::kInt8;
@@ -109,17 +111,18 @@ class SmallModel {
   void Allocate(const Options& options) {
     memory_.resize(static_cast<size_t>(options.ranks));
     std::vector<ActivationMemory*> memories;
+    const auto places = comm::RankPlaces::Of(options.process, 1, options.ranks);
     std::vector<int64_t> head_columns;
     int64_t all_columns = 0;
-    for (const Weights& w : *weights_) {
-      head_columns.push_back(w.lm_head.weight.n);
-      all_columns += w.lm_head.weight.n;
+    for (int r = 0; r < places.ranks(); ++r) {
+      head_columns.push_back(options.head == Head::kLogits ? HeadColumnsOf(config_, {r, places.ranks()}) : 0);
+      all_columns += head_columns.back();
     }
     for (int r = 0; r < options.ranks; ++r) {
-      const Rank rank = {r, options.ranks};
+      const Rank rank = places.RankHere(r);
       parts_.push_back(PartOf(config_, rank));
       auto memory = ActivationMemory::Allocate(
-          parts_.back(), weights(r), kernels(), {options.workers, rank, 0, options.ranks > 1 ? all_columns : 0},
+          parts_.back(), weights(r), kernels(), {options.workers, rank, places.first_here(), places.ranks() > 1 ? all_columns : 0},
           {.num_blocks = num_blocks_, .block_size = kBlockSize},
           {.max_rows = options.max_rows, .max_seqs = options.max_seqs, .logit_group_rows = options.max_rows,
            .max_context = options.max_context});
@@ -127,7 +130,8 @@ class SmallModel {
       memory_[static_cast<size_t>(r)] = std::move(*memory);
       memories.push_back(&memory_[static_cast<size_t>(r)]);
     }
-    EXPECT_TRUE(ActivationMemory::Join(memories, head_columns, {.process = {}, .local = options.ranks}, nullptr, &buffers_).ok());
+    comm::Transport* const transport = places.process.count > 1 ? &transport_ : nullptr;
+    EXPECT_TRUE(ActivationMemory::Join(memories, head_columns, places, transport, &buffers_).ok());
   }
 
   // `linear`, whose inputs are quantized per token, with one scale for inputs that are about `size` large.
@@ -165,6 +169,17 @@ class SmallModel {
   std::vector<ModelConfig> parts_;
   std::vector<ActivationMemory> memory_;
   RankBuffers buffers_;
+
+  // Programs that are recorded need to know of one.
+  struct NoTransport final : comm::Transport {
+    comm::Process process() const override { return {}; }
+    std::string NameOf(int) const override { return {}; }
+    Status Exchange(std::span<const comm::Transfer>, std::span<const comm::Transfer>, Patience) override { return OkStatus(); }
+    Status Post(std::span<const comm::Transfer>) override { return OkStatus(); }
+    Status Await() override { return OkStatus(); }
+    bool failed() const override { return false; }
+    Status Check() const override { return OkStatus(); }
+  } transport_;
 };
 
 }  // namespace tiercel::model

@@ -304,7 +304,7 @@ void Forward::AddProductOfRanks(const Input& x, const Linear& linear, const Rows
   const Range own = comm::OwnedBy(a_.rank, rows);
   p_.Linear({x, linear, Epilogue::kStoreF32, part, rows, 0, {0, own.begin}});
   p_.Linear({x, linear, Epilogue::kStoreF32, part, rows, 0, {own.end, rows}});
-  parts.own = a_.rank.index;
+  parts.own = a_.of_ranks->first_term_here + a_.rank.index - a_.first_here;
   Output sum(hidden);
   sum.parts = parts;
   p_.Linear({x, linear, Epilogue::kAddParts, sum, rows, 0, own});
@@ -312,7 +312,9 @@ void Forward::AddProductOfRanks(const Input& x, const Linear& linear, const Rows
 
 // Where the ranks' next parts lie.
 kernels::RankParts Forward::PartsOf(int64_t rows) {
-  kernels::RankParts parts{a_.of_ranks->parts.data(), a_.rank.count, -1, a_.part_stride, 0};
+  const RankBuffers& ranks = *a_.of_ranks;
+  kernels::RankParts parts{ranks.terms.data(), static_cast<int>(ranks.terms.size()), -1, a_.part_stride, 0,
+                           ranks.term_ranks.data()};
   const int64_t half = a_.part_rows / 2;
   if (rows <= half) parts.offset = num_parts_++ % 2 * half * parts.ld;
   return parts;

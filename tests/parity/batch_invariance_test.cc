@@ -268,7 +268,7 @@ TEST(RanksTest, ProcessesChangeNoBit) {
         {"qwen2-tied-linear", Team{3, 1}, Team{3, 1, 3}}, {"qwen3-tied", Team{4, 1}, Team{4, 1, 4}},
         // The layers in stages: of one rank each, of two in a process, and of two in two.
         {"qwen3-tied", Team{1, 1}, Team{1, 1, 2, 2}}, {"qwen3-untied-yarn", Team{2, 1}, Team{2, 1, 2, 2}},
-        {"qwen3-tied", Team{2, 1}, Team{2, 1, 4, 2}}}) {
+        {"qwen3-tied", Team{2, 1}, Team{2, 1, 4, 2}}, {"qwen3-tied", Team{4, 1}, Team{4, 1, 4, 2}}}) {
     for (const auto quantize : {model::QuantizeTo::kNone, model::QuantizeTo::kInt8}) {
       for (const auto& [rows, fuse] : {std::pair{-1, model::FuseSum::kNever}, {50, model::FuseSum::kNever},
                                        {-1, model::FuseSum::kAlways}, {50, model::FuseSum::kAlways}}) {

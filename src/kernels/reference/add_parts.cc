@@ -11,6 +11,10 @@ void AddParts(const AddPartsArgs& args, Share share) {
     const int64_t row = i / runs, begin = i % runs * kRun;
     for (int64_t c = begin; c < std::min(begin + kRun, args.n); ++c) {
       const float sum = SumOfParts(args.parts, row, c, 0);
+      if (args.out_f32 != nullptr) {
+        args.out_f32[row * args.ldo + c] = sum;
+        continue;
+      }
       args.out[row * args.ldo + c] = ToBF16(ToFloat(args.residual[row * args.ldr + c]) + sum);
     }
   }

@@ -8,8 +8,18 @@ namespace tiercel::kernels::reference {
 // `own` is in the place of the rank's own part, where it has one.
 inline float SumOfParts(const RankParts& p, int64_t row, int64_t column, float own) {
   const int64_t at = p.offset + row * p.ld + column;
-  float sum = p.own == 0 ? own : p.parts[0][at];
-  for (int r = 1; r < p.count; ++r) sum += r == p.own ? own : p.parts[r][at];
+  float sums[kSumsAtOnce];
+  int sizes[kSumsAtOnce];
+  int top = 0;
+  for (int r = 0; r < p.count; ++r) {
+    float sum = r == p.own ? own : p.parts[r][at];
+    int size = p.ranks != nullptr ? p.ranks[r] : 1;
+    for (; top > 0 && sizes[top - 1] == size; size *= 2) sum = sums[--top] + sum;
+    sums[top] = sum;
+    sizes[top++] = size;
+  }
+  float sum = sums[--top];
+  while (top > 0) sum = sums[--top] + sum;
   return sum;
 }
 
