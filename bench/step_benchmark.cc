@@ -21,7 +21,7 @@
 //   --int8, --int8-head  float weights of the layers, of the head become INT8 (dynamic)
 //   --int4        the layers' become INT4, with --int8-head the head's as well
 //   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
-//   --kv-int8     an INT8 cache
+//   --kv-int8     an INT8 cache; --kv-fp8 an FP8 one
 //   --ranks N     tensor parallel: N ranks of equal teams
 //   --flashcomm N FlashComm in steps of more than N tokens (never)
 //   --fuse-sum X  never, with-flashcomm (default) or always: ranks add up in one pass with the matmul
@@ -188,7 +188,7 @@ struct Options {
   int ranks = 1;
   int64_t flashcomm_rows = -1;
   model::FuseSum fuse_sum = model::FuseSum::kWithFlashComm;
-  bool int8 = false, int4 = false, int8_head = false, kv_int8 = false, unfused = false;
+  bool int8 = false, int4 = false, int8_head = false, kv_int8 = false, kv_fp8 = false, unfused = false;
   std::vector<Work> works;
 };
 
@@ -237,6 +237,7 @@ class Bench {
     if (options.int4) load.weights.quantize = model::QuantizeTo::kInt4;
     load.weights.quantize_lm_head = options.int8_head;
     if (options.kv_int8) load.weights.kv_dtype = DType::kI8;
+    if (options.kv_fp8) load.weights.kv_dtype = DType::kF8E4M3;
     for (double* ratio : {&load.prefetch.qkv, &load.prefetch.o, &load.prefetch.gate_up,
                           &load.prefetch.down}) {
       *ratio = std::min(options.prefetch_percent, 100) / 100.0;
@@ -403,6 +404,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.unfused = true;
     } else if (word == "--kv-int8") {
       options.kv_int8 = true;
+    } else if (word == "--kv-fp8") {
+      options.kv_fp8 = true;
     } else if (word == "--json") {
       options.json = true;
     } else if (options.path.empty()) {

@@ -35,7 +35,7 @@ Values QuantizationValues(const TuningSubject& subject) {
 
 Values CacheValues(const TuningSubject& subject) {
   if (!subject.float_cache) return {};
-  return {{{"--kv-cache-dtype", "int8"}, true}};
+  return {{{"--kv-cache-dtype", "int8"}, true}, {{"--kv-cache-dtype", "fp8"}, true}};
 }
 
 bool Divides(int64_t ranks, const TuningSubject& subject) {

@@ -4,6 +4,7 @@
 // each query head; bytes: the K and V that a step must read once.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -98,9 +99,9 @@ void Attention(benchmark::State& state, const BenchmarkIsa& isa, const Step& ste
 
 void RegisterAttention(const BenchmarkIsa& isa) {
   for (const Step& step : kSteps) {
-    for (DType dtype : {DType::kBF16, DType::kI8}) {
-      Register(isa, std::string("attention/") + step.name + (dtype == DType::kI8 ? "/int8_kv" : ""),
-               [isa, step, dtype](benchmark::State& state) { Attention(state, isa, step, dtype); });
+    for (const auto& [dtype, name] : {std::pair{DType::kBF16, ""}, {DType::kI8, "/int8_kv"}, {DType::kF8E4M3, "/fp8_kv"}}) {
+      Register(isa, std::string("attention/") + step.name + name,
+               [isa, step, dtype = dtype](benchmark::State& state) { Attention(state, isa, step, dtype); });
     }
   }
 }

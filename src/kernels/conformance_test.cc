@@ -424,6 +424,13 @@ TEST(Registry, TablesOfKnownCpus) {
   EXPECT_NE(last()->quant_matmul, by_madd->quant_matmul);
   cpu.avx512_bf16 = true;
   EXPECT_STREQ(last()->isa, "avx512_bf16");
+  const KernelTable* by_fma = last();
+  cpu.amx_bf16 = cpu.amx_int8 = true;
+  EXPECT_EQ(last(), by_fma);  // all CPUs with tiles have AVX512-VBMI
+  cpu.amx_bf16 = cpu.amx_int8 = false;
+  cpu.avx512_vbmi = true;
+  EXPECT_STREQ(last()->isa, "avx512_bf16");
+  EXPECT_NE(last()->attention, by_fma->attention);
   cpu.amx_bf16 = true;
   EXPECT_STREQ(last()->isa, "avx512_bf16");  // tiles of both types or none
   cpu.amx_int8 = true;
@@ -438,7 +445,7 @@ TEST(Registry, TablesOfKnownCpus) {
 // Rates of one core in GFLOP/s: FP32 FMA, vdpbf16ps and, where there is one, the tile product.
 TEST(Registry, PeaksDecide) {
   platform::CpuFeatures cpu;
-  cpu.avx2 = cpu.avx512 = cpu.avx512_vnni = cpu.avx512_bf16 = true;
+  cpu.avx2 = cpu.avx512 = cpu.avx512_vnni = cpu.avx512_bf16 = cpu.avx512_vbmi = true;
   cpu.amx_bf16 = cpu.amx_int8 = true;
   struct Case {
     const char* what;

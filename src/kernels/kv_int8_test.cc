@@ -6,20 +6,16 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "kernels/attention_bytes.h"
-#include "kernels/attention_team.h"
+#include "kernels/kv_cache_test_util.h"
 #include "kernels/test_kernels.h"
-#include "platform/buffer.h"
 
 namespace tiercel::kernels {
 namespace {
 
-struct Heads {
-  int head_dim, kv_heads, group, block_size;
+struct Heads : CacheShape {
   bool channels;  // scales per channel (C8) instead of per token
 };
 
@@ -29,19 +25,9 @@ std::string Describe(const KernelTable& kernels, const Heads& h) {
          " block_size=" + std::to_string(h.block_size) + (h.channels ? " channels" : " tokens");
 }
 
-// One sequence of `tokens` tokens in a cache whose other slots are stale but finite.
-struct Sequence {
+struct Sequence : CachedSequence {
   Sequence(const Heads& heads, int tokens, uint32_t seed)
-      : heads(heads),
-        tokens(tokens),
-        layout{heads.kv_heads, heads.head_dim, heads.block_size, 0, DType::kI8},
-        ld(int64_t{heads.kv_heads} * (heads.group + 2) * heads.head_dim),
-        qkv(tokens * ld),
-        ones(tokens * heads.head_dim / 2, 1.0f),
-        zeros(tokens * heads.head_dim / 2, 0.0f) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    for (BF16& x : qkv) x = ToBF16(normal(random));
+      : CachedSequence(DType::kI8, heads, tokens, seed), heads(heads) {
     const int64_t channels = int64_t{heads.kv_heads} * heads.head_dim;
     for (int64_t i = 0; i < channels; ++i) {
       k_scale.push_back(0.02f + 0.001f * static_cast<float>(i % 17));
@@ -49,85 +35,13 @@ struct Sequence {
       k_offset.push_back(static_cast<float>(i % 7 - 3));
       v_offset.push_back(static_cast<float>(i % 5 - 2));
     }
-    const int num_blocks = (tokens + heads.block_size - 1) / heads.block_size;
-    for (int b = 0; b < num_blocks; ++b) table.push_back(num_blocks - b);  // block 0 is unused
-    cache = std::move(*platform::Buffer::Allocate((num_blocks + 1) * layout.BlockSize()));
-    int8_t* bytes = cache.as<int8_t>();
-    for (int64_t i = 0; i < (num_blocks + 1) * layout.BlockSize(); ++i) {
-      bytes[i] = static_cast<int8_t>(0x41 + i % 3);  // as a scale: 12 to 49
-    }
-    for (int t = 0; t < tokens; ++t) {
-      slots.push_back(int64_t{table[t / heads.block_size]} * heads.block_size +
-                      t % heads.block_size);
-    }
-  }
-
-  KvScales Scales() const {
-    if (!heads.channels) return {};
-    return {k_scale.data(), k_offset.data(), v_scale.data(), v_offset.data()};
-  }
-
-  // Writes the whole sequence; the rotation is by an angle of 0.
-  void Write(const KernelTable& kernels) {
-    QkNormRopeArgs args;
-    args.qkv = qkv.data();
-    args.ldqkv = ld;
-    args.cos = ones.data();
-    args.sin = zeros.data();
-    args.kv = cache.data();
-    args.layout = layout;
-    args.kv_scales = Scales();
-    args.kv_slot = slots.data();
-    args.num_q_heads = heads.kv_heads * heads.group;
-    args.rows = tokens;
-    for (int worker = 0; worker < 2; ++worker) kernels.qk_norm_rope(args, {worker, 2});
-  }
-
-  // out [end − begin, q heads · head_dim] of the tokens [begin, end). split: see AttentionTeam.
-  std::vector<BF16> Attend(const KernelTable& kernels, int begin, int end, int workers,
-                           bool split = false) const {
-    const int64_t ldo = int64_t{heads.kv_heads} * heads.group * heads.head_dim;
-    std::vector<BF16> out((end - begin) * ldo);
-    const int32_t query_start[] = {0, end - begin};
-    const int32_t context_len[] = {end};
-    AttentionArgs args;
-    args.qkv = qkv.data() + begin * ld;
-    args.ldqkv = ld;
-    args.kv = cache.data();
-    args.layout = layout;
-    args.kv_scales = Scales();
-    args.num_q_heads = heads.kv_heads * heads.group;
-    args.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
-    args.query_start = query_start;
-    args.context_len = context_len;
-    args.block_table = table.data();
-    args.block_table_stride = static_cast<int64_t>(table.size());
-    args.num_seqs = 1;
-    args.out = out.data();
-    args.ldo = ldo;
-    AttentionTeam team(kernels, args, workers, split);
-    const auto run = [&](const AttentionArgs& step) { team.Run(step); };
-    run(args);
-    ExpectBytesOfAttention(args, query_start[1], run);
-    return out;
-  }
-
-  const BF16* Head(int token, int group, int index) const {
-    return &qkv[token * ld + (int64_t{group} * (heads.group + 2) + index) * heads.head_dim];
-  }
-  const int8_t* Cached(int token, int group) const {
-    return cache.as<int8_t>() + layout.HeadOffset(slots[token] / heads.block_size, group);
+    if (!heads.channels) return;
+    scales = {.k_scale = k_scale.data(), .k_offset = k_offset.data(), .v_scale = v_scale.data(),
+              .v_offset = v_offset.data()};
   }
 
   Heads heads;
-  int tokens;
-  KvLayout layout;
-  int64_t ld;
-  std::vector<BF16> qkv;
-  std::vector<float> ones, zeros, k_scale, v_scale, k_offset, v_offset;
-  std::vector<int32_t> table;
-  std::vector<int64_t> slots;
-  platform::Buffer cache;
+  std::vector<float> k_scale, v_scale, k_offset, v_offset;
 };
 
 // The formula of KvScales: the bytes of the head x and its token's scale.
@@ -157,9 +71,9 @@ Quantized Expected(const Sequence& s, int token, int group, bool value) {
                   s.heads.channels ? scale + channel : nullptr, offset + channel);
 }
 
-const Heads kShapes[] = {{32, 1, 1, 32, false},  {32, 1, 1, 32, true},  {64, 3, 2, 64, true},
-                         {128, 2, 2, 128, false}, {96, 2, 5, 32, false}, {128, 1, 8, 256, true},
-                         {256, 2, 4, 64, false}};
+const Heads kShapes[] = {{{32, 1, 1, 32}, false},   {{32, 1, 1, 32}, true},  {{64, 3, 2, 64}, true},
+                         {{128, 2, 2, 128}, false}, {{96, 2, 5, 32}, false}, {{128, 1, 8, 256}, true},
+                         {{256, 2, 4, 64}, false}};
 
 TEST(KvInt8, WritesTheQuantizedHeadsAndNothingElse) {
   for (const KernelTable* kernels : Kernels()) {
@@ -169,9 +83,9 @@ TEST(KvInt8, WritesTheQuantizedHeadsAndNothingElse) {
       std::vector<int8_t> expected(s.cache.as<int8_t>(), s.cache.as<int8_t>() + s.cache.size());
       s.Write(*kernels);
       for (int t = 0; t < kTokens; ++t) {
-        const int slot = static_cast<int>(s.slots[t] % heads.block_size);
+        const int slot = s.SlotInBlock(t);
         for (int g = 0; g < heads.kv_heads; ++g) {
-          int8_t* at = expected.data() + (s.Cached(t, g) - s.cache.as<int8_t>());
+          int8_t* at = expected.data() + (s.Cached(t, g) - s.cache.as<uint8_t>());
           const Quantized k = Expected(s, t, g, false), v = Expected(s, t, g, true);
           for (int d = 0; d < heads.head_dim; ++d) {
             at[s.layout.KeyOffset(slot, d)] = static_cast<int8_t>(k.q[d]);
@@ -193,7 +107,7 @@ TEST(KvInt8, WritesTheQuantizedHeadsAndNothingElse) {
 // for a NaN, the largest number for an infinity, as in a BF16 cache.
 TEST(KvInt8, WhatIsNotFiniteIsWrittenAsFiniteNumbers) {
   constexpr BF16 kLargest{0x7f7f}, kInfinity{0x7f80}, kNaN{0xffc1};
-  for (const Heads& heads : {Heads{64, 1, 1, 32, false}, Heads{64, 1, 1, 32, true}}) {
+  for (const Heads& heads : {Heads{{64, 1, 1, 32}, false}, Heads{{64, 1, 1, 32}, true}}) {
     for (const KernelTable* kernels : Kernels()) {
       Sequence finite(heads, 3, 1), sick(heads, 3, 1);
       // v, which nothing rotates; k of the last token as a whole.
@@ -215,7 +129,7 @@ TEST(KvInt8, WhatIsNotFiniteIsWrittenAsFiniteNumbers) {
       for (int t = 0; t < 3; ++t) {  // and those are what the formula says
         const Quantized value = Expected(finite, t, 0, true);
         for (int d = 0; d < 64; ++d) {
-          EXPECT_EQ(sick.Cached(t, 0)[sick.layout.ValueOffset(t, d)], value.q[d]);
+          EXPECT_EQ(static_cast<int8_t>(sick.Cached(t, 0)[sick.layout.ValueOffset(t, d)]), value.q[d]);
         }
       }
     }
@@ -323,8 +237,8 @@ TEST(KvInt8, ChunksAndTeamsChangeNoBit) {
 // Contexts around the borders of segments, as decodes of any team and as rows of a chunk.
 TEST(KvInt8, SplitKeysChangeNoBit) {
   constexpr int kTokens = 5000;
-  for (const Heads& heads : {Heads{32, 1, 2, 32, false}, Heads{64, 1, 2, 128, true},
-                             Heads{32, 1, 9, 64, false}}) {
+  for (const Heads& heads : {Heads{{32, 1, 2, 32}, false}, Heads{{64, 1, 2, 128}, true},
+                             Heads{{32, 1, 9, 64}, false}}) {
     Sequence s(heads, kTokens, 4);
     s.Write(*Kernels()[0]);  // all write the same bits
     const int64_t row = int64_t{heads.group} * heads.head_dim;

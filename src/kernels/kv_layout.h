@@ -15,6 +15,8 @@
 // and behind them two FP32 scales of every token: [block_size] of its key, [block_size] of its
 // value. A key is its bytes times its scale (times the channel's, KvScales in ops.h). As for BF16,
 // all of it must be finite.
+//
+// An FP8 cache (dtype kF8E4M3) holds E4M3 numbers in the same places and no scales. None is a NaN.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +39,9 @@ struct KvLayout {
   int block_size = 128;  // tokens; a multiple of 32
   int64_t block_stride = 0;  // from one block to the next; 0: BlockSize(), they touch
 
-  DType dtype = DType::kBF16;  // or kI8
+  DType dtype = DType::kBF16;  // or kI8, kF8E4M3
 
-  int Together() const { return dtype == DType::kI8 ? kTogether<int8_t> : kTogether<BF16>; }
+  int Together() const { return dtype == DType::kBF16 ? kTogether<BF16> : kTogether<int8_t>; }
 
   // All offsets and sizes count elements of dtype.
   int64_t PartSize() const { return int64_t{block_size} * head_dim; }

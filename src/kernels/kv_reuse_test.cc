@@ -1,6 +1,6 @@
 // A block of the KV cache passes from one sequence to another as it is. Whatever the first one wrote,
 // NaNs and infinities included, attention over the second one gives the bits that it gives over new
-// memory: for every ISA that this CPU runs, with a BF16 and an INT8 cache.
+// memory: for every ISA that this CPU runs, with a BF16, an INT8 and an FP8 cache.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 namespace tiercel::kernels {
 namespace {
 
-enum class Cache { kBF16, kInt8, kInt8Channels };
+enum class Cache { kBF16, kInt8, kInt8Channels, kFp8 };
 
 struct Heads {
   int head_dim, kv_heads, group, block_size;
@@ -33,13 +33,14 @@ class ReusedCache {
       : heads_(heads),
         tokens_(tokens),
         layout_{heads.kv_heads, heads.head_dim, heads.block_size, 0,
-                kind == Cache::kBF16 ? DType::kBF16 : DType::kI8},
+                kind == Cache::kBF16 ? DType::kBF16 : kind == Cache::kFp8 ? DType::kF8E4M3 : DType::kI8},
         ld_(int64_t{heads.kv_heads} * (heads.group + 2) * heads.head_dim),
         blocks_((tokens + heads.block_size - 1) / heads.block_size),
         bytes_(blocks_ * layout_.BlockSize() * static_cast<int64_t>(SizeOf(layout_.dtype))),
         cache_(Allocate<uint8_t>(bytes_)) {
     std::memset(cache_.get(), 0, bytes_);
     for (int b = 0; b < blocks_; ++b) table_.push_back(b);
+    if (kind == Cache::kFp8) scales_ = {.key = 0.02f, .value = 0.01f};
     if (kind != Cache::kInt8Channels) return;
     channel_scale_.assign(int64_t{heads.kv_heads} * heads.head_dim, 0.03f);
     channel_offset_.assign(channel_scale_.size(), -2.0f);
@@ -163,12 +164,13 @@ std::string NameOf(const testing::TestParamInfo<Cache>& info) {
     case Cache::kBF16: return "BF16";
     case Cache::kInt8: return "Int8";
     case Cache::kInt8Channels: return "Int8Channels";
+    case Cache::kFp8: return "Fp8";
   }
   return "";
 }
 
 INSTANTIATE_TEST_SUITE_P(Caches, ReusedBlocks,
-                         testing::Values(Cache::kBF16, Cache::kInt8, Cache::kInt8Channels), NameOf);
+                         testing::Values(Cache::kBF16, Cache::kInt8, Cache::kInt8Channels, Cache::kFp8), NameOf);
 
 }  // namespace
 }  // namespace tiercel::kernels

@@ -188,15 +188,20 @@ struct SwiGluArgs {
   int64_t rows = 0;
 };
 
-// How an INT8 cache (KvLayout::dtype kI8) is scaled, all null or all [num_kv_heads · head_dim]. With
-// channel scales (a C8 checkpoint), q = clamp(round(x / scale + offset), −128, 127), x = (q −
-// offset) · scale, and the tokens' scales in the cache are 1. Without, the token's own of each head:
-// s = max|x| / 127, q = round(x / s). x is the BF16 that a BF16 cache would hold: finite.
+// How a cache of bytes is scaled. x is the BF16 that a BF16 cache would hold: finite.
+//
+// INT8 (KvLayout::dtype kI8): all pointers null or all [num_kv_heads · head_dim]. With channel scales (a C8
+// checkpoint), q = clamp(round(x / scale + offset), −128, 127), x = (q − offset) · scale, and the
+// tokens' scales in the cache are 1. Without, the token's own of each head: s = max|x| / 127,
+// q = round(x / s).
+//
+// FP8 (kF8E4M3): a code is the E4M3 number nearest to x / key (or value), ties to even, ±448 for what is larger.
 struct KvScales {
   const float* k_scale = nullptr;
   const float* k_offset = nullptr;  // adds the same to all of a row's scores: only the writer needs it
   const float* v_scale = nullptr;
   const float* v_offset = nullptr;
+  float key = 1, value = 1;
 };
 
 // For every token: RMS-normalizes each q and k head (where weights are given), applies rotary

@@ -89,12 +89,13 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensorsFolder(const std::string& f
     ASSIGN_OR_RETURN(generation, ParseGenerationConfig(text, generation_path));
   }
   ASSIGN_OR_RETURN(const std::optional<Int4Config> int4, ParseInt4Config(config_text, hf_overrides, config_path));
+  ASSIGN_OR_RETURN(Quantization kv_cache, Quantization::ParseKvCache(config_text, hf_overrides, config_path));
   if (int4) {
     const std::string_view name = Name(int4->layout);
     if (!flag.empty() && flag != "none" && flag != name) {
       return Unexpected(InvalidArgument("--quantization {}: {} is quantized ({}): leave the flag out", flag, folder, name));
     }
-    ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), Quantization()));
+    ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), std::move(kv_cache)));
     return OpenInt4(std::move(stored), *int4);
   }
   ASSIGN_OR_RETURN(const bool fp8, IsFp8Config(config_text, hf_overrides, config_path));
@@ -102,7 +103,7 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensorsFolder(const std::string& f
     if (!flag.empty() && flag != "none" && flag != "fp8" && flag != "compressed-tensors") {
       return Unexpected(InvalidArgument("--quantization {}: {} is quantized (fp8): leave the flag out", flag, folder));
     }
-    ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), Quantization()));
+    ASSIGN_OR_RETURN(auto stored, OpenSafetensors(folder, std::move(config), std::move(generation), std::move(kv_cache)));
     return OpenFp8(std::move(stored));
   }
   ASSIGN_OR_RETURN(Quantization quantization,

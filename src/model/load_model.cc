@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "model/kv_tensor_scales.h"
 #include "model/stages.h"
 #include "model/tensor_account.h"
 
@@ -148,6 +149,12 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
   const std::string quantization = DescribeQuantization(checkpoint, options);
   if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);
+  if (options.kv_dtype.value_or(checkpoint.quantization().kv_cache().value_or(DType::kBF16)) == DType::kF8E4M3) {
+    const std::vector<std::string> names = checkpoint.Names();
+    LOG_INFO("KV cache: FP8 (E4M3), {}", std::any_of(names.begin(), names.end(), IsKvTensorScale)
+                                            ? "with the checkpoint's scales"
+                                            : "scale 1: the checkpoint has none");
+  }
 
   LoadedWeights loaded{checkpoint.config(), {}};
   std::map<std::vector<int>, SharedWeights> copies;  // by the workers' nodes

@@ -21,6 +21,7 @@ class MatrixView : public Checkpoint {
  public:
   const ModelConfig& config() const final { return stored_->config(); }
   const GenerationConfig& generation_config() const final { return stored_->generation_config(); }
+  const Quantization& quantization() const final { return stored_->quantization(); }
   std::optional<TensorInfo> Find(const std::string& name) const final {
     if (const Matrix* m = FindMatrix(name)) return TensorInfo{{m->n, m->k}, type_};
     return parts_.contains(name) ? std::nullopt : stored_->Find(name);

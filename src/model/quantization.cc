@@ -247,7 +247,7 @@ Expected<Quantization> Quantization::ParseDescription(std::string_view json,
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
     const std::string type = GlobalString(root, key);
     if (type == "C8") {
-      q.kv_cache_int8_ = true;
+      q.kv_cache_ = DType::kI8;
     } else if (!type.empty() && type != "FLOAT") {
       q.notices_.push_back(fmt::format("{}: {} {} is not offered: the KV cache is BF16", path, key,
                                        ShowJson(root[key])));
@@ -283,6 +283,10 @@ Expected<Quantization> Quantization::ParseConfig(std::string_view config_json,
     return Unexpected(Unimplemented("{}: found the format {}, which is not supported: {}", where,
                                     DescribeFormat(fields, ShowJson(method)), kOffered));
   }
+  const Json* groups = fields.Get("config_groups");
+  if (groups != nullptr && groups->is_object() && groups->empty() && fields.Has("kv_cache_scheme")) {
+    return ParseKvCache(config_json, hf_overrides, path);  // nothing else is quantized
+  }
   std::string format = "int-quantized";
   RETURN_IF_ERROR(fields.String("format", format));
   if (format != "int-quantized") {
@@ -298,10 +302,40 @@ Expected<Quantization> Quantization::ParseConfig(std::string_view config_json,
   q.method_ = QuantMethod::kCompressedTensors;
   q.path_ = path;
   ASSIGN_OR_RETURN(q.int8_scheme_, ParseGroups(fields, where));
-  if (fields.Has("kv_cache_scheme")) {
-    q.notices_.push_back(where + ".kv_cache_scheme is not offered: the KV cache is BF16");
-  }
+  RETURN_IF_ERROR(q.ReadKvCacheScheme(fields, where));
   return q;
+}
+
+Expected<Quantization> Quantization::ParseKvCache(std::string_view config_json, std::string_view hf_overrides,
+                                                  const std::string& path) {
+  ASSIGN_OR_RETURN(const auto section, ReadQuantizationSection(config_json, hf_overrides, path));
+  Quantization q;
+  if (section) RETURN_IF_ERROR(q.ReadKvCacheScheme(JsonFields(section->config, section->where), section->where));
+  return q;
+}
+
+// FP8 with one scale for a layer's keys and one for its values; of what else there may be a notice is kept.
+Status Quantization::ReadKvCacheScheme(const JsonFields& fields, const std::string& where) {
+  const Json* scheme = fields.Get("kv_cache_scheme");
+  if (scheme == nullptr) return OkStatus();
+  if (!scheme->is_object()) return fields.Wrong("kv_cache_scheme", "an object");
+  const JsonFields in(*scheme, where + ".kv_cache_scheme");
+  int64_t bits = 8;
+  std::string type = "float", strategy = "tensor";
+  bool dynamic = false, symmetric = true;
+  RETURN_IF_ERROR(in.Int("num_bits", 1, 64, bits));
+  RETURN_IF_ERROR(in.String("type", type));
+  RETURN_IF_ERROR(in.String("strategy", strategy));
+  RETURN_IF_ERROR(in.Bool("dynamic", dynamic));
+  RETURN_IF_ERROR(in.Bool("symmetric", symmetric));
+  if (bits == 8 && type == "float" && strategy == "tensor" && !dynamic && symmetric) {
+    kv_cache_ = DType::kF8E4M3;
+  } else {
+    notices_.push_back(fmt::format("{}.kv_cache_scheme: found {}, {} bits by {}; offered is float, 8 bits by tensor, not "
+                                   "dynamic: the KV cache is BF16",
+                                   where, ShowJson(Json(type)), bits, ShowJson(Json(strategy))));
+  }
+  return OkStatus();
 }
 
 Expected<LinearScheme> Quantization::SchemeOf(const std::string& name,

@@ -6,14 +6,18 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "base/status.h"
+#include "tensor/dtype.h"
 
 namespace tiercel::model {
+
+class JsonFields;
 
 enum class QuantMethod : uint8_t { kNone, kAscend, kCompressedTensors };
 
@@ -44,6 +48,10 @@ class Quantization {
                                             std::string_view hf_overrides,
                                             const std::string& path);
 
+  // Of a checkpoint whose linears are described elsewhere (FP8, INT4), what config.json says of its KV cache alone.
+  static Expected<Quantization> ParseKvCache(std::string_view config_json, std::string_view hf_overrides,
+                                             const std::string& path);
+
   QuantMethod method() const { return method_; }
   // The file that said so, for messages.
   const std::string& path() const { return path_; }
@@ -53,19 +61,22 @@ class Quantization {
   // is not offered.
   Expected<LinearScheme> SchemeOf(const std::string& name, const std::string& type) const;
 
-  // Whether the checkpoint has scales for an INT8 KV cache (C8).
-  bool kv_cache_int8() const { return kv_cache_int8_; }
+  // The KV cache that the checkpoint is meant for: kI8 with scales by channel (C8), kF8E4M3 (compressed-tensors'
+  // kv_cache_scheme), or nothing.
+  std::optional<DType> kv_cache() const { return kv_cache_; }
   // The tensors that the description names, without the "module." duplicates of old versions.
   std::vector<std::string> TensorNames() const;
   // What the files ask for beyond this, one line each, to be logged.
   const std::vector<std::string>& notices() const { return notices_; }
 
  private:
+  Status ReadKvCacheScheme(const JsonFields& fields, const std::string& where);
+
   QuantMethod method_ = QuantMethod::kNone;
   std::string path_;
   std::unordered_map<std::string, std::string> types_;    // kAscend: by tensor
   LinearScheme int8_scheme_ = LinearScheme::kFloat;        // kCompressedTensors: of INT8 weights
-  bool kv_cache_int8_ = false;
+  std::optional<DType> kv_cache_;
   std::vector<std::string> notices_;
 };
 

@@ -47,7 +47,7 @@ TEST(QuantDescription, EveryTypeOfALinear) {
   EXPECT_EQ(*q.SchemeOf("c", "I8"), LinearScheme::kDynamic);
   EXPECT_EQ(*q.SchemeOf("d", "I8"), LinearScheme::kMix);
   EXPECT_EQ(*q.SchemeOf("e", "I8"), LinearScheme::kWeightOnly);
-  EXPECT_FALSE(q.kv_cache_int8());
+  EXPECT_FALSE(q.kv_cache().has_value());
   EXPECT_THAT(q.notices(), IsEmpty());
   EXPECT_THAT(q.TensorNames(),
               ElementsAre("a.weight", "b.deq_scale", "b.weight", "c.weight", "d.weight", "e.weight"));
@@ -60,10 +60,10 @@ TEST(QuantDescription, DuplicatesOfOldVersionsDoNotCount) {
 }
 
 TEST(QuantDescription, KvCache) {
-  EXPECT_TRUE(Description(R"({"kv_cache_type": "C8", "a.weight": "FLOAT"})").kv_cache_int8());
-  EXPECT_TRUE(Description(R"({"kv_quant_type": "C8", "a.weight": "FLOAT"})").kv_cache_int8());
+  EXPECT_TRUE(Description(R"({"kv_cache_type": "C8", "a.weight": "FLOAT"})").kv_cache() == DType::kI8);
+  EXPECT_TRUE(Description(R"({"kv_quant_type": "C8", "a.weight": "FLOAT"})").kv_cache() == DType::kI8);
   const Quantization other = Description(R"({"kv_cache_type": "C4", "a.weight": "FLOAT"})");
-  EXPECT_FALSE(other.kv_cache_int8());
+  EXPECT_FALSE(other.kv_cache().has_value());
   EXPECT_THAT(other.notices(), ElementsAre(HasSubstr("kv_cache_type \"C4\"")));
 }
 
@@ -124,6 +124,42 @@ TEST(CompressedTensors, Int8Schemes) {
   EXPECT_EQ(scheme("null"), LinearScheme::kWeightOnly);
 }
 
+TEST(CompressedTensors, KvCacheScheme) {
+  const std::string scheme =
+      R"("kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}, )";
+  const auto q = Quantization::ParseConfig(Compressed(kWeights, kToken, scheme), "", "m/config.json");
+  ASSERT_TRUE(q.has_value()) << q.error();
+  EXPECT_EQ(q->kv_cache(), DType::kF8E4M3);
+  EXPECT_EQ(*q->SchemeOf("a", "I8"), LinearScheme::kDynamic);
+  EXPECT_THAT(q->notices(), IsEmpty());
+  // The same of linears that another reader is for, and alone.
+  const std::string others[] = {
+      R"({"quantization_config": {"quant_method": "compressed-tensors", )" + scheme + R"("format": "pack-quantized"}})",
+      R"({"quantization_config": {"quant_method": "compressed-tensors", )" + scheme + R"("format": "float-quantized"}})"};
+  for (const std::string& other : others) {
+    EXPECT_EQ(Quantization::ParseKvCache(other, "", "m/config.json")->kv_cache(), DType::kF8E4M3);
+  }
+  const auto alone = Quantization::ParseConfig(R"({"quantization_config": {"quant_method": "compressed-tensors", )" + scheme +
+                                                   R"("format": "dense", "config_groups": {}}})",
+                                               "", "m/config.json");
+  ASSERT_TRUE(alone.has_value()) << alone.error();
+  EXPECT_EQ(alone->kv_cache(), DType::kF8E4M3);
+  EXPECT_EQ(alone->method(), QuantMethod::kNone);
+  EXPECT_FALSE(Quantization::ParseKvCache("{}", "", "m/config.json")->kv_cache().has_value());
+  for (const auto& [json, words] :
+       {std::pair{R"({"num_bits": 8, "type": "int"})", "found \"int\", 8 bits by \"tensor\""},
+        {R"({"num_bits": 4, "type": "float"})", "4 bits"},
+        {R"({"num_bits": 8, "type": "float", "strategy": "attn_head"})", "by \"attn_head\""},
+        {R"({"num_bits": 8, "type": "float", "dynamic": true})", "not dynamic"}}) {
+    const auto other = Quantization::ParseConfig(
+        Compressed(kWeights, kToken, fmt::format(R"("kv_cache_scheme": {}, )", json)), "", "m/config.json");
+    ASSERT_TRUE(other.has_value()) << other.error();
+    EXPECT_FALSE(other->kv_cache().has_value());
+    EXPECT_THAT(other->notices(), ElementsAre(AllOf(HasSubstr("kv_cache_scheme: found"), HasSubstr(words))));
+  }
+  EXPECT_THAT(ConfigError(Compressed(kWeights, kToken, R"("kv_cache_scheme": 3, )")), HasSubstr("kv_cache_scheme: found 3"));
+}
+
 TEST(CompressedTensors, OtherFormsAreNamed) {
   EXPECT_THAT(ConfigError(Compressed(R"({"num_bits": 4})", kToken)),
               HasSubstr("group_0.weights: num_bits: found 4, expected 8"));
@@ -167,7 +203,7 @@ TEST(QuantDescription, InsideTheConfiguration) {
     EXPECT_EQ(q->path(), "m/config.json: quantization_config");
     EXPECT_EQ(*q->SchemeOf("a", "I8"), LinearScheme::kStatic);
     EXPECT_EQ(*q->SchemeOf("b", "BF16"), LinearScheme::kFloat);
-    EXPECT_TRUE(q->kv_cache_int8());
+    EXPECT_EQ(q->kv_cache(), DType::kI8);
     EXPECT_THAT(q->SchemeOf("c", "I8").error().message(),
                 HasSubstr("m/config.json: quantization_config: has no entry for tensor \"c.weight\""));
   }

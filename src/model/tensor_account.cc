@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "model/kv_tensor_scales.h"
 #include "model/tensor_reader.h"
 
 namespace tiercel::model {
@@ -152,7 +153,7 @@ bool Account::BelongsToQuantization(const std::string& name) const {
     const std::string linear = name.substr(0, name.size() - end.size());
     if (!wanted_.contains(linear + ".weight")) return false;
     if (end == ".bias") return ascend_;
-    if (end.starts_with(".kv_cache_")) return quantization.kv_cache_int8();
+    if (end.starts_with(".kv_cache_")) return quantization.kv_cache() == DType::kI8;
     const auto scheme = quantization.SchemeOf(linear, checkpoint_.Find(linear + ".weight")->type);
     return !scheme || *scheme != LinearScheme::kFloat;
   }
@@ -160,7 +161,7 @@ bool Account::BelongsToQuantization(const std::string& name) const {
 }
 
 bool Account::IsKnown(const std::string& name) const {
-  if (wanted_.contains(name) || BelongsToQuantization(name)) return true;
+  if (wanted_.contains(name) || BelongsToQuantization(name) || IsKvTensorScale(name)) return true;
   // Computed from the configuration; the loader says so of a head that is not used.
   return name.find("rotary_emb.") != std::string::npos || name == "rope_freqs.weight" ||
          name == "lm_head.weight";

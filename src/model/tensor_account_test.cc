@@ -95,6 +95,8 @@ TEST(TensorAccount, ExactlyTheModelIsQuiet) {
   listing.Add("model.layers.7.self_attn.rotary_emb.inv_freq");
   listing.Add("model.rotary_emb.inv_freq");
   listing.Add("rope_freqs.weight");
+  listing.Add("model.layers.0.self_attn.k_scale");  // of an FP8 cache, which it may have
+  listing.Add("model.layers.0.self_attn.v_proj.output_scale");
   EXPECT_THAT(Warnings(listing), IsEmpty());
   ModelConfig tied = SmallConfig();
   tied.tie_word_embeddings = true;
@@ -155,12 +157,12 @@ TEST(TensorAccount, MoreLayersAreRefused) {
 TEST(TensorAccount, WhatIsNotReadIsCountedAndNamed) {
   Listing listing(SmallConfig());
   listing.Add("model.layers.0.self_attn.q_proj.weight_scale");
-  listing.Add("model.layers.0.self_attn.k_proj.k_scale");
+  listing.Add("model.layers.0.self_attn.k_proj.q_scale");
   listing.Add("score.weight");
   for (int i = 0; i < 3; ++i) listing.Add(fmt::format("visual.blocks.{}.weight", i));
   EXPECT_THAT(Warnings(listing),
               ElementsAre(AllOf(HasSubstr("6 of 42 tensors in the files are not read"),
-                                HasSubstr("model.layers.0.self_attn.k_proj.k_scale"),
+                                HasSubstr("model.layers.0.self_attn.k_proj.q_scale"),
                                 HasSubstr("and 2 more"))));
   Listing rude(SmallConfig());
   rude.Add("a\nb\x1b[2J" + std::string(5000, 'c'));

@@ -72,8 +72,7 @@ class Loader {
 
   // Plans every matrix, reads what is small, and allocates.
   Status Prepare() {
-    const bool has_kv_scales = checkpoint_.quantization().kv_cache_int8();
-    weights_.kv_dtype = options_.kv_dtype.value_or(has_kv_scales ? DType::kI8 : DType::kBF16);
+    weights_.kv_dtype = options_.kv_dtype.value_or(checkpoint_.quantization().kv_cache().value_or(DType::kBF16));
     weights_.layers.resize(static_cast<size_t>(layers_.size()));
     RETURN_IF_ERROR(PlanEnds());
     for (int64_t i = 0; i < layers_.size(); ++i) {
@@ -138,7 +137,7 @@ class Loader {
   Status PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
-  Status ReadKvChannels(const std::string& attention, KvChannels* out);
+  Status ReadKvChannels(const std::string& attention, KvCacheScales* out);
   Status ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out);
   Status PackOne(const Job& job, int worker) const;
   Status PackStrips(const Job& job, int worker) const;
@@ -265,8 +264,10 @@ Status Loader::PlanLayer(int64_t i) {
     RETURN_IF_ERROR(ReadNorm(attention + "q_norm", c.head_dim, &layer.q_norm));
     RETURN_IF_ERROR(ReadNorm(attention + "k_norm", c.head_dim, &layer.k_norm));
   }
-  if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache_int8()) {
+  if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache() == DType::kI8) {
     RETURN_IF_ERROR(ReadKvChannels(attention, &layer.kv));
+  } else if (weights_.kv_dtype == DType::kF8E4M3) {
+    ASSIGN_OR_RETURN(layer.kv.fp8, ReadKvTensorScales(checkpoint_, attention));
   }
   RETURN_IF_ERROR(PlanByRows(&layer.o, attention + "o_proj", q_rows, q, c.o_bias, quantize));
   RETURN_IF_ERROR(ReadNorm(prefix + "post_attention_layernorm", c.hidden_size,
@@ -421,7 +422,7 @@ Status Loader::ReadNorm(const std::string& name, int64_t n, NormWeights* out) {
 }
 
 // C8: a scale and an offset for each channel of k (as rotated) and of v.
-Status Loader::ReadKvChannels(const std::string& attention, KvChannels* out) {
+Status Loader::ReadKvChannels(const std::string& attention, KvCacheScales* out) {
   const std::string k = attention + "k_proj.kv_cache_", v = attention + "v_proj.kv_cache_";
   RETURN_IF_ERROR(ReadKvScale(k + "scale", true, &out->k_scale));
   RETURN_IF_ERROR(ReadKvScale(k + "offset", false, &out->k_offset));

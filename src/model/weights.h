@@ -16,6 +16,7 @@
 #include "kernels/ops.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/kv_tensor_scales.h"
 #include "model/linear_tensors.h"
 #include "platform/buffer.h"
 #include "platform/worker_team.h"
@@ -48,12 +49,18 @@ struct NormWeights {
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
 
-// The scales of an INT8 cache by channel, [KV heads · head_dim] each; all empty: by token.
-struct KvChannels {
+struct KvCacheScales {
+  // Of an INT8 cache by channel, [KV heads · head_dim] each; all empty: by token.
   std::vector<float> k_scale, k_offset, v_scale, v_offset;
+  KvTensorScales fp8;  // of an FP8 cache
   kernels::KvScales view() const {
-    if (k_scale.empty()) return {};
-    return {k_scale.data(), k_offset.data(), v_scale.data(), v_offset.data()};
+    kernels::KvScales scales{.key = fp8.key, .value = fp8.value};
+    if (k_scale.empty()) return scales;
+    scales.k_scale = k_scale.data();
+    scales.k_offset = k_offset.data();
+    scales.v_scale = v_scale.data();
+    scales.v_offset = v_offset.data();
+    return scales;
   }
 };
 
@@ -61,7 +68,7 @@ struct LayerWeights {
   NormWeights input_norm;      // [hidden]
   Linear qkv;                  // columns by KV group: [q heads of g][k head g][v head g]
   NormWeights q_norm, k_norm;  // [head_dim], or none
-  KvChannels kv;
+  KvCacheScales kv;
   Linear o;
   NormWeights post_attention_norm;  // [hidden]
   Linear gate_up;                   // columns alternate 16 gate, 16 up
@@ -80,7 +87,7 @@ struct Weights {
   NormWeights final_norm;  // [hidden]
   Head head = Head::kLogits;
   Linear lm_head;  // of kLogits: [the rank's part of the vocabulary]
-  DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8
+  DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8, kF8E4M3
   platform::Buffer buffer;  // every matrix
   int64_t bytes = 0;        // of all of it
   int64_t bytes_in_memory = 0;  // with room for what is read from disk
@@ -96,7 +103,7 @@ struct WeightOptions {
   bool quantize_lm_head = false;            // of the head's, too
   bool keep_blocks = true;                  // weights of a block format (GGUF's) stay in it; else they become BF16
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
-  // kBF16 or kI8; not given: kI8 where the checkpoint has scales for it (C8), else kBF16.
+  // kBF16, kI8 or kF8E4M3; not given: what the checkpoint is meant for (Quantization::kv_cache), else kBF16.
   std::optional<DType> kv_dtype;
   // Matrices that do not fit into this many bytes lie on disk, in a nameless file in the first of the
   // folders that takes it, and are read from there in every step.

@@ -12,8 +12,9 @@ constexpr OptionSpec kCacheConfig[] = {
     {"--kv-cache-memory-bytes", Kind::kHumanInt, "", Effect::kUsed,
      "Size of the KV cache (1G, 500m …) instead of a share of the memory."},
     {"--kv-cache-dtype", Kind::kString, "auto", Effect::kUsed,
-     "Element type of the KV cache: bfloat16, or int8 with a scale for each token and head, or for "
-     "each channel where the checkpoint has them (C8; auto takes those).",
+     "Element type of the KV cache: bfloat16; int8 with a scale for each token and head, or for "
+     "each channel where the checkpoint has them (C8); fp8 (fp8_e4m3) with the checkpoint's k_scale and "
+     "v_scale, or 1. auto is what the checkpoint is meant for, else bfloat16.",
      "auto|bfloat16|float16|fp8|fp8_e4m3|fp8_e5m2|fp8_inc|fp8_ds_mla|int8"},
     {"--num-gpu-blocks-override", Kind::kInt, "", Effect::kUsed,
      "Number of KV cache blocks, instead of what fits."},

@@ -80,6 +80,7 @@ void DetectX86(CpuFeatures& f) {
              Bit(leaf7.ebx, 17) && Bit(leaf7.ebx, 28) && Bit(leaf7.ebx, 30) && Bit(leaf7.ebx, 31);
   f.avx512_vnni = f.avx512 && Bit(leaf7.ecx, 11);
   f.avx512_bf16 = f.avx512 && Bit(leaf7_1.eax, 5);
+  f.avx512_vbmi = f.avx512 && Bit(leaf7.ecx, 1);
   if (f.avx512 && Bit(leaf7.edx, 24) && (saved & kTileStates) == kTileStates && RequestTileData()) {
     f.amx_bf16 = Bit(leaf7.edx, 22);
     f.amx_int8 = Bit(leaf7.edx, 25);

@@ -9,6 +9,7 @@ struct CpuFeatures {
   bool avx2 = false;    // with FMA, F16C and BMI2
   bool avx512 = false;  // F, BW, DQ, VL, CD
   bool avx512_bf16 = false;
+  bool avx512_vbmi = false;
   bool avx512_vnni = false;
   bool avx_vnni = false;
   bool amx_bf16 = false;  // amx-tile and amx-bf16, and the kernel grants the tile state

@@ -163,7 +163,7 @@ TEST(Topology, ThisMachine) {
 TEST(CpuFeatures, AreConsistent) {
   const CpuFeatures f = CpuFeatures::Detect();
   EXPECT_FALSE(f.model_name.empty());
-  if (f.avx512_bf16 || f.avx512_vnni || f.amx_bf16) {
+  if (f.avx512_bf16 || f.avx512_vbmi || f.avx512_vnni || f.amx_bf16) {
     EXPECT_TRUE(f.avx512);
   }
   if (f.avx512) {
@@ -173,6 +173,7 @@ TEST(CpuFeatures, AreConsistent) {
   const std::string flags = ReadTextFile("/proc/cpuinfo").value_or("");
   EXPECT_EQ(f.avx2, flags.find(" avx2 ") != std::string::npos);
   EXPECT_EQ(f.avx512_bf16, flags.find(" avx512_bf16 ") != std::string::npos);
+  EXPECT_EQ(f.avx512_vbmi, flags.find(" avx512vbmi ") != std::string::npos);
 }
 
 TEST(Sysfs, ParsesListsAndNumbers) {

@@ -51,6 +51,7 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   weights.keep_blocks = config->quantization != "none" && config->quantization != "int8";
   const std::string kv_dtype = options.String("kv-cache-dtype");
   if (kv_dtype == "int8") config->load.weights.kv_dtype = DType::kI8;
+  if (kv_dtype == "fp8" || kv_dtype == "fp8_e4m3") config->load.weights.kv_dtype = DType::kF8E4M3;
   if (kv_dtype == "bfloat16") config->load.weights.kv_dtype = DType::kBF16;
   config->progress_bar = options.On("use-tqdm-on-load");
   config->chat_template = options.String("chat-template");

@@ -163,6 +163,8 @@ TEST(ServeConfig, KvCacheDtype) {
   EXPECT_FALSE(Make({"dir"})->load.weights.kv_dtype.has_value());
   EXPECT_EQ(Make({"dir", "--kv-cache-dtype", "int8"})->load.weights.kv_dtype, DType::kI8);
   EXPECT_EQ(Make({"dir", "--kv-cache-dtype", "bfloat16"})->load.weights.kv_dtype, DType::kBF16);
+  EXPECT_EQ(Make({"dir", "--kv-cache-dtype", "fp8"})->load.weights.kv_dtype, DType::kF8E4M3);
+  EXPECT_EQ(Make({"dir", "--kv-cache-dtype", "fp8_e4m3"})->load.weights.kv_dtype, DType::kF8E4M3);
 }
 
 TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
@@ -171,9 +173,11 @@ TEST(ServeConfig, WhatIsNotOfferedIsRefused) {
   EXPECT_EQ(ErrorOf({"--enable-lora"}),
             "argument --enable-lora/--no-enable-lora: not supported; start without it (LoRA adapters "
             "are not offered yet)");
-  EXPECT_EQ(ErrorOf({"--kv-cache-dtype", "fp8"}),
-            "argument --kv-cache-dtype: 'fp8' is not supported (the CPU has no arithmetic for the "
-            "others); offered: auto, bfloat16, int8");
+  for (const std::string other : {"fp8_e5m2", "fp8_inc", "fp8_ds_mla", "float16"}) {
+    EXPECT_EQ(ErrorOf({"--kv-cache-dtype", other}),
+              "argument --kv-cache-dtype: '" + other + "' is not supported (the CPU has no arithmetic for the "
+              "others); offered: auto, bfloat16, int8, fp8, fp8_e4m3");
+  }
   for (const auto& [flag, value] : {std::pair{"--runner", "draft"}, {"--convert", "reward"},
                                     {"--task", "reward"}, {"--load-format", "tensorizer"},
                                     {"--tokenizer-mode", "mistral"}, {"--config-format", "mistral"}}) {

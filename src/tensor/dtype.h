@@ -7,7 +7,7 @@
 
 namespace tiercel {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kU8, kI32, kI64, kF64, kBool };
+enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kU8, kI32, kI64, kF64, kBool, kF8E4M3 };
 
 constexpr size_t SizeOf(DType t) {
   switch (t) {
@@ -19,7 +19,8 @@ constexpr size_t SizeOf(DType t) {
     case DType::kBF16: return 2;
     case DType::kI8:
     case DType::kU8:
-    case DType::kBool: return 1;
+    case DType::kBool:
+    case DType::kF8E4M3: return 1;
   }
   return 0;
 }
@@ -35,6 +36,7 @@ constexpr std::string_view Name(DType t) {
     case DType::kI8: return "I8";
     case DType::kU8: return "U8";
     case DType::kBool: return "BOOL";
+    case DType::kF8E4M3: return "F8_E4M3";
   }
   return "?";
 }

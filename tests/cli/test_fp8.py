@@ -1,8 +1,10 @@
 """Checkpoints of FP8 (E4M3), written here in the layouts that Qwen and compressed-tensors publish, against the same
-weights in BF16; and what is said of those that do not fit."""
+weights in BF16; what is said of those that do not fit; and FP8 KV caches."""
 import json
 import random
+import re
 import struct
+import urllib.request
 
 import pytest
 
@@ -121,3 +123,67 @@ def test_what_does_not_fit_is_named_in_one_line(spoil, words, tmp_path):
     result = run("serve", folder, "--port", "0")
     assert result.returncode in (1, 2)
     assert [words in line for line in result.stderr.splitlines()].count(True) == 1, result.stderr
+
+
+SCHEME = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
+
+
+def write_kv_scales(folder):
+    """As llm-compressor writes a model of which the KV cache alone is quantized."""
+    write_tiny_model(folder)
+    set_config(folder, quantization_config={"quant_method": "compressed-tensors", "format": "dense", "config_groups": {},
+                                            "kv_cache_scheme": SCHEME})
+    scales = {f"model.layers.{layer}.self_attn.{which}_scale": ("BF16", [1], bf16([0.25 * (layer + 1)]))
+              for layer in range(2) for which in "kv"}
+    write_safetensors(folder, read_safetensors(folder) | scales)
+    return folder
+
+
+def blocks_and_dtype(server):
+    with urllib.request.urlopen(f"{server.url.removesuffix('/v1')}/metrics") as answer:
+        line = next(line for line in answer.read().decode().splitlines() if line.startswith("vllm:cache_config_info"))
+    return int(re.search('num_gpu_blocks="([0-9]+)"', line)[1]), re.search('cache_dtype="([a-z0-9_]+)"', line)[1]
+
+
+def text_of(server):
+    body = {"model": "m", "prompt": TEXT[:200], "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+    request = urllib.request.Request(f"{server.url}/completions", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read())["choices"][0]["text"]
+
+
+def test_a_kv_cache_of_fp8_has_twice_the_blocks(tmp_path):
+    plain, scaled = write_tiny_model(tmp_path / "plain"), write_kv_scales(tmp_path / "scaled")
+    found = {}
+    for folder, flag in ((plain, "auto"), (plain, "fp8"), (plain, "fp8_e4m3"), (scaled, "auto"), (scaled, "bfloat16")):
+        words = ("--kv-cache-dtype", flag, "--max-model-len", "256", "--kv-cache-memory-bytes", "4M",
+                 "--served-model-name", "m")
+        with Server(folder, *words) as server:
+            server.wait_ready()
+            text = text_of(server)
+            assert text_of(server) == text  # from the prefix cache
+            scales = re.search(r"KV cache: FP8 \(E4M3\), (.*)", server.log)
+            found[folder.name, flag] = (*blocks_and_dtype(server), scales and scales[1])
+    blocks = found["plain", "auto"][0]
+    assert blocks > 4
+    assert found == {("plain", "auto"): (blocks, "auto", None),
+                     ("plain", "fp8"): (2 * blocks, "fp8", "scale 1: the checkpoint has none"),
+                     ("plain", "fp8_e4m3"): (2 * blocks, "fp8_e4m3", "scale 1: the checkpoint has none"),
+                     ("scaled", "auto"): (2 * blocks, "auto", "with the checkpoint's scales"),
+                     ("scaled", "bfloat16"): (blocks, "bfloat16", None)}
+
+
+def test_what_a_kv_cache_of_fp8_costs_is_small(tmp_path):
+    plain, scaled = write_tiny_model(tmp_path / "plain"), write_kv_scales(tmp_path / "scaled")
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+
+    def kl(folder, *flags):
+        result = run("eval", "kl", folder, "--reference", plain, "--text", text, "--json", *flags)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["kl_mean"]
+
+    assert kl(scaled, "--kv-cache-dtype", "bfloat16") == 0
+    assert 0 < kl(scaled) < 2e-3
+    assert 0 < kl(plain, "--kv-cache-dtype", "fp8") < 2e-3

@@ -49,8 +49,8 @@ def test_the_grid_measures_every_combination(tmp_path):
     assert result.returncode == 0, result.stderr
     saved = json.loads((tmp_path / "t.json").read_text())
     (race,) = saved["races"]
-    assert len(race["settings"]) == 5 * 2 * 2 and saved["runs"] == 2 * 20
-    assert len({tuple(setting["words"]) for setting in race["settings"]}) == 20
+    assert len(race["settings"]) == 5 * 3 * 2 and saved["runs"] == 2 * 30
+    assert len({tuple(setting["words"]) for setting in race["settings"]}) == 30
     best = max(race["settings"], key=lambda setting: sum(setting["figures"]))
     assert best["words"] == saved["best"]
     assert saved["unit"] == "good requests/s"

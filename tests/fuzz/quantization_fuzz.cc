@@ -28,5 +28,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   Check(Quantization::ParseDescription(text, "fuzz.json"));
   Check(Quantization::ParseConfig(text, "", "fuzz.json"));
+  Check(Quantization::ParseKvCache(text, "", "fuzz.json"));
   return 0;
 }

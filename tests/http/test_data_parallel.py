@@ -26,7 +26,8 @@ def of_engine(server, name):
     return [values[engine] for engine in sorted(values)]
 
 
-@pytest.mark.parametrize("flags", [(), ("-tp", "2"), ("--kv-cache-dtype", "int8", "--no-enable-prefix-caching")])
+@pytest.mark.parametrize("flags", [(), ("-tp", "2"), ("--kv-cache-dtype", "int8", "--no-enable-prefix-caching"),
+                                   ("--kv-cache-dtype", "fp8")])
 def test_two_engines_answer_as_one_does(make_server, flags):
     one, two = make_server(*flags), make_server("-dp", "2", *flags)
     asked = prompts(16, 300, 1)

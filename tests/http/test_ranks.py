@@ -31,6 +31,7 @@ def nearly_equal(left, right):
 
 
 @pytest.mark.parametrize("flags", [("-tp", "2"), ("-tp", "4"), ("-tp", "2", "--kv-cache-dtype", "int8"),
+                                   ("-tp", "2", "--kv-cache-dtype", "fp8"),
                                    ("-tp", "2", "--quantization", "int8", "--enforce-eager")])
 def test_ranks_answer_as_one_rank_does_and_never_as_the_batch_is(make_server, flags):
     one, ranks = make_server(*flags[2:]), make_server(*flags)

@@ -138,19 +138,21 @@ TEST_P(NaNIsolationTest, InTheBlocksOfASickSequence) {
 
 constexpr auto kNameOf = [](const auto& info) {
       return TestName(*std::get<0>(info.param)) +
-             (std::get<1>(info.param) == DType::kI8 ? "_int8_" : "_bf16_") +
+             (std::get<1>(info.param) == DType::kI8 ? "_int8_" : std::get<1>(info.param) == DType::kBF16 ? "_bf16_" : "_fp8_") +
              TestName(std::get<2>(info.param));
     };
 
+constexpr DType kCaches[] = {DType::kBF16, DType::kI8, DType::kF8E4M3};
+
 INSTANTIATE_TEST_SUITE_P(
     All, NaNIsolationTest,
-    ::testing::Combine(::testing::ValuesIn(AllKernels()), ::testing::Values(DType::kBF16, DType::kI8),
+    ::testing::Combine(::testing::ValuesIn(AllKernels()), ::testing::ValuesIn(kCaches),
                        ::testing::Values(Team{1, 1}, Team{1, 3})),
     kNameOf);
 
 INSTANTIATE_TEST_SUITE_P(
     Ranks, NaNIsolationTest,
-    ::testing::Combine(::testing::ValuesIn(FirstAndLastKernels()), ::testing::Values(DType::kBF16, DType::kI8),
+    ::testing::Combine(::testing::ValuesIn(FirstAndLastKernels()), ::testing::ValuesIn(kCaches),
                        ::testing::Values(Team{2, 1})),
     kNameOf);
 

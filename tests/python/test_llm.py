@@ -71,6 +71,7 @@ def test_the_tokenizer(llm):
     ({"block_size": 0}, ValueError, "argument --block-size: found 0, expected at least 1"),
     ({"compilation_config": {"nonsense": 1}}, ValueError, "nonsense"),
     ({"enable_lora": True}, ValueError, "not supported"),
+    ({"kv_cache_dtype": "fp8_e5m2"}, ValueError, "'fp8_e5m2' is not supported"),
     ({"quantization": "ascend"}, ValueError, "--quantization ascend"),
     ({"data_parallel_size": 2}, ValueError, "data_parallel_size"),
     ({"chat_template": "/none.jinja"}, ValueError, "cannot be opened"),
@@ -96,6 +97,14 @@ def test_arguments_are_the_flags():
     model.shutdown()
     with pytest.raises(RuntimeError, match="shut down"):
         model.generate("x", GREEDY)
+
+
+def test_a_kv_cache_of_fp8():
+    model = LLM(MODEL, **ARGUMENTS, kv_cache_dtype="fp8")
+    first, again = ([o.outputs[0].token_ids for o in model.generate([[5] * 300, [7] * 20], GREEDY, use_tqdm=False)]
+                    for _ in range(2))
+    assert first == again and [len(ids) for ids in first] == [8, 8]
+    model.shutdown()
 
 
 def test_two_at_once(llm):

@@ -1,7 +1,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
+#include "base/e4m3.h"
 #include "kernels/attention_work.h"
 #include "kernels/reference/kernels.h"
 #include "kernels/reference/quantize.h"
@@ -9,7 +11,7 @@
 namespace tiercel::kernels::reference {
 namespace {
 
-// Elements of the cache as numbers. Of an INT8 cache a token's scale is part of them, a channel's too.
+// Elements of the cache as numbers, their scales taken in.
 template <typename Element>
 struct CachedHead {
   const AttentionArgs& args;
@@ -22,8 +24,10 @@ struct CachedHead {
 
  private:
   float Scaled(int64_t at, int d, bool key) const {
-    if constexpr (sizeof(Element) == sizeof(BF16)) {
+    if constexpr (std::is_same_v<Element, BF16>) {
       return ToFloat(head[at]);
+    } else if constexpr (std::is_same_v<Element, E4M3>) {
+      return ToFloat(head[at]) * (key ? args.kv_scales.key : args.kv_scales.value);
     } else {
       float token;
       std::memcpy(&token, head + (key ? args.layout.KeyScaleOffset(slot)
@@ -95,8 +99,9 @@ void Attention(const AttentionArgs& args, Share share) {
     for (int t = 0; t < tile.tokens; ++t) {
       const int64_t row = tile.first_row + t;
       for (int h = 0; h < group; ++h) {
-        const auto attend = args.layout.dtype == DType::kI8 ? AttendOneRow<int8_t>
-                                                             : AttendOneRow<BF16>;
+        const auto attend = args.layout.dtype == DType::kI8      ? AttendOneRow<int8_t>
+                            : args.layout.dtype == DType::kF8E4M3 ? AttendOneRow<E4M3>
+                                                                  : AttendOneRow<BF16>;
         attend(
             args, tile.seq, tile.kv_head,
             args.qkv + row * args.ldqkv + (tile.kv_head * (group + 2) + h) * head_dim,

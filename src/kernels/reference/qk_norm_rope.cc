@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/e4m3.h"
 #include "kernels/reference/kernels.h"
 #include "kernels/reference/quantize.h"
 
@@ -93,6 +94,14 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
                    layout.KeyScaleOffset(slot));
         WriteBytes(v, head_dim, s.v_scale + channel, s.v_offset + channel, value_offset, cache,
                    layout.ValueScaleOffset(slot));
+        continue;
+      }
+      if (layout.dtype == DType::kF8E4M3) {
+        E4M3* cache = static_cast<E4M3*>(args.kv) + head;
+        for (int d = 0; d < head_dim; ++d) {
+          cache[key_offset(d)] = ToE4M3(ToFloat(k[d]) / args.kv_scales.key);
+          cache[value_offset(d)] = ToE4M3(ToFloat(v[d]) / args.kv_scales.value);
+        }
         continue;
       }
       BF16* cache = static_cast<BF16*>(args.kv) + head;

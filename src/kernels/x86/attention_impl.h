@@ -1,5 +1,5 @@
-// Attention by FP32 FMA over the BF16 or INT8 cache, once for all vector widths (S is an ISA's
-// Simd); the BF16 cache also by products of BF16 pairs, where S has them (kPairDot).
+// Attention by FP32 FMA over the BF16, INT8 or FP8 cache, once for all vector widths (S is an ISA's
+// Simd); the BF16 and the FP8 cache also by products of BF16 pairs, where S has them (kPairDot).
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
 // in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
@@ -12,13 +12,16 @@
 // them; few rows unpack them in registers. An element's chain of FMAs is the same.
 //
 // The bytes of an INT8 cache are taken as they are: a key's scale is multiplied to its scores, a
-// value's to its p; a channel's scale of K to q, of V to the result.
+// value's to its p; a channel's scale of K to q, of V to the result. Those of an FP8 cache, which are one for
+// all keys and one for all values, go into the scores' scale and the result.
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
+#include "base/e4m3.h"
 #include "kernels/attention_work.h"
 #include "kernels/ops.h"
 #include "kernels/x86/attention_out.h"
@@ -79,11 +82,14 @@ struct AttentionScratch {
 template <typename S, typename Element>
 class TileAttention {
   using V = typename S::V;
-  static constexpr bool kBytes = sizeof(Element) == 1;
+  static constexpr bool kInt8 = std::is_same_v<Element, int8_t>;
+  static constexpr bool kFp8 = std::is_same_v<Element, E4M3>;
   static constexpr int kTogether = kernels::kTogether<Element>;
   static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
-  static constexpr bool kDot = S::kPairDot && !kBytes;
+  static constexpr bool kDot = S::kPairDot && !kInt8;
+  // What S::Part makes of an E4M3 number is a 256th of it.
+  static constexpr float kUnit = kFp8 && !kDot ? 256 : 1;
 
  public:
   TileAttention(const AttentionArgs& args, const AttentionTile& tile)
@@ -94,6 +100,7 @@ class TileAttention {
         group_(args.num_q_heads / args.layout.num_kv_heads),
         rows_(int64_t{tile.tokens} * group_),
         blocks_(args.block_table + tile.seq * args.block_table_stride),
+        score_scale_(args.scale * (kFp8 ? args.kv_scales.key : 1) * kUnit),
         sums_(args, tile, scratch_.sums) {}
 
   // Rows of one register tile use each key once: they ask for their keys ahead.
@@ -112,7 +119,7 @@ class TileAttention {
  private:
   // A block of twelve rows hides the two operations that unpack a vector of BF16 pairs in registers, but
   // not the six of bytes; one of six hides neither.
-  static constexpr bool kStrips = !kDot && (kBytes || S::kRowBlock < 12);
+  static constexpr bool kStrips = !kDot && (sizeof(Element) == 1 || S::kRowBlock < 12);
   // As many as let a strip's unpacking, about 400 cycles, take an eighth of the time of its products.
   static constexpr int64_t kStripRows = 4 * S::kRowBlock;
 
@@ -146,7 +153,7 @@ class TileAttention {
       for (int64_t row = 0; row < rows_; row += kRows) {
         if (k >= seen(row)) continue;
         StripTile(scratch_.q + row * d, d, d, scratch_.scores + row * kStep + k, kStep, true,
-                  kBytes ? KeyScales(key + k) : nullptr);
+                  kInt8 ? KeyScales(key + k) : nullptr);
       }
     }
     for (int64_t row = 0; row < rows_; row += kRows) {
@@ -229,7 +236,7 @@ class TileAttention {
   }
   // Of this KV head's channels; null: 1.
   const float* Channels(const float* scales) const {
-    return kBytes && scales != nullptr ? scales + tile_.kv_head * layout_.head_dim : nullptr;
+    return kInt8 && scales != nullptr ? scales + tile_.kv_head * layout_.head_dim : nullptr;
   }
 
   // Where a row of FP32 numbers holds BF16 ones instead, from its beginning on.
@@ -237,7 +244,7 @@ class TileAttention {
 
   void LoadQueries() {
     const int d = layout_.head_dim;
-    const V scale = S::Set(args_.scale);
+    const V scale = S::Set(score_scale_);
     const float* channels = Channels(args_.kv_scales.k_scale);
     const int64_t padded = rows_ <= S::kRowBlock ? TileRows<S>(rows_)
                                                  : (rows_ + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
@@ -264,6 +271,7 @@ class TileAttention {
   template <int part = 0, int kRows, int kVectors, typename Load>
   [[gnu::always_inline]] static void AddParts(Tile<kRows, kVectors>& tile, const float* factors,
                                               int64_t stride, const Load& load) {
+    if constexpr (kFp8) return AddHalfs(tile, factors, stride, load);
     tile.AddProducts(
         [&](int r) __attribute__((always_inline)) { return S::Set(factors[r * stride + part]); },
         [&](int v) __attribute__((always_inline)) {
@@ -276,15 +284,45 @@ class TileAttention {
     }
   }
 
-  // tile += (factors as pairs)[r · stride] · load(v)
+  // The same of E4M3 numbers, of which it takes no more to unpack two parts than one.
+  template <int half = 0, int kRows, int kVectors, typename Load>
+  [[gnu::always_inline]] static void AddHalfs(Tile<kRows, kVectors>& tile, const float* factors,
+                                              int64_t stride, const Load& load) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+      const auto halfs = S::template Halfs<half>(load(v));
+      const V first = S::WidenLower(halfs), second = S::WidenUpper(halfs);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const float* f = factors + r * stride + 2 * half;
+        tile.sum[r][v] = S::Fma(S::Set(f[1]), second, S::Fma(S::Set(f[0]), first, tile.sum[r][v]));
+      }
+    }
+    if constexpr (half == 0) {
+      asm volatile("" : : : "memory");
+      AddHalfs<1>(tile, factors, stride, load);
+    }
+  }
+
+  // tile += (factors as pairs)[r · stride] · load(v); of E4M3 numbers a second pair each.
   template <int kRows, int kVectors, typename Load>
   [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
                                               int64_t stride, const Load& load) {
-    tile.Accumulate(
-        [&](int r) __attribute__((always_inline)) { return S::SetPair(factors + r * stride); },
-        load, [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
-          return S::Dot(sum, raw, pair);
-        });
+    const auto add = [&](const BF16* f, const auto& pairs) __attribute__((always_inline)) {
+      tile.Accumulate([&](int r) __attribute__((always_inline)) { return S::SetPair(f + r * stride); },
+                      pairs, [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
+                        return S::Dot(sum, raw, pair);
+                      });
+    };
+    if constexpr (kFp8) {
+      typename S::Raw first[kVectors], second[kVectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) S::WidenPairs(load(v), &first[v], &second[v]);
+      add(factors, [&](int v) __attribute__((always_inline)) { return first[v]; });
+      add(factors + 2, [&](int v) __attribute__((always_inline)) { return second[v]; });
+    } else {
+      add(factors, load);
+    }
   }
 
   template <int kRows>
@@ -340,8 +378,8 @@ class TileAttention {
       add(i);
       add(i + kTogether);
     }
-    if constexpr (kDot) tile.Scale([&](int) { return S::Set(args_.scale); });
-    if constexpr (kBytes) {
+    if constexpr (kDot) tile.Scale([&](int) { return S::Set(score_scale_); });
+    if constexpr (kInt8) {
       tile.Scale([&](int v) { return S::Load(KeyScales(first + k + v * S::kLanes)); });
     }
     tile.Store(scratch_.scores + k, kStep);
@@ -372,7 +410,7 @@ class TileAttention {
     for (int64_t k = 0; k < count; k += S::kLanes) {
       V p = keep_seen(ExpOfScore<S>(S::Sub(S::Load(s + k), m)), k, S::Zero());
       sum = S::Add(sum, p);
-      if constexpr (kBytes) p = S::Mul(p, S::Load(ValueScales(first + k)));
+      if constexpr (kInt8) p = S::Mul(p, S::Load(ValueScales(first + k)));
       S::Store(s + k, p);
     }
     if constexpr (kDot) {
@@ -452,11 +490,12 @@ class TileAttention {
 
   void StoreRows() {
     const int d = layout_.head_dim;
+    const float scale = kFp8 ? args_.kv_scales.value * kUnit : 1;
     const AttentionOut<S> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
       const int64_t token = tile_.first_row + row / group_;
       const int64_t column = (tile_.kv_head * group_ + row % group_) * d;
-      const V factor = S::Set(1.0f / sums_.sum(row));
+      const V factor = S::Set(scale / sums_.sum(row));
       const float* channels = Channels(args_.kv_scales.v_scale);
       const float* offsets = Channels(args_.kv_scales.v_offset);
       for (int i = 0; i < d; i += S::kLanes) {
@@ -476,6 +515,7 @@ class TileAttention {
   const int64_t group_;
   const int64_t rows_;
   const int32_t* const blocks_;
+  const float score_scale_;  // of q · (what is multiplied as the key)
   TileSums<S> sums_;
   KvAhead<S, Element>* ahead_ = nullptr;
 };
@@ -494,6 +534,8 @@ template <typename S>
 void Attention(const AttentionArgs& args, Share share) {
   if (args.layout.dtype == DType::kI8) {
     AttentionOver<S, int8_t>(args, share);
+  } else if (args.layout.dtype == DType::kF8E4M3) {
+    AttentionOver<S, E4M3>(args, share);
   } else {
     AttentionOver<S, BF16>(args, share);
   }

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
+#include "base/e4m3.h"
 #include "kernels/ops.h"
 #include "kernels/x86/quantize_impl.h"
 
@@ -123,6 +125,14 @@ template <typename S>
   return token;
 }
 
+// The head x as the numbers of an FP8 cache.
+template <typename S>
+[[gnu::always_inline]] inline void EncodeHead(const BF16* x, int head_dim, float scale, E4M3* out) {
+  for (int d = 0; d < head_dim; d += S::kLanes) {
+    S::StoreE4M3(out + d, S::Div(S::Widen(x + d), S::Set(scale)));
+  }
+}
+
 // Where a token's key and value go in the cache of BF16 or of bytes.
 template <typename S, typename Element>
 struct CacheSlot {
@@ -146,13 +156,19 @@ struct CacheSlot {
   }
 
   void Write(const BF16* k, const BF16* v) const {
-    if constexpr (sizeof(Element) == sizeof(BF16)) {
+    if constexpr (std::is_same_v<Element, BF16>) {
       WriteKey(k);
       // Two tokens share each pair of values: half of it is replaced.
       BF16* values = part + layout.ValueOffset(slot, 0) - slot % 2;
       for (int d = 0; d < layout.head_dim; d += S::kLanes) {
         S::StoreHalves(values + 2 * d, v + d, slot % 2);
       }
+    } else if constexpr (std::is_same_v<Element, E4M3>) {
+      E4M3 numbers[kMaxHeadDim];
+      EncodeHead<S>(k, layout.head_dim, scales.key, numbers);
+      WriteKey(numbers);
+      EncodeHead<S>(v, layout.head_dim, scales.value, numbers);
+      WriteValue(numbers);
     } else {
       int8_t bytes[kMaxHeadDim];
       const float key_scale = QuantizeHead<S>(k, layout.head_dim, Channels(scales.k_scale),
@@ -161,8 +177,7 @@ struct CacheSlot {
       std::memcpy(part + layout.KeyScaleOffset(slot), &key_scale, sizeof(float));
       const float value_scale = QuantizeHead<S>(v, layout.head_dim, Channels(scales.v_scale),
                                                 Channels(scales.v_offset), bytes);
-      int8_t* values = part + layout.ValueOffset(slot, 0);
-      for (int d = 0; d < layout.head_dim; ++d) values[kTogether * d] = bytes[d];
+      WriteValue(bytes);
       std::memcpy(part + layout.ValueScaleOffset(slot), &value_scale, sizeof(float));
     }
   }
@@ -172,6 +187,12 @@ struct CacheSlot {
     for (int d = 0; d < layout.head_dim; d += kTogether) {  // the next lie 16 tokens further
       std::memcpy(keys + d * 16, k + d, kTogether * sizeof(Element));
     }
+  }
+
+  // Of bytes.
+  void WriteValue(const Element* v) const {
+    Element* values = part + layout.ValueOffset(slot, 0);
+    for (int d = 0; d < layout.head_dim; ++d) values[kTogether * d] = v[d];
   }
 
   const float* Channels(const float* of_all_heads) const {
@@ -219,6 +240,8 @@ template <typename S>
 void QkNormRope(const QkNormRopeArgs& args, Share share) {
   if (args.layout.dtype == DType::kI8) {
     QkNormRopeInto<S, int8_t>(args, share);
+  } else if (args.layout.dtype == DType::kF8E4M3) {
+    QkNormRopeInto<S, E4M3>(args, share);
   } else {
     QkNormRopeInto<S, BF16>(args, share);
   }

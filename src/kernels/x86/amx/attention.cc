@@ -6,6 +6,7 @@
 #include "kernels/x86/amx/attention_tile.h"
 #include "kernels/x86/amx/kernels.h"
 #include "kernels/x86/attention_out.h"
+#include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
 
 namespace tiercel::kernels::amx {
@@ -245,7 +246,8 @@ class TileAttention : public TileView<BF16> {
 
 }  // namespace
 
-int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
+int64_t AttentionScratchBytes(const AttentionArgs& args, int workers) {
+  if (args.layout.dtype == DType::kF8E4M3) return avx512::AttentionScratchBytes(args, workers);
   return RoundUp(args.layout.dtype == DType::kI8 ? AttentionInt8ScratchBytes(args)
                                                  : Scratch::Bytes(args), 64);
 }
@@ -253,6 +255,8 @@ int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
 void Attention(const AttentionArgs& args, Share share) {
   if (args.layout.dtype == DType::kI8) {
     AttentionInt8(args, share);
+  } else if (args.layout.dtype == DType::kF8E4M3) {  // there is no tile product of BF16 with bytes
+    avx512::AttentionBf16DotVbmi(args, share);
   } else {
     RunTiles<TileAttention>(args, share);
   }

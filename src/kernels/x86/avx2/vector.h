@@ -4,7 +4,10 @@
 
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "base/bf16.h"
+#include "base/e4m3.h"
 
 namespace tiercel::kernels::avx2 {
 
@@ -120,6 +123,24 @@ struct Simd {
         _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
+  // Stores what ToE4M3 (base/e4m3.h) makes of v, which holds no NaN.
+  static void StoreE4M3(E4M3* p, V v) {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i sign = _mm256_and_si256(_mm256_srli_epi32(bits, 24), _mm256_set1_epi32(0x80));
+    const __m256 magnitude =
+        _mm256_min_ps(_mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff))), _mm256_set1_ps(448.0f));
+    const __m256i u = _mm256_castps_si256(magnitude);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 20), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7ffff)));
+    const __m256i normal = _mm256_sub_epi32(_mm256_srli_epi32(rounded, 20), _mm256_set1_epi32(120 << 3));
+    const __m256i small = _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(magnitude, _mm256_set1_ps(0x1p14f))),
+                                           _mm256_castps_si256(_mm256_set1_ps(0x1p14f)));
+    const __m256 is_small = _mm256_cmp_ps(magnitude, _mm256_set1_ps(0x1p-6f), _CMP_LT_OQ);
+    const __m256i code = _mm256_or_si256(_mm256_blendv_epi8(normal, small, _mm256_castps_si256(is_small)), sign);
+    const __m128i words =
+        _mm_packus_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+  }
   // v · 2ⁿ for an n in the low bits of `n`; v and the product are ordinary numbers or NaNs.
   static V ShiftExponent(V v, V n) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v),
@@ -132,7 +153,7 @@ struct Simd {
                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b))));
   }
   // kLanes times four bytes that lie together, and the numbers `part` of each: 0 and 1 in BF16, 0 … 3
-  // in bytes.
+  // in bytes; E4M3 ones times 2⁻⁸.
   using Raw = __m256i;
   static Raw LoadRaw(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   template <typename Element, int part>
@@ -141,10 +162,28 @@ struct Simd {
       return _mm256_castsi256_ps(
           part == 0 ? _mm256_slli_epi32(raw, 16)
                     : _mm256_and_si256(raw, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+    } else if constexpr (std::is_same_v<Element, E4M3>) {
+      return part % 2 == 0 ? WidenLower(Halfs<part / 2>(raw)) : WidenUpper(Halfs<part / 2>(raw));
     } else {
       return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(raw, 24 - 8 * part), 24));
     }
   }
+  // Of E4M3 numbers the parts 2 · half and, behind them, 2 · half + 1 as binary16: times 2⁻⁸ (fp8_matmul_impl.h).
+  template <int half>
+  static Raw Halfs(Raw raw) {
+    // The bytes become the upper ones of words: in each 128 bits four of the one part, four of the other.
+    constexpr char kNone = -1, kByte = 2 * half;
+    const __m256i bytes = _mm256_shuffle_epi8(
+        raw, _mm256_broadcastsi128_si256(
+                 _mm_setr_epi8(kNone, kByte, kNone, kByte + 4, kNone, kByte + 8, kNone, kByte + 12, kNone, kByte + 1, kNone,
+                               kByte + 5, kNone, kByte + 9, kNone, kByte + 13)));
+    // The sign is copied downwards as the others move, and its copy cleared.
+    const __m256i halfs =
+        _mm256_and_si256(_mm256_srai_epi16(bytes, 1), _mm256_set1_epi16(static_cast<int16_t>(0xbfff)));
+    return _mm256_permute4x64_epi64(halfs, 0b11011000);
+  }
+  static V WidenLower(Raw halfs) { return _mm256_cvtph_ps(_mm256_castsi256_si128(halfs)); }
+  static V WidenUpper(Raw halfs) { return _mm256_cvtph_ps(_mm256_extracti128_si256(halfs, 1)); }
   // Replaces the first (half = 0) or second of each of kLanes pairs by one of kLanes values.
   static void StoreHalves(BF16* pairs, const BF16* v, int half) {
     auto* p = reinterpret_cast<__m256i*>(pairs);

@@ -1,6 +1,6 @@
-// AVX-512 (F, BW, DQ, VL, CD) kernels; those named …Bf16Dot also need AVX512-BF16, QuantMatmul and
-// PeakMatmulI8 AVX512-VNNI. Compiled with their own flags; call only where CpuFeatures::avx512
-// (avx512_bf16, avx512_vnni) holds.
+// AVX-512 (F, BW, DQ, VL, CD) kernels; those named …Bf16Dot also need AVX512-BF16, …Vbmi AVX512-VBMI,
+// QuantMatmul and PeakMatmulI8 AVX512-VNNI. Compiled with their own flags; call only where
+// CpuFeatures::avx512 (avx512_bf16, avx512_vbmi, avx512_vnni) holds.
 #pragma once
 
 #include "kernels/ops.h"
@@ -19,6 +19,7 @@ void MatmulBf16Dot(const MatmulArgs& args, Share share);  // by vdpbf16ps
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 void AttentionBf16Dot(const AttentionArgs& args, Share share);  // by vdpbf16ps, same scratch
+void AttentionBf16DotVbmi(const AttentionArgs& args, Share share);  // so over an FP8 cache, too
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
 
 // RowOps

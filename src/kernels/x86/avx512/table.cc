@@ -64,4 +64,14 @@ const KernelTable& Bf16DotTable() {
   return table;
 }
 
+// The same but for the attention over an FP8 cache.
+const KernelTable& Bf16DotVbmiTable() {
+  static const KernelTable table = [] {
+    KernelTable t = Bf16DotTable();
+    t.attention = AttentionBf16DotVbmi;
+    return t;
+  }();
+  return table;
+}
+
 }  // namespace tiercel::kernels::avx512

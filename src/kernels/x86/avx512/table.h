@@ -11,5 +11,7 @@ const KernelTable& Table();
 const KernelTable& VnniTable();
 // BF16 products by vdpbf16ps too (AVX512-BF16).
 const KernelTable& Bf16DotTable();
+// Those of an FP8 cache as well (AVX512-VBMI).
+const KernelTable& Bf16DotVbmiTable();
 
 }  // namespace tiercel::kernels::avx512

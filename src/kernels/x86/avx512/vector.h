@@ -4,7 +4,10 @@
 
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "base/bf16.h"
+#include "base/e4m3.h"
 
 namespace tiercel::kernels::avx512 {
 
@@ -95,6 +98,20 @@ struct Simd {
     const __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(128));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
   }
+  // Stores what ToE4M3 (base/e4m3.h) makes of v, which holds no NaN.
+  static void StoreE4M3(E4M3* p, V v) {
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(_mm512_castps_si512(v), 24), _mm512_set1_epi32(0x80));
+    const __m512 magnitude = _mm512_min_ps(_mm512_abs_ps(v), _mm512_set1_ps(448.0f));
+    const __m512i u = _mm512_castps_si512(magnitude);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 20), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7ffff)));
+    const __m512i normal = _mm512_sub_epi32(_mm512_srli_epi32(rounded, 20), _mm512_set1_epi32(120 << 3));
+    const __m512i small = _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(magnitude, _mm512_set1_ps(0x1p14f))),
+                                           _mm512_castps_si512(_mm512_set1_ps(0x1p14f)));
+    const __mmask16 is_small = _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(0x1p-6f), _CMP_LT_OQ);
+    const __m512i code = _mm512_or_si512(_mm512_mask_mov_epi32(normal, is_small, small), sign);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(code));
+  }
   // v · 2ⁿ for an n in the low bits of `n`; v and the product are ordinary numbers or NaNs.
   static V ShiftExponent(V v, V n) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v),
@@ -105,7 +122,7 @@ struct Simd {
     return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_loadu_si512(a), _mm512_loadu_si512(b)));
   }
   // kLanes times four bytes that lie together, and the numbers `part` of each: 0 and 1 in BF16, 0 … 3
-  // in bytes.
+  // in bytes; E4M3 ones times 2⁻⁸.
   using Raw = __m512i;
   static Raw LoadRaw(const void* p) { return _mm512_loadu_si512(p); }
   template <typename Element, int part>
@@ -114,10 +131,27 @@ struct Simd {
       return _mm512_castsi512_ps(
           part == 0 ? _mm512_slli_epi32(raw, 16)
                     : _mm512_and_si512(raw, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+    } else if constexpr (std::is_same_v<Element, E4M3>) {
+      return part % 2 == 0 ? WidenLower(Halfs<part / 2>(raw)) : WidenUpper(Halfs<part / 2>(raw));
     } else {
       return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(raw, 24 - 8 * part), 24));
     }
   }
+  // Of E4M3 numbers the parts 2 · half and, behind them, 2 · half + 1 as binary16: times 2⁻⁸ (fp8_matmul_impl.h).
+  template <int half>
+  static Raw Halfs(Raw raw) {
+    // The bytes become the upper ones of words: in each 128 bits four of the one part, four of the other.
+    constexpr char kNone = -1, kByte = 2 * half;
+    const __m512i bytes = _mm512_shuffle_epi8(
+        raw, _mm512_broadcast_i32x4(_mm_setr_epi8(kNone, kByte, kNone, kByte + 4, kNone, kByte + 8, kNone, kByte + 12,
+                                                  kNone, kByte + 1, kNone, kByte + 5, kNone, kByte + 9, kNone, kByte + 13)));
+    // The sign is copied downwards as the others move, and its copy cleared.
+    const __m512i halfs =
+        _mm512_and_si512(_mm512_srai_epi16(bytes, 1), _mm512_set1_epi16(static_cast<int16_t>(0xbfff)));
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), halfs);
+  }
+  static V WidenLower(Raw halfs) { return _mm512_cvtph_ps(_mm512_castsi512_si256(halfs)); }
+  static V WidenUpper(Raw halfs) { return _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halfs, 1)); }
   // Replaces the first (half = 0) or second of each of kLanes pairs by one of kLanes values.
   static void StoreHalves(BF16* pairs, const BF16* v, int half) {
     const __m512i wide = _mm512_cvtepu16_epi32(
