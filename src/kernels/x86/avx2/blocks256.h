@@ -1,9 +1,10 @@
-// What x86/block_matmul_impl.h is written in, but for the dot product.
+// What simd/block_matmul_impl.h is written in, but for the dot product.
 #pragma once
 
+#include "kernels/simd/block_matmul_impl.h"
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
-#include "kernels/x86/block_matmul_impl.h"
+#include "kernels/x86/six_bits.h"
 
 namespace tiercel::kernels::avx2 {
 

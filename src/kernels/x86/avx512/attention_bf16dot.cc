@@ -1,5 +1,5 @@
 // Attention by vdpbf16ps: twice the products of FP32 FMA where the unit is whole (Zen 4 and later).
-#include "kernels/x86/attention_impl.h"
+#include "kernels/simd/attention_impl.h"
 
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
@@ -22,7 +22,7 @@ struct SimdBf16Dot : Simd {
 }  // namespace
 
 void AttentionBf16Dot(const AttentionArgs& args, Share share) {
-  x86::Attention<SimdBf16Dot>(args, share);
+  simd::Attention<SimdBf16Dot>(args, share);
 }
 
 }  // namespace tiercel::kernels::avx512

@@ -1,6 +1,7 @@
+#include "kernels/simd/block_matmul_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
-#include "kernels/x86/block_matmul_impl.h"
+#include "kernels/x86/six_bits.h"
 
 namespace tiercel::kernels::avx512 {
 namespace {
@@ -56,6 +57,6 @@ struct Blocks512 {
 
 }  // namespace
 
-void BlockMatmul(const BlockMatmulArgs& args, Share share) { x86::BlockMatmul<Blocks512>(args, share); }
+void BlockMatmul(const BlockMatmulArgs& args, Share share) { simd::BlockMatmul<Blocks512>(args, share); }
 
 }  // namespace tiercel::kernels::avx512

@@ -7,7 +7,8 @@
 //     right; the bits that cross bytes are masked by who uses it
 //   Dot<kBits>(sum, codes, x): sum + the products of each lane's four codes of so many bits and x's four values
 //   Zero, Broadcast(int), ShiftLeft<n>, ToFloat(I), SetF(float), Fma, Mul: of lanes
-//   Halfs(p), Bytes(p), SignedBytes(p): kLanes values widened to FP32;  SixBits<part, odd>(low, high): see SixBitsOf
+//   Halfs(p), Bytes(p), SignedBytes(p): kLanes values widened to FP32;  SixBits<part, odd>(low, high): of kSubMin the
+//     scales' (part 0) or the minima's (1) six bits, of an odd group or an even one, from their bytes
 // A strip's codes are unpacked once for a tile of rows: rows come in panels that stay in L2, the weights once a panel
 // from memory and then from L1 or L2.
 #pragma once
@@ -16,10 +17,10 @@
 #include <cstdint>
 
 #include "kernels/ops.h"
-#include "kernels/x86/epilogue_impl.h"
-#include "kernels/x86/stream_ahead.h"
+#include "kernels/simd/epilogue_impl.h"
+#include "kernels/simd/stream_ahead.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // A panel's blocks are at most 512 KiB of a second-level cache of 1 MiB or more, and its sums 32 KiB of stack.
 inline constexpr int64_t kBlockPanelRows = 128;
@@ -77,16 +78,6 @@ struct StripScales {
     return unit + (4 + kInfo.groups() + g / 2) * kStripColumns + kFirst;
   }
 };
-
-// Of kSubMin the scales' (kPart 0) or the minima's (1) six bits, of an odd group or an even one, from its bytes of `low`
-// and `high`.
-template <int kPart, bool kOdd>
-[[gnu::always_inline]] inline __m128i SixBitsOf(__m128i low, __m128i high) {
-  const __m128i four = kPart == 0 ? low : _mm_srli_epi16(low, 4);
-  const __m128i up = kOdd ? (kPart == 0 ? high : _mm_srli_epi16(high, 2))
-                          : (kPart == 0 ? _mm_slli_epi16(high, 4) : _mm_slli_epi16(high, 2));
-  return _mm_or_si128(_mm_and_si128(four, _mm_set1_epi8(15)), _mm_and_si128(up, _mm_set1_epi8(0x30)));
-}
 
 constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 
@@ -223,7 +214,7 @@ template <typename D, BlockFormat kFormat, int kRows>
     for (int r = 0; r < kRows; ++r) total[v][r] = D::SetF(0.0f);
   }
   const uint8_t* unit = tile.w;
-  StreamAhead<_MM_HINT_T0> ahead(unit + kBlockAhead);
+  StreamAhead<kToL1> ahead(unit + kBlockAhead);
   for (int64_t b = 0; b < tile.blocks; unit += kInfo.UnitBytes()) {
 #pragma GCC unroll 2
     for (int64_t i = 0; i < kBlocksPerUnit; ++i, ++b) {
@@ -323,4 +314,4 @@ void BlockMatmul(const BlockMatmulArgs& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

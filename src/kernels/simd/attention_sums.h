@@ -12,7 +12,7 @@
 
 #include "kernels/attention_work.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 template <typename S>
 class TileSums {
@@ -112,4 +112,4 @@ class TileSums {
   bool fresh_ = true;
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -3,16 +3,14 @@
 // is one chain of FMAs over k ascending.
 #pragma once
 
-#include <immintrin.h>
-
 #include <algorithm>
 
 #include "kernels/ops.h"
-#include "kernels/x86/register_tile.h"
-#include "kernels/x86/stream_ahead.h"
-#include "kernels/x86/unpack_impl.h"
+#include "kernels/simd/register_tile.h"
+#include "kernels/simd/stream_ahead.h"
+#include "kernels/simd/unpack_impl.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // At most kMaxRows rows, in tiles of up to kTileRows × 2 vectors of columns, whose accumulators, unpacked
 // weights and what unpacking and broadcasting need fill the ISA's registers. The sums of a packed block
@@ -34,7 +32,7 @@ class StreamRows {
   const float* Block(const BF16* w, int64_t width) {
     std::fill(sums_, sums_ + args_.rows * kColumnBlock, 0.0f);
     const int64_t k_padded = args_.weight->k_padded;
-    StreamAhead<_MM_HINT_T0> ahead(w + kChunk * width);
+    StreamAhead<kToL1> ahead(w + kChunk * width);
     for (int64_t k = 0; k < k_padded; k += kChunk) {
       Chunk chunk;
       chunk.w = w + k * width;
@@ -71,7 +69,7 @@ class StreamRows {
     const BF16* w;
     int64_t width;
     int64_t count;  // of k
-    StreamAhead<_MM_HINT_T0>* ahead;
+    StreamAhead<kToL1>* ahead;
     int turn;  // one in `tiles_` steps asks for the next chunk: at turn 0
     const float* x;  // of a tile
     float* sums;     // of a tile and its columns
@@ -108,7 +106,7 @@ class StreamRows {
             return S::template Part<BF16, kOfPair>(S::LoadRaw(pairs + v * S::kLanes * kPair));
           });
     };
-    StreamAhead<_MM_HINT_T0> ahead = *chunk.ahead;
+    StreamAhead<kToL1> ahead = *chunk.ahead;
     int turn = chunk.turn;
     const float* x = chunk.x;
     for (const float* end = x + chunk.count; x < end; x += kStep * kPair) {
@@ -133,4 +131,4 @@ class StreamRows {
   alignas(64) float sums_[kMaxRows * kColumnBlock];
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -1,7 +1,7 @@
 // The exponential of a softmax by FMA, once for all vector widths (S is an ISA's Simd).
 #pragma once
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // exp(x) for x ≤ 0 to about 1 ulp, in half of the operations that S::Exp needs for all x: x = n·ln 2 + r,
 // 1 + r + r²·q(r), where q interpolates (exp(r) − 1 − r) / r² at Chebyshev's nodes (together off by
@@ -27,4 +27,4 @@ template <typename S>
   return S::ShiftExponent(p, shifted);
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -21,14 +21,14 @@
 
 #include "kernels/attention_work.h"
 #include "kernels/ops.h"
-#include "kernels/x86/attention_out.h"
-#include "kernels/x86/attention_sums.h"
-#include "kernels/x86/exp_of_score.h"
-#include "kernels/x86/kv_ahead.h"
-#include "kernels/x86/register_tile.h"
-#include "kernels/x86/unpack_impl.h"
+#include "kernels/simd/attention_out.h"
+#include "kernels/simd/attention_sums.h"
+#include "kernels/simd/exp_of_score.h"
+#include "kernels/simd/kv_ahead.h"
+#include "kernels/simd/register_tile.h"
+#include "kernels/simd/unpack_impl.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 inline constexpr int64_t kStep = 128;    // keys: an unpacked strip of them, 8 or 16 KiB, stays in L1
 inline constexpr int64_t kMaxRows = 72;  // so many rows share each key that is read
@@ -427,7 +427,7 @@ class TileAttention {
         const auto load = [&](int v) __attribute__((always_inline)) {
           return S::LoadRaw(values + kTogether * v * S::kLanes);
         };
-        _mm_prefetch(values + kTogether * kVectors * S::kLanes, _MM_HINT_T0);
+        __builtin_prefetch(values + kTogether * kVectors * S::kLanes, 0, kToL1);
         if constexpr (kDot) {
           AddPairs(tile, pairs, 2 * kStep, load);
         } else {
@@ -499,4 +499,4 @@ void Attention(const AttentionArgs& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -3,9 +3,9 @@
 #pragma once
 
 #include "kernels/ops.h"
-#include "kernels/x86/quantize_impl.h"
+#include "kernels/simd/quantize_impl.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 template <typename S>
 class AttentionOut {
@@ -28,4 +28,4 @@ class AttentionOut {
   const Quantizer<S> quantize_;
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

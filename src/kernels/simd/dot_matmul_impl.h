@@ -14,9 +14,9 @@
 #include <cstdint>
 
 #include "kernels/ops.h"
-#include "kernels/x86/stream_ahead.h"
+#include "kernels/simd/stream_ahead.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 inline constexpr int64_t kLaneBytes = 4;
 // Rows go in panels, whose sums between two chunks are 32 KiB of L2.
@@ -40,7 +40,7 @@ struct DotPlace {
   Sum* sums;         // [rows][width]
   int64_t width;     // of the block
   bool first;        // the sums begin here
-  StreamAhead<_MM_HINT_T1>* ahead;  // weights to ask for, evenly over the chunk
+  StreamAhead<kToL2>* ahead;  // weights to ask for, evenly over the chunk
   int64_t lines;                    // for each four bytes of k
 };
 
@@ -57,7 +57,7 @@ template <typename D, int kRows, int kVectors>
   }
   const char* x = place.x;
   const char* w = place.w;
-  StreamAhead<_MM_HINT_T1> ahead = *place.ahead;
+  StreamAhead<kToL2> ahead = *place.ahead;
   const int64_t ldx = place.ldx, w_stride = place.w_stride, lines = place.lines;
   for (int64_t i = 0; i < place.fours; ++i, x += kLaneBytes, w += w_stride) {
     typename D::W weights[kVectors];
@@ -122,7 +122,7 @@ void DotPanel(const typename D::Args& args, Range panel, int64_t column, const c
   const int64_t chunk = steps == 1 ? k_bytes : D::Chunk(steps);
   // The chunk that follows comes in over this one's first steps, a single step's own stream ahead of
   // it.
-  StreamAhead<_MM_HINT_T1> ahead(w + (steps == 1 ? kDotAhead : chunk * kWidth));
+  StreamAhead<kToL2> ahead(w + (steps == 1 ? kDotAhead : chunk * kWidth));
   DotPlace<typename D::Sum> place;
   place.ahead = &ahead;
   place.ldx = args.ldx * kElement;
@@ -169,4 +169,4 @@ void DotMatmul(const typename D::Args& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

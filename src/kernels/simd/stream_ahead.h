@@ -6,18 +6,19 @@
 // (measured: 0.86 of what memory gives become 0.97).
 #pragma once
 
-#include <immintrin.h>
-
 #include <cstdint>
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
+
+// Into which cache: __builtin_prefetch's locality.
+inline constexpr int kToL1 = 3, kToL2 = 2;
 
 inline constexpr int64_t kLine = 64;
 inline constexpr int64_t kHalfPage = 2048;
 
-// kHint: into which cache, one of _MM_HINT_* (an enumerator in GCC, an int in Clang). Lines are asked
-// for that lie behind the stream's end: harmless. All of it is inlined, so every ISA has its own copy.
-template <auto kHint>
+// Lines are asked for that lie behind the stream's end: harmless. All of it is inlined, so every ISA has its
+// own copy.
+template <int kCache>
 class StreamAhead {
  public:
   // Begins at the page of `from`, of which the first half is taken to be on its way.
@@ -27,8 +28,8 @@ class StreamAhead {
 
   // Asks for the next two lines: one of each half.
   [[gnu::always_inline]] void AskPair() {
-    _mm_prefetch(at_ - kHalfPage, kHint);
-    _mm_prefetch(at_, kHint);
+    __builtin_prefetch(at_ - kHalfPage, 0, kCache);
+    __builtin_prefetch(at_, 0, kCache);
     at_ += kLine;
     if (reinterpret_cast<uintptr_t>(at_) % kHalfPage == 0) at_ += kHalfPage;
   }
@@ -37,4 +38,4 @@ class StreamAhead {
   const char* at_;  // in the first half of a page; the partner is in the second half of the page before
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

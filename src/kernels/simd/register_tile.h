@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // kRows × kVectors vectors, as many as the ISA's registers hold beside what is multiplied. GCC keeps
 // them in registers only if the loops over them are gone before it looks: hence the pragmas.
@@ -85,4 +85,4 @@ struct RegisterTile {
   }
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -13,10 +13,10 @@
 #include <cstdint>
 
 #include "kernels/ops.h"
-#include "kernels/x86/epilogue_impl.h"
-#include "kernels/x86/stream_ahead.h"
+#include "kernels/simd/epilogue_impl.h"
+#include "kernels/simd/stream_ahead.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // Rows that pass over the weights together, and what of their inputs is held in FP32: 128 KiB of the second-level cache.
 // Fewer rows hold more inputs.
@@ -87,7 +87,7 @@ struct Fp8Tile {
 
 template <typename D, int kRows>
 [[gnu::noinline]] void Fp8Rows(const Fp8Tile& tile) {
-  StreamAhead<_MM_HINT_T0> ahead(tile.w + kFp8Ahead);
+  StreamAhead<kToL1> ahead(tile.w + kFp8Ahead);
   for (int64_t u = 0; u < tile.units; ++u) {
     if (tile.ask) {
       for (int64_t at = 0; at < kFp8Info.UnitBytes(); at += 2 * kLine) ahead.AskPair();
@@ -169,4 +169,4 @@ void Fp8Matmul(const MatmulArgs& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

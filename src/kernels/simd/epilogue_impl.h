@@ -3,11 +3,11 @@
 #pragma once
 
 #include "kernels/ops.h"
-#include "kernels/x86/add_parts_impl.h"
-#include "kernels/x86/quantize_impl.h"
-#include "kernels/x86/stream_ahead.h"
+#include "kernels/simd/add_parts_impl.h"
+#include "kernels/simd/quantize_impl.h"
+#include "kernels/simd/stream_ahead.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // Stores the columns [column, column + width) of output row `row`, which are sum(c), kLanes from c on.
 // width is a multiple of 16, of 32 for kSwiGlu. store(c, v): kLanes BF16 outputs from the row's c on.
@@ -123,4 +123,4 @@ static inline void FinishRow(const QuantMatmulArgs& args, int64_t row, int64_t c
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -7,9 +7,9 @@
 #include <cstring>
 
 #include "kernels/ops.h"
-#include "kernels/x86/quantize_impl.h"
+#include "kernels/simd/quantize_impl.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // Σ x² of n values.
 template <typename S>
@@ -224,4 +224,4 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "kernels/ops.h"
-#include "kernels/x86/epilogue_impl.h"
-#include "kernels/x86/panel_matmul_impl.h"
-#include "kernels/x86/stream_rows_impl.h"
+#include "kernels/simd/epilogue_impl.h"
+#include "kernels/simd/panel_matmul_impl.h"
+#include "kernels/simd/stream_rows_impl.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // In tiles of kTileRows rows × kTileVectors vectors of the ISA's registers (S). kStreamRows: up to so
 // many rows memory is the nearer limit, or not far.
@@ -34,4 +34,4 @@ void FmaMatmul(const MatmulArgs& args, Share share) {
                         int64_t stride) { FinishRow<S>(args, row, column, width, sums, stride); });
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -2,13 +2,11 @@
 // widths. `S` is an ISA's Simd.
 #pragma once
 
-#include <immintrin.h>
-
 #include <algorithm>
 
 #include "kernels/ops.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // Rows whose largest value is below it are quantized to zeros: above it, 1 / scale and the
 // remainders in Quantizer are ordinary numbers.
@@ -63,14 +61,11 @@ template <typename S, typename F, typename G>
 }
 
 // The negative sums of a block's values, from their bytes + 128, which are aligned.
+template <typename S>
 [[gnu::always_inline]] inline void FinishBlock(const uint8_t* bytes, QuantizedBlock* out) {
-  const __m128i sign = _mm_set1_epi8(static_cast<char>(0x80));
   out->minus_sum = 0;
   for (int part = 0; part < 8; ++part) {
-    const __m128i v = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes + 16 * part));
-    _mm_store_si128(reinterpret_cast<__m128i*>(out->q + 16 * part), _mm_xor_si128(v, sign));
-    const __m128i sums = _mm_sad_epu8(v, _mm_setzero_si128());  // of the first eight bytes and of the others
-    out->minus_sum16[part] = 16 * 128 - (_mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4));
+    out->minus_sum16[part] = 16 * 128 - S::TakeBytes(bytes + 16 * part, out->q + 16 * part);
     out->minus_sum += out->minus_sum16[part];
   }
   for (int part = 0; part < 4; ++part) {
@@ -92,7 +87,7 @@ template <typename S, typename F, typename G>
       block->scale = QuantizeValues<S>(
           [&](int64_t i) __attribute__((always_inline)) { return vector(begin + i); },
           [&](int64_t i) __attribute__((always_inline)) { return one(begin + i); }, count, nullptr, bytes);
-      FinishBlock(bytes, block);
+      FinishBlock<S>(bytes, block);
     }
   } else if (out.row_scale != nullptr) {
     out.row_scale[row] = QuantizeValues<S>(vector, one, n, nullptr, to);
@@ -129,4 +124,4 @@ void SwiGlu(const SwiGluArgs& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -3,7 +3,7 @@
 
 #include "kernels/ops.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // The sum of the parts from `at` on, `own` in the place of the rank's.
 template <typename S>
@@ -48,4 +48,4 @@ inline void AddParts(const AddPartsArgs& args, Share share) {
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

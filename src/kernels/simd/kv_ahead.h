@@ -8,16 +8,14 @@
 // As in StreamAhead two halves of pages are on their way at a time, if possible of different pages.
 #pragma once
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstdint>
 
 #include "kernels/attention_work.h"
 #include "kernels/kv_layout.h"
-#include "kernels/x86/stream_ahead.h"
+#include "kernels/simd/stream_ahead.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // As much as the keys or the values of a step of 256 keys at head_dim 128 in BF16: they come while
 // the other half is multiplied. A small part of L2.
@@ -42,8 +40,8 @@ class KvAhead {
     while (pairs > 0 && (pairs_ > 0 || NextPairs())) {
       const int64_t count = std::min(pairs, pairs_);
       for (int64_t i = 0; i < count; ++i) {
-        _mm_prefetch(first_ + i * kLine, _MM_HINT_T1);
-        _mm_prefetch(second_ + i * kLine, _MM_HINT_T1);
+        __builtin_prefetch(first_ + i * kLine, 0, kToL2);
+        __builtin_prefetch(second_ + i * kLine, 0, kToL2);
       }
       first_ += count * kLine;
       second_ += count * kLine;
@@ -75,7 +73,7 @@ class KvAhead {
     first_ = first.at;
     second_ = second.at;
     for (const Lines& lines : {first, second}) {
-      for (int64_t i = pairs_; i < lines.count; ++i) _mm_prefetch(lines.at + i * kLine, _MM_HINT_T1);
+      for (int64_t i = pairs_; i < lines.count; ++i) __builtin_prefetch(lines.at + i * kLine, 0, kToL2);
     }
     return true;
   }
@@ -148,4 +146,4 @@ class KvAhead {
   int64_t pairs_ = 0;
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

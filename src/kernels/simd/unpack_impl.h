@@ -4,7 +4,7 @@
 
 #include "kernels/ops.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // to = [rows][stride]: x[rows, k]. k is a multiple of S::kLanes.
 template <typename S>
@@ -26,4 +26,4 @@ template <typename S, typename Element, int part = 0>
   }
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // Four sums of kLanes each cover the adder's latency; chunks keep them short, as the rounding of
 // equal terms does not cancel out.
@@ -44,4 +44,4 @@ void Scale(float* x, int64_t n, float factor) {
   for (; i < n; ++i) x[i] *= factor;
 }
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd

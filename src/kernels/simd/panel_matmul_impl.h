@@ -3,16 +3,14 @@
 // over k ascending, as in StreamRows.
 #pragma once
 
-#include <immintrin.h>
-
 #include <algorithm>
 
 #include "kernels/ops.h"
-#include "kernels/x86/register_tile.h"
-#include "kernels/x86/stream_ahead.h"
-#include "kernels/x86/unpack_impl.h"
+#include "kernels/simd/register_tile.h"
+#include "kernels/simd/stream_ahead.h"
+#include "kernels/simd/unpack_impl.h"
 
-namespace tiercel::kernels::x86 {
+namespace tiercel::kernels::simd {
 
 // A register tile is kTileRows rows × kTileVectors vectors of sums. Around it, from inside out:
 // - a strip of columns, as wide as the tile, × a chunk of k, unpacked (16 KiB), stays in an L1 of 32 KiB
@@ -55,7 +53,7 @@ class PanelMatmul {
   static constexpr int kLeastTileRows = kMinRows / ((kMinRows + kTileRows - 1) / kTileRows);
   static_assert(kStrip == kColumnGroup || S::kLanes == kColumnGroup);
   static_assert(kColumnBlock % kStrip == 0);
-  using Ahead = StreamAhead<_MM_HINT_T1>;
+  using Ahead = StreamAhead<kToL2>;
 
   int64_t WidthOf(int64_t column) const { return std::min(kColumnBlock, end_ - column); }
   // The packed block of columns from `column` on, from k on.
@@ -164,4 +162,4 @@ class PanelMatmul {
   alignas(64) float sums_[kPanelRows * kPartColumns];  // [group][row][kColumnGroup]
 };
 
-}  // namespace tiercel::kernels::x86
+}  // namespace tiercel::kernels::simd
