@@ -1,32 +1,16 @@
 #include "platform/cpu_features.h"
 
-#include <cstdint>
-#include <cstring>
-
-#include "base/split.h"
-#include "platform/sysfs.h"
-
-#if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#endif
+
+#include <cstdint>
+#include <cstring>
+
+#include "platform/sysfs.h"
 
 namespace tiercel::platform {
 namespace {
-
-std::string ModelName() {
-  const std::string text = ReadTextFile("/proc/cpuinfo").value_or("");
-  for (std::string_view line : Split(text, '\n')) {
-    const size_t colon = line.find(": ");
-    if (line.substr(0, 10) == "model name" && colon != std::string_view::npos) {
-      return std::string(line.substr(colon + 2));
-    }
-  }
-  return "unknown";
-}
-
-#if defined(__x86_64__)
 
 struct CpuidRegisters {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -86,16 +70,12 @@ void DetectX86(CpuFeatures& f) {
   }
 }
 
-#endif
-
 }  // namespace
 
 CpuFeatures CpuFeatures::Detect() {
   CpuFeatures features;
-#if defined(__x86_64__)
   DetectX86(features);
-#endif
-  features.model_name = ModelName();
+  features.model_name = FindTextField(ReadTextFile("/proc/cpuinfo").value_or(""), "model name").value_or("unknown");
   return features;
 }
 
