@@ -1,12 +1,13 @@
-// Matmul of weights of a block format (tensor/block_format.h; ops.h, BlockMatmulArgs), once for both vector widths.
+// Matmul of weights of a block format (tensor/block_format.h; ops.h, BlockMatmulArgs), once for all vector widths.
 // `D` is an ISA's arithmetic:
 //   I, F                  registers of kLanes INT32 and FP32 values, one a column
 //   kTileRows             rows of the register tile
-//   Simd                  what the epilogue is written in
+//   Simd                  what the epilogue is written in, of any width
 //   Load, And, AddBits(a, b, mask) = a | (b & mask), Shift<n>: of bytes; to the left, or by a negative n to the
 //     right; the bits that cross bytes are masked by who uses it
 //   Dot<kBits>(sum, codes, x): sum + the products of each lane's four codes of so many bits and x's four values
-//   Zero, Broadcast(int), ShiftLeft<n>, ToFloat(I), SetF(float), Fma, Mul: of lanes
+//   kCentersBytes         Dot<8> has taken the zero point, 128, from the codes
+//   Zero, Broadcast(int), ShiftLeft<n>, ToFloat(I), SetF(float), Fma, Mul, Store(float*, F): of lanes
 //   Halfs(p), Bytes(p), SignedBytes(p): kLanes values widened to FP32;  SixBits<part, odd>(low, high): of kSubMin the
 //     scales' (part 0) or the minima's (1) six bits, of an odd group or an even one, from their bytes
 // A strip's codes are unpacked once for a tile of rows: rows come in panels that stay in L2, the weights once a panel
@@ -148,12 +149,14 @@ template <typename D, BlockFormat kFormat, int kFirst, int kPart, int kRows>
                                            typename D::F (&t)[kRows]) {
   constexpr BlockFormatInfo kInfo = InfoOf(kFormat);
   constexpr int kBits = kInfo.bits, kGroup = static_cast<int>(kInfo.group);
+  static_assert(kBits < 8 || kInfo.zero == 128);
+  constexpr int kZero = kBits == 8 && D::kCentersBytes ? 0 : kInfo.zero;
   const int8_t* q[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) q[r] = x[r]->q + kPart * kCodeGroup;
   const auto begin = [&](auto&& minus_sum) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sum[r] = BeginSum<D, kInfo.zero>(minus_sum(r));
+    for (int r = 0; r < kRows; ++r) sum[r] = BeginSum<D, kZero>(minus_sum(r));
   };
   if constexpr (kGroup == 16) {
     constexpr bool kFirstOfAll = kPart == 0;
@@ -200,6 +203,14 @@ template <typename D, BlockFormat kFormat, int kFirst, int kRows>
   for (int r = 0; r < kRows; ++r) total[r] = D::Fma(t[r], D::SetF(x[r]->scale), total[r]);
 }
 
+// The same of all vectors, from kVector on.
+template <typename D, BlockFormat kFormat, int kRows, int kVector = 0, int kVectors>
+[[gnu::always_inline]] inline void AddBlocks(const uint8_t* unit, const StripTile& tile, int64_t b, int64_t i,
+                                             typename D::F (&total)[kVectors][kRows]) {
+  AddBlock<D, kFormat, kVector * D::kLanes, kRows>(unit, tile, b, i, total[kVector]);
+  if constexpr (kVector + 1 < kVectors) AddBlocks<D, kFormat, kRows, kVector + 1>(unit, tile, b, i, total);
+}
+
 template <typename D, BlockFormat kFormat, int kRows>
 [[gnu::noinline]] void StripRows(const StripTile& tile_in) {
   using F = typename D::F;
@@ -208,7 +219,7 @@ template <typename D, BlockFormat kFormat, int kRows>
   constexpr int64_t kBlocksPerUnit = kInfo.unit / kBlockInputs;
   const StripTile tile = tile_in;
   F total[kVectors][kRows];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) total[v][r] = D::SetF(0.0f);
@@ -221,15 +232,14 @@ template <typename D, BlockFormat kFormat, int kRows>
       if (tile.ask) {
         for (int64_t at = 0; at < kInfo.UnitBytes() / kBlocksPerUnit; at += 2 * kLine) ahead.AskPair();
       }
-      AddBlock<D, kFormat, 0, kRows>(unit, tile, b, i, total[0]);
-      if constexpr (kVectors == 2) AddBlock<D, kFormat, D::kLanes, kRows>(unit, tile, b, i, total[1]);
+      AddBlocks<D, kFormat, kRows>(unit, tile, b, i, total);
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      D::Simd::Store(tile.sums + r * kColumnBlock + v * D::kLanes, total[v][r]);
+      D::Store(tile.sums + r * kColumnBlock + v * D::kLanes, total[v][r]);
     }
   }
 }

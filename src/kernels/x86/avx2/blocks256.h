@@ -15,6 +15,7 @@ struct Blocks256 {
   using Simd = avx2::Simd;
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 4;
+  static constexpr bool kCentersBytes = false;
   static I Load(const void* p) { return _mm256_loadu_si256(static_cast<const I*>(p)); }
   static I And(I a, I b) { return _mm256_and_si256(a, b); }
   static I Set8(int x) { return _mm256_set1_epi8(static_cast<char>(x)); }
@@ -36,6 +37,7 @@ struct Blocks256 {
   static I Broadcast(const int32_t* p) { return _mm256_set1_epi32(*p); }
   static F ToFloat(I v) { return _mm256_cvtepi32_ps(v); }
   static F SetF(float x) { return _mm256_set1_ps(x); }
+  static void Store(float* p, F v) { Simd::Store(p, v); }
   static F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F Halfs(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
