@@ -9,7 +9,8 @@ tests="topology_test kernels_conformance_test kernels_attention_test kernels_att
   kernels_kv_reuse_test kernels_elementwise_test kernels_quant_test parity_test batch_invariance_test nan_isolation_test
   w8a8_test block_format_test fp8_test sampler_parity_test"
 
-rustup target add aarch64-unknown-linux-gnu 2>/dev/null
+rust=aarch64-unknown-linux-gnu
+rustup target list --installed | grep -qx $rust || rustup target add $rust
 scripts/arm_sysroot.sh build/aarch64-sysroot
 cmake --preset aarch64 >build/configure.log || { cat build/configure.log; exit 1; }
 # shellcheck disable=SC2086

@@ -7,8 +7,8 @@
 
 namespace tiercel::kernels::neon {
 
-// A row has a register for the products of a group, one for a block and one for all of a vector, of which a strip has four:
-// 24 of the 32 with 4 rows.
+// A row has a register for the products of a group, one for a block and four, a vector of columns each, for all: 24 of the
+// 32 with 4 rows.
 struct BlockLanes {
   using I = uint8x16_t;
   using F = float32x4_t;

@@ -1,5 +1,5 @@
-// Kernels of ARMv8-A; those named …Dot need the dot products of bytes (CpuFeatures::neon_dotprod), those named …Bf16Dot
-// those of BF16 (neon_bf16). Compiled with their own flags.
+// Kernels of ARMv8-A; those named …Dot need the dot products of bytes (CpuFeatures::neon_dotprod), those
+// named …Bf16Dot those of BF16 (neon_bf16). Compiled with their own flags.
 #pragma once
 
 #include "kernels/ops.h"

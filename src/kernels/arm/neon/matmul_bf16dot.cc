@@ -1,4 +1,4 @@
-// Matmul by BFDOT. One instruction adds the products of a k pair for 4 columns: their sum and the new one are each rounded
+// Matmul by BFDOT. One instruction adds the products of a k pair for 4 columns: their sum and the new one are rounded
 // to odd, unless the CPU has FEAT_EBF16 and the system asks for it, which Linux does not.
 #include "kernels/arm/neon/kernels.h"
 #include "kernels/arm/neon/vector.h"

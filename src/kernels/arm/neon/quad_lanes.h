@@ -22,7 +22,9 @@ struct QuadLanes {
   static V Zero() { return vdupq_n_u32(0); }
   static V Load(const Sum* p) { return vreinterpretq_u32_s32(vld1q_s32(p)); }
   static void Store(Sum* p, V v) { vst1q_s32(p, vreinterpretq_s32_u32(v)); }
-  static W LoadWeights(const char* p) { return veorq_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(p)), vdupq_n_u8(0x80)); }
+  static W LoadWeights(const char* p) {
+    return veorq_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(p)), vdupq_n_u8(0x80));
+  }
   static W Broadcast(const char* p) {
     uint32_t quad;
     __builtin_memcpy(&quad, p, sizeof(quad));
