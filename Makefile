@@ -12,7 +12,7 @@ LIBRARY ?=
 MPI ?= OFF
 JOBS ?= $(shell nproc)
 
-.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package deps-kubernetes clean
+.PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package deps-arm deps-kubernetes arm-test clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
@@ -123,6 +123,10 @@ benchmarks: deps-check
 	build/release/src/model/program_benchmark --benchmark_min_time=0.01
 	build/release/bench/step_benchmark tests/data/models/qwen3-tied --dummy --repeat 1 p64 d1x64 d8x64
 
+# The kernels and the forward pass on aarch64, emulated: docs/building.md. By hand: it takes a second build.
+arm-test: deps-arm
+	JOBS=$(JOBS) scripts/arm_tests.sh
+
 # The documentation as a site, build/site; a link that leads nowhere is an error.
 docs:
 	@mkdir -p build
@@ -133,7 +137,7 @@ deps:
 	@mkdir -p build
 	@scripts/install_deps.sh build
 
-deps-test deps-check deps-package:
+deps-test deps-check deps-package deps-arm:
 	@mkdir -p build
 	@scripts/install_deps.sh $(@:deps-%=%)
 

@@ -1,7 +1,7 @@
 #!/bin/bash
-# install_deps.sh build|test|check|package: makes sure that what a step needs is there. build: the program.
+# install_deps.sh build|test|check|package|arm: makes sure that what a step needs is there. build: the program.
 # test: the unit and HTTP tests, too. check: the sanitizers' and fuzzers' compilers and benchmarks.
-# package: Debian's package.
+# package: Debian's package. arm: the compiler and the emulator for aarch64, on another machine.
 # On Debian and Ubuntu it installs what is missing (as root or with sudo), otherwise it prints the
 # line to run. Fails while anything is missing.
 set -euo pipefail
@@ -11,11 +11,12 @@ case "${1:-build}" in
   test) steps="build test" ;;
   check) steps="build test check" ;;
   package) steps="build package" ;;
-  *) echo "usage: $0 build|test|check|package" >&2; exit 2 ;;
+  arm) steps="build arm" ;;
+  *) echo "usage: $0 build|test|check|package|arm" >&2; exit 2 ;;
 esac
 
 if [ "$(uname -s)" != Linux ]; then
-  echo "$(uname -s): the program needs Linux (x86-64); use a container or a virtual machine." >&2
+  echo "$(uname -s): the program needs Linux (x86-64 or aarch64); use a container or a virtual machine." >&2
   exit 1
 fi
 
@@ -48,6 +49,8 @@ check fuzzer:runtime               FUZZER_RUNTIME       compiler-rt         comp
 check header:benchmark/benchmark.h libbenchmark-dev     google-benchmark-devel benchmark
 package command:dpkg-shlibdeps     dpkg-dev             dpkg-dev            dpkg
 package command:python3            python3              python3             python
+arm   command:aarch64-linux-gnu-g++ g++-aarch64-linux-gnu gcc-c++-aarch64-linux-gnu aarch64-linux-gnu-gcc
+arm   command:qemu-aarch64         qemu-user            qemu-user           qemu-user
 TABLE
 }
 

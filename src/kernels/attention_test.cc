@@ -229,14 +229,14 @@ void Step::FindTruth() {
   }
 }
 
-// Tolerance. out = Σ p·v / Σ p. With P in BF16 (tdpbf16ps, vdpbf16ps) each product errs by up to
+// Tolerance. out = Σ p·v / Σ p. With P in BF16 (tdpbf16ps, vdpbf16ps, bfdot) each product errs by up to
 // 2⁻⁸ of itself, so out by 2⁻⁸·A where A = Σ p·|v| / Σ p. A score's FP32 sum errs by about
 // √d·2⁻²⁴·Σ|q·k|·scale < 2⁻¹⁴ for these sizes (times Scores::scale), which is p's relative error; sums
 // over a segment of 1024 keys err by less than 2⁻¹⁴·A, and a few segments' sums add little; so 2⁻¹²·A
 // bounds all FP32 parts. Storing BF16 adds 2⁻⁸ of the value.
 void Step::ExpectNearTruth(const KernelTable& kernels, int workers, bool split) {
   if (truth_.empty()) FindTruth();
-  const bool by_pairs = std::string(kernels.detail).find("dpbf16ps") != std::string::npos;
+  const bool by_pairs = std::string(kernels.detail).find("bf16 by fp32 fma") == std::string::npos && std::string(kernels.isa) != "scalar";
   const double p_error = by_pairs ? 0x1p-8 : 0;
   const Rows out = Run(kernels, workers, split);
   for (size_t s = 0; s < pieces_.size(); ++s) {

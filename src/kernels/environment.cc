@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kernels/architecture.h"
 #include "kernels/registry.h"
 
 namespace tiercel::kernels {
@@ -137,7 +138,7 @@ Expected<Environments> CreateEnvironments(const EnvironmentOptions& options) {
       options.isa.empty() ? std::string(Variable("TIERCEL_CPU_ISA")) : options.isa;
   const std::vector<Peak> peaks = isa.empty() ? MachinePeaks() : std::vector<Peak>{};
   ASSIGN_OR_RETURN(machine.kernels, SelectKernels(machine.cpu, isa, peaks));
-  if (isa.empty() && !machine.cpu.avx2) {
+  if (isa.empty() && VectorKernels(machine.cpu).empty()) {
     LOG_WARNING("this CPU ({}) has no AVX2 with FMA: running the scalar reference kernels, which "
                 "are right but very slow",
                 machine.cpu.model_name);

@@ -308,7 +308,7 @@ struct RowOps {
 
 // One ISA's kernels; filled once at start by kernels/registry.h.
 struct KernelTable {
-  const char* isa = nullptr;     // "scalar", "avx2", "avx512", "avx512_bf16", "amx"
+  const char* isa = nullptr;     // "scalar", "avx2", …, "neon", …
   const char* detail = nullptr;  // e.g. "avx512_bf16: bf16 by vdpbf16ps, int8 by vpdpbusd"
   void (*embed)(const EmbedArgs&, Share) = nullptr;
   void (*rms_norm)(const RmsNormArgs&, Share) = nullptr;

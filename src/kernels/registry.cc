@@ -6,10 +6,8 @@
 #include <system_error>
 #include <thread>
 
+#include "kernels/architecture.h"
 #include "kernels/reference/table.h"
-#include "kernels/x86/amx/table.h"
-#include "kernels/x86/avx2/table.h"
-#include "kernels/x86/avx512/table.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -68,24 +66,15 @@ void MeasureOnThisThread(std::vector<Peak>* peaks) {
 }  // namespace
 
 std::vector<const KernelTable*> RunnableKernels(const platform::CpuFeatures& cpu) {
-  std::vector<const KernelTable*> tables = {&reference::Table()};
-  if (cpu.avx2) tables.push_back(&avx2::Table());
-  if (cpu.avx2 && cpu.avx_vnni) tables.push_back(&avx2::VnniTable());
-  if (cpu.avx512) tables.push_back(cpu.avx512_vnni ? &avx512::VnniTable() : &avx512::Table());
-  if (cpu.avx512_bf16 && cpu.avx512_vnni) {  // no CPU has the first alone
-    tables.push_back(cpu.avx512_vbmi ? &avx512::Bf16DotVbmiTable() : &avx512::Bf16DotTable());
-    if (cpu.avx512_vbmi && cpu.amx_bf16 && cpu.amx_int8) tables.push_back(&amx::Table());
-  }
+  std::vector<const KernelTable*> tables = VectorKernels(cpu);
+  tables.insert(tables.begin(), &reference::Table());
   return tables;
 }
 
 std::vector<const KernelTable*> MissingKernels(const platform::CpuFeatures& cpu) {
-  platform::CpuFeatures all;
-  all.avx2 = all.avx_vnni = all.avx512 = all.avx512_vnni = all.avx512_bf16 = true;
-  all.avx512_vbmi = all.amx_bf16 = all.amx_int8 = true;
   const std::vector<const KernelTable*> here = RunnableKernels(cpu);
   std::vector<const KernelTable*> missing;
-  for (const KernelTable* table : RunnableKernels(all)) {
+  for (const KernelTable* table : VectorKernels(EveryFeature())) {
     if (std::find(here.begin(), here.end(), table) == here.end()) missing.push_back(table);
   }
   return missing;

@@ -76,4 +76,14 @@ std::optional<int64_t> FindIntField(std::string_view text, std::string_view key)
   return std::nullopt;
 }
 
+std::optional<std::string> FindTextField(std::string_view text, std::string_view key) {
+  for (std::string_view line : Split(text, '\n')) {
+    if (line.substr(0, key.size()) != key) continue;
+    const std::string_view rest = line.substr(key.size());
+    const size_t colon = rest.find_first_not_of(" \t");
+    if (colon != std::string_view::npos && rest[colon] == ':') return std::string(Trimmed(rest.substr(colon + 1), " \t"));
+  }
+  return std::nullopt;
+}
+
 }  // namespace tiercel::platform

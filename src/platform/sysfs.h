@@ -23,4 +23,7 @@ std::vector<int> ParseCpuList(std::string_view text);
 // The number after `key` at the start of a line ("MemTotal:", "inactive_file").
 std::optional<int64_t> FindIntField(std::string_view text, std::string_view key);
 
+// What follows `key`, blanks and a colon at the start of a line, the first such one: "model name\t: x" of /proc/cpuinfo.
+std::optional<std::string> FindTextField(std::string_view text, std::string_view key);
+
 }  // namespace tiercel::platform

@@ -11,7 +11,6 @@
 #include <string>
 
 #include "platform/cgroup.h"
-#include "platform/cpu_features.h"
 #include "platform/recorded_topology.h"
 #include "platform/sysfs.h"
 
@@ -160,22 +159,6 @@ TEST(Topology, ThisMachine) {
   EXPECT_FALSE(t->WorkerCpus().empty());
 }
 
-TEST(CpuFeatures, AreConsistent) {
-  const CpuFeatures f = CpuFeatures::Detect();
-  EXPECT_FALSE(f.model_name.empty());
-  if (f.avx512_bf16 || f.avx512_vbmi || f.avx512_vnni || f.amx_bf16) {
-    EXPECT_TRUE(f.avx512);
-  }
-  if (f.avx512) {
-    EXPECT_TRUE(f.avx2);
-  }
-  // The kernel's own list agrees.
-  const std::string flags = ReadTextFile("/proc/cpuinfo").value_or("");
-  EXPECT_EQ(f.avx2, flags.find(" avx2 ") != std::string::npos);
-  EXPECT_EQ(f.avx512_bf16, flags.find(" avx512_bf16 ") != std::string::npos);
-  EXPECT_EQ(f.avx512_vbmi, flags.find(" avx512vbmi ") != std::string::npos);
-}
-
 TEST(Sysfs, ParsesListsAndNumbers) {
   EXPECT_THAT(ParseCpuList("0-2,5,4,5"), ElementsAre(0, 1, 2, 4, 5));
   EXPECT_THAT(ParseCpuList(""), IsEmpty());
@@ -185,6 +168,12 @@ TEST(Sysfs, ParsesListsAndNumbers) {
   EXPECT_EQ(ParseInt("max"), std::nullopt);
   EXPECT_EQ(FindIntField("ab 1\nabc 2\na 3", "a"), 3);
   EXPECT_EQ(FindIntField("ab 1", "b"), std::nullopt);
+  const std::string info = "model\t\t: 17\nmodel name\t: A CPU: 3 GHz \nCPU part\t: 0xd40\nflags:\n";
+  EXPECT_EQ(FindTextField(info, "model"), "17");
+  EXPECT_EQ(FindTextField(info, "model name"), "A CPU: 3 GHz");
+  EXPECT_EQ(FindTextField(info, "CPU part"), "0xd40");
+  EXPECT_EQ(FindTextField(info, "flags"), "");
+  EXPECT_EQ(FindTextField(info, "CPU"), std::nullopt);
 }
 
 }  // namespace

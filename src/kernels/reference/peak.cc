@@ -9,7 +9,7 @@ int64_t PeakMatmul(int64_t iterations) {
   float a = 1.0f, b = 0.5f;
   for (int64_t i = 0; i < iterations; ++i) {
     for (float& x : acc) x += a * b;
-    asm volatile("" : "+m"(acc), "+x"(a), "+x"(b));  // keeps the loop as it is written
+    asm volatile("" : "+m"(acc), "+m"(a), "+m"(b));  // keeps the loop as it is written
   }
   return iterations * 8 * 2;
 }

@@ -2,10 +2,10 @@
 // straight from the cache, whose layout is that of B tiles; the softmax in FP32 by AVX-512 in between.
 #include <cstring>
 
+#include "kernels/simd/attention_out.h"
 #include "kernels/x86/amx/attention_int8.h"
 #include "kernels/x86/amx/attention_tile.h"
 #include "kernels/x86/amx/kernels.h"
-#include "kernels/x86/attention_out.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
 
@@ -229,7 +229,7 @@ class TileAttention : public TileView<BF16> {
   }
 
   void StoreRows() {
-    const x86::AttentionOut<avx512::Simd> out(args_);
+    const simd::AttentionOut<avx512::Simd> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
       const __m512 factor = _mm512_set1_ps(1.0f / sums_.sum(row));
       for (int64_t i = 0; i < d_; i += 16) {

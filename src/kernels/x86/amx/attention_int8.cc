@@ -13,8 +13,8 @@
 
 #include <cstring>
 
+#include "kernels/simd/attention_out.h"
 #include "kernels/x86/amx/attention_tile.h"
-#include "kernels/x86/attention_out.h"
 #include "kernels/x86/avx512/vector.h"
 
 namespace tiercel::kernels::amx {
@@ -324,7 +324,7 @@ class TileAttention : public TileView<int8_t> {
   void StoreRows() {
     const float* channels = Channels(args_.kv_scales.v_scale);
     const float* offsets = Channels(args_.kv_scales.v_offset);
-    const x86::AttentionOut<avx512::Simd> out(args_);
+    const simd::AttentionOut<avx512::Simd> out(args_);
     for (int64_t row = 0; row < rows_; ++row) {
       const __m512 factor = _mm512_set1_ps(1.0f / sums_.sum(row));
       for (int64_t i = 0; i < d_; i += 16) {

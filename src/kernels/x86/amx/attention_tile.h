@@ -16,10 +16,10 @@
 #include <limits>
 
 #include "kernels/attention_work.h"
+#include "kernels/simd/attention_sums.h"
+#include "kernels/simd/kv_ahead.h"
 #include "kernels/x86/amx/tile_config.h"
-#include "kernels/x86/attention_sums.h"
 #include "kernels/x86/avx512/vector.h"
-#include "kernels/x86/kv_ahead.h"
 
 namespace tiercel::kernels::amx {
 
@@ -51,7 +51,7 @@ inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 struct Simd : avx512::Simd {
   static V Exp(V x) { return Exp2(x); }
 };
-using TileSums = x86::TileSums<Simd>;
+using TileSums = simd::TileSums<Simd>;
 
 // Scores [seen, work) become −∞, whose p is 0; work is seen rounded up to 32.
 [[gnu::always_inline]] static inline void HideFrom(float* scores, int64_t seen, int64_t work) {
@@ -87,7 +87,7 @@ template <int kTiles, typename Sum>
 
 struct Amx {};  // names this ISA's instantiations
 template <typename Element>
-using KvAhead = x86::KvAhead<Amx, Element>;
+using KvAhead = simd::KvAhead<Amx, Element>;
 
 // A tile's rows and the keys that they see, in a cache of Element (BF16 or int8_t).
 template <typename ElementOfCache>

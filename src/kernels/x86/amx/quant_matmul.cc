@@ -1,8 +1,8 @@
+#include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/amx/kernels.h"
 #include "kernels/x86/amx/tile_matmul.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
-#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::amx {
 namespace {
@@ -18,10 +18,10 @@ struct ByteDot {
   }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width,
                         const Sum* sums) {
-    x86::FinishRow<avx512::Simd>(args, row, column, width, sums);
+    simd::FinishRow<avx512::Simd>(args, row, column, width, sums);
   }
   [[gnu::always_inline]] static void AskForRow(const Args& args, int64_t row, int64_t column, int64_t width) {
-    x86::AskForRow(args, row, column, width);
+    simd::AskForRow(args, row, column, width);
   }
 };
 

@@ -14,8 +14,8 @@
 #include <algorithm>
 
 #include "kernels/ops.h"
+#include "kernels/simd/stream_ahead.h"
 #include "kernels/x86/amx/tile_config.h"
-#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::amx {
 namespace {
@@ -47,9 +47,9 @@ void RowTile(const typename Dot::Args& args, const Operands& operands, int64_t c
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  x86::StreamAhead<_MM_HINT_T0> ahead(w + kAhead);
+  simd::StreamAhead<simd::kToL1> ahead(w + kAhead);
   for (int64_t k = 0; k < operands.k; k += kTileBytes, w += kTileRows * kStride) {
-    for (int64_t i = 0; i < kStride * kTileRows; i += 2 * x86::kLine) ahead.AskPair();
+    for (int64_t i = 0; i < kStride * kTileRows; i += 2 * simd::kLine) ahead.AskPair();
     LoadTile<4>(operands.x + k, operands.x_stride);
     LoadTile<5>(w, kStride);
     Dot::template Multiply<0, 4, 5>();
@@ -106,7 +106,7 @@ template <typename Dot, int kTiles, int kGroups>
 [[gnu::always_inline]] inline void BlockTile(const uint8_t* x0, const uint8_t* x1,
                                              int64_t x_stride, const uint8_t* w, int64_t width,
                                              int64_t k_count, bool first, typename Dot::Sum* sums,
-                                             x86::StreamAhead<_MM_HINT_T1>* ahead,
+                                             simd::StreamAhead<simd::kToL2>* ahead,
                                              int64_t pairs) {
   constexpr int64_t kStride = kColumnBlock * sizeof(*sums);
   typename Dot::Sum* const sums1 = sums + kTileRows * kColumnBlock;
@@ -155,9 +155,9 @@ void RowBlock(const typename Dot::Args& args, const Operands& operands, int64_t 
     return std::min(tile * kTileRows, operands.rows - kTileRows);
   };
   const uint8_t* w = operands.w + column * operands.k;
-  x86::StreamAhead<_MM_HINT_T1> ahead(w + kAhead);
+  simd::StreamAhead<simd::kToL2> ahead(w + kAhead);
   const int64_t passes = (tiles + 1) / 2 * ((width + 2 * kTileColumns - 1) / (2 * kTileColumns));
-  const int64_t pairs = (width * kTileBytes / (2 * x86::kLine) + passes - 1) / passes;
+  const int64_t pairs = (width * kTileBytes / (2 * simd::kLine) + passes - 1) / passes;
   for (int64_t k = 0; k < operands.k; k += kBlockChunk, w += kBlockChunk * width) {
     const int64_t count = std::min(kBlockChunk, operands.k - k);
     for (int64_t c = 0; c < width; c += 2 * kTileColumns) {
@@ -309,7 +309,7 @@ template <typename Dot, int kTiles, int kGroups>
       Dot::template Multiply<2, 4, 7>();
       if constexpr (kTiles == 2) Dot::template Multiply<3, 5, 7>();
     }
-    for (int64_t i = 0; i < lines; ++i, next += x86::kLine) _mm_prefetch(next, _MM_HINT_T1);
+    for (int64_t i = 0; i < lines; ++i, next += simd::kLine) _mm_prefetch(next, _MM_HINT_T1);
     for (int64_t i = 0; i < rows_per_step; ++i) {
       if (row < group.end) Dot::AskForRow(args, row++, chunk.column, chunk.width);
       pending.FinishOne();
@@ -370,7 +370,7 @@ class PanelBand {
     const int64_t width = WidthAt(column);
     const int64_t halves = (width + kSlotColumns - 1) / kSlotColumns;
     const int64_t groups = (rows.size() + kSlotRows - 1) / kSlotRows;
-    const int64_t lines = chunk_.k_count * width / x86::kLine;
+    const int64_t lines = chunk_.k_count * width / simd::kLine;
     const int64_t steps = groups * halves * (chunk_.k_count / kTileBytes);
     chunk_.next = reinterpret_cast<const char*>(WeightsAfter(band, column, k));
     chunk_.lines_per_step = (lines + steps - 1) / steps;

@@ -22,6 +22,6 @@ struct MaddBlocks : Blocks256 {
 
 }  // namespace
 
-void BlockMatmul(const BlockMatmulArgs& args, Share share) { x86::BlockMatmul<MaddBlocks>(args, share); }
+void BlockMatmul(const BlockMatmulArgs& args, Share share) { simd::BlockMatmul<MaddBlocks>(args, share); }
 
 }  // namespace tiercel::kernels::avx2

@@ -12,6 +12,6 @@ struct VnniBlocks : Blocks256 {
 
 }  // namespace
 
-void BlockMatmulVnni(const BlockMatmulArgs& args, Share share) { x86::BlockMatmul<VnniBlocks>(args, share); }
+void BlockMatmulVnni(const BlockMatmulArgs& args, Share share) { simd::BlockMatmul<VnniBlocks>(args, share); }
 
 }  // namespace tiercel::kernels::avx2

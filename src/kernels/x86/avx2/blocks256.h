@@ -1,9 +1,10 @@
-// What x86/block_matmul_impl.h is written in, but for the dot product.
+// What simd/block_matmul_impl.h is written in, but for the dot product.
 #pragma once
 
+#include "kernels/simd/block_matmul_impl.h"
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
-#include "kernels/x86/block_matmul_impl.h"
+#include "kernels/x86/six_bits.h"
 
 namespace tiercel::kernels::avx2 {
 
@@ -14,6 +15,7 @@ struct Blocks256 {
   using Simd = avx2::Simd;
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 4;
+  static constexpr bool kCentersBytes = false;
   static I Load(const void* p) { return _mm256_loadu_si256(static_cast<const I*>(p)); }
   static I And(I a, I b) { return _mm256_and_si256(a, b); }
   static I Set8(int x) { return _mm256_set1_epi8(static_cast<char>(x)); }
@@ -35,6 +37,7 @@ struct Blocks256 {
   static I Broadcast(const int32_t* p) { return _mm256_set1_epi32(*p); }
   static F ToFloat(I v) { return _mm256_cvtepi32_ps(v); }
   static F SetF(float x) { return _mm256_set1_ps(x); }
+  static void Store(float* p, F v) { Simd::Store(p, v); }
   static F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F Halfs(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }

@@ -1,4 +1,4 @@
-#include "kernels/x86/fp8_matmul_impl.h"
+#include "kernels/simd/fp8_matmul_impl.h"
 
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
@@ -23,6 +23,6 @@ struct Fp8Lanes : Simd {
 
 }  // namespace
 
-void Fp8Matmul(const MatmulArgs& args, Share share) { x86::Fp8Matmul<Fp8Lanes>(args, share); }
+void Fp8Matmul(const MatmulArgs& args, Share share) { simd::Fp8Matmul<Fp8Lanes>(args, share); }
 
 }  // namespace tiercel::kernels::avx2

@@ -1,7 +1,7 @@
 #include <immintrin.h>
 
+#include "kernels/simd/stream_ahead.h"
 #include "kernels/x86/avx2/kernels.h"
-#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::avx2 {
 
@@ -24,7 +24,7 @@ uint64_t ReadStream(const void* data, int64_t bytes) {
   const auto* p = static_cast<const __m256i*>(data);
   __m256i acc[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
                     _mm256_setzero_si256()};
-  x86::StreamAhead<_MM_HINT_T0> ahead(p + 256);  // 8 KiB
+  simd::StreamAhead<simd::kToL1> ahead(p + 256);  // 8 KiB
   for (int64_t i = 0; i + 4 <= bytes / 32; i += 4) {
     ahead.AskPair();
     for (int j = 0; j < 4; ++j) acc[j] = _mm256_xor_si256(acc[j], _mm256_load_si256(p + i + j));

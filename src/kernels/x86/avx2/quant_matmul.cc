@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/simd/epilogue_impl.h"
+#include "kernels/simd/stream_ahead.h"
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
-#include "kernels/x86/epilogue_impl.h"
-#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::avx2 {
 namespace {
@@ -44,7 +44,7 @@ void OneRow(const QuantMatmulArgs& args, int64_t column, const int8_t* w) {
   __m256i sum[kVectors];
   for (__m256i& s : sum) s = _mm256_setzero_si256();
   const __m256i low_bytes = _mm256_set1_epi16(0xff);
-  x86::StreamAhead<_MM_HINT_T0> ahead(w + kAhead);
+  simd::StreamAhead<simd::kToL1> ahead(w + kAhead);
   for (int64_t k = 0; k < args.weight->k_padded; k += kQuad, w += kVectors * 32) {
     int32_t quad;
     std::memcpy(&quad, args.x + k, sizeof(quad));
@@ -60,7 +60,7 @@ void OneRow(const QuantMatmulArgs& args, int64_t column, const int8_t* w) {
   }
   alignas(32) int32_t finished[kColumnBlock] = {};
   for (int v = 0; v < kVectors; ++v) StoreInts(finished + v * 8, sum[v]);
-  x86::FinishRow<Simd>(args, 0, column, kVectors * 8, finished);
+  simd::FinishRow<Simd>(args, 0, column, kVectors * 8, finished);
 }
 
 struct Scratch {
@@ -73,7 +73,7 @@ struct Scratch {
 // `ahead`, if it is not null.
 template <int kRows>
 void ChunkTile(const int32_t* x, const int16_t* w, int64_t quads, int32_t* sums, int64_t width,
-               x86::StreamAhead<_MM_HINT_T0>* ahead) {
+               simd::StreamAhead<simd::kToL1>* ahead) {
   __m256i sum[kRows][2];
   for (int r = 0; r < kRows; ++r) {
     sum[r][0] = LoadInts(sums + r * width);
@@ -99,7 +99,7 @@ void ChunkTile(const int32_t* x, const int16_t* w, int64_t quads, int32_t* sums,
 }
 
 void ChunkRows(int rows, const int32_t* x, const int16_t* w, int64_t quads, int32_t* sums,
-               int64_t width, x86::StreamAhead<_MM_HINT_T0>* ahead) {
+               int64_t width, simd::StreamAhead<simd::kToL1>* ahead) {
   switch (rows) {
     case 1: return ChunkTile<1>(x, w, quads, sums, width, ahead);
     case 2: return ChunkTile<2>(x, w, quads, sums, width, ahead);
@@ -117,7 +117,7 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, int gr
   const int64_t width = groups * kColumnGroup;
   std::memset(scratch.sums, 0, panel.size() * width * sizeof(int32_t));
   const int64_t tiles = (panel.size() + kTileRows - 1) / kTileRows;
-  x86::StreamAhead<_MM_HINT_T0> ahead(w + kChunk * width);
+  simd::StreamAhead<simd::kToL1> ahead(w + kChunk * width);
   for (int64_t k = 0; k < k_padded; k += kChunk) {
     const int64_t quads = std::min(kChunk, k_padded - k) / kQuad;
     for (int64_t quad = 0; quad < quads; ++quad) {
@@ -153,7 +153,7 @@ void PanelBlock(const QuantMatmulArgs& args, Range panel, int64_t column, int gr
     }
   }
   for (int64_t r = 0; r < panel.size(); ++r) {
-    x86::FinishRow<Simd>(args, panel.begin + r, column, width, scratch.sums + r * width);
+    simd::FinishRow<Simd>(args, panel.begin + r, column, width, scratch.sums + r * width);
   }
 }
 

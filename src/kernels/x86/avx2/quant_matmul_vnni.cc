@@ -1,7 +1,7 @@
+#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
-#include "kernels/x86/dot_matmul_impl.h"
-#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::avx2 {
 namespace {
@@ -28,14 +28,14 @@ struct Dot256 {
   }
   static V Dot(V sum, W x, W w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width, const Sum* sums) {
-    x86::FinishRow<Simd>(args, row, column, width, sums);
+    simd::FinishRow<Simd>(args, row, column, width, sums);
   }
 };
 
 }  // namespace
 
 void QuantMatmulVnni(const QuantMatmulArgs& args, Share share) {
-  x86::DotMatmul<Dot256>(args, share);
+  simd::DotMatmul<Dot256>(args, share);
 }
 
 // Ten independent chains cover the latency of 5 cycles on two ports.

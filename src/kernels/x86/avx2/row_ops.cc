@@ -1,4 +1,4 @@
-#include "kernels/x86/row_ops_impl.h"
+#include "kernels/simd/row_ops_impl.h"
 
 #include <bit>
 
@@ -43,7 +43,7 @@ int64_t ArgMax(const float* x, int64_t n, float* max) {
 }
 
 float SumExp(const float* x, int64_t n, float max, float scale) {
-  return x86::SumExp<Simd>(x, n, max, scale);
+  return simd::SumExp<Simd>(x, n, max, scale);
 }
 
 int64_t CollectAtLeast(const float* x, int64_t n, float threshold, int32_t* indices,
@@ -93,6 +93,6 @@ void KeepAllowed(float* x, int64_t n, const uint32_t* allowed) {
   }
 }
 
-void Scale(float* x, int64_t n, float factor) { x86::Scale<Simd>(x, n, factor); }
+void Scale(float* x, int64_t n, float factor) { simd::Scale<Simd>(x, n, factor); }
 
 }  // namespace tiercel::kernels::avx2

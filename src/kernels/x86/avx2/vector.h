@@ -8,6 +8,7 @@
 
 #include "base/bf16.h"
 #include "base/e4m3.h"
+#include "kernels/x86/take_bytes.h"
 
 namespace tiercel::kernels::avx2 {
 
@@ -71,7 +72,7 @@ namespace tiercel::kernels::avx2 {
   return _mm256_blendv_ps(p, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-// The operations that x86/*_impl.h are written in.
+// The operations that simd/*_impl.h are written in.
 struct Simd {
   using V = __m256;
   static constexpr int kLanes = 8;
@@ -141,6 +142,8 @@ struct Simd {
         _mm_packus_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
   }
+  // q = sixteen bytes − 128; returns the bytes' sum. All is aligned.
+  static int32_t TakeBytes(const uint8_t* bytes, int8_t* q) { return x86::TakeBytes(bytes, q); }
   // v · 2ⁿ for an n in the low bits of `n`; v and the product are ordinary numbers or NaNs.
   static V ShiftExponent(V v, V n) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v),

@@ -1,4 +1,4 @@
-#include "kernels/x86/attention_impl.h"
+#include "kernels/simd/attention_impl.h"
 
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
@@ -6,9 +6,9 @@
 namespace tiercel::kernels::avx512 {
 
 int64_t AttentionScratchBytes(const AttentionArgs& args, int) {
-  return x86::AttentionScratch<Simd>::Bytes(args);
+  return simd::AttentionScratch<Simd>::Bytes(args);
 }
 
-void Attention(const AttentionArgs& args, Share share) { x86::Attention<Simd>(args, share); }
+void Attention(const AttentionArgs& args, Share share) { simd::Attention<Simd>(args, share); }
 
 }  // namespace tiercel::kernels::avx512

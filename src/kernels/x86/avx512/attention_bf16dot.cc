@@ -1,5 +1,5 @@
 // Attention by vdpbf16ps: twice the products of FP32 FMA where the unit is whole (Zen 4 and later).
-#include "kernels/x86/attention_impl.h"
+#include "kernels/simd/attention_impl.h"
 
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/pair_dot.h"
@@ -8,7 +8,7 @@ namespace tiercel::kernels::avx512 {
 
 void AttentionBf16Dot(const AttentionArgs& args, Share share) {
   if (args.layout.dtype == DType::kBF16) {
-    x86::AttentionOver<PairDot, BF16>(args, share);
+    simd::AttentionOver<PairDot, BF16>(args, share);
   } else {
     Attention(args, share);
   }

@@ -1,6 +1,6 @@
 // Attention over an FP8 cache by vdpbf16ps. Its numbers become BF16 by two tables of 128 bytes, which vpermi2b reads.
 #include "base/e4m3.h"
-#include "kernels/x86/attention_impl.h"
+#include "kernels/simd/attention_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/pair_dot.h"
 
@@ -57,7 +57,7 @@ struct Fp8PairDot : PairDot {
 
 void AttentionBf16DotVbmi(const AttentionArgs& args, Share share) {
   if (args.layout.dtype == DType::kF8E4M3) {
-    x86::AttentionOver<Fp8PairDot, E4M3>(args, share);
+    simd::AttentionOver<Fp8PairDot, E4M3>(args, share);
   } else {
     AttentionBf16Dot(args, share);
   }

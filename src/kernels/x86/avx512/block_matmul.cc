@@ -1,6 +1,7 @@
+#include "kernels/simd/block_matmul_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
-#include "kernels/x86/block_matmul_impl.h"
+#include "kernels/x86/six_bits.h"
 
 namespace tiercel::kernels::avx512 {
 namespace {
@@ -13,6 +14,7 @@ struct Blocks512 {
   using Simd = avx512::Simd;
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 8;
+  static constexpr bool kCentersBytes = false;
   static I Load(const void* p) { return _mm512_loadu_si512(p); }
   static I And(I a, I b) { return _mm512_and_si512(a, b); }
   static I Set8(int x) { return _mm512_set1_epi8(static_cast<char>(x)); }
@@ -37,6 +39,7 @@ struct Blocks512 {
   static I Broadcast(const int32_t* p) { return _mm512_set1_epi32(*p); }
   static F ToFloat(I v) { return _mm512_cvtepi32_ps(v); }
   static F SetF(float x) { return _mm512_set1_ps(x); }
+  static void Store(float* p, F v) { Simd::Store(p, v); }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F Halfs(const uint8_t* p) {
@@ -56,6 +59,6 @@ struct Blocks512 {
 
 }  // namespace
 
-void BlockMatmul(const BlockMatmulArgs& args, Share share) { x86::BlockMatmul<Blocks512>(args, share); }
+void BlockMatmul(const BlockMatmulArgs& args, Share share) { simd::BlockMatmul<Blocks512>(args, share); }
 
 }  // namespace tiercel::kernels::avx512

@@ -1,8 +1,8 @@
 // Matmul by vdpbf16ps. One instruction adds the products of a k pair for 16 columns.
+#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
-#include "kernels/x86/dot_matmul_impl.h"
-#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::avx512 {
 namespace {
@@ -31,12 +31,12 @@ struct DotBf16 {
   }
   static V Dot(V sum, W x, W w) { return _mm512_dpbf16_ps(sum, w, x); }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width, const Sum* sums) {
-    x86::FinishRow<Simd>(args, row, column, width, sums);
+    simd::FinishRow<Simd>(args, row, column, width, sums);
   }
 };
 
 }  // namespace
 
-void MatmulBf16Dot(const MatmulArgs& args, Share share) { x86::DotMatmul<DotBf16>(args, share); }
+void MatmulBf16Dot(const MatmulArgs& args, Share share) { simd::DotMatmul<DotBf16>(args, share); }
 
 }  // namespace tiercel::kernels::avx512

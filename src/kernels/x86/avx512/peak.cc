@@ -1,7 +1,7 @@
 #include <immintrin.h>
 
+#include "kernels/simd/stream_ahead.h"
 #include "kernels/x86/avx512/kernels.h"
-#include "kernels/x86/stream_ahead.h"
 
 namespace tiercel::kernels::avx512 {
 
@@ -24,7 +24,7 @@ uint64_t ReadStream(const void* data, int64_t bytes) {
   const auto* p = static_cast<const __m512i*>(data);
   __m512i acc[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
                     _mm512_setzero_si512()};
-  x86::StreamAhead<_MM_HINT_T0> ahead(p + 128);  // 8 KiB
+  simd::StreamAhead<simd::kToL1> ahead(p + 128);  // 8 KiB
   for (int64_t i = 0; i + 4 <= bytes / 64; i += 4) {
     ahead.AskPair();
     ahead.AskPair();

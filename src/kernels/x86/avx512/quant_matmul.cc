@@ -1,7 +1,7 @@
+#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
-#include "kernels/x86/dot_matmul_impl.h"
-#include "kernels/x86/epilogue_impl.h"
 
 namespace tiercel::kernels::avx512 {
 namespace {
@@ -30,14 +30,14 @@ struct Dot512 {
   }
   static V Dot(V sum, W x, W w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width, const Sum* sums) {
-    x86::FinishRow<Simd>(args, row, column, width, sums);
+    simd::FinishRow<Simd>(args, row, column, width, sums);
   }
 };
 
 }  // namespace
 
 void QuantMatmul(const QuantMatmulArgs& args, Share share) {
-  x86::DotMatmul<Dot512>(args, share);
+  simd::DotMatmul<Dot512>(args, share);
 }
 
 }  // namespace tiercel::kernels::avx512

@@ -8,6 +8,7 @@
 
 #include "base/bf16.h"
 #include "base/e4m3.h"
+#include "kernels/x86/take_bytes.h"
 
 namespace tiercel::kernels::avx512 {
 
@@ -60,7 +61,7 @@ namespace tiercel::kernels::avx512 {
   return _mm512_maskz_scalef_ps(some, p, n);
 }
 
-// The operations that x86/*_impl.h are written in.
+// The operations that simd/*_impl.h are written in.
 struct Simd {
   using V = __m512;
   static constexpr int kLanes = 16;
@@ -112,6 +113,8 @@ struct Simd {
     const __m512i code = _mm512_or_si512(_mm512_mask_mov_epi32(normal, is_small, small), sign);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(code));
   }
+  // q = sixteen bytes − 128; returns the bytes' sum. All is aligned.
+  static int32_t TakeBytes(const uint8_t* bytes, int8_t* q) { return x86::TakeBytes(bytes, q); }
   // v · 2ⁿ for an n in the low bits of `n`; v and the product are ordinary numbers or NaNs.
   static V ShiftExponent(V v, V n) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v),

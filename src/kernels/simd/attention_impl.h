@@ -1,0 +1,544 @@
+// Attention by FP32 FMA over the BF16, INT8 or FP8 cache, once for all vector widths (S is an ISA's
+// Simd); the BF16 and the FP8 cache also by products of BF16 pairs, where S has them (kPairDot).
+//
+// A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
+// in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
+// maximum, the sums so far scaled to it, then the step's values added key by key; at each segment's
+// border the softmax begins anew (attention_sums.h). All of a row's arithmetic is its own, in the
+// order of the keys; keys that a row does not see have p = 0 and add nothing. So a row's bits depend
+// neither on the other rows of its tile nor on chunking.
+//
+// Many rows take keys and values in strips, two vectors wide, that are unpacked to FP32 once for all of
+// them; few rows unpack them in registers. An element's chain of FMAs is the same.
+//
+// The bytes of an INT8 cache are taken as they are: a key's scale is multiplied to its scores, a
+// value's to its p; a channel's scale of K to q, of V to the result. Those of an FP8 cache, which are one for
+// all keys and one for all values, go into the scores' scale and the result.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "base/e4m3.h"
+#include "kernels/attention_work.h"
+#include "kernels/ops.h"
+#include "kernels/simd/attention_out.h"
+#include "kernels/simd/attention_sums.h"
+#include "kernels/simd/exp_of_score.h"
+#include "kernels/simd/kv_ahead.h"
+#include "kernels/simd/register_tile.h"
+#include "kernels/simd/unpack_impl.h"
+
+namespace tiercel::kernels::simd {
+
+inline constexpr int64_t kStep = 128;    // keys: an unpacked strip of them, 8 or 16 KiB, stays in L1
+inline constexpr int64_t kMaxRows = 72;  // so many rows share each key that is read
+static_assert(kSegmentKeys % kStep == 0);
+
+// A register tile is a block of rows × vectors of keys (or of columns of V), each element one chain
+// of FMAs: at least eight chains, which cover the latency of two FMA ports, and no more than there
+// are registers. S::kRowBlock rows are the most; decodes have 1, 2, 4 or 8 heads of a group. Vectors of keys
+// lie in groups of 16 that share the sets of L1: no more than four. Those of values lie in line.
+constexpr int KeyVectors(int rows) { return rows <= 2 ? 4 : 2; }
+template <typename S>
+constexpr int ValueVectors(int rows) {
+  return rows > 2 ? 2 : S::kRowBlock < 12 ? 4 : 8;
+}
+// The rows of the register tile that takes so many.
+template <typename S>
+constexpr int TileRows(int64_t rows) {
+  return rows <= 2 ? static_cast<int>(rows) : rows <= 4 ? 4 : rows <= 8 ? std::min(8, S::kRowBlock) : S::kRowBlock;
+}
+
+// A worker's scratch: FP32 arrays, one after the other. Of S, so that each ISA has its own copy.
+template <typename S>
+struct AttentionScratch {
+  TileRowSums sums;
+  float* q;       // [rows, head_dim], scaled
+  float* scores;  // [rows, kStep], of few rows [S::kRowBlock, kStep]
+  float* strip;   // [max(head_dim, kStep), kStrip]
+
+  static int64_t Rows(const AttentionArgs& args) {
+    const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
+    return (std::max(kMaxRows, group) + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
+  }
+  static constexpr int64_t kStrip = 2 * S::kLanes;  // columns: keys, or dimensions of values
+  static int64_t Bytes(const AttentionArgs& args) {
+    const int64_t rows = Rows(args), d = args.layout.head_dim;
+    const int64_t floats = TileRowSums::Floats(rows, d) + rows * (d + kStep) +
+                           std::max<int64_t>(d, kStep) * kStrip;
+    return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+  }
+  explicit AttentionScratch(const AttentionArgs& args)
+      : sums(static_cast<float*>(args.scratch), Rows(args), args.layout.head_dim) {
+    q = sums.end;
+    scores = q + Rows(args) * args.layout.head_dim;
+    strip = scores + Rows(args) * kStep;
+  }
+};
+
+template <typename S, typename Element>
+class TileAttention {
+  using V = typename S::V;
+  static constexpr bool kInt8 = std::is_same_v<Element, int8_t>;
+  static constexpr bool kFp8 = std::is_same_v<Element, E4M3>;
+  static constexpr int kTogether = kernels::kTogether<Element>;
+  static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
+  // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
+  static constexpr bool kDot = S::kPairDot && !kInt8;
+  // What S::Part makes of an E4M3 number is a 256th of it.
+  static constexpr float kUnit = kFp8 && !kDot ? 256 : 1;
+
+ public:
+  TileAttention(const AttentionArgs& args, const AttentionTile& tile)
+      : args_(args),
+        tile_(tile),
+        layout_(args.layout),
+        scratch_(args),
+        group_(args.num_q_heads / args.layout.num_kv_heads),
+        rows_(int64_t{tile.tokens} * group_),
+        blocks_(args.block_table + tile.seq * args.block_table_stride),
+        score_scale_(args.scale * (kFp8 ? args.kv_scales.key : 1) * kUnit),
+        sums_(args, tile, scratch_.sums) {}
+
+  // Rows of one register tile use each key once: they ask for their keys ahead.
+  void Run(KvAhead<S, Element>* ahead) {
+    ahead_ = rows_ <= S::kRowBlock ? ahead : nullptr;
+    LoadQueries();
+    const auto step = [&](int64_t key) {
+      if constexpr (kStrips) {
+        if (rows_ >= kStripRows) return StepInStrips(key);
+      }
+      Step(key);
+    };
+    if (sums_.Run(kStep, step)) StoreRows();
+  }
+
+ private:
+  // A block of twelve rows hides the two operations that unpack a vector of BF16 pairs in registers, but
+  // not the six of bytes; one of six hides neither.
+  static constexpr bool kStrips = !kDot && (sizeof(Element) == 1 || S::kRowBlock < 12);
+  // As many as let a strip's unpacking, about 400 cycles, take an eighth of the time of its products.
+  static constexpr int64_t kStripRows = 4 * S::kRowBlock;
+
+  void Step(int64_t key) {
+    for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
+      const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
+      const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
+      if (count <= 0) continue;
+      switch (TileRows<S>(rows)) {
+        case 1: Block<1>(row, key, count); break;
+        case 2: Block<2>(row, key, count); break;
+        case 4: Block<4>(row, key, count); break;
+        case std::min(8, S::kRowBlock): Block<std::min(8, S::kRowBlock)>(row, key, count); break;
+        default: Block<S::kRowBlock>(row, key, count);
+      }
+    }
+  }
+
+  // All rows, in blocks of S::kRowBlock.
+  void StepInStrips(int64_t key) {
+    constexpr int kRows = S::kRowBlock;
+    const int d = layout_.head_dim;
+    // The keys of the step that a block's rows see, rounded up to vectors.
+    const auto seen = [&](int64_t row) {
+      const int64_t count = std::clamp<int64_t>(Visible(row + kRows - 1) - key, 0, kStep);
+      return (count + S::kLanes - 1) / S::kLanes * S::kLanes;
+    };
+    const int64_t most = seen(rows_ - 1);
+    for (int64_t k = 0; k < most; k += kStrip) {
+      UnpackKeys(key + k);
+      for (int64_t row = 0; row < rows_; row += kRows) {
+        if (k >= seen(row)) continue;
+        StripTile(scratch_.q + row * d, d, d, scratch_.scores + row * kStep + k, kStep, true,
+                  kInt8 ? KeyScales(key + k) : nullptr);
+      }
+    }
+    for (int64_t row = 0; row < rows_; row += kRows) {
+      const int64_t count = seen(row);
+      for (int r = 0; count > 0 && r < kRows; ++r) Softmax(row + r, row + r, key, count);
+    }
+    for (int column = 0; column < d; column += kStrip) {
+      UnpackValues(key, most, column);
+      for (int64_t row = 0; row < rows_; row += kRows) {
+        const int64_t count = seen(row);
+        if (count == 0) continue;
+        StripTile(scratch_.scores + row * kStep, kStep, count, sums_.acc(row) + column, d,
+                  sums_.fresh(), nullptr);
+      }
+    }
+  }
+
+  // sums[r, :] += x[r, 0 … count) · strip for a block of rows, or = with `fresh`, then · scales[:] if there
+  // are any. Rows are `stride` apart.
+  [[gnu::noinline]] void StripTile(const float* x, int64_t stride, int64_t count, float* sums,
+                                   int64_t sums_stride, bool fresh, const float* scales) const {
+    Tile<S::kRowBlock, 2> tile;
+    if (fresh) {
+      tile.Clear();
+    } else {
+      tile.Load(sums, sums_stride);
+    }
+    tile.AddMatrix(x, stride, scratch_.strip, count, [] {});
+    if (scales != nullptr) tile.Scale([&](int v) { return S::Load(scales + v * S::kLanes); });
+    tile.Store(sums, sums_stride);
+  }
+
+  // strip = [head_dim][kStrip] of the keys from `key` on, which lie sixteen by sixteen.
+  void UnpackKeys(int64_t key) {
+    const Element* const keys = Head(key) + layout_.KeyOffset(Slot(key), 0);
+    const int d = layout_.head_dim;
+    for (int64_t first = 0; first < kStrip; first += S::kLanes) {
+      const Element* at = keys + first / 16 * (16 * d) + first % 16 * kTogether;
+      for (int i = 0; i < d; i += kTogether, at += 16 * kTogether) {
+        UnpackParts<S, Element>(at, scratch_.strip + i * kStrip + first, kStrip);
+      }
+    }
+  }
+  // strip = [count][kStrip] of the values' columns from `column` on.
+  void UnpackValues(int64_t first, int64_t count, int column) {
+    const int64_t together = int64_t{kTogether} * layout_.head_dim;
+    for (int64_t k = 0; k < count;) {
+      const int slot = Slot(first + k);
+      const Element* at = Head(first + k) + layout_.ValueOffset(slot, column);
+      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
+      for (; k < end; k += kTogether, at += together) {
+        for (int64_t c = 0; c < kStrip; c += S::kLanes) {
+          UnpackParts<S, Element>(at + c * kTogether, scratch_.strip + k * kStrip + c, kStrip);
+        }
+      }
+    }
+  }
+
+  // Elements of a key between two askings: four lines of a group of 16 keys.
+  static constexpr int kAskDims = 4 * kTogether;
+  [[gnu::always_inline]] void Ask(int64_t lines) const {
+    if (ahead_ != nullptr) ahead_->Ask(lines);
+  }
+
+  // Rows beyond the tile (padding of the last register tile) see what the last row sees.
+  int64_t Visible(int64_t row) const {
+    return tile_.first_visible + std::min(row, rows_ - 1) / group_;
+  }
+  const Element* Head(int64_t key) const {
+    return static_cast<const Element*>(args_.kv) +
+           layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
+  }
+  int Slot(int64_t key) const { return static_cast<int>(key % layout_.block_size); }
+  // Of the INT8 keys or values from `key` on.
+  const float* KeyScales(int64_t key) const {
+    return reinterpret_cast<const float*>(Head(key) + layout_.KeyScaleOffset(Slot(key)));
+  }
+  const float* ValueScales(int64_t key) const {
+    return reinterpret_cast<const float*>(Head(key) + layout_.ValueScaleOffset(Slot(key)));
+  }
+  // Of this KV head's channels; null: 1.
+  const float* Channels(const float* scales) const {
+    return kInt8 && scales != nullptr ? scales + tile_.kv_head * layout_.head_dim : nullptr;
+  }
+
+  // Where a row of FP32 numbers holds BF16 ones instead, from its beginning on.
+  static BF16* PairsOf(float* row) { return reinterpret_cast<BF16*>(row); }
+
+  void LoadQueries() {
+    const int d = layout_.head_dim;
+    const V scale = S::Set(score_scale_);
+    const float* channels = Channels(args_.kv_scales.k_scale);
+    const int64_t padded = rows_ <= S::kRowBlock ? TileRows<S>(rows_)
+                                                 : (rows_ + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
+    for (int64_t row = 0; row < padded; ++row) {
+      const int64_t source = std::min(row, rows_ - 1);
+      const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
+                      (tile_.kv_head * (group_ + 2) + source % group_) * d;
+      for (int i = 0; i < d; i += S::kLanes) {
+        V scaled = S::Mul(S::Widen(q + i), scale);
+        if (channels != nullptr) scaled = S::Mul(scaled, S::Load(channels + i));
+        if constexpr (kDot) {
+          std::memcpy(PairsOf(scratch_.q + row * d) + i, q + i, S::kLanes * sizeof(BF16));
+        } else {
+          S::Store(scratch_.q + row * d + i, scaled);
+        }
+      }
+    }
+  }
+
+  template <int kRows, int kVectors>
+  using Tile = RegisterTile<S, kRows, kVectors>;
+
+  // tile += factors[r · stride + part] · the numbers `part` of load(v), from part 0 on.
+  template <int part = 0, int kRows, int kVectors, typename Load>
+  [[gnu::always_inline]] static void AddParts(Tile<kRows, kVectors>& tile, const float* factors,
+                                              int64_t stride, const Load& load) {
+    if constexpr (kFp8) return AddHalfs(tile, factors, stride, load);
+    tile.AddProducts(
+        [&](int r) __attribute__((always_inline)) { return S::Set(factors[r * stride + part]); },
+        [&](int v) __attribute__((always_inline)) {
+          return S::template Part<Element, part>(load(v));
+        });
+    if constexpr (part + 1 < kTogether) {
+      // Loaded again: the sums leave no registers for what was loaded and all that is made of it.
+      asm volatile("" : : : "memory");
+      AddParts<part + 1>(tile, factors, stride, load);
+    }
+  }
+
+  // The same of E4M3 numbers, of which it takes no more to unpack two parts than one.
+  template <int half = 0, int kRows, int kVectors, typename Load>
+  [[gnu::always_inline]] static void AddHalfs(Tile<kRows, kVectors>& tile, const float* factors,
+                                              int64_t stride, const Load& load) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+      const auto halfs = S::template Halfs<half>(load(v));
+      const V first = S::WidenLower(halfs), second = S::WidenUpper(halfs);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const float* f = factors + r * stride + 2 * half;
+        tile.sum[r][v] = S::Fma(S::Set(f[1]), second, S::Fma(S::Set(f[0]), first, tile.sum[r][v]));
+      }
+    }
+    if constexpr (half == 0) {
+      asm volatile("" : : : "memory");
+      AddHalfs<1>(tile, factors, stride, load);
+    }
+  }
+
+  // tile += (factors as pairs)[r · stride] · load(v); of E4M3 numbers a second pair each.
+  template <int kRows, int kVectors, typename Load>
+  [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
+                                              int64_t stride, const Load& load) {
+    const auto add = [&](const BF16* f, const auto& pairs) __attribute__((always_inline)) {
+      tile.Accumulate([&](int r) __attribute__((always_inline)) { return S::SetPair(f + r * stride); },
+                      pairs, [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
+                        return S::Dot(sum, raw, pair);
+                      });
+    };
+    if constexpr (kFp8) {
+      typename S::Raw first[kVectors], second[kVectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) S::WidenPairs(load(v), &first[v], &second[v]);
+      add(factors, [&](int v) __attribute__((always_inline)) { return first[v]; });
+      add(factors + 2, [&](int v) __attribute__((always_inline)) { return second[v]; });
+    } else {
+      add(factors, load);
+    }
+  }
+
+  template <int kRows>
+  void Block(int64_t row, int64_t first, int64_t count) {
+    Scores<kRows>(row, first, count);
+    for (int r = 0; r < kRows; ++r) Softmax(row + r, r, first, count);
+    Values<kRows>(row, first, count);
+  }
+
+  // scores[r, key − first] = q · k for the keys of the step.
+  template <int kRows>
+  void Scores(int64_t row, int64_t first, int64_t count) {
+    constexpr int kVectors = KeyVectors(kRows);
+    for (int64_t k = 0; k < count;) {
+      // The keys of a block lie together, sixteen by sixteen.
+      const int slot = Slot(first + k);
+      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
+      // Where the step's first key would be if this block went back so far.
+      const Element* const step =
+          Head(first + k) + layout_.KeyOffset(slot, 0) - k * layout_.head_dim;
+      for (; k + (kVectors - 1) * S::kLanes < end; k += kVectors * S::kLanes) {
+        ScoreTile<kRows, kVectors>(row, first, k, step);
+      }
+      for (; k < end; k += S::kLanes) ScoreTile<kRows, 1>(row, first, k, step);
+    }
+  }
+
+  template <int kRows, int kVectors>
+  void ScoreTile(int64_t row, int64_t first, int64_t k, const Element* step) {
+    const int d = layout_.head_dim;
+    const float* q = scratch_.q + row * d;
+    const Element* keys[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t key = k + v * S::kLanes;
+      keys[v] = step + key / 16 * (16 * d) + key % 16 * kTogether;
+    }
+    // Groups of 16 keys, which share their lines, that begin here.
+    const int64_t groups = (k + kVectors * S::kLanes + 15) / 16 - (k + 15) / 16;
+    Tile<kRows, kVectors> tile;
+    tile.Clear();
+    const auto add = [&](int i) __attribute__((always_inline)) {
+      const auto load = [&](int v) __attribute__((always_inline)) {
+        return S::LoadRaw(keys[v] + i * 16);
+      };
+      if constexpr (kDot) {
+        AddPairs(tile, PairsOf(scratch_.q + row * d) + i, 2 * d, load);
+      } else {
+        AddParts(tile, q + i, d, load);
+      }
+    };
+    for (int i = 0; i < d; i += 2 * kTogether) {
+      if (i % kAskDims == 0) Ask(groups * kAskDims / kTogether);
+      add(i);
+      add(i + kTogether);
+    }
+    if constexpr (kDot) tile.Scale([&](int) { return S::Set(score_scale_); });
+    if constexpr (kInt8) {
+      tile.Scale([&](int v) { return S::Load(KeyScales(first + k + v * S::kLanes)); });
+    }
+    tile.Store(scratch_.scores + k, kStep);
+  }
+
+  // scores of one row become p; its sums so far are scaled to the new maximum.
+  void Softmax(int64_t row, int r, int64_t first, int64_t count) {
+    const int d = layout_.head_dim;
+    const int64_t seen = Visible(row) - first;
+    const V none = S::Set(-std::numeric_limits<float>::infinity());
+    float* s = scratch_.scores + r * kStep;
+    if (seen <= 0) {
+      std::memset(s, 0, kStep * sizeof(float));
+      return;
+    }
+    // Most rows see all keys of the step.
+    const auto keep_seen = [&](V v, int64_t k, V other) __attribute__((always_inline)) {
+      return seen - k >= S::kLanes ? v : S::KeepFirst(v, seen - k, other);
+    };
+    V max = none;
+    for (int64_t k = 0; k < count; k += S::kLanes) {
+      max = S::Max(max, keep_seen(S::Load(s + k), k, none));
+    }
+    const float before = sums_.max_before(row);
+    const float now = std::max(before, S::ReduceMax(max));
+    const V m = S::Set(now);
+    V sum = S::Zero();
+    for (int64_t k = 0; k < count; k += S::kLanes) {
+      V p = keep_seen(ExpOfScore<S>(S::Sub(S::Load(s + k), m)), k, S::Zero());
+      sum = S::Add(sum, p);
+      if constexpr (kInt8) p = S::Mul(p, S::Load(ValueScales(first + k)));
+      S::Store(s + k, p);
+    }
+    if constexpr (kDot) {
+      for (int64_t k = 0; k < count; k += S::kLanes) S::Narrow(PairsOf(s) + k, S::Load(s + k));
+    }
+    sums_.max(row) = now;
+    if (sums_.fresh()) {
+      sums_.sum(row) = S::Sum(sum);
+      return;
+    }
+    float factor[S::kLanes];
+    S::Store(factor, ExpOfScore<S>(S::Set(before - now)));
+    sums_.sum(row) = sums_.sum(row) * factor[0] + S::Sum(sum);
+    if (now == before) return;  // the factor is 1
+    float* acc = sums_.acc(row);
+    for (int i = 0; i < d; i += S::kLanes) {
+      S::Store(acc + i, S::Mul(S::Load(acc + i), S::Set(factor[0])));
+    }
+  }
+
+  // acc[r, :] += p · v, a pair of keys at a time; = in a segment's first step.
+  template <int kRows>
+  void Values(int64_t row, int64_t first, int64_t count) {
+    constexpr int kVectors = ValueVectors<S>(kRows);
+    const int d = layout_.head_dim;
+    int i = 0;
+    for (; i + kVectors * S::kLanes <= d; i += kVectors * S::kLanes) {
+      ValueTile<kRows, kVectors>(row, first, count, i);
+    }
+    for (; i < d; i += S::kLanes) ValueTile<kRows, 1>(row, first, count, i);
+  }
+
+  template <int kRows, int kVectors>
+  void ValueTile(int64_t row, int64_t first, int64_t count, int column) {
+    const int d = layout_.head_dim;
+    float* const sums = sums_.acc(row) + column;
+    Tile<kRows, kVectors> tile;
+    if (sums_.fresh()) {
+      tile.Clear();
+    } else {
+      tile.Load(sums, d);
+    }
+    const int64_t pair = kTogether * d;  // elements of the keys that lie together
+    const float* p = scratch_.scores;
+    const BF16* pairs = PairsOf(scratch_.scores);  // with kDot
+    for (int64_t k = 0; k < count;) {
+      const int slot = Slot(first + k);
+      const Element* values = Head(first + k) + layout_.ValueOffset(slot, column);
+      // The keys of a block lie together. p is 0 from the last seen one to the end of its vector.
+      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
+      const auto add = [&]() __attribute__((always_inline)) {
+        const auto load = [&](int v) __attribute__((always_inline)) {
+          return S::LoadRaw(values + kTogether * v * S::kLanes);
+        };
+        __builtin_prefetch(values + kTogether * kVectors * S::kLanes, 0, kToL1);
+        if constexpr (kDot) {
+          AddPairs(tile, pairs, 2 * kStep, load);
+        } else {
+          AddParts(tile, p, kStep, load);
+        }
+        values += pair;
+        p += kTogether;
+        pairs += kTogether;
+      };
+      while (k < end) {
+        const int64_t keys = std::min<int64_t>(16, (end - k + S::kLanes - 1) / S::kLanes * S::kLanes);
+        Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
+        for (int64_t i = 0; i < keys; i += 2 * kTogether) {
+          add();
+          add();
+        }
+        k += keys;
+      }
+    }
+    tile.Store(sums, d);
+  }
+
+  void StoreRows() {
+    const int d = layout_.head_dim;
+    const float scale = kFp8 ? args_.kv_scales.value * kUnit : 1;
+    const AttentionOut<S> out(args_);
+    for (int64_t row = 0; row < rows_; ++row) {
+      const int64_t token = tile_.first_row + row / group_;
+      const int64_t column = (tile_.kv_head * group_ + row % group_) * d;
+      const V factor = S::Set(scale / sums_.sum(row));
+      const float* channels = Channels(args_.kv_scales.v_scale);
+      const float* offsets = Channels(args_.kv_scales.v_offset);
+      for (int i = 0; i < d; i += S::kLanes) {
+        V mean = S::Mul(S::Load(sums_.acc(row) + i), factor);
+        if (channels != nullptr) {
+          mean = S::Mul(S::Sub(mean, S::Load(offsets + i)), S::Load(channels + i));
+        }
+        out.Store(token, column + i, mean);
+      }
+    }
+  }
+
+  const AttentionArgs& args_;
+  const AttentionTile tile_;
+  const KvLayout layout_;
+  const AttentionScratch<S> scratch_;
+  const int64_t group_;
+  const int64_t rows_;
+  const int32_t* const blocks_;
+  const float score_scale_;  // of q · (what is multiplied as the key)
+  TileSums<S> sums_;
+  KvAhead<S, Element>* ahead_ = nullptr;
+};
+
+template <typename S, typename Element>
+void AttentionOver(const AttentionArgs& args, Share share) {
+  const int group = args.num_q_heads / args.layout.num_kv_heads;
+  const int max_tokens = std::max(1, static_cast<int>(kMaxRows) / group);
+  KvAhead<S, Element> ahead(args, share, max_tokens, S::kRowBlock, kStep);
+  AttentionTiles tiles(args, share, max_tokens);
+  AttentionTile tile;
+  while (tiles.Next(&tile)) TileAttention<S, Element>(args, tile).Run(&ahead);
+}
+
+template <typename S>
+void Attention(const AttentionArgs& args, Share share) {
+  if (args.layout.dtype == DType::kI8) {
+    AttentionOver<S, int8_t>(args, share);
+  } else if (args.layout.dtype == DType::kF8E4M3) {
+    AttentionOver<S, E4M3>(args, share);
+  } else {
+    AttentionOver<S, BF16>(args, share);
+  }
+}
+
+}  // namespace tiercel::kernels::simd
