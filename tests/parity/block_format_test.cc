@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "model/convert.h"
-#include "model/dummy_checkpoint.h"
 #include "model/gguf_blocks.h"
 #include "parity/cosine.h"
+#include "parity/dummy_based_model.h"
 #include "parity/model_runner.h"
 
 namespace tiercel::parity {
@@ -22,28 +22,10 @@ using model::GgufTensorType;
 using Logits = std::vector<std::vector<float>>;
 
 // Every matrix of random blocks of GGUF's types in turn, or all of one; the vectors are a dummy's.
-class BlockCheckpoint final : public model::Checkpoint {
+class BlockCheckpoint final : public DummyBasedModel {
  public:
-  BlockCheckpoint(bool tied, std::vector<GgufTensorType> types) : types_(std::move(types)) {
-    model::ModelConfig config;
-    config.hidden_size = 256;
-    config.num_layers = 2;
-    config.num_heads = 8;
-    config.num_kv_heads = 2;
-    config.head_dim = 64;
-    config.intermediate_size = 512;
-    config.vocab_size = 500;
-    config.max_position_embeddings = 256;
-    config.qk_norm = true;
-    config.tie_word_embeddings = tied;
-    dummy_ = model::MakeDummyCheckpoint(config, {}, 1);
-  }
+  BlockCheckpoint(bool tied, std::vector<GgufTensorType> types) : DummyBasedModel(512, tied), types_(std::move(types)) {}
 
-  const model::ModelConfig& config() const override { return dummy_->config(); }
-  const model::GenerationConfig& generation_config() const override { return dummy_->generation_config(); }
-  std::optional<model::TensorInfo> Find(const std::string& name) const override { return dummy_->Find(name); }
-  std::vector<std::string> Names() const override { return dummy_->Names(); }
-  int64_t FileBytes() const override { return 0; }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
     std::vector<float> values(static_cast<size_t>((end - begin) * Width(name)));
     RETURN_IF_ERROR(ReadRows(name, begin, end, values.data()));
@@ -51,7 +33,7 @@ class BlockCheckpoint final : public model::Checkpoint {
     return OkStatus();
   }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
-    if (Width(name) == 1) return dummy_->ReadRows(name, begin, end, out);
+    if (Width(name) == 1) return DummyBasedModel::ReadRows(name, begin, end, out);
     for (int64_t row = begin; row < end; ++row, out += Width(name)) {
       model::Dequantize(TypeOf(name), RowOf(name, row).data(), Width(name), out);
     }
@@ -64,15 +46,8 @@ class BlockCheckpoint final : public model::Checkpoint {
     model::ReadBlocks(TypeOf(name), RowOf(name, row).data(), Width(name), out);
     return OkStatus();
   }
-  const BF16* MappedBF16(const std::string&) const override { return nullptr; }
-  void WillNeed(const std::string&) const override {}
-  void DontNeed(const std::string&) const override {}
 
  private:
-  int64_t Width(const std::string& name) const {
-    const std::vector<int64_t> shape = dummy_->Find(name)->shape;
-    return shape.size() == 2 ? shape[1] : 1;
-  }
   GgufTensorType TypeOf(const std::string& name) const {
     return types_[std::hash<std::string>{}(name) % types_.size()];
   }
@@ -103,7 +78,6 @@ class BlockCheckpoint final : public model::Checkpoint {
     return bytes;
   }
 
-  std::unique_ptr<model::Checkpoint> dummy_;
   const std::vector<GgufTensorType> types_;
 };
 

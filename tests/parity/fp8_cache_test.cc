@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "model/dummy_checkpoint.h"
 #include "parity/cosine.h"
+#include "parity/dummy_based_model.h"
 #include "parity/model_runner.h"
 
 namespace tiercel::parity {
@@ -82,48 +82,28 @@ TEST(Fp8Cache, BitsDependNeitherOnStepsNorOnWhatIsBesideNorOnWorkers) {
 // A dummy model with scales of its cache that are powers of two, others in each layer: as tensors, or multiplied into
 // the weights around the cache, where they change no rounding. Keys are larger then, and queries smaller; values larger,
 // and what is made of the sum of them smaller.
-class ScaledModel final : public model::Checkpoint {
+class ScaledModel final : public DummyBasedModel {
  public:
   enum class Scales { kNone, kTensors, kWeights };
-  explicit ScaledModel(Scales scales) : scales_(scales) {
-    model::ModelConfig config;
-    config.hidden_size = 256;
-    config.num_layers = 2;
-    config.num_heads = 8;
-    config.num_kv_heads = 2;
-    config.head_dim = 64;
-    config.intermediate_size = 768;
-    config.vocab_size = 500;
-    config.max_position_embeddings = 256;
-    config.qk_norm = true;
-    config.tie_word_embeddings = true;
-    dummy_ = model::MakeDummyCheckpoint(config, {}, 1);
-  }
+  explicit ScaledModel(Scales scales) : scales_(scales) {}
 
-  const model::ModelConfig& config() const override { return dummy_->config(); }
-  const model::GenerationConfig& generation_config() const override { return dummy_->generation_config(); }
-  std::vector<std::string> Names() const override { return dummy_->Names(); }
-  int64_t FileBytes() const override { return 0; }
   std::optional<model::TensorInfo> Find(const std::string& name) const override {
     if (ScaleOf(name) != nullptr) return model::TensorInfo{{1}, "F32"};
-    return dummy_->Find(name);
+    return DummyBasedModel::Find(name);
   }
   const uint8_t* MappedBytes(const std::string& name) const override {
     return reinterpret_cast<const uint8_t*>(ScaleOf(name));
   }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
-    RETURN_IF_ERROR(dummy_->ReadRows(name, begin, end, out));
+    RETURN_IF_ERROR(DummyBasedModel::ReadRows(name, begin, end, out));
     for (int64_t i = 0; i < (end - begin) * Width(name); ++i) out[i] = ToBF16(ToFloat(out[i]) * Factor(name));
     return OkStatus();
   }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
-    RETURN_IF_ERROR(dummy_->ReadRows(name, begin, end, out));
+    RETURN_IF_ERROR(DummyBasedModel::ReadRows(name, begin, end, out));
     for (int64_t i = 0; i < (end - begin) * Width(name); ++i) out[i] *= Factor(name);
     return OkStatus();
   }
-  const BF16* MappedBF16(const std::string&) const override { return nullptr; }
-  void WillNeed(const std::string&) const override {}
-  void DontNeed(const std::string&) const override {}
 
  private:
   static constexpr float kKey[2] = {0x1p-5f, 0x1p-7f}, kValue[2] = {0x1p-10f, 0x1p-8f};
@@ -143,13 +123,8 @@ class ScaledModel final : public model::Checkpoint {
     if (name.ends_with("self_attn.o_proj.weight")) return kValue[LayerOf(name)];
     return 1;
   }
-  int64_t Width(const std::string& name) const {
-    const std::vector<int64_t> shape = dummy_->Find(name)->shape;
-    return shape.size() == 2 ? shape[1] : 1;
-  }
 
   const Scales scales_;
-  std::unique_ptr<model::Checkpoint> dummy_;
 };
 
 TEST(Fp8Cache, TheCheckpointsScalesAreThoseOfTheWeightsAroundTheCache) {

@@ -10,8 +10,8 @@
 
 #include "base/e4m3.h"
 #include "model/convert.h"
-#include "model/dummy_checkpoint.h"
 #include "parity/cosine.h"
+#include "parity/dummy_based_model.h"
 #include "parity/model_runner.h"
 
 namespace tiercel::parity {
@@ -21,37 +21,19 @@ using Logits = std::vector<std::vector<float>>;
 
 // Linears of random codes with scales that are powers of two, but for those in whose names `floats` is (empty: none);
 // the rest is a dummy's.
-class Fp8Model final : public model::Checkpoint {
+class Fp8Model final : public DummyBasedModel {
  public:
-  explicit Fp8Model(std::string floats = "") : floats_(std::move(floats)) {
-    model::ModelConfig config;
-    config.hidden_size = 256;
-    config.num_layers = 2;
-    config.num_heads = 8;
-    config.num_kv_heads = 2;
-    config.head_dim = 64;
-    config.intermediate_size = 768;
-    config.vocab_size = 500;
-    config.max_position_embeddings = 256;
-    config.qk_norm = true;
-    config.tie_word_embeddings = true;
-    dummy_ = model::MakeDummyCheckpoint(config, {}, 1);
-  }
+  explicit Fp8Model(std::string floats = "") : floats_(std::move(floats)) {}
 
-  const model::ModelConfig& config() const override { return dummy_->config(); }
-  const model::GenerationConfig& generation_config() const override { return dummy_->generation_config(); }
-  std::optional<model::TensorInfo> Find(const std::string& name) const override { return dummy_->Find(name); }
-  std::vector<std::string> Names() const override { return dummy_->Names(); }
-  int64_t FileBytes() const override { return 0; }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
-    if (!IsFp8(name)) return dummy_->ReadRows(name, begin, end, out);
+    if (!IsFp8(name)) return DummyBasedModel::ReadRows(name, begin, end, out);
     std::vector<float> values(static_cast<size_t>((end - begin) * Width(name)));
     RETURN_IF_ERROR(ReadRows(name, begin, end, values.data()));
     model::RoundToBF16(values.data(), std::ssize(values), out);
     return OkStatus();
   }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
-    if (!IsFp8(name)) return dummy_->ReadRows(name, begin, end, out);
+    if (!IsFp8(name)) return DummyBasedModel::ReadRows(name, begin, end, out);
     for (int64_t row = begin; row < end; ++row) {
       const model::BlockRow blocks = RowOf(name, row);
       for (size_t i = 0; i < blocks.codes.size(); ++i) *out++ = blocks.float_scale[i / 128] * E4M3ToFloat(blocks.codes[i]);
@@ -65,15 +47,11 @@ class Fp8Model final : public model::Checkpoint {
     *out = RowOf(name, row);
     return OkStatus();
   }
-  const BF16* MappedBF16(const std::string&) const override { return nullptr; }
-  void WillNeed(const std::string&) const override {}
-  void DontNeed(const std::string&) const override {}
 
  private:
   bool IsFp8(const std::string& name) const {
     return name.ends_with("_proj.weight") && (floats_.empty() || name.find(floats_) == std::string::npos);
   }
-  int64_t Width(const std::string& name) const { return dummy_->Find(name)->shape[1]; }
   // Values of about ± 0.03.
   model::BlockRow RowOf(const std::string& name, int64_t row) const {
     model::BlockRow out;
@@ -85,7 +63,6 @@ class Fp8Model final : public model::Checkpoint {
   }
 
   const std::string floats_;
-  std::unique_ptr<model::Checkpoint> dummy_;
 };
 
 // Logits of 40 tokens in steps of so many.
