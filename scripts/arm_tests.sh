@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tests="topology_test kernels_conformance_test kernels_attention_test kernels_attention_work_test kernels_kv_int8_test
+tests="topology_test kernels_conformance_test kernels_attention_test kernels_attention_work_test kernels_kv_int8_test kernels_kv_fp8_test
   kernels_kv_reuse_test kernels_elementwise_test kernels_quant_test parity_test batch_invariance_test nan_isolation_test
-  w8a8_test block_format_test fp8_test sampler_parity_test"
+  w8a8_test block_format_test fp8_test fp8_cache_test sampler_parity_test"
 
 rust=aarch64-unknown-linux-gnu
 rustup target list --installed | grep -qx $rust || rustup target add $rust

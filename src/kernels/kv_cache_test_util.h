@@ -1,9 +1,13 @@
 // For tests of the caches of bytes: a sequence that qk_norm_rope writes and attention reads.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -108,5 +112,37 @@ struct CachedSequence {
   std::vector<int64_t> slots;
   platform::Buffer cache;
 };
+
+// A chunk's rows do not depend on its borders, nor on the team.
+template <typename Sequence>
+void ExpectChunksChangeNoBit(const Sequence& s, const KernelTable& kernels, const std::string& what) {
+  const std::vector<BF16> whole = s.Attend(kernels, 0, s.tokens, 1);
+  for (int chunk : {1, 33, 129}) {
+    std::vector<BF16> parts;
+    for (int begin = 0; begin < s.tokens; begin += chunk) {
+      const auto part = s.Attend(kernels, begin, std::min(begin + chunk, s.tokens), 1 + begin % 3);
+      parts.insert(parts.end(), part.begin(), part.end());
+    }
+    ASSERT_TRUE(parts == whole) << what << " chunk " << chunk;
+  }
+}
+
+// Contexts of up to 5000 tokens around the borders of segments, as decodes of any team and as rows of a chunk, which
+// check(begin, chunk) sees.
+template <typename Sequence, typename Check>
+void ExpectSplitKeysChangeNoBit(const Sequence& s, const KernelTable& kernels, const std::string& what, Check check) {
+  const int64_t row = int64_t{s.heads.group} * s.heads.head_dim;
+  for (const auto& [begin, end] : {std::pair{1022, 1026}, {2047, 2050}, {4998, 5000}}) {
+    const std::vector<BF16> chunk = s.Attend(kernels, begin, end, 1);
+    check(begin, chunk);
+    for (int t = begin; t < end; ++t) {
+      const std::vector<BF16> expected(chunk.begin() + (t - begin) * row, chunk.begin() + (t - begin + 1) * row);
+      for (int workers : {1, 2, 5}) {
+        ASSERT_TRUE(s.Attend(kernels, t, t + 1, workers, true) == expected) << what << " token " << t << " workers " << workers;
+      }
+      ASSERT_TRUE(s.Attend(kernels, t, t + 1, 3) == expected) << what << " token " << t << " not split";
+    }
+  }
+}
 
 }  // namespace tiercel::kernels

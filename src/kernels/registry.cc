@@ -16,8 +16,12 @@ namespace {
 // that nobody disturbs.
 constexpr double kEqual = 1.1, kClear = 1.6;
 
-double RateOf(std::span<const Peak> peaks, const KernelTable* kernels) {
-  return std::find_if(peaks.begin(), peaks.end(), [&](const Peak& peak) { return peak.kernels == kernels; })->gflop_per_s;
+const Peak& Chosen(std::span<const Peak> peaks) {
+  const Peak* chosen = &peaks[0];
+  for (const Peak& peak : peaks) {
+    if (peak.gflop_per_s > kDecisive * chosen->gflop_per_s) chosen = &peak;
+  }
+  return *chosen;
 }
 
 double Seconds(const KernelTable& kernels, int64_t iterations, int64_t* flop) {
@@ -81,7 +85,7 @@ std::vector<const KernelTable*> MissingKernels(const platform::CpuFeatures& cpu)
 }
 
 bool Decided(std::span<const Peak> peaks) {
-  const double chosen = RateOf(peaks, ChooseByPeak(peaks));
+  const double chosen = Chosen(peaks).gflop_per_s;
   return std::all_of(peaks.begin(), peaks.end(), [&](const Peak& peak) {
     const double ratio = std::max(peak.gflop_per_s, chosen) / std::min(peak.gflop_per_s, chosen);
     return ratio < kEqual || ratio > kClear;
@@ -113,13 +117,7 @@ const std::vector<Peak>& MachinePeaks() {
   return peaks;
 }
 
-const KernelTable* ChooseByPeak(std::span<const Peak> peaks) {
-  const Peak* chosen = &peaks[0];
-  for (const Peak& peak : peaks) {
-    if (peak.gflop_per_s > kDecisive * chosen->gflop_per_s) chosen = &peak;
-  }
-  return chosen->kernels;
-}
+const KernelTable* ChooseByPeak(std::span<const Peak> peaks) { return Chosen(peaks).kernels; }
 
 Expected<const KernelTable*> SelectKernels(const platform::CpuFeatures& cpu,
                                            std::string_view override, std::span<const Peak> peaks) {

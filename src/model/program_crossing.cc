@@ -14,6 +14,11 @@ comm::Transfer PieceOf(int peer, const Region& region, const std::byte* base, Ra
   return {peer, const_cast<std::byte*>(base) + range.begin * region.stride, 1, bytes, bytes};
 }
 
+// Of the rows of a copy those that a process reads.
+Range ReadBy(const comm::RankPlaces& places, int process, int64_t rows, bool own_rows) {
+  return own_rows ? places.OwnedByProcess(process, rows) : Range{0, rows};
+}
+
 }  // namespace
 
 bool Program::Cross(std::initializer_list<RankAccess> accesses) {
@@ -51,9 +56,7 @@ void Program::CrossRows(const Region& region) {
 void Program::CrossCopies(const Region& region, bool own_rows) {
   const comm::RankPlaces& places = ranks_->places;
   if (places.sums_first()) return CrossSums(region, own_rows);
-  const auto read_by = [&](int process) {
-    return own_rows ? places.OwnedByProcess(process, region.rows) : Range{0, region.rows};
-  };
+  const auto read_by = [&](int process) { return ReadBy(places, process, region.rows, own_rows); };
   const auto bytes_of = [](const float* part) { return reinterpret_cast<const std::byte*>(part); };
   const int64_t offset = region.base - bytes_of(ranks_->parts[0]);
   for (int rank = 0; rank < places.ranks(); ++rank) {
@@ -91,22 +94,21 @@ void Program::CrossSums(const Region& region, bool own_rows) {
   for (int peer = 0; peer < places.process.count; ++peer) {
     if (peer == places.process.index) continue;
     const float* const theirs = ranks_->parts[static_cast<size_t>(peer * places.local)];
-    const auto read_by = [&](int process) {
-      return own_rows ? places.OwnedByProcess(process, region.rows) : Range{0, region.rows};
-    };
+    const auto read_by = [&](int process) { return ReadBy(places, process, region.rows, own_rows); };
     sends_.push_back(PieceOf(places.InJob(peer), region, bytes_of(ranks_->sum) + offset, read_by(peer)));
     receives_.push_back(PieceOf(places.InJob(peer), region, bytes_of(theirs) + offset, read_by(places.process.index)));
   }
 }
 
-// `region`: the rows, from this rank's first column on. Of several stages the first process takes them when it wants them.
+// In the last stage. `region`: the rows, from this rank's first column on. A first process of several stages has no part in
+// it: it takes the logits when it wants them.
 void Program::CrossLogits(const Region& region, bool columns) {
   const comm::RankPlaces& places = ranks_->places;
   const LogitRows rows{const_cast<std::byte*>(region.base), region.rows, region.stride, region.width, columns};
-  if (!places.is_first_stage() || !places.process.is_first()) {
-    sends_.push_back(LogitsToFirst(*ranks_, rows));
-  } else if (places.stages == 1) {
+  if (places.is_first_stage() && places.process.is_first()) {
     LogitsFromOthers(*ranks_, rows, &receives_);
+  } else {
+    sends_.push_back(LogitsToFirst(*ranks_, rows));
   }
 }
 
