@@ -253,9 +253,13 @@ Status EngineLoop::ProcessResults() {
   ASSIGN_OR_RETURN(BatchPlan* const batch, runner_.Wait());
   waits_for_result_ = false;
   const double now = clock_->Now();
+  const int64_t prompt_tokens = batch->num_prompt_tokens();
+  if (prompt_tokens > 0 && batch->work().rows > prompt_tokens) {
+    scheduler_.MixedStepTook(batch->work(), batch->seconds());
+  }
   cost_.Record(batch->work(), batch->seconds());
-  if (batch->num_prompt_tokens() > 0) {
-    stats_.PromptStep(batch->num_prompt_tokens(), batch->seconds());
+  if (prompt_tokens > 0) {
+    stats_.PromptStep(prompt_tokens, batch->seconds());
   }
   if (runner_.num_launched() > 0) StepBegins(now);
   for (BatchEntry& entry : batch->entries()) Merge(batch, &entry, now);

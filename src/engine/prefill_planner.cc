@@ -15,8 +15,13 @@ constexpr double kPoorRate = 0.90;  // below: prompts share a step
 constexpr double kStretch = 4;
 constexpr int64_t kMixedInARow = 16;
 constexpr double kUnseenSeconds = 0.02;
-// What the target keeps for steps that take longer than expected, and for the way to the client.
-constexpr double kTargetShare = 0.94;
+// What the target leaves for a step, the rest is for the way to the client.
+constexpr double kTargetShare = 0.99;
+// Of the steps with prompts beside streams so many take no longer than `overrun_` times what was expected: one that does raises it by
+// kRise, any other lowers it by as much as keeps it where it is if so many do.
+constexpr double kWithin = 0.99;
+constexpr double kRise = 0.03;
+constexpr double kLeastOverrun = 1.02, kMostOverrun = 2;
 // Cuts fall on multiples of this: kernels compute 4 to 16 rows at a time.
 constexpr int64_t kGrain = 8;
 
@@ -40,13 +45,20 @@ void PrefillPlanner::Begin(const StepWork& decodes, int64_t streams, int64_t pro
     return;
   }
   if (target_itl_ > 0) {
-    limit_ = kTargetShare * target_itl_;
+    limit_ = kTargetShare * target_itl_ / overrun_;
     return;
   }
   alone_ = num_mixed_ == kMixedInARow;
   num_mixed_ = alone_ ? 0 : num_mixed_ + 1;
   const double fair = 1 + static_cast<double>(prompts) / static_cast<double>(streams);
   limit_ = std::max(kUnseenSeconds, cost_->Seconds(decodes) * std::max(kStretch, fair));
+}
+
+void PrefillPlanner::Took(const StepWork& work, double seconds) {
+  if (cost_ == nullptr || !cost_->known()) return;
+  const bool late = seconds > overrun_ * cost_->Seconds(work);
+  overrun_ *= 1 + (late ? kRise : -kRise * (1 - kWithin) / kWithin);
+  overrun_ = std::clamp(overrun_, kLeastOverrun, kMostOverrun);
 }
 
 int64_t PrefillPlanner::Part(const StepWork& work, const Prompt& prompt, int64_t most) {

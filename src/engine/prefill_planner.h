@@ -7,7 +7,7 @@
 //
 // Beside streams a step may take so long that three quarters of the time are for prompts, or more where
 // more than three of them wait for each stream: each request, waiting or running, then has the same share.
-// With a target it may take as long as that. The streams' rows pay for reading the weights, so that small
+// With a target it may be expected to take so long that 99 of 100 such steps take no longer than that. The streams' rows pay for reading the weights, so that small
 // parts beside them cost little.
 //
 // After 16 steps with prompts in a row the streams have one to themselves: what they take alone stays known
@@ -47,6 +47,9 @@ class PrefillPlanner {
   // prompts in this step.
   int64_t Part(const StepWork& work, const Prompt& prompt, int64_t most);
 
+  // A step of prompts beside streams has taken so long. To be called before the cost learns it.
+  void Took(const StepWork& work, double seconds);
+
   // Seconds that the step may take beside streams; infinite without a limit.
   double limit() const { return limit_; }
 
@@ -57,10 +60,14 @@ class PrefillPlanner {
   void FindEfficientPart(int64_t start);
   bool KeepsRate(const StepWork& work) const;
 
+  static constexpr double kFirstOverrun = 1.1;
+
   const StepCost* const cost_;
   const double target_itl_;
   const int64_t max_tokens_;
   double limit_ = 0;
+  // So many times what was expected 99 of 100 steps of prompts beside streams take at most.
+  double overrun_ = kFirstOverrun;
   int64_t prompts_ = 0;
   int64_t num_mixed_ = 0;  // steps of streams and prompts in a row
   bool alone_ = false;     // the streams have this step to themselves

@@ -115,6 +115,8 @@ class Scheduler {
 
   const BlockPool& pool() const { return pool_; }
   const PrefillPlanner& planner() const { return planner_; }
+  // A step of prompts beside streams has taken so long. To be called before the cost learns it.
+  void MixedStepTook(const StepWork& work, double seconds) { planner_.Took(work, seconds); }
   const SchedulerOptions& options() const { return options_; }
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return num_waiting_; }
