@@ -190,10 +190,11 @@ struct SwiGluArgs {
 
 // How a cache of bytes is scaled. x is the BF16 that a BF16 cache would hold: finite.
 //
-// INT8 (KvLayout::dtype kI8): all pointers null or all [num_kv_heads · head_dim]. With channel scales (a C8
-// checkpoint), q = clamp(round(x / scale + offset), −128, 127), x = (q − offset) · scale, and the
-// tokens' scales in the cache are 1. Without, the token's own of each head: s = max|x| / 127,
-// q = round(x / s).
+// INT8 (KvLayout::dtype kI8), for keys and for values by themselves: scale and offset [num_kv_heads · head_dim] each, or null.
+//   both (a C8 checkpoint)  q = clamp(round(x / scale + offset), −128, 127), x = (q − offset) · scale; the tokens' scales
+//                           in the cache are 1
+//   a scale alone           y = x / scale, where scales are powers of two: y is exact; then as without any. x = q · s · scale
+//   none                    the token's own of each head: s = max|y| / 127, q = round(y / s), with y = x
 //
 // FP8 (kF8E4M3): a code is the E4M3 number nearest to x / key (or value), ties to even, ±448 for what is larger.
 struct KvScales {

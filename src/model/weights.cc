@@ -15,6 +15,7 @@
 #include "kernels/attention_work.h"
 #include "model/block_packing.h"
 #include "model/column_order.h"
+#include "model/kv_channels.h"
 #include "model/packing.h"
 #include "model/rank.h"
 #include "model/stages.h"
@@ -137,6 +138,7 @@ class Loader {
   Status PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
+  Status FindKvChannels(const FusedLinear& qkv, LayerWeights& layer);
   Status ReadKvChannels(const std::string& attention, KvCacheScales* out);
   Status ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out);
   Status PackOne(const Job& job, int worker) const;
@@ -266,6 +268,8 @@ Status Loader::PlanLayer(int64_t i) {
   }
   if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache() == DType::kI8) {
     RETURN_IF_ERROR(ReadKvChannels(attention, &layer.kv));
+  } else if (weights_.kv_dtype == DType::kI8) {
+    RETURN_IF_ERROR(FindKvChannels(*sources_.back(), layer));
   } else if (weights_.kv_dtype == DType::kF8E4M3) {
     ASSIGN_OR_RETURN(layer.kv.fp8, ReadKvTensorScales(checkpoint_, attention));
   }
@@ -419,6 +423,17 @@ Status Loader::ReadNorm(const std::string& name, int64_t n, NormWeights* out) {
   if (checkpoint_.quantization().method() != QuantMethod::kAscend) return OkStatus();
   if (!checkpoint_.Find(name + ".bias")) return OkStatus();
   return ReadVector(name + ".bias", n, &out->bias);
+}
+
+// Scales of the keys' channels where the checkpoint has none.
+Status Loader::FindKvChannels(const FusedLinear& qkv, LayerWeights& layer) {
+  const Shard& k = qkv.shards[1];
+  ASSIGN_OR_RETURN(std::vector<float> sizes,
+                   OutputSizes(checkpoint_, k.name, k.tensors, layer.input_norm.weight, k.rows));
+  const std::vector<float>& norm = layer.k_norm.weight;
+  for (size_t i = 0; i < sizes.size() && !norm.empty(); ++i) sizes[i] *= std::abs(norm[i % norm.size()]);
+  layer.kv.k_scale = KeyScales(sizes, config_.head_dim);
+  return OkStatus();
 }
 
 // C8: a scale and an offset for each channel of k (as rotated) and of v.

@@ -50,17 +50,12 @@ struct NormWeights {
 };
 
 struct KvCacheScales {
-  // Of an INT8 cache by channel, [KV heads · head_dim] each; all empty: by token.
+  // Of an INT8 cache, [KV heads · head_dim] each or empty: a checkpoint's, or scales alone (kv_channels.h).
   std::vector<float> k_scale, k_offset, v_scale, v_offset;
   KvTensorScales fp8;  // of an FP8 cache
   kernels::KvScales view() const {
-    kernels::KvScales scales{.key = fp8.key, .value = fp8.value};
-    if (k_scale.empty()) return scales;
-    scales.k_scale = k_scale.data();
-    scales.k_offset = k_offset.data();
-    scales.v_scale = v_scale.data();
-    scales.v_offset = v_offset.data();
-    return scales;
+    const auto of = [](const std::vector<float>& channels) { return channels.empty() ? nullptr : channels.data(); };
+    return {of(k_scale), of(k_offset), of(v_scale), of(v_offset), fp8.key, fp8.value};
   }
 };
 

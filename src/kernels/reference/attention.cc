@@ -33,10 +33,11 @@ struct CachedHead {
       std::memcpy(&token, head + (key ? args.layout.KeyScaleOffset(slot)
                                       : args.layout.ValueScaleOffset(slot)), sizeof(token));
       const KvScales& s = args.kv_scales;
-      if (s.k_scale == nullptr) return head[at] * token;
       const int64_t channel = int64_t{kv_head} * args.layout.head_dim + d;
-      return key ? (head[at] - s.k_offset[channel]) * s.k_scale[channel]
-                 : (head[at] - s.v_offset[channel]) * s.v_scale[channel];
+      const float* scale = key ? s.k_scale : s.v_scale;
+      const float* offset = key ? s.k_offset : s.v_offset;
+      const float q = head[at] - (offset != nullptr ? offset[channel] : 0.0f);
+      return q * token * (scale != nullptr ? scale[channel] : 1.0f);
     }
   }
 };

@@ -51,11 +51,11 @@ void WriteBytes(const BF16* x, int head_dim, const float* scale, const float* ze
                 int8_t* head, int64_t scale_offset) {
   uint8_t bytes[kMaxHeadDim];
   float token = 1;
-  if (scale != nullptr) {
+  if (zero != nullptr) {
     for (int d = 0; d < head_dim; ++d) bytes[d] = QuantizeStatic(x[d], scale[d], zero[d]);
   } else {
     const QuantizedRows row = {.data = bytes, .row_scale = &token};
-    QuantizeRow([x](int64_t d) { return x[d]; }, head_dim, 0, row);
+    QuantizeRow([=](int64_t d) { return scale != nullptr ? ToBF16(ToFloat(x[d]) / scale[d]) : x[d]; }, head_dim, 0, row);
   }
   for (int d = 0; d < head_dim; ++d) head[offset(d)] = static_cast<int8_t>(bytes[d] - 128);
   std::memcpy(head + scale_offset, &token, sizeof(token));
@@ -88,11 +88,11 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
       const auto value_offset = [&](int d) { return layout.ValueOffset(slot, d); };
       if (layout.dtype == DType::kI8) {
         const KvScales& s = args.kv_scales;
-        const int64_t channel = s.k_scale != nullptr ? g * head_dim : 0;
+        const auto of_head = [&](const float* channels) { return channels != nullptr ? channels + g * head_dim : nullptr; };
         int8_t* cache = static_cast<int8_t*>(args.kv) + head;
-        WriteBytes(k, head_dim, s.k_scale + channel, s.k_offset + channel, key_offset, cache,
+        WriteBytes(k, head_dim, of_head(s.k_scale), of_head(s.k_offset), key_offset, cache,
                    layout.KeyScaleOffset(slot));
-        WriteBytes(v, head_dim, s.v_scale + channel, s.v_offset + channel, value_offset, cache,
+        WriteBytes(v, head_dim, of_head(s.v_scale), of_head(s.v_offset), value_offset, cache,
                    layout.ValueScaleOffset(slot));
         continue;
       }

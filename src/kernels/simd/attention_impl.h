@@ -1,5 +1,5 @@
-// Attention by FP32 FMA over the BF16, INT8 or FP8 cache, once for all vector widths (S is an ISA's
-// Simd); the BF16 and the FP8 cache also by products of BF16 pairs, where S has them (kPairDot).
+// Attention over the BF16, INT8 or FP8 cache, once for all vector widths (S is an ISA's Simd): by FP32 FMA, or by products
+// of BF16 pairs, where S has them (kPairDot) and makes them of bytes.
 //
 // A tile is up to kMaxRows rows (tokens × the group's query heads) of one KV head. Keys are taken
 // in steps of kStep from position 0 with an online softmax: per row, the scores of a step, their
@@ -87,7 +87,7 @@ class TileAttention {
   static constexpr int kTogether = kernels::kTogether<Element>;
   static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
-  static constexpr bool kDot = S::kPairDot && !kInt8;
+  static constexpr bool kDot = S::kPairDot;
   // What S::Part makes of an E4M3 number is a 256th of it.
   static constexpr float kUnit = kFp8 && !kDot ? 256 : 1;
 
@@ -108,6 +108,7 @@ class TileAttention {
     ahead_ = rows_ <= S::kRowBlock ? ahead : nullptr;
     LoadQueries();
     const auto step = [&](int64_t key) {
+      if constexpr (kInt8) TakeScales(key);
       if constexpr (kStrips) {
         if (rows_ >= kStripRows) return StepInStrips(key);
       }
@@ -153,7 +154,7 @@ class TileAttention {
       for (int64_t row = 0; row < rows_; row += kRows) {
         if (k >= seen(row)) continue;
         StripTile(scratch_.q + row * d, d, d, scratch_.scores + row * kStep + k, kStep, true,
-                  kInt8 ? KeyScales(key + k) : nullptr);
+                  kInt8 ? key_scales_ + k : nullptr);
       }
     }
     for (int64_t row = 0; row < rows_; row += kRows) {
@@ -227,12 +228,15 @@ class TileAttention {
            layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
   }
   int Slot(int64_t key) const { return static_cast<int>(key % layout_.block_size); }
-  // Of the INT8 keys or values from `key` on.
-  const float* KeyScales(int64_t key) const {
-    return reinterpret_cast<const float*>(Head(key) + layout_.KeyScaleOffset(Slot(key)));
-  }
-  const float* ValueScales(int64_t key) const {
-    return reinterpret_cast<const float*>(Head(key) + layout_.ValueScaleOffset(Slot(key)));
+  // Those of the INT8 keys and values of the step from `first` on that any row sees, side by side.
+  void TakeScales(int64_t first) {
+    const int64_t count = std::min(kStep, Visible(rows_ - 1) - first);
+    for (int64_t k = 0; k < count; k += kSmallestBlock) {
+      const Element* const head = Head(first + k);
+      const int slot = Slot(first + k);
+      std::memcpy(key_scales_ + k, head + layout_.KeyScaleOffset(slot), kSmallestBlock * sizeof(float));
+      std::memcpy(value_scales_ + k, head + layout_.ValueScaleOffset(slot), kSmallestBlock * sizeof(float));
+    }
   }
   // Of this KV head's channels; null: 1.
   const float* Channels(const float* scales) const {
@@ -253,12 +257,12 @@ class TileAttention {
       const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
                       (tile_.kv_head * (group_ + 2) + source % group_) * d;
       for (int i = 0; i < d; i += S::kLanes) {
-        V scaled = S::Mul(S::Widen(q + i), scale);
+        V scaled = S::Widen(q + i);
         if (channels != nullptr) scaled = S::Mul(scaled, S::Load(channels + i));
         if constexpr (kDot) {
-          std::memcpy(PairsOf(scratch_.q + row * d) + i, q + i, S::kLanes * sizeof(BF16));
+          S::Narrow(PairsOf(scratch_.q + row * d) + i, scaled);  // exact, see KvScales
         } else {
-          S::Store(scratch_.q + row * d + i, scaled);
+          S::Store(scratch_.q + row * d + i, S::Mul(scaled, scale));
         }
       }
     }
@@ -304,7 +308,7 @@ class TileAttention {
     }
   }
 
-  // tile += (factors as pairs)[r · stride] · load(v); of E4M3 numbers a second pair each.
+  // tile += (factors as pairs)[r · stride] · load(v); of bytes a second pair each.
   template <int kRows, int kVectors, typename Load>
   [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
                                               int64_t stride, const Load& load) {
@@ -314,7 +318,7 @@ class TileAttention {
                         return S::Dot(sum, raw, pair);
                       });
     };
-    if constexpr (kFp8) {
+    if constexpr (sizeof(Element) == 1) {
       typename S::Raw first[kVectors], second[kVectors];
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) S::WidenPairs(load(v), &first[v], &second[v]);
@@ -380,7 +384,7 @@ class TileAttention {
     }
     if constexpr (kDot) tile.Scale([&](int) { return S::Set(score_scale_); });
     if constexpr (kInt8) {
-      tile.Scale([&](int v) { return S::Load(KeyScales(first + k + v * S::kLanes)); });
+      tile.Scale([&](int v) { return S::Load(key_scales_ + k + v * S::kLanes); });
     }
     tile.Store(scratch_.scores + k, kStep);
   }
@@ -410,7 +414,7 @@ class TileAttention {
     for (int64_t k = 0; k < count; k += S::kLanes) {
       V p = keep_seen(ExpOfScore<S>(S::Sub(S::Load(s + k), m)), k, S::Zero());
       sum = S::Add(sum, p);
-      if constexpr (kInt8) p = S::Mul(p, S::Load(ValueScales(first + k)));
+      if constexpr (kInt8) p = S::Mul(p, S::Load(value_scales_ + k));
       S::Store(s + k, p);
     }
     if constexpr (kDot) {
@@ -500,9 +504,8 @@ class TileAttention {
       const float* offsets = Channels(args_.kv_scales.v_offset);
       for (int i = 0; i < d; i += S::kLanes) {
         V mean = S::Mul(S::Load(sums_.acc(row) + i), factor);
-        if (channels != nullptr) {
-          mean = S::Mul(S::Sub(mean, S::Load(offsets + i)), S::Load(channels + i));
-        }
+        if (offsets != nullptr) mean = S::Sub(mean, S::Load(offsets + i));
+        if (channels != nullptr) mean = S::Mul(mean, S::Load(channels + i));
         out.Store(token, column + i, mean);
       }
     }
@@ -518,6 +521,8 @@ class TileAttention {
   const float score_scale_;  // of q · (what is multiplied as the key)
   TileSums<S> sums_;
   KvAhead<S, Element>* ahead_ = nullptr;
+  static constexpr int64_t kSmallestBlock = 32;  // tokens: blocks are a multiple of it (KvLayout)
+  alignas(64) float key_scales_[kInt8 ? kStep : 1], value_scales_[kInt8 ? kStep : 1];  // of the step
 };
 
 template <typename S, typename Element>

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/attention_work.h"
 #include "kernels/kv_layout.h"
@@ -108,6 +109,10 @@ class KvAhead {
     at_ = reinterpret_cast<const char*>(
         head + (values_ ? layout_.ValueOffset(slot, 0) : layout_.KeyOffset(slot, 0)));
     lines_ = count * layout_.head_dim * static_cast<int64_t>(sizeof(Element)) / kLine;
+    if constexpr (std::is_same_v<Element, int8_t>) {  // and their scales, at most a line for 32 that have a line each
+      const Element* scales = head + (values_ ? layout_.ValueScaleOffset(slot) : layout_.KeyScaleOffset(slot));
+      for (int64_t i = 0; i < count * 4; i += kLine) __builtin_prefetch(scales + i, 0, kToL2);
+    }
     done_ += count;
     return true;
   }

@@ -104,19 +104,24 @@ template <typename S>
 }
 
 // The head x as the bytes of an INT8 cache; returns its token's scale (ops.h, KvScales). scale, zero:
-// the head's channels, or null.
+// the head's channels, each or null.
 template <typename S>
 [[gnu::always_inline]] inline float QuantizeHead(const BF16* x, int head_dim, const float* scale,
                                                  const float* zero, int8_t* out) {
   uint8_t bytes[kMaxHeadDim];
+  BF16 divided[kMaxHeadDim];
   float token = 1;
-  if (scale != nullptr) {
+  if (zero != nullptr) {
     for (int d = 0; d < head_dim; d += S::kLanes) {
       typename S::V q = S::Add(S::Div(S::Widen(x + d), S::Load(scale + d)), S::Load(zero + d));
       q = S::Max(S::Min(q, S::Set(127.0f)), S::Set(-128.0f));
       S::StoreBytes(bytes + d, q);
     }
   } else {
+    if (scale != nullptr) {
+      for (int d = 0; d < head_dim; d += S::kLanes) S::Narrow(divided + d, S::Div(S::Widen(x + d), S::Load(scale + d)));
+      x = divided;
+    }
     const QuantizedRows row = {.data = bytes, .row_scale = &token};
     QuantizeRow<S>([x](int64_t d) __attribute__((always_inline)) { return S::Widen(x + d); },
                    [x](int64_t d) { return x[d]; }, head_dim, 0, row);

@@ -329,10 +329,8 @@ class TileAttention : public TileView<int8_t> {
       const __m512 factor = _mm512_set1_ps(1.0f / sums_.sum(row));
       for (int64_t i = 0; i < d_; i += 16) {
         __m512 mean = _mm512_mul_ps(_mm512_load_ps(sums_.acc(row) + i), factor);
-        if (channels != nullptr) {
-          mean = _mm512_mul_ps(_mm512_sub_ps(mean, _mm512_loadu_ps(offsets + i)),
-                               _mm512_loadu_ps(channels + i));
-        }
+        if (offsets != nullptr) mean = _mm512_sub_ps(mean, _mm512_loadu_ps(offsets + i));
+        if (channels != nullptr) mean = _mm512_mul_ps(mean, _mm512_loadu_ps(channels + i));
         out.Store(OutRow(row), OutColumn(row) + i, mean);
       }
     }

@@ -19,7 +19,7 @@ void MatmulBf16Dot(const MatmulArgs& args, Share share);  // by vdpbf16ps
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 void AttentionBf16Dot(const AttentionArgs& args, Share share);  // by vdpbf16ps, same scratch
-void AttentionBf16DotVbmi(const AttentionArgs& args, Share share);  // so over an FP8 cache, too
+void AttentionBf16DotVbmi(const AttentionArgs& args, Share share);  // so over caches of bytes, too
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
 
 // RowOps
