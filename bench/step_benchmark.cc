@@ -22,6 +22,7 @@
 //   --int4        the layers' become INT4, with --int8-head the head's as well
 //   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
 //   --kv-int8     an INT8 cache; --kv-fp8 an FP8 one
+//   --slow N      the last worker takes N % longer, as on a slow core: TIERCEL_CPU_SHARES can divide by speed
 //   --ranks N     tensor parallel: N ranks of equal teams
 //   --flashcomm N FlashComm in steps of more than N tokens (never)
 //   --fuse-sum X  never, with-flashcomm (default) or always: ranks add up in one pass with the matmul
@@ -44,6 +45,7 @@
 #include "model/checkpoint.h"
 #include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
+#include "slow_worker.h"
 
 namespace tiercel {
 namespace {
@@ -186,6 +188,7 @@ struct Options {
   int prefetch_percent = 0;
   bool graphs = false, dummy = false, json = false;
   int ranks = 1;
+  int slow = 0;  // %
   int64_t flashcomm_rows = -1;
   model::FuseSum fuse_sum = model::FuseSum::kWithFlashComm;
   bool int8 = false, int4 = false, int8_head = false, kv_int8 = false, kv_fp8 = false, unfused = false;
@@ -216,6 +219,9 @@ class Bench {
     auto bench = std::make_unique<Bench>();
     bench->options_ = options;
     ASSIGN_OR_RETURN(bench->environment_, kernels::Environment::Create({.ranks = options.ranks}));
+    if (options.slow > 0) {
+      bench->environment_->kernels = SlowWorker::Make(*bench->environment_->kernels, 1 + options.slow / 100.0);
+    }
     const bool only_limits = std::all_of(options.works.begin(), options.works.end(),
                                          [](const Work& w) { return w.kind == 'l'; });
     if (only_limits) return bench;
@@ -384,6 +390,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.fuse_sum = when == "never"    ? model::FuseSum::kNever
                          : when == "always" ? model::FuseSum::kAlways
                                             : model::FuseSum::kWithFlashComm;
+    } else if (word == "--slow") {
+      options.slow = number();
     } else if (word == "--distinct") {
       options.distinct = number();
     } else if (word == "--graphs") {

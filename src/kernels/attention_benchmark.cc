@@ -70,7 +70,7 @@ void Attention(benchmark::State& state, const BenchmarkIsa& isa, const Step& ste
   args.out = machine.out.as<BF16>();
   args.ldo = query_heads * layout.head_dim + 32;
   auto partials = platform::Buffer::Allocate(
-      std::max<int64_t>(1, AttentionPartialsBytes(args, machine.team().size())));
+      std::max<int64_t>(1, AttentionPartialsBytes(args, {0, machine.team().size()})));
   CHECK(partials.has_value());
   if (step.split) args.partials = partials->data();
   CHECK(isa.kernels->attention_scratch_bytes(args, machine.team().size()) <=

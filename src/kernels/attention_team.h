@@ -26,10 +26,12 @@ Aligned<T> Allocate(int64_t count) {
 
 class AttentionTeam {
  public:
-  // split: keys may be shared out (AttentionArgs::partials), and the workers are threads.
-  AttentionTeam(const KernelTable& kernels, const AttentionArgs& args, int workers, bool split)
-      : kernels_(kernels), workers_(workers), threads_(split) {
-    const int64_t bytes = AttentionPartialsBytes(args, workers);
+  // split: keys may be shared out (AttentionArgs::partials), and the workers are threads. `bounds` of their Shares outlive
+  // the team.
+  AttentionTeam(const KernelTable& kernels, const AttentionArgs& args, int workers, bool split,
+                const int32_t* bounds = nullptr)
+      : kernels_(kernels), workers_(workers), bounds_(bounds), threads_(split) {
+    const int64_t bytes = AttentionPartialsBytes(args, {0, workers, bounds});
     if (!split || bytes == 0) return;
     partials_ = Allocate<uint8_t>(bytes);
     std::memset(partials_.get(), 0, bytes);
@@ -46,7 +48,7 @@ class AttentionTeam {
       const Aligned<uint8_t> scratch = Allocate<uint8_t>(bytes);
       std::memset(scratch.get(), 0xff, bytes);  // NaNs: nothing may be read before it is written
       mine.scratch = scratch.get();
-      kernels_.attention(mine, {worker, workers_});
+      kernels_.attention(mine, {worker, workers_, bounds_});
     };
     std::vector<std::thread> threads;
     for (int worker = 1; worker < workers_; ++worker) {
@@ -66,6 +68,7 @@ class AttentionTeam {
  private:
   const KernelTable& kernels_;
   const int workers_;
+  const int32_t* const bounds_;
   const bool threads_;
   Aligned<uint8_t> partials_;
 };

@@ -68,7 +68,8 @@ class Step {
   Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings around = {},
        Scores scores = {});
 
-  Rows Run(const KernelTable& kernels, int workers = 1, bool split = false);  // see AttentionTeam
+  // See AttentionTeam.
+  Rows Run(const KernelTable& kernels, int workers = 1, bool split = false, const int32_t* bounds = nullptr);
   void ExpectNearTruth(const KernelTable& kernels, int workers, bool split = false);
 
  private:
@@ -157,7 +158,7 @@ Step::Step(const Heads& heads, const std::vector<Piece>& pieces, Surroundings ar
   args_.num_seqs = static_cast<int>(pieces.size());
 }
 
-Rows Step::Run(const KernelTable& kernels, int workers, bool split) {
+Rows Step::Run(const KernelTable& kernels, int workers, bool split, const int32_t* bounds) {
   const int64_t rows = query_start_.back();
   const int64_t ldo = heads_.query_size() + 24;
   constexpr BF16 kCanary{0xa5a5};
@@ -166,7 +167,7 @@ Rows Step::Run(const KernelTable& kernels, int workers, bool split) {
   AttentionArgs args = args_;
   args.out = out.get();
   args.ldo = ldo;
-  AttentionTeam team(kernels, args, workers, split);
+  AttentionTeam team(kernels, args, workers, split, bounds);
   const auto run = [&](const AttentionArgs& step) { team.Run(step); };
   run(args);
   ExpectBytesOfAttention(args, rows, run);
@@ -427,6 +428,12 @@ TEST(Attention, LongContextsAreNearTheExactSoftmax) {
 }
 
 TEST(Attention, SplitKeysChangeNoBit) {
+  struct Team {
+    int workers;
+    bool split;
+    const int32_t* bounds = nullptr;  // of the workers' Shares
+  };
+  constexpr int32_t kSlowSecond[] = {0, 2, 3}, kUneven[] = {0, 32, 45, 77, 90, 91};
   for (const Heads& heads : kLongShapes) {
     Step step(heads, kLongPieces);
     Step decodes(heads, {{5, 2046, 2047}, {5, 2047, 2048}, {5, 2048, 2049}, {5, 2049, 2050}});
@@ -435,19 +442,20 @@ TEST(Attention, SplitKeysChangeNoBit) {
       const Rows whole = step.Run(*kernels);
       const std::vector<BF16> chunk(whole[4].begin() + 2 * heads.query_size(),
                                     whole[4].begin() + 6 * heads.query_size());
-      for (const auto& [workers, split] :
-           {std::pair{1, true}, {2, true}, {3, true}, {5, true}, {2, false}, {5, false}}) {
-        const std::string what = Describe(*kernels, heads) + " workers " +
-                                 std::to_string(workers) + (split ? " split" : " not split");
-        const Rows rows = step.Run(*kernels, workers, split);
+      for (const auto& [workers, split, bounds] :
+           {Team{1, true}, {2, true}, {3, true}, {5, true}, {2, false}, {5, false}, {2, true, kSlowSecond},
+            {3, true, kUneven}, {5, true, kUneven}, {5, false, kUneven}}) {
+        const std::string what = Describe(*kernels, heads) + " workers " + std::to_string(workers) +
+                                 (split ? " split" : " not split") + (bounds != nullptr ? ", uneven" : "");
+        const Rows rows = step.Run(*kernels, workers, split, bounds);
         for (size_t s = 0; s < rows.size(); ++s) {
           ExpectSameBits(rows[s], whole[s], heads.query_size(),
                          what + " piece " + std::to_string(s));
         }
-        ExpectSameBits(alone.Run(*kernels, workers, split)[0], whole.back(), heads.query_size(),
+        ExpectSameBits(alone.Run(*kernels, workers, split, bounds)[0], whole.back(), heads.query_size(),
                        what + " alone");
         std::vector<BF16> decoded;
-        for (const std::vector<BF16>& row : decodes.Run(*kernels, workers, split)) {
+        for (const std::vector<BF16>& row : decodes.Run(*kernels, workers, split, bounds)) {
           decoded.insert(decoded.end(), row.begin(), row.end());
         }
         ExpectSameBits(decoded, chunk, heads.query_size(), what + " decoded");

@@ -11,6 +11,12 @@ int64_t GroupOf(const AttentionArgs& args) { return args.num_q_heads / args.layo
 
 int64_t SegmentsOf(int64_t keys) { return (keys + kSegmentKeys - 1) / kSegmentKeys; }
 
+// The worker that has a unit of all work, in the team that `any` has a share in.
+int OwnerOf(Share any, int64_t unit) {
+  if (any.bounds == nullptr) return static_cast<int>(unit);
+  return static_cast<int>(std::upper_bound(any.bounds, any.bounds + any.count, unit) - any.bounds) - 1;
+}
+
 // One segment of a cut tile: acc, max and sum of a group's rows, in whole lines that no other worker
 // writes to.
 int64_t SegmentBytes(const AttentionArgs& args) {
@@ -29,7 +35,7 @@ AttentionTiles::AttentionTiles(const AttentionArgs& args, Share share, int max_t
     : args_(args),
       share_(share),
       max_tokens_(max_tokens),
-      owned_(AttentionOwnsGroups(args.layout.num_kv_heads, share.count)),
+      owned_(AttentionOwnsGroups(args.layout.num_kv_heads, share)),
       heads_{0, args.layout.num_kv_heads} {
   if (owned_) {
     heads_ = SplitRange(args.layout.num_kv_heads, 1, share);
@@ -102,10 +108,10 @@ AttentionTiles::Part AttentionTiles::TakePart(AttentionTile* tile) {
   };
   // Most tiles are others' altogether: found without a division.
   const int64_t last = may_cut ? (keys - 1) / kSegmentKeys * kSegmentKeys : 0;
-  if (twice_middle(last) * share_.count < share_.index * 2 * total_) return Part::kNone;
-  if (twice_middle(0) * share_.count >= (share_.index + 1) * 2 * total_) return Part::kLater;
+  if (twice_middle(last) * share_.whole() < share_.begin() * 2 * total_) return Part::kNone;
+  if (twice_middle(0) * share_.whole() >= share_.end() * 2 * total_) return Part::kLater;
   const auto owner = [&](int64_t first) {
-    return static_cast<int>(twice_middle(first) * share_.count / (2 * total_));
+    return OwnerOf(share_, twice_middle(first) * share_.whole() / (2 * total_));
   };
   const int first_owner = owner(0);
   if (first_owner == owner(last)) return Part::kSome;
@@ -118,8 +124,8 @@ AttentionTiles::Part AttentionTiles::TakePart(AttentionTile* tile) {
   return tile->keys.size() > 0 ? Part::kSome : Part::kNone;
 }
 
-int64_t AttentionPartialsBytes(const AttentionArgs& args, int workers) {
-  return AttentionOwnsGroups(args.layout.num_kv_heads, workers) ? 0 : workers * SlotBytes(args);
+int64_t AttentionPartialsBytes(const AttentionArgs& args, Share any) {
+  return AttentionOwnsGroups(args.layout.num_kv_heads, any) ? 0 : any.count * SlotBytes(args);
 }
 
 TileRowSums::TileRowSums(float* place, int64_t rows, int64_t head_dim) {

@@ -7,12 +7,13 @@
 
 namespace tiercel::kernels {
 
-// True when worker i of `workers` computes exactly the KV heads SplitRange(num_kv_heads, 1, i) of
-// every sequence: those whose q, k and v it wrote itself in qk_norm_rope. Then no barrier is
-// needed between the two. Otherwise any worker may compute any part, and a barrier must precede
-// attention; nobody can assume who wrote which part of `out` in either case after a barrier.
-inline bool AttentionOwnsGroups(int num_kv_heads, int workers) {
-  return num_kv_heads % workers == 0;
+// True when every worker of a team, of which `any` is one's share, computes exactly its KV heads
+// SplitRange(num_kv_heads, 1, share) of every sequence: those whose q, k and v it wrote itself in qk_norm_rope. Then
+// no barrier is needed between the two. Otherwise any worker may compute any part, and a barrier must precede
+// attention; nobody can assume who wrote which part of `out` in either case after a barrier. Whole heads are too
+// coarse where workers are not equal.
+inline bool AttentionOwnsGroups(int num_kv_heads, Share any) {
+  return any.bounds == nullptr && num_kv_heads % any.count == 0;
 }
 
 // A row's keys are taken in segments of so many, from position 0. Each has a maximum and sums of its
@@ -38,7 +39,7 @@ struct AttentionTile {
 };
 
 // Walks the tiles of one share, each at most `max_tokens` long. If the groups are not owned, work goes
-// to workers in contiguous runs of about equal cost; that choice never changes a result. Where
+// to workers in contiguous runs that cost about what their shares are; that choice never changes a result. Where
 // args.partials are given a run may begin and end within a tile of one token.
 class AttentionTiles {
  public:
@@ -81,8 +82,8 @@ struct TileRowSums {
 };
 
 // Bytes of AttentionArgs::partials for contexts of up to block_table_stride whole blocks: a slot for
-// each worker. 0 if no tile is ever cut.
-int64_t AttentionPartialsBytes(const AttentionArgs& args, int workers);
+// each worker of a team, of which `any` is one's share. 0 if no tile is ever cut.
+int64_t AttentionPartialsBytes(const AttentionArgs& args, Share any);
 
 // A cut tile's place in AttentionArgs::partials, where the workers that share it meet.
 class CutTile {

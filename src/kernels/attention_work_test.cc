@@ -22,6 +22,10 @@ struct RandomStep {
       return low + static_cast<int>(random() % static_cast<uint32_t>(high - low + 1));
     };
     workers = draw(1, 16);
+    if (seed % 2 == 1) {  // not equal
+      bounds = {0};
+      for (int i = 0; i < workers; ++i) bounds.push_back(bounds.back() + draw(1, 32));
+    }
     max_tokens = draw(1, 64);
     args.layout = {draw(1, 9), 32, 32};
     args.num_q_heads = args.layout.num_kv_heads * draw(1, 20);
@@ -35,13 +39,14 @@ struct RandomStep {
     args.context_len = context_len.data();
     args.block_table_stride =
         (*std::max_element(context_len.begin(), context_len.end()) + 31) / 32;
-    partials.resize(AttentionPartialsBytes(args, workers) + 64);
+    partials.resize(AttentionPartialsBytes(args, share(0)) + 64);
     args.partials = partials.data() + (64 - reinterpret_cast<uintptr_t>(partials.data()) % 64) % 64;
   }
 
+  Share share(int worker) const { return {worker, workers, bounds.empty() ? nullptr : bounds.data()}; }
   std::vector<AttentionTile> Tiles(int worker) const {
     std::vector<AttentionTile> all;
-    AttentionTiles tiles(args, {worker, workers}, max_tokens);
+    AttentionTiles tiles(args, share(worker), max_tokens);
     for (AttentionTile tile; tiles.Next(&tile);) all.push_back(tile);
     return all;
   }
@@ -52,6 +57,7 @@ struct RandomStep {
 
   std::mt19937 random;
   int workers = 0, max_tokens = 0;
+  std::vector<int32_t> bounds;  // of their shares; empty: they are equal
   AttentionArgs args;
   std::vector<int32_t> query_start = {0}, context_len;
   std::vector<uint8_t> partials;
@@ -88,6 +94,7 @@ TEST(AttentionTiles, EveryRowAndSegmentIsTakenOnce) {
     }
     RandomStep whole(seed);
     whole.workers = 1;
+    whole.bounds.clear();
     for (const AttentionTile& tile : whole.Tiles(0)) {
       EXPECT_EQ(tile.keys, (Range{0, tile.last_visible()}));
       const std::vector<Piece> pieces = PiecesOf(tile);
@@ -116,7 +123,7 @@ TEST(AttentionTiles, FewTilesAreCutAndEachHasItsSlot) {
       }
     }
     EXPECT_LT(std::ssize(slots), step.workers);
-    const bool owned = AttentionOwnsGroups(step.args.layout.num_kv_heads, step.workers);
+    const bool owned = AttentionOwnsGroups(step.args.layout.num_kv_heads, step.share(0));
     EXPECT_TRUE(!owned || slots.empty());
     cut_tiles += static_cast<int>(slots.size());
 
@@ -128,11 +135,11 @@ TEST(AttentionTiles, FewTilesAreCutAndEachHasItsSlot) {
   EXPECT_GT(cut_tiles, 100);
 }
 
-// A share is off by half of the first and half of the last piece at most.
-TEST(AttentionTiles, SharesCostAboutTheSame) {
+// A part is off by half of the first and half of the last piece at most.
+TEST(AttentionTiles, PartsCostAboutWhatTheSharesAre) {
   for (uint32_t seed = 0; seed < kSteps; ++seed) {
     const RandomStep step(seed);
-    if (AttentionOwnsGroups(step.args.layout.num_kv_heads, step.workers)) continue;
+    if (AttentionOwnsGroups(step.args.layout.num_kv_heads, step.share(0))) continue;
     std::vector<int64_t> costs(step.workers);
     int64_t total = 0, largest = 0;
     for (int worker = 0; worker < step.workers; ++worker) {
@@ -142,8 +149,10 @@ TEST(AttentionTiles, SharesCostAboutTheSame) {
       }
       total += costs[worker];
     }
-    for (const int64_t cost : costs) {
-      EXPECT_LE(std::abs(cost - total / step.workers), largest + 1) << "step " << seed;
+    for (int worker = 0; worker < step.workers; ++worker) {
+      const Share share = step.share(worker);
+      const int64_t due = total * (share.end() - share.begin()) / share.whole();
+      EXPECT_LE(std::abs(costs[worker] - due), largest + 1) << "step " << seed;
     }
   }
 }
@@ -155,8 +164,8 @@ TEST(CutTile, SegmentsHaveTheirOwnLines) {
   args.num_q_heads = 3 * 3;
   args.block_table_stride = 100;  // four segments
   constexpr int kWorkers = 4;
-  const int64_t bytes = AttentionPartialsBytes(args, kWorkers);
-  EXPECT_EQ(AttentionPartialsBytes(args, 3), 0);
+  const int64_t bytes = AttentionPartialsBytes(args, {0, kWorkers});
+  EXPECT_EQ(AttentionPartialsBytes(args, {0, 3}), 0);
   std::vector<uint8_t> buffer(bytes + 64);
   uint8_t* const base = buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) % 64;
   args.partials = base;
@@ -187,7 +196,7 @@ TEST(CutTile, TheLastWorkerFinishesIt) {
   args.num_q_heads = 1;
   args.block_table_stride = 160;
   alignas(64) uint8_t buffer[8192] = {};
-  ASSERT_LE(AttentionPartialsBytes(args, 2), std::ssize(buffer));
+  ASSERT_LE(AttentionPartialsBytes(args, {0, 2}), std::ssize(buffer));
   args.partials = buffer;
   AttentionTile first;
   first.tokens = 1;
@@ -210,7 +219,7 @@ TEST(CutTile, WhoFinishesItSeesAllSegments) {
   args.num_q_heads = 1;
   args.block_table_stride = kWorkers * kSegmentKeys / 32;
   alignas(64) uint8_t buffer[8192] = {};
-  ASSERT_LE(AttentionPartialsBytes(args, kWorkers), std::ssize(buffer));
+  ASSERT_LE(AttentionPartialsBytes(args, {0, kWorkers}), std::ssize(buffer));
   args.partials = buffer;
   for (int step = 0; step < 50; ++step) {
     std::atomic<int> finishers = 0;

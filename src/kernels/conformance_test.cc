@@ -55,8 +55,8 @@ struct Problem {
   }
 
   // The layout of tensor/packed_matrix.h, element by element from its formula.
-  void Pack(int workers) {
-    matrix = {packed.as<void>(), DType::kBF16, shape.n, shape.k, k_padded, shape.granule, workers};
+  void Pack(int workers, const int32_t* bounds = nullptr) {
+    matrix = {packed.as<void>(), DType::kBF16, shape.n, shape.k, k_padded, shape.granule, workers, nullptr, bounds};
     std::memset(packed.as<void>(), 0, shape.n * k_padded * sizeof(BF16));
     for (int worker = 0; worker < workers; ++worker) {
       const Range range = matrix.ColumnRange(worker);
@@ -113,7 +113,7 @@ std::vector<uint8_t> RunMatmul(const KernelTable& kernels, const Problem& proble
     }
   }
   for (int worker = 0; worker < problem.matrix.workers; ++worker) {
-    kernels.matmul(args, {worker, problem.matrix.workers});
+    kernels.matmul(args, problem.matrix.ShareOf(worker));
   }
   std::vector<uint8_t> result(rows * columns * element);
   for (int64_t r = 0; r < rows; ++r) {
@@ -297,6 +297,9 @@ TEST(MatmulBatchInvariance, RowsDoNotDependOnTheirNumberOrPlace) {
   }
 }
 
+// Of workers that have not the same share.
+const std::vector<int32_t> kUneven[] = {{0, 2, 3}, {0, 1, 4}, {0, 32, 64, 77, 90}, {0, 1, 40}};
+
 // The same columns give the same bits however the columns are divided among workers.
 TEST(MatmulBatchInvariance, ColumnsDoNotDependOnTheTeam) {
   for (int64_t rows : {1, 5, 16, 33, 80}) {
@@ -311,6 +314,11 @@ TEST(MatmulBatchInvariance, ColumnsDoNotDependOnTheTeam) {
           ASSERT_EQ(RunMatmul(*kernels, problem, 0, rows, epilogue, true), one)
               << kernels->detail << " " << Describe(problem.shape, rows, epilogue) << " team of "
               << workers;
+        }
+        for (const std::vector<int32_t>& bounds : kUneven) {
+          problem.Pack(static_cast<int>(bounds.size()) - 1, bounds.data());
+          ASSERT_EQ(RunMatmul(*kernels, problem, 0, rows, epilogue, true), one)
+              << kernels->detail << " " << Describe(problem.shape, rows, epilogue) << " shares up to " << bounds[1];
         }
       }
     }
@@ -370,8 +378,9 @@ TEST(EmbedConformance, RowMajorAndPackedTables) {
     Problem problem({kVocab, hidden}, 1, 9);
     const std::vector<int32_t> ids = {0, 207, 5, 5, 63, 64, 100, 150};
     for (const KernelTable* kernels : Kernels()) {
+      const int32_t uneven[] = {0, 32, 45, 58};
       for (int workers : {1, 3}) {
-        problem.Pack(workers);
+        problem.Pack(workers, workers == 3 ? uneven : nullptr);
         for (bool packed : {false, true}) {
           GuardedBuffer out(ids.size() * hidden * sizeof(BF16));
           EmbedArgs args;
@@ -384,7 +393,8 @@ TEST(EmbedConformance, RowMajorAndPackedTables) {
           args.out = out.as<BF16>();
           args.hidden = hidden;
           args.rows = static_cast<int64_t>(ids.size());
-          for (int i = 0; i < 3; ++i) kernels->embed(args, {i, 3});
+          const int32_t bounds[] = {0, 5, 6, 8};
+          for (int i = 0; i < 3; ++i) kernels->embed(args, {i, 3, workers == 3 ? bounds : nullptr});
           for (size_t r = 0; r < ids.size(); ++r) {
             EXPECT_EQ(std::memcmp(args.out + r * hidden, &problem.weights[ids[r] * hidden],
                                   hidden * sizeof(BF16)), 0)

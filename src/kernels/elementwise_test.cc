@@ -130,7 +130,10 @@ TEST(RmsNorm, RowIndexAndSharesChangeNoBit) {
       args.row_index = index.data();
       args.rows = static_cast<int64_t>(index.size());
       args.out = picked.data();
-      for (int worker = 0; worker < workers; ++worker) kernels->rms_norm(args, {worker, workers});
+      const int32_t uneven[] = {0, 3, 4, 6, 7};
+      for (int worker = 0; worker < workers; ++worker) {
+        kernels->rms_norm(args, {worker, workers, workers == 4 ? uneven : nullptr});
+      }
       for (size_t r = 0; r < index.size(); ++r) {
         for (int64_t c = 0; c < hidden; ++c) {
           ASSERT_EQ(picked[r * hidden + c].bits, all[index[r] * hidden + c].bits)
@@ -213,7 +216,8 @@ TEST(QkNormRope, RotatesQWritesTheCacheAndTouchesNothingElse) {
       for (int workers : {1, 3}) {
         const RopeProblem before(c);
         RopeProblem after(c);
-        for (int w = 0; w < workers; ++w) kernels->qk_norm_rope(after.args, {w, workers});
+        const int32_t uneven[] = {0, 3, 4, 6};
+        for (int w = 0; w < workers; ++w) kernels->qk_norm_rope(after.args, {w, workers, workers == 3 ? uneven : nullptr});
         const QkNormRopeArgs& args = after.args;
         const std::string what =
             std::string(kernels->detail) + " head_dim " + std::to_string(c.head_dim);

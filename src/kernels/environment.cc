@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "kernels/architecture.h"
 #include "kernels/registry.h"
+#include "kernels/worker_shares.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -87,8 +88,22 @@ Expected<std::unique_ptr<Environment>> MakeOne(const EnvironmentOptions& options
   }
   team.nodes = env->nodes = env->topology.NodesOf(team.cpus);
   team.caches = env->topology.CachesOf(team.cpus);
+  team.kinds = env->topology.KindsOf(team.cpus);
+  const std::string_view by_hand = Variable("TIERCEL_CPU_SHARES");
+  if (!by_hand.empty()) {
+    ASSIGN_OR_RETURN(env->shares, ParseShares(by_hand, static_cast<int>(team.cpus.size())));
+    team.kinds = env->shares;
+  }
   ASSIGN_OR_RETURN(env->team, platform::WorkerTeam::Create(team));
   env->team->Run([&](int) { env->kernels->init_thread(); });
+  const bool alike = std::set<int>(team.kinds.begin(), team.kinds.end()).size() <= 1;
+  if (by_hand.empty() && placement.pin && !alike) {
+    env->shares = MeasureShares(*env->kernels, team.kinds, env->team.get());
+  }
+  if (!env->shares.empty()) {
+    LOG_INFO("work is divided by {}, workers × share: {}", by_hand.empty() ? "speed" : "TIERCEL_CPU_SHARES",
+             DescribeShares(env->shares, options.ranks));
+  }
   return env;
 }
 

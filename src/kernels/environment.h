@@ -37,12 +37,15 @@ struct Environment {
   platform::Topology topology;
   std::unique_ptr<platform::WorkerTeam> team;
   std::vector<int> nodes;  // the NUMA node of each worker
+  // How much of the work each worker of the team gets, where they are not alike: by the speed of their CPUs, or as
+  // TIERCEL_CPU_SHARES says. Empty: as much as the others.
+  std::vector<int> shares;
   const KernelTable* kernels = nullptr;
   // That share the machine's memory, this one's and those of other processes among them; and how many copies of their
   // weights: one for all of this process whose workers lie on the same nodes.
   int engines = 1, weight_copies = 1;
 
-  // Detects, applies OMP_NUM_THREADS and TIERCEL_CPU_ISA where the options leave them open,
+  // Detects, applies OMP_NUM_THREADS, TIERCEL_CPU_ISA and TIERCEL_CPU_SHARES where the options leave them open,
   // starts the team and initializes its threads for the kernels. For one engine.
   static Expected<std::unique_ptr<Environment>> Create(const EnvironmentOptions& options);
 };

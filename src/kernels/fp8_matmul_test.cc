@@ -145,7 +145,9 @@ TEST(Fp8Matmul, IsExact) {
 
 TEST(Fp8Matmul, TeamsAndStripsOfNoFormat) {
   for (const int workers : {1, 2, 3}) {
+    constexpr int32_t kUneven[] = {0, 32, 45, 58};
     Problem problem(12, 256, 9, 5, workers, 32);
+    if (workers == 3) problem.matrix.bounds = kUneven;
     for (const size_t strip : {3, 4, 11}) {
       problem.places[strip].format = BlockFormat::kNone;
       std::fill_n(problem.scales.begin() + static_cast<int64_t>(strip) * 16 * problem.blocks, 16 * problem.blocks, 0.0f);

@@ -211,7 +211,7 @@ struct KvScales {
 // to the attention: group g = [q heads of g][k head g][v head g], each head_dim wide.
 // What is written is finite, 0 for a NaN and the largest BF16 for an infinity: a block passes from one
 // sequence to another, and attention multiplies what the first one left there by p = 0.
-// Split by groups: worker i does the groups of SplitRange(num_kv_heads, 1, share).
+// Split by groups: a worker does those of SplitRange(num_kv_heads, 1, share).
 struct QkNormRopeArgs {
   BF16* qkv = nullptr;  // [rows, ldqkv]
   int64_t ldqkv = 0;

@@ -57,8 +57,8 @@ struct Problem {
   }
 
   // The layout of tensor/packed_matrix.h, element by element from its formula.
-  void Pack(int workers) {
-    matrix = {packed.as<void>(), DType::kI8, shape.n, shape.k, k_padded, shape.granule, workers};
+  void Pack(int workers, const int32_t* bounds = nullptr) {
+    matrix = {packed.as<void>(), DType::kI8, shape.n, shape.k, k_padded, shape.granule, workers, nullptr, bounds};
     std::memset(packed.as<void>(), 0, shape.n * k_padded);
     for (int worker = 0; worker < workers; ++worker) {
       const Range range = matrix.ColumnRange(worker);
@@ -156,7 +156,7 @@ std::vector<uint8_t> RunQuant(const KernelTable& kernels, const Problem& p, int6
     }
   }
   for (int worker = 0; worker < p.matrix.workers; ++worker) {
-    kernels.quant_matmul(args, {worker, p.matrix.workers});
+    kernels.quant_matmul(args, p.matrix.ShareOf(worker));
   }
   std::vector<uint8_t> result(rows * columns * element);
   for (int64_t r = 0; r < rows; ++r) {
@@ -298,7 +298,8 @@ TEST(QuantMatmul, RowsAndColumnsDoNotDependOnTheirNumberOrOnTheTeam) {
   for (int64_t rows = 1; rows <= 70; ++rows) cases.push_back({rows % 13, rows});
   for (const KernelTable* kernels : Kernels()) {
     for (int workers = 1; workers <= 5; workers += 2) {
-      problem.Pack(workers);
+      const int32_t uneven[] = {0, 32, 45, 58};
+      problem.Pack(workers, workers == 3 ? uneven : nullptr);
       for (const auto& [first, rows] : cases) {
         const std::vector<uint8_t> got = RunQuant(*kernels, problem, first, rows, mode);
         ASSERT_EQ(std::memcmp(got.data(), &exact[first * row_bytes], rows * row_bytes), 0)

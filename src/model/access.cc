@@ -16,6 +16,7 @@ bool DividedAlike(const Access& a, const Access& b) {
   switch (a.division.kind) {
     case Division::Kind::kAll:
       return false;
+    case Division::Kind::kOwn:
     case Division::Kind::kRows:  // whatever of a row each of them touches
       return x.base == y.base && x.rows == y.rows;
     case Division::Kind::kColumns:  // of whichever rows

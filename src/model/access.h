@@ -41,16 +41,18 @@ inline bool MayOverlap(const Region& a, const Region& b) {
   return a.stride != b.stride || a.base == b.base || ShareColumns(a, b);
 }
 
-// How the team's workers share a region out. Worker i touches
+// How the team's workers share a region out, each by the Share that it has in all of a Program. Worker i touches
 // - kAll: any part of it;
-// - kRows: the rows SplitRange(rows, 1, i), so of a region with one row a worker its own;
-// - kColumns: of `parts` parts of equal width side by side those of SplitRange(parts, 1, i).
+// - kOwn: of a region with one row for each worker row i;
+// - kRows: the rows SplitRange(rows, 1, share);
+// - kColumns: of `parts` parts of equal width side by side those of SplitRange(parts, 1, share).
 struct Division {
-  enum class Kind : uint8_t { kAll, kRows, kColumns };
+  enum class Kind : uint8_t { kAll, kOwn, kRows, kColumns };
   Kind kind = Kind::kAll;
   int64_t parts = 0;  // of kColumns
 
   static constexpr Division All() { return {}; }
+  static constexpr Division Own() { return {Kind::kOwn}; }
   static constexpr Division Rows() { return {Kind::kRows}; }
   static constexpr Division Columns(int64_t parts) { return {Kind::kColumns, parts}; }
   friend bool operator==(const Division&, const Division&) = default;

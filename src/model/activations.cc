@@ -195,7 +195,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   attention.block_table_stride = a->block_table_stride;
   a->attention_scratch_bytes = RoundUp(kernels.attention_scratch_bytes(attention, workers), 4096);
   a->attention_scratch = arena.Take<std::byte>(workers * a->attention_scratch_bytes);
-  a->attention_partials_bytes = kernels::AttentionPartialsBytes(attention, workers);
+  a->attention_partials_bytes = kernels::AttentionPartialsBytes(attention, weights.layers[0].qkv.weight.ShareOf(0));
   if (a->attention_partials_bytes > 0) {
     a->attention_partials = arena.Take<std::byte>(a->attention_partials_bytes);
   }

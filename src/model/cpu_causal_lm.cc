@@ -131,7 +131,8 @@ Status CpuCausalLm::PrepareHere() {
   RETURN_IF_ERROR(ActivationMemory::Join(memories, head_columns_, places_, transport_.get(), &buffers_));
   const RankState& first = ranks_[0];
   if (!graph_options_.pa_shape_list.empty() &&
-      kernels::AttentionOwnsGroups(static_cast<int>(first.config.num_kv_heads), first.team.workers)) {
+      kernels::AttentionOwnsGroups(static_cast<int>(first.config.num_kv_heads),
+                                   first.weights.layers[0].qkv.weight.ShareOf(0))) {
     LOG_INFO("pa_shape_list has no effect: each of {} workers has whole KV heads ({} in all)",
              workers(), config_.num_kv_heads);
   }

@@ -165,7 +165,9 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
     RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks() * options.process.count / options.stages));
     SharedWeights& weights = copies[environment->nodes];
     if (weights == nullptr) {
-      ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, options, team, progress));
+      WeightOptions of_team = options;
+      of_team.shares = environment->shares;
+      ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, of_team, team, progress));
       weights = std::make_shared<const std::vector<Weights>>(std::move(ranks));
     }
     loaded.each.push_back(weights);

@@ -31,7 +31,7 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
                                               LoadProgress progress);
 
 // The weights for each of several environments. Those whose workers run on the same NUMA nodes, one by one, share
-// them: each node has one copy.
+// them: each node has one copy, and their work is divided as the first of them has it.
 struct LoadedWeights {
   ModelConfig config;
   std::vector<SharedWeights> each;  // by environment

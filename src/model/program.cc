@@ -49,6 +49,10 @@ int64_t BytesOf(const QuantizedRows& rows, int64_t n) {
   return rows.blocks ? QuantizedBytes(n, InputKind::kBlocks) : n;
 }
 
+bool SameBounds(const int32_t* a, const int32_t* b, int workers) {
+  return a == b || (a != nullptr && b != nullptr && std::equal(a, a + workers + 1, b));
+}
+
 // The columns that the workers share out as `w` is packed: those of its product, and with SwiGLU the half
 // of them.
 Division ColumnsOf(const PackedMatrix& w) { return Division::Columns(w.n / w.granule); }
@@ -146,9 +150,10 @@ struct Program::Worker {
   void operator()(const AddPartsArgs& args) const { kernels.add_parts(args, share); }
 };
 
-void Program::Begin(int workers, Rank rank, const RankBuffers* ranks) {
-  CHECK_GT(workers, 0);
-  workers_ = workers;
+void Program::Begin(Share any, Rank rank, const RankBuffers* ranks) {
+  CHECK_GT(any.count, 0);
+  workers_ = any.count;
+  bounds_ = any.bounds;
   rank_ = rank;
   ranks_ = ranks;
   uncrossed_.clear();
@@ -331,6 +336,7 @@ void Program::Linear(const LinearArgs& args) {
   args.Check();
   const PackedMatrix& w = args.linear.weight;
   CHECK_EQ(w.workers, workers_);
+  CHECK(SameBounds(w.bounds, bounds_, workers_));
   const bool bytes = args.linear.takes_bytes(), blocks = args.linear.input.kind == InputKind::kBlocks;
   const int64_t q_stride = QuantizedStride(w.k, args.linear.input.kind);
   const int64_t q_width = QuantizedBytes(w.k, args.linear.input.kind);
@@ -402,9 +408,9 @@ void Program::Attention(const AttentionArgs& args, int64_t rows, const Attention
   CHECK(q.row_scale == nullptr);
   CHECK_GE(args.out != nullptr ? args.ldo : q.ld, q_width);
   CHECK(args.partials == nullptr ||
-        memory.partials_bytes >= kernels::AttentionPartialsBytes(args, workers_));
+        memory.partials_bytes >= kernels::AttentionPartialsBytes(args, ShareOf(0)));
   // Workers with whole KV groups keep to them, else anyone computes any part.
-  const Division groups = kernels::AttentionOwnsGroups(layout.num_kv_heads, workers_)
+  const Division groups = kernels::AttentionOwnsGroups(layout.num_kv_heads, ShareOf(0))
                               ? Division::Columns(layout.num_kv_heads)
                               : Division::All();
   const auto bytes = [](const void* data) { return static_cast<const std::byte*>(data); };
@@ -412,7 +418,7 @@ void Program::Attention(const AttentionArgs& args, int64_t rows, const Attention
            Reads(CacheOf(args.kv, layout), groups),
            Writes(RegionOf(args.out, rows, args.ldo, q_width), groups),
            Writes(RegionOf(q.data, rows, q.ld, q_width), groups),
-           Writes(OwnCopies(bytes(args.scratch), memory.scratch_worker_bytes), Division::Rows()),
+           Writes(OwnCopies(bytes(args.scratch), memory.scratch_worker_bytes), Division::Own()),
            Writes(RegionOf(bytes(args.partials), 1, memory.partials_bytes, memory.partials_bytes),
                   Division::All())});
   operators_.emplace_back(AttentionOp{args, memory.scratch_worker_bytes});
@@ -456,7 +462,7 @@ void Program::Replay(const kernels::KernelTable& kernels, platform::WorkerTeam& 
                      int worker) const {
   CHECK_EQ(team.size(), workers_ * team.ranks());
   CHECK_EQ(team.ranks(), HasPeers() ? ranks_->places.local : rank_.count);
-  const Worker run{kernels, worker, Share{worker, workers_}};
+  const Worker run{kernels, worker, ShareOf(worker)};
   for (const Operator& op : operators_) {
     if (const auto* barrier = std::get_if<Barrier>(&op)) {
       Meet(*barrier, kernels, team, worker);
@@ -492,7 +498,7 @@ void Program::Meet(const Barrier& op, const kernels::KernelTable& kernels, platf
 }
 
 void Program::Execute(int64_t i, const kernels::KernelTable& kernels, int worker) const {
-  std::visit(Worker{kernels, worker, Share{worker, workers_}}, operators_[i]);
+  std::visit(Worker{kernels, worker, ShareOf(worker)}, operators_[i]);
 }
 
 int64_t Program::num_barriers() const {

@@ -80,10 +80,10 @@ class Program {
     bool crosses() const { return sends + receives > 0; }
   };
 
-  // Forgets what was recorded and keeps the memory, so that recording anew does not allocate. The
-  // rank that will replay has so many workers; `ranks` (null: there is one) outlives the program. Called before the
-  // first operator.
-  void Begin(int workers, Rank rank = {}, const RankBuffers* ranks = nullptr);
+  // Forgets what was recorded and keeps the memory, so that recording anew does not allocate. `any` is a worker's share
+  // of the rank that will replay, whose workers divide every operator alike; its bounds and `ranks` (null: there is one)
+  // outlive the program. Called before the first operator.
+  void Begin(Share any, Rank rank = {}, const RankBuffers* ranks = nullptr);
 
   void Embed(const kernels::EmbedArgs& args, Who who = Who::kEach);
   void RopeTable(const kernels::RopeTableArgs& args);
@@ -205,13 +205,13 @@ class Program {
   // behind that of the worker before it.
   template <typename T>
   Access WritesRows(T* data, int64_t rows, int64_t stride, int64_t width, int64_t own) const {
-    return own > 0 ? Writes(OwnCopies(data, own), Division::Rows())
+    return own > 0 ? Writes(OwnCopies(data, own), Division::Own())
                    : Writes(RegionOf(data, rows, stride, width), Division::Rows());
   }
   // Rows of which every worker reads all, or with `own` > 0 its own copy.
   template <typename T>
   Access ReadsAll(const T* data, int64_t rows, int64_t stride, int64_t width, int64_t own) const {
-    return own > 0 ? Reads(OwnCopies(data, own), Division::Rows())
+    return own > 0 ? Reads(OwnCopies(data, own), Division::Own())
                    : Reads(RegionOf(data, rows, stride, width), Division::All());
   }
   template <typename T>
@@ -219,7 +219,10 @@ class Program {
     return RegionOf(data, workers_, own, own);
   }
 
+  Share ShareOf(int worker) const { return {worker, workers_, bounds_}; }
+
   int workers_ = 0;
+  const int32_t* bounds_ = nullptr;  // of their Shares
   Rank rank_;
   std::vector<Operator> operators_;
   const RankBuffers* ranks_ = nullptr;

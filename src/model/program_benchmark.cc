@@ -47,7 +47,7 @@ Weights WeightShapes(const ModelConfig& config, int workers, DType dtype) {
   const NormWeights norm{std::vector<float>(kHidden), {}};
   LayerWeights layer;
   layer.input_norm = layer.post_attention_norm = norm;
-  const bool owned = kernels::AttentionOwnsGroups(kKvHeads, workers);
+  const bool owned = kernels::AttentionOwnsGroups(kKvHeads, {0, workers});
   layer.qkv = Shape(4 * kKvHeads * kHeadDim, kHidden, owned ? 4 * kHeadDim : kColumnGroup, workers, dtype);
   layer.o = Shape(kHidden, 2 * kKvHeads * kHeadDim, kColumnGroup, workers, dtype);
   layer.gate_up = Shape(2 * kIntermediate, kHidden, 2 * kColumnGroup, workers, dtype);

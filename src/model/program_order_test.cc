@@ -38,6 +38,7 @@ constexpr Case kInChunksGathered{"in chunks, gathered", 31, 34, 31, 700, 3};
 struct Team {
   int workers = 2;  // of each rank
   int ranks = 1;
+  std::vector<int> shares = {};  // of the workers of all ranks; empty: they are equal
 };
 
 // How a step is done; whichever it is, the bits are the same.
@@ -263,13 +264,14 @@ class Step {
 
 void OrderTest::Check(const Case& c, Team team, int64_t num_kv_heads, How how) {
   SCOPED_TRACE(testing::Message() << c.name << ", " << team.ranks << " ranks of " << team.workers
-                                  << " workers, " << num_kv_heads << " KV heads"
+                                  << " workers, " << (team.shares.empty() ? "" : "uneven, ") << num_kv_heads << " KV heads"
                                   << (how.fuse_norm_quant ? "" : ", norms not fused")
                                   << (how.scatter ? ", scattered" : "") << (how.fuse_sum ? ", sums fused" : ""));
   Step step({.format = GetParam(),
              .num_kv_heads = num_kv_heads,
              .workers = team.workers,
              .ranks = team.ranks,
+             .shares = team.shares,
              .max_rows = c.rows_each * c.seqs,
              .max_seqs = c.seqs,
              .max_context = c.context,
@@ -305,6 +307,32 @@ TEST_P(OrderTest, SharedKvGroups) {
 }
 
 TEST_P(OrderTest, SplitKeys) { Check(kLongContext, {2}, 3); }
+
+// Workers that are not equal divide every operator alike, but for attention. (Shares of 3 and 2, of five sequences alike,
+// would divide attention as they divide rows.)
+TEST_P(OrderTest, UnevenShares) {
+  for (const Case& c : {kDecodes, kFew, kFewGathered, kMany, kManyGathered, kLongContext}) {
+    Check(c, {2, 1, {4, 3}}, 6);
+    Check(c, {3, 1, {5, 3, 2}}, 2);
+  }
+  Check(kManyGathered, {2, 2, {1, 2, 3, 2}}, 6);
+  Check(kInChunks, {2, 1, {4, 3}}, 6);
+}
+
+TEST_P(OrderTest, SharesChangeNoBit) {
+  for (const Case& c : {kDecode, kFew, kManyGathered, kLongContext}) {
+    SCOPED_TRACE(c.name);
+    const auto result = [&](const std::vector<int>& shares) {
+      return Step({.format = GetParam(), .num_kv_heads = 6, .workers = 3, .shares = shares, .max_rows = c.rows_each * c.seqs,
+                   .max_seqs = c.seqs, .max_context = c.context, .isa = ""}, c, {})
+          .InOrder();
+    };
+    const Step::Result even = result({});
+    for (const std::vector<int>& shares : {std::vector{2, 1, 1}, {1, 1, 40}, {32, 32, 13}}) {
+      EXPECT_TRUE(result(shares) == even) << shares[0] << ", " << shares[1] << ", " << shares[2];
+    }
+  }
+}
 
 TEST_P(OrderTest, InChunks) {
   Check(kInChunks, {2}, 6);

@@ -53,6 +53,12 @@ TEST(ForwardProgramTest, SharedKvGroupsCostTwoMore) {
   EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 3, .workers = 2}, 1), 6);
 }
 
+// Whole groups are too coarse for workers that are not equal.
+TEST(ForwardProgramTest, UnevenWorkersShareGroups) {
+  EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 2, .workers = 2, .shares = {2, 1}}, 1), 6);
+  EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 2, .workers = 2, .shares = {2, 1}}, kFewRows + 1), 8);
+}
+
 TEST(ForwardProgramTest, ManyRowsShareOutTheNorms) {
   EXPECT_EQ(BarriersPerLayer({.num_kv_heads = 2, .workers = 2}, kFewRows + 1), 6);
 }

@@ -28,6 +28,7 @@ class SmallModel {
     int64_t num_kv_heads = 2;  // of 6 query heads
     int workers = 2;  // of each rank
     int ranks = 1;  // of each process
+    std::vector<int> shares = {};  // of the workers of all ranks; empty: they are equal
     comm::Process process = {};  // of a job of so many, which only records
     int64_t max_rows = 64;
     int64_t max_seqs = 8;
@@ -49,6 +50,7 @@ class SmallModel {
     WeightOptions load;
     load.head = options.head;
     load.process = options.process;
+    load.shares = options.shares;
     floats_ = Load(load);
     if (options.format != Format::kBF16) {
       load.quantize = options.format == Format::kInt4 ? QuantizeTo::kInt4 : QuantizeTo::kInt8;

@@ -437,7 +437,7 @@ void Forward::Project(const Input& x, const Linear& linear, Epilogue epilogue, c
 }
 
 void Begin(const Weights& weights, const Activations& activations, Program* program) {
-  program->Begin(weights.layers[0].qkv.weight.workers, activations.rank, activations.of_ranks);
+  program->Begin(weights.layers[0].qkv.weight.ShareOf(0), activations.rank, activations.of_ranks);
 }
 
 }  // namespace

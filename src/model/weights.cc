@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -69,7 +71,12 @@ class Loader {
         places_(places),
         layers_(LayersOf(config_, options, places.stage)),
         rank_(rank),
-        workers_(workers) {}
+        workers_(workers) {
+    if (options.shares.empty()) return;
+    const auto first = options.shares.begin() + (rank.index - places.first_here()) * workers;
+    weights_.bounds.push_back(0);
+    std::partial_sum(first, first + workers, std::back_inserter(weights_.bounds));
+  }
 
   // Plans every matrix, reads what is small, and allocates.
   Status Prepare() {
@@ -349,12 +356,13 @@ Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const Input
   m.k = source.slice.size();
   m.k_padded = PaddedK(m.k, m.dtype);
   m.workers = workers_;
+  if (!weights_.bounds.empty()) m.bounds = weights_.bounds.data();
   int64_t rows = 0;
   for (const Shard& shard : source.shards) rows += shard.rows.size();
   if (source.order == Order::kGateUp) {
     m.granule = 2 * kColumnGroup;
   } else if (source.order == Order::kQkvByGroup &&
-             kernels::AttentionOwnsGroups(static_cast<int>(part_.num_kv_heads), workers_)) {
+             kernels::AttentionOwnsGroups(static_cast<int>(part_.num_kv_heads), m.ShareOf(0))) {
     // A worker gets whole KV groups, and keeps them from here through the attention.
     m.granule = rows / part_.num_kv_heads;
   }
@@ -572,6 +580,7 @@ Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions&
 
 Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
                                          platform::WorkerTeam& team, LoadProgress progress) {
+  CHECK(options.shares.empty() || std::ssize(options.shares) == team.size());
   WeightOptions of_rank = options;
   of_rank.max_bytes_in_memory /= team.ranks();
   std::vector<std::unique_ptr<Loader>> loaders;

@@ -73,6 +73,7 @@ struct LayerWeights {
 
 // Those of one rank.
 struct Weights {
+  std::vector<int32_t> bounds;  // of the workers' Shares, which the matrices point to; empty: the workers are equal
   // [vocab, hidden], the same of every rank; or null: then the columns of packed matrices, the ranks' heads (tied),
   // or one of a block format that the first rank has.
   const BF16* embedding = nullptr;
@@ -104,6 +105,8 @@ struct WeightOptions {
   // folders that takes it, and are read from there in every step.
   int64_t max_bytes_in_memory = std::numeric_limits<int64_t>::max();
   std::vector<std::string> disk_folders;
+  // How much of the work each worker of the team gets, beside the others of its rank: positive. Empty: they are equal.
+  std::vector<int> shares = {};
   const std::atomic<bool>* cancelled = nullptr;  // once true, loading ends before the next matrix
 };
 

@@ -187,6 +187,14 @@ Status Reserve(const PlacementOptions& o, std::vector<std::vector<int>>* places)
   return OkStatus();
 }
 
+// Efficiency cores get workers where one pinned team has them all: its work is divided by speed.
+bool TakesAllCores(const Topology& topology, const PlacementOptions& o) {
+  const auto all = static_cast<double>(topology.AllCores().size());
+  const auto allows = [&](double limit) { return limit == 0 || limit >= all; };
+  return o.engines * o.ranks == 1 && o.binding.kind == CpuBinding::Kind::kAuto && allows(o.threads) &&
+         allows(o.most) && allows(topology.cpu_quota);
+}
+
 }  // namespace
 
 Expected<std::vector<int>> ParseCpus(std::string_view text, const std::string& source) {
@@ -250,7 +258,8 @@ Expected<Placement> Place(const Topology& topology, const PlacementOptions& o) {
     placement.pin = true;
     return placement;
   }
-  const std::vector<int> cores = topology.ByNodeAndCache(topology.Cores());
+  const bool all = TakesAllCores(topology, o);
+  const std::vector<int> cores = topology.ByNodeAndCache(all ? topology.AllCores() : topology.Cores());
   if (cores.empty()) return Unexpected(Internal("topology: found no usable CPU"));
   if (o.binding.kind == CpuBinding::Kind::kNodes) {
     ASSIGN_OR_RETURN(placement.ranks, PlaceOnNodes(topology, cores, o));
@@ -259,7 +268,7 @@ Expected<Placement> Place(const Topology& topology, const PlacementOptions& o) {
     return placement;
   }
 
-  const int quota = static_cast<int>(topology.WorkerCpus().size());
+  const int quota = static_cast<int>(all ? cores.size() : topology.WorkerCpus().size());
   const int ranks = o.engines * o.ranks;
   if (o.engines > quota) {
     return Unexpected(InvalidArgument("argument --data-parallel-size: found {} engines, expected at most {}: "

@@ -50,7 +50,8 @@ struct Placement {
 // Unless CPUs are named: a rank has as many cores as the others, none of another node than its first,
 // as far as there are as many cores as ranks. With as many ranks as nodes that is a node for each; with
 // fewer each has as many whole nodes as the others; with more they share nodes. Cores that this leaves
-// over stay idle. A rank's cores lie together: in the order of nodes, and within a node of caches.
+// over stay idle. A rank's cores lie together: in the order of nodes, and within a node of caches. Efficiency cores beside
+// faster ones have workers where one rank, pinned, has all of the machine's.
 //
 // Pinned, unless a CPU quota or `most` limits the workers (each process that is limited so would choose
 // the same cores, and leave the others idle), or workers share cores.

@@ -95,8 +95,8 @@ TEST(Placement, NoRankLiesAcrossNodes) {
   for (const char* name : {"bare_two_sockets", "four_nodes_interleaved", "eight_nodes", "big_little_arm",
                            "hybrid_intel", "host_v1_unlimited"}) {
     const Topology topology = DetectRecorded(name);
-    const int cores = static_cast<int>(topology.Cores().size());
-    for (int ranks = 1; ranks <= cores; ++ranks) {
+    for (int ranks = 1; ranks <= std::ssize(topology.Cores()); ++ranks) {
+      const int64_t cores = std::ssize(ranks == 1 ? topology.AllCores() : topology.Cores());
       SCOPED_TRACE(testing::Message() << name << ", " << ranks << " ranks");
       PlacementOptions options;
       options.ranks = ranks;

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "base/split.h"
 #include "platform/cgroup.h"
@@ -54,22 +57,44 @@ std::vector<Cpu> DescribeCpus(const std::string& root, const std::vector<int>& i
   return cpus;
 }
 
-// Which cores are the slow ones of several kinds: on Intel's hybrid CPUs those of the PMU cpu_atom beside
-// one of cpu_core, on Arm those whose capacity is below the largest.
-void FindEfficientCores(const std::string& root, std::vector<Cpu>& cpus) {
+// What Linux tells of a core's speed. Efficient are on Intel's hybrid CPUs those of the PMU cpu_atom beside one of
+// cpu_core, on Arm those whose capacity is below the largest. Among either a lower clock makes another kind (AMD's dense
+// cores, Intel's of low power): lower by more than the few percent that a maker's favored cores are ahead.
+void FindKinds(const std::string& root, std::vector<Cpu>& cpus) {
+  constexpr double kSameClock = 0.85;
+  struct Speed {
+    bool atom = false;
+    int64_t capacity = 0, clock = 0;
+    bool slow_clock = false;
+    auto Order() const { return std::tuple(atom, -capacity, slow_clock); }
+  };
   const auto cpus_of = [&](const char* pmu) {
     return ParseCpuList(ReadTextFile(root + "/sys/devices/" + pmu + "/cpus").value_or(""));
   };
   const std::vector<int> fast = cpus_of("cpu_core"), slow = cpus_of("cpu_atom");
-  std::vector<int64_t> capacities;
+  std::vector<Speed> speeds;
+  std::map<std::pair<bool, int64_t>, int64_t> highest;  // clock, by atom and capacity
+  int64_t most = 0;
   for (const Cpu& cpu : cpus) {
-    capacities.push_back(ReadInt(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu.id) +
-                                 "/cpu_capacity").value_or(0));
+    const std::string folder = root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu.id);
+    Speed& speed = speeds.emplace_back();
+    speed.atom = !fast.empty() && std::binary_search(slow.begin(), slow.end(), cpu.id);
+    speed.capacity = ReadInt(folder + "/cpu_capacity").value_or(0);
+    speed.clock = ReadInt(folder + "/cpufreq/cpuinfo_max_freq").value_or(0);
+    most = std::max(most, speed.capacity);
+    int64_t& clock = highest[{speed.atom, speed.capacity}];
+    clock = std::max(clock, speed.clock);
   }
-  const int64_t most = *std::max_element(capacities.begin(), capacities.end());
+  std::set<std::tuple<bool, int64_t, bool>> kinds;
+  for (Speed& speed : speeds) {
+    const auto clock = static_cast<double>(highest[{speed.atom, speed.capacity}]);
+    speed.slow_clock = speed.clock > 0 && static_cast<double>(speed.clock) < kSameClock * clock;
+    kinds.insert(speed.Order());
+  }
   for (size_t i = 0; i < cpus.size(); ++i) {
-    const bool atom = !fast.empty() && std::binary_search(slow.begin(), slow.end(), cpus[i].id);
-    cpus[i].efficient = atom || (capacities[i] > 0 && capacities[i] < most);
+    const Speed& speed = speeds[i];
+    cpus[i].efficient = speed.atom || (speed.capacity > 0 && speed.capacity < most);
+    cpus[i].kind = static_cast<int>(std::distance(kinds.begin(), kinds.find(speed.Order())));
   }
 }
 
@@ -154,6 +179,16 @@ void ReadHugePages(const std::string& root, Topology& topology) {
   topology.explicit_huge_pages_free = std::max<int64_t>(0, free - promised);
 }
 
+std::vector<int> OnePerCore(const std::vector<Cpu>& cpus, bool efficient_too) {
+  std::vector<int> ids;
+  std::set<int> cores;
+  for (const Cpu& cpu : cpus) {
+    if (cpu.efficient && !efficient_too) continue;
+    if (cores.insert(cpu.core).second) ids.push_back(cpu.id);
+  }
+  return ids;
+}
+
 std::vector<int> FieldOf(const std::vector<Cpu>& cpus, const std::vector<int>& ids, int Cpu::*field) {
   std::vector<int> values;
   for (const int id : ids) {
@@ -176,7 +211,7 @@ Expected<Topology> Topology::Detect(const std::string& root) {
   }
   Topology topology;
   topology.cpus = DescribeCpus(root, ids);
-  FindEfficientCores(root, topology.cpus);
+  FindKinds(root, topology.cpus);
   topology.numa_nodes = AssignNumaNodes(root, topology.cpus);
   AssignCaches(root, topology.cpus);
   topology.cpu_quota = limits.cpu_quota;
@@ -190,12 +225,12 @@ Expected<Topology> Topology::Detect(const std::string& root) {
 std::vector<int> Topology::Cores() const {
   const bool only_efficient =
       std::all_of(cpus.begin(), cpus.end(), [](const Cpu& cpu) { return cpu.efficient; });
-  std::vector<int> ids;
-  std::set<int> cores;
-  for (const Cpu& cpu : cpus) {
-    if (cpu.efficient && !only_efficient) continue;
-    if (cores.insert(cpu.core).second) ids.push_back(cpu.id);
-  }
+  return OnePerCore(cpus, only_efficient);
+}
+
+std::vector<int> Topology::AllCores() const {
+  std::vector<int> ids = OnePerCore(cpus, true);
+  std::stable_sort(ids.begin(), ids.end(), [this](int a, int b) { return KindsOf({a}) < KindsOf({b}); });
   return ids;
 }
 
@@ -223,6 +258,10 @@ std::vector<int> Topology::ByNodeAndCache(std::vector<int> ids) const {
 
 std::vector<int> Topology::CachesOf(const std::vector<int>& ids) const {
   return FieldOf(cpus, ids, &Cpu::cache);
+}
+
+std::vector<int> Topology::KindsOf(const std::vector<int>& ids) const {
+  return FieldOf(cpus, ids, &Cpu::kind);
 }
 
 int OnlineCpus() { return static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)); }

@@ -17,6 +17,7 @@ struct Cpu {
   int numa_node = 0;
   int cache = 0;  // its last-level cache: the lowest CPU that shares it, or 0 where that is not told
   bool efficient = false;  // an efficiency core beside faster ones
+  int kind = 0;  // CPUs that Linux tells apart by their speed are of different kinds, the fastest of 0
 };
 
 struct Topology {
@@ -33,12 +34,14 @@ struct Topology {
   // `root` prefixes /proc and /sys: tests point it at a folder of recorded files.
   static Expected<Topology> Detect(const std::string& root = "");
 
-  // One CPU per physical core. Efficiency cores are left out where there are others: workers get equal
-  // shares and wait for the slowest, and two of them at a third to a half of the speed would cost more
+  // One CPU per physical core. Efficiency cores are left out where there are others: several teams, or one that is not
+  // pinned, have equal shares and wait for the slowest, and two cores at a third to a half of the speed would cost more
   // than they bring.
   std::vector<int> Cores() const;
+  // The same with them, the fastest kind first.
+  std::vector<int> AllCores() const;
 
-  // The first of them, at most ceil(cpu_quota) and at most `limit` (0: no limit).
+  // The first of Cores(), at most ceil(cpu_quota) and at most `limit` (0: no limit).
   std::vector<int> WorkerCpus(int limit = 0) const;
 
   // The NUMA node of each of `ids`.
@@ -49,6 +52,9 @@ struct Topology {
 
   // The last-level cache of each of `ids`.
   std::vector<int> CachesOf(const std::vector<int>& ids) const;
+
+  // The kind of each of `ids`.
+  std::vector<int> KindsOf(const std::vector<int>& ids) const;
 };
 
 // Of the machine, whatever this process may use.

@@ -90,9 +90,11 @@ TEST(RecordedTopology, KnowsTheNodesOfWorkers) {
 }
 
 // Two fast cores with two hardware threads each and four efficient ones.
-TEST(RecordedTopology, IntelsEfficiencyCoresGetNoWorkers) {
+TEST(RecordedTopology, IntelsEfficiencyCoresAreOfAnotherKind) {
   const Topology t = DetectRecorded("hybrid_intel");
   ASSERT_EQ(t.cpus.size(), 8u);
+  EXPECT_THAT(t.AllCores(), ElementsAre(0, 2, 4, 5, 6, 7));
+  EXPECT_THAT(t.KindsOf(t.AllCores()), ElementsAre(0, 0, 1, 1, 1, 1));
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 2));
   EXPECT_THAT(t.WorkerCpus(1), ElementsAre(0));
   EXPECT_THAT(t.WorkerCpus(6), ElementsAre(0, 2));
@@ -101,8 +103,25 @@ TEST(RecordedTopology, IntelsEfficiencyCoresGetNoWorkers) {
 TEST(RecordedTopology, ArmsSmallCoresGetNoWorkersUnlessAlone) {
   Topology t = DetectRecorded("big_little_arm");
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(2, 3));
+  EXPECT_THAT(t.AllCores(), ElementsAre(2, 3, 0, 1));
+  EXPECT_THAT(t.KindsOf({0, 1, 2, 3}), ElementsAre(1, 1, 0, 0));
   t.cpus.resize(2);  // taskset to the small ones
   EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1));
+}
+
+// A fast core that the maker favors, another one, and two of a lower clock: none is named efficient.
+TEST(RecordedTopology, ALowerClockIsAnotherKind) {
+  const Topology t = DetectRecorded("dense_cores_amd");
+  EXPECT_THAT(t.KindsOf({0, 1, 2, 3}), ElementsAre(0, 1, 0, 1));
+  EXPECT_THAT(t.WorkerCpus(), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(t.AllCores(), ElementsAre(0, 2, 1, 3));
+}
+
+TEST(RecordedTopology, CpusThatAreAlikeAreOfOneKind) {
+  for (const char* name : {"bare_two_sockets", "host_v1_unlimited", "eight_nodes"}) {
+    const Topology t = DetectRecorded(name);
+    for (const Cpu& cpu : t.cpus) EXPECT_EQ(cpu.kind, 0) << name << " CPU " << cpu.id;
+  }
 }
 
 // What the groups' limits leave of 2 MiB pages, in both versions of the hierarchy.

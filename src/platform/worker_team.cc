@@ -101,7 +101,7 @@ struct alignas(kCacheLine) Member {
   std::atomic<uint32_t> arrivals{0}, rank_arrivals{0};
   std::atomic<pthread_t> thread{};    // of worker 0: the present caller of Run
   std::atomic<int> cpu{0};            // where it is pinned
-  int node = 0;                       // of that CPU, whichever it is at present
+  int node = 0, kind = 0;             // of that CPU, whichever it is at present
   int index = 0;                      // of the worker, among all
   int rank = 0;
 };
@@ -190,7 +190,7 @@ struct WorkerTeam::Impl {
     if (lending.exchange(true, std::memory_order_acquire)) return;
     for (int worker = first; worker < end; ++worker) {
       Member& late = members[static_cast<size_t>(worker)];
-      if (late.node != self->node) continue;
+      if (late.node != self->node || late.kind != self->kind) continue;
       if ((late.*arrivals).load(std::memory_order_relaxed) == current + 1) continue;
       const pthread_t thread = late.thread.load(std::memory_order_relaxed);
       if (!IsOffCore(thread) || phase.count() != current) break;
@@ -244,13 +244,11 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
     return Unexpected(InvalidArgument("a worker team has 1 to {} workers, not {}", kMaxWorkers,
                                       options.cpus.size()));
   }
-  if (!options.nodes.empty() && options.nodes.size() != options.cpus.size()) {
-    return Unexpected(InvalidArgument("a worker team of {} CPUs has as many NUMA nodes, not {}",
-                                      options.cpus.size(), options.nodes.size()));
-  }
-  if (!options.caches.empty() && options.caches.size() != options.cpus.size()) {
-    return Unexpected(InvalidArgument("a worker team of {} CPUs has as many caches, not {}",
-                                      options.cpus.size(), options.caches.size()));
+  for (const auto& [what, list] : {std::pair{"NUMA nodes", &options.nodes}, {"kinds", &options.kinds},
+                                   {"caches", &options.caches}}) {
+    if (list->empty() || list->size() == options.cpus.size()) continue;
+    return Unexpected(InvalidArgument("a worker team of {} CPUs has as many {}, not {}", options.cpus.size(), what,
+                                      list->size()));
   }
   if (options.ranks < 1 || options.cpus.size() % static_cast<size_t>(options.ranks) != 0) {
     return Unexpected(InvalidArgument("{} workers cannot be shared out among {} ranks",
@@ -265,6 +263,7 @@ Expected<std::unique_ptr<WorkerTeam>> WorkerTeam::Create(const WorkerTeamOptions
   for (size_t i = 0; i < options.cpus.size(); ++i) {
     impl->members[i].cpu = options.cpus[i];
     if (!options.nodes.empty()) impl->members[i].node = options.nodes[i];
+    if (!options.kinds.empty()) impl->members[i].kind = options.kinds[i];
     impl->members[i].index = static_cast<int>(i);
     impl->members[i].rank = static_cast<int>(i * static_cast<size_t>(options.ranks) / options.cpus.size());
   }

@@ -5,8 +5,8 @@
 // writes before it visible to all after it. Waiting spins briefly (a step's barriers are far
 // apart by microseconds), then sleeps on a futex: nothing spins while the team is idle, and a
 // worker that lost its core to another process gets that of one who waits for it, if both lie on one
-// NUMA node: its memory does. Under a CPU quota or with more workers than CPUs the spin is kept near
-// zero.
+// NUMA node (its memory does) and are of one kind (its share of the work is for that). Under a CPU quota or with more
+// workers than CPUs the spin is kept near zero.
 //
 // A team may be several ranks, each of as many workers one after the other: Barrier() is then that of the
 // caller's rank, and BarrierOfRanks() that of all.
@@ -30,6 +30,8 @@ struct WorkerTeamOptions {
   std::vector<int> cpus;
   // The NUMA node of each of `cpus` (Topology::NodesOf); empty: all lie on one.
   std::vector<int> nodes = {};
+  // What tells fast CPUs from slow ones, of each of `cpus` (Topology::KindsOf); empty: all are alike.
+  std::vector<int> kinds = {};
   // The last-level cache of each of `cpus` (Topology::CachesOf), not negative; empty: all share one.
   std::vector<int> caches = {};
   int ranks = 1;  // divides the workers

@@ -262,12 +262,15 @@ TEST(WorkerTeam, PlacesStayDistinctBesideBusyNeighbors) {
   EXPECT_EQ(barriers, 2000 * static_cast<int>(options.cpus.size()));
 }
 
-// Whatever is lent stays on its node: with a CPU each, on nodes of their own, workers keep their places
-// beside the same neighbors.
-TEST(WorkerTeam, LendsNoCoreToAnotherNode) {
+// Whatever is lent stays on its node, and among CPUs of one kind: with a CPU each, of their own, workers keep their
+// places beside the same neighbors.
+class LendsNoCoreTo : public testing::TestWithParam<std::vector<int> WorkerTeamOptions::*> {};
+INSTANTIATE_TEST_SUITE_P(Another, LendsNoCoreTo, testing::Values(&WorkerTeamOptions::nodes, &WorkerTeamOptions::kinds),
+                         [](const auto& info) { return info.index == 0 ? "Node" : "Kind"; });
+TEST_P(LendsNoCoreTo, Another) {
   WorkerTeamOptions options = Options(static_cast<int>(Topology::Detect()->cpus.size()));
   if (options.cpus.size() < 2) GTEST_SKIP() << "one CPU has nobody to lend to";
-  for (size_t i = 0; i < options.cpus.size(); ++i) options.nodes.push_back(static_cast<int>(i));
+  for (size_t i = 0; i < options.cpus.size(); ++i) (options.*GetParam()).push_back(static_cast<int>(i));
   const auto team = WorkerTeam::Create(options);
   ASSERT_TRUE(team) << team.error();
   std::atomic<bool> stop{false};
@@ -293,12 +296,14 @@ TEST(WorkerTeam, LendsNoCoreToAnotherNode) {
   EXPECT_EQ(elsewhere, 0);
 }
 
-TEST(WorkerTeam, RefusesNodesOfOtherCpus) {
-  WorkerTeamOptions options = Options(2);
-  options.nodes = {0};
-  const auto team = WorkerTeam::Create(options);
-  ASSERT_FALSE(team);
-  EXPECT_EQ(team.error().code(), StatusCode::kInvalidArgument);
+TEST(WorkerTeam, RefusesNodesAndKindsOfOtherCpus) {
+  for (const auto list : {&WorkerTeamOptions::nodes, &WorkerTeamOptions::kinds}) {
+    WorkerTeamOptions options = Options(2);
+    options.*list = {0};
+    const auto team = WorkerTeam::Create(options);
+    ASSERT_FALSE(team);
+    EXPECT_EQ(team.error().code(), StatusCode::kInvalidArgument);
+  }
 }
 
 // The others stand at a barrier that the one who throws never reaches.

@@ -23,11 +23,11 @@
 // after the other, each with a format of its own; k_padded is a multiple of kBlockInputs = 128.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "tensor/block_format.h"
 #include "tensor/dtype.h"
+#include "tensor/share.h"
 
 namespace tiercel {
 
@@ -37,28 +37,6 @@ inline constexpr int64_t kPair = 2;          // BF16 values that one dot-product
 inline constexpr int64_t kKBlock = 32;       // k of one AMX tile
 inline constexpr int64_t kQuad = 4;          // INT8 values that one dot-product lane takes
 inline constexpr int64_t kKBlockI8 = 64;     // k of one AMX tile of INT8
-
-struct Range {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-  friend bool operator==(Range, Range) = default;
-};
-
-// The part of an operator's work that one call does: worker `index` of `count`.
-struct Share {
-  int index = 0;
-  int count = 1;
-};
-
-// Splits n items in whole granules (the last granule may be short); the sizes of two shares
-// differ by at most one granule. The result depends on nothing but the arguments.
-constexpr Range SplitRange(int64_t n, int64_t granule, Share share) {
-  const int64_t granules = (n + granule - 1) / granule;
-  const int64_t begin = granules * share.index / share.count;
-  const int64_t end = granules * (share.index + 1) / share.count;
-  return {std::min(begin * granule, n), std::min(end * granule, n)};
-}
 
 static_assert(kStripColumns == kColumnGroup);
 
@@ -73,6 +51,7 @@ struct PackedMatrix {
   int64_t granule = kColumnGroup;  // columns that stay together on one worker
   int workers = 1;       // the team size that it was packed for; kernels get Shares of this count
   const BlockStrip* strips = nullptr;  // [n / kColumnGroup], or null: then `dtype` says what lies in `data`
+  const int32_t* bounds = nullptr;  // of the Shares that it was packed for
 
   // Bytes of the columns before `column`, which begins a granule or is n.
   int64_t Offset(int64_t column) const {
@@ -83,7 +62,8 @@ struct PackedMatrix {
     }
     return strips[column / kColumnGroup].offset;
   }
-  Range ColumnRange(int worker) const { return SplitRange(n, granule, {worker, workers}); }
+  Share ShareOf(int worker) const { return {worker, workers, bounds}; }
+  Range ColumnRange(int worker) const { return SplitRange(n, granule, ShareOf(worker)); }
 };
 
 }  // namespace tiercel

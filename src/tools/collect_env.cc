@@ -2,13 +2,17 @@
 #include <sys/utsname.h>
 
 #include <cstdio>
+#include <set>
 #include <string>
 
 #include "base/log.h"
 #include "comm/mpi_transport.h"
+#include "kernels/environment.h"
 #include "kernels/registry.h"
+#include "kernels/worker_shares.h"
 #include "options/env_vars.h"
 #include "platform/cpu_features.h"
+#include "platform/placement.h"
 #include "platform/topology.h"
 #include "serving/progress_bar.h"
 #include "serving/version.h"
@@ -85,7 +89,16 @@ void PrintTopology(const platform::Topology& topology, const Environ& environ) {
   Line("CPUs allowed", JoinInts(ids));
   Line("CPU quota", topology.cpu_quota > 0 ? fmt::format("{:.2f} cores", topology.cpu_quota)
                                            : "none");
-  Line("Worker threads on", JoinInts(topology.WorkerCpus(0)));
+  const auto placement = platform::Place(topology, {});
+  Line("Worker threads on", placement ? JoinInts(placement->ranks[0]) : placement.error().message());
+  const std::vector<int> kinds = placement ? topology.KindsOf(placement->ranks[0]) : std::vector<int>{};
+  const std::string by_hand = EnvValue(environ, "TIERCEL_CPU_SHARES");
+  if (!by_hand.empty() || std::set<int>(kinds.begin(), kinds.end()).size() > 1) {
+    const auto environment = kernels::Environment::Create({});
+    Line("Workers × share", !environment                     ? environment.error().message()
+                            : (*environment)->shares.empty() ? "all the same"
+                                                             : kernels::DescribeShares((*environment)->shares, 1));
+  }
   if (const std::string omp = EnvValue(environ, "OMP_NUM_THREADS"); !omp.empty()) {
     Line("OMP_NUM_THREADS", omp);
   }

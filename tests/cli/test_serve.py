@@ -206,6 +206,31 @@ def test_unknown_kernels_are_refused():
     assert "TIERCEL_CPU_ISA" in result.stderr.splitlines()[-1]
 
 
+# However work is divided, answers are the same to the last bit of a logarithm.
+def test_work_can_be_divided_by_hand():
+    workers = run("collect-env").stdout.split("Worker threads on", 1)[1].splitlines()[0].split(",")
+    if len(workers) < 2:
+        pytest.skip("one CPU has nobody to divide work with")
+    listed = run("collect-env", env={"OMP_NUM_THREADS": "2", "TIERCEL_CPU_SHARES": "2,1"}).stdout
+    assert listed.split("Workers × share", 1)[1].splitlines()[0].strip() == "1 × 2, 1 × 1"
+    answers = []
+    for shares in ("1,1", "2,1"):
+        with dummy_server("--served-model-name", "m", env={"OMP_NUM_THREADS": "2", "TIERCEL_CPU_SHARES": shares}) as server:
+            server.wait_ready()
+            assert ("work is divided by TIERCEL_CPU_SHARES, workers × share: 1 × 2, 1 × 1" in server.log) == (shares == "2,1")
+            client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+            answer = client.completions.create(model="m", prompt="Hello " * 40, max_tokens=8, temperature=0, logprobs=2,
+                                               extra_body={"ignore_eos": True})
+            answers.append((answer.choices[0].text, answer.choices[0].logprobs))
+    assert answers[0] == answers[1]
+
+
+def test_shares_for_other_workers_are_refused():
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0", env={"TIERCEL_CPU_SHARES": "2,1,x"})
+    assert result.returncode != 0
+    assert 'TIERCEL_CPU_SHARES: found "2,1,x", expected a number from 1 to 1000 for each of' in result.stderr.splitlines()[-1]
+
+
 # One of the first of x86-64, and the first with AVX2: any later instruction would end the program.
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="no qemu-x86_64 (Debian: qemu-user)")
 @pytest.mark.timeout(500)

@@ -189,15 +189,16 @@ constexpr auto kNameOf = [](const auto& info) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, BatchInvarianceTest,
-    // KV heads: 2 (owned by 1 and 2 workers) and 3 (owned by 1 and 3).
+    // KV heads: 2 (owned by 1 and 2 workers) and 3 (owned by 1 and 3). Workers that are not equal own none.
     ::testing::Combine(::testing::Values("qwen3-tied", "qwen2-tied-linear"),
-                       ::testing::ValuesIn(AllKernels()), ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3}, Team{1, 4})),
+                       ::testing::ValuesIn(AllKernels()), ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3}, Team{1, 4}, Team{1, 3, 1, 1, {32, 13, 13}})),
     kNameOf);
 
 INSTANTIATE_TEST_SUITE_P(
     Ranks, BatchInvarianceTest,
     ::testing::Combine(::testing::Values("qwen3-tied"), ::testing::ValuesIn(FirstAndLastKernels()),
-                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1}, Team{2, 1, 2}, Team{4, 1, 2}, Team{1, 2, 2, 2})),
+                       ::testing::Values(Team{2, 1}, Team{2, 2}, Team{4, 1}, Team{2, 1, 2}, Team{4, 1, 2}, Team{1, 2, 2, 2},
+                                         Team{2, 2, 1, 1, {2, 1, 1, 2}})),
     kNameOf);
 
 // FlashComm shares the rows of a step out among the ranks, in chunks; whose they are shows in no bit, nor

@@ -34,6 +34,7 @@ std::string TestName(const Team& team) {
   std::string name = team.ranks == 1 ? workers : std::to_string(team.ranks) + "_ranks_of_" + workers;
   if (team.processes > 1) name += "_in_" + std::to_string(team.processes) + "_processes";
   if (team.stages > 1) name += "_" + std::to_string(team.stages) + "_stages";
+  if (!team.shares.empty()) name += "_not_equal";
   return name;
 }
 
@@ -57,6 +58,7 @@ Expected<std::unique_ptr<kernels::Environment>> MakeEnvironment(const RunnerOpti
   environment.threads = environment.ranks * options.team.workers;
   environment.pin = false;
   ASSIGN_OR_RETURN(auto made, kernels::Environment::Create(environment));
+  made->shares = options.team.shares;
   if (options.kernels != nullptr) {
     // Not by name: an ISA may have two tables.
     made->kernels = options.kernels;

@@ -23,6 +23,7 @@ struct Team {
   int workers = 0;  // 0: one per core
   int processes = 1;
   int stages = 1;  // of the layers: divide the processes
+  std::vector<int> shares = {};  // of the work that each worker of a process gets; empty: they are equal
 };
 
 struct RunnerOptions {

@@ -148,7 +148,7 @@ constexpr auto kNameOf = [](const auto& info) {
 INSTANTIATE_TEST_SUITE_P(
     All, W8A8Test,
     ::testing::Combine(::testing::ValuesIn(kCases), ::testing::ValuesIn(AllKernels()),
-                       ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3})),
+                       ::testing::Values(Team{1, 1}, Team{1, 2}, Team{1, 3}, Team{1, 2, 1, 1, {2, 1}})),
     kNameOf);
 
 INSTANTIATE_TEST_SUITE_P(
