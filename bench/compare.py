@@ -25,7 +25,7 @@ ROWS = "p512,p2048,c16384,d1x512,d4x256,d8x256,d16x256,d32x256"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True, help="a folder with config.json and *.safetensors")
+    parser.add_argument("--model", required=True, help="a folder with config.json and *.safetensors, or a GGUF file, for those that read it as it is")
     parser.add_argument("--out", required=True, help="where to write: OUT.json, OUT.md, OUT.png")
     parser.add_argument("--build", default=ROOT / "build/release", type=pathlib.Path,
                         help="Tiercel's build folder (build/release)")

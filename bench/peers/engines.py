@@ -9,11 +9,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0))
 
 
+def output_of(command, environment=None):
+    return subprocess.run([str(word) for word in command], check=True, text=True,
+                          capture_output=True, env={**os.environ, **(environment or {})}).stdout
+
+
 def json_lines(command, environment=None):
     """The JSON objects among a program's lines of output."""
-    output = subprocess.run([str(word) for word in command], check=True, text=True,
-                            capture_output=True, env={**os.environ, **(environment or {})}).stdout
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in output_of(command, environment).splitlines() if line.startswith("{")]
 
 
 class Engine:
@@ -33,19 +36,26 @@ class Engine:
 
 
 class Tiercel(Engine):
+    """By its Python package: engine and sampler, as the peers. step_benchmark says what a row's work is."""
+
     name = "tiercel"
 
     def __init__(self, build, model):
         self.build, self.model = build, model
+        self.python = build.parent / "venv/bin/python"  # where `make python` installs the package
+        self.work = {}
 
     def needs(self):
-        return [self.build / "tiercel", self.build / "bench/step_benchmark", self.model]
+        return [self.build / "tiercel", self.build / "bench/step_benchmark", self.python, self.model]
 
     def offline(self, rows, repeat):
-        # Streams that the memory does not hold share their caches; see step_benchmark.
+        unknown = [row for row in rows if row not in self.work]
         for row in json_lines([self.build / "bench/step_benchmark", self.model, "--json", "--graphs",
-                               "--distinct", 32, "--repeat", repeat, *rows]):
-            yield {**row, "tok_s": [row["tok_s"]]}
+                               "--distinct", 32, "--repeat", 1, *unknown]) if unknown else []:
+            self.work[row["row"]] = {"bytes": row["bytes"], "flop": row["flop"]}
+        for row in json_lines([self.python, HERE / "tiercel_bench.py", "--model", self.model,
+                               "--repeat", repeat, *rows]):
+            yield {**row, **self.work[row["row"]]}
 
     def server(self, port):
         return [self.build / "tiercel", "serve", self.model, "--served-model-name", self.served_name,
@@ -55,9 +65,9 @@ class Tiercel(Engine):
 class LlamaCpp(Engine):
     name = "llama.cpp"
 
-    def __init__(self, peers, model):
-        self.bin = peers / "llama.cpp/bin"
-        self.gguf = peers / f"models/{model.name}.gguf"
+    def __init__(self, peers, gguf):
+        self.bin = peers / self.name / "bin"
+        self.gguf = gguf
 
     def needs(self):
         return [self.bin / "llama-bench", self.gguf]
@@ -93,6 +103,38 @@ class LlamaCpp(Engine):
     def server(self, port):
         return [self.bin / "llama-server", "-m", self.gguf, "-t", CORES, "-np", 8, "-c", 8192,
                 "--port", port, "--alias", self.served_name]
+
+
+class IkLlamaCpp(LlamaCpp):
+    """A fork with its own kernels for quantized weights, which it repacks as it loads them (-rtr)."""
+
+    name = "ik_llama.cpp"
+
+    def offline(self, rows, repeat):
+        for row in rows:
+            if row[0] in "pc":
+                rates = self.alone(["-p", row[1:], "-n", 0], repeat)
+            else:
+                sequences, context = map(int, row[1:].split("x"))
+                rates = self.alone(["-p", 0, "-n", 0, "-gp", f"{context - 64},128"], repeat) if sequences == 1 \
+                    else [self.together(sequences, context) for _ in range(repeat)]
+            yield {"row": row, "tok_s": rates}
+
+    def alone(self, work, repeat):
+        output = output_of([self.bin / "llama-bench", "-m", self.gguf, "-t", CORES, "-rtr", 1, *work, "-r", repeat,
+                            "-o", "json"], self.environment())
+        return json.loads(output[output.index("["):])[-1]["samples_ts"]
+
+    def together(self, sequences, context):
+        output = output_of([self.bin / "llama-batched-bench", "-m", self.gguf, "-t", CORES, "-tb", CORES, "-rtr",
+                            "-c", sequences * (context + 64), "-b", 2048, "-ub", 512, "-npp", context - 64,
+                            "-ntg", 64, "-npl", sequences], self.environment())
+        table = [line.split("|") for line in output.splitlines() if line.startswith("|")]
+        head, last = [word.strip() for word in table[0]], table[-1]
+        return float(last[head.index("S_TG t/s")])
+
+    def server(self, port):
+        return [*super().server(port), "-rtr"]
 
 
 class PythonPeer(Engine):
@@ -147,4 +189,8 @@ class Vllm(PythonPeer):
 
 
 def all_engines(build, peers, model):
-    return [Tiercel(build, model), LlamaCpp(peers, model), OpenVino(peers, model), Vllm(peers, model)]
+    """Those that read `model`: a folder, or a GGUF file, which all of them take as it is."""
+    if model.suffix == ".gguf":
+        return [Tiercel(build, model), LlamaCpp(peers, model), IkLlamaCpp(peers, model)]
+    gguf = peers / f"models/{model.name}.gguf"
+    return [Tiercel(build, model), LlamaCpp(peers, gguf), OpenVino(peers, model), Vllm(peers, model)]

@@ -47,13 +47,24 @@ def test_missing_peers_are_skipped_by_name(tmp_path):
     benchmark.write_text("""#!/bin/sh
 case "$*" in
   *limits) echo '{"row": "limits", "read_gb_s": 30, "gflop_s": 1000}' ;;
-  *"--repeat 3 p512 d1x512") echo noise
-    echo '{"row": "p512", "tok_s": 512, "bytes": 1e9, "flop": 5e11}'
-    echo '{"row": "d1x512", "tok_s": 15, "bytes": 1e9, "flop": 1e9}' ;;
+  *"--repeat 1 p512 d1x512") echo noise
+    echo '{"row": "p512", "tok_s": 1, "bytes": 1e9, "flop": 5e11}'
+    echo '{"row": "d1x512", "tok_s": 1, "bytes": 1e9, "flop": 1e9}' ;;
   *) exit 3 ;;
 esac
 """)
     benchmark.chmod(0o755)
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("""#!/bin/sh
+case "$*" in
+  *"tiercel_bench.py --model "*" --repeat 3 p512 d1x512")
+    echo '{"row": "p512", "tok_s": [512, 500, 600]}'
+    echo '{"row": "d1x512", "tok_s": [15]}' ;;
+  *) exit 3 ;;
+esac
+""")
+    python.chmod(0o755)
     run = compare(tmp_path, "--rounds", "2", "--rows", "p512,d1x512")
     assert run.returncode == 0, run.stderr
     for name in ("llama.cpp", "openvino", "vllm"):
