@@ -18,14 +18,18 @@ namespace tiercel::tools {
 namespace {
 
 constexpr int kAlphas = 20;
-constexpr int64_t kTokens = 128;  // of a sample are enough to tell one α from another
+// Of a sample, and of a linear's rows: enough to tell one α from another.
+constexpr int64_t kTokens = 128, kRows = 512;
 constexpr float kLeastMean = 1e-4f;
 
 double Alpha(int i) { return static_cast<double>(i) / kAlphas; }
 
-// Every so manieth token of the sample, at most kTokens.
+// The step with which at most `most` of `n` are taken, evenly.
+int64_t StepOf(int64_t n, int64_t most) { return (n + most - 1) / most; }
+
+// At most kTokens of the sample.
 model::LinearInputs Thinned(const model::LinearInputs& inputs, int64_t k) {
-  const int64_t tokens = std::ssize(inputs.sample) / k, step = (tokens + kTokens - 1) / kTokens;
+  const int64_t tokens = std::ssize(inputs.sample) / k, step = StepOf(tokens, kTokens);
   model::LinearInputs few;
   for (int64_t t = 0; t < tokens; t += step) {
     few.sample.insert(few.sample.end(), inputs.sample.begin() + t * k, inputs.sample.begin() + (t + 1) * k);
@@ -61,20 +65,23 @@ Expected<std::vector<float>> BestScales(const model::Checkpoint& checkpoint, pla
   std::vector<std::array<double, kAlphas>> losses(static_cast<size_t>(team->size()));
   for (const std::string& linear : linears) {
     const std::string name = linear + ".weight";
-    RETURN_IF_ERROR(ForRows(team, checkpoint.Find(name)->shape[0], [&](int64_t row, int worker) -> Status {
+    const int64_t n = checkpoint.Find(name)->shape[0], step = StepOf(n, kRows);
+    RETURN_IF_ERROR(ForRows(team, (n + step - 1) / step, [&](int64_t index, int worker) -> Status {
+      const int64_t row = index * step;
       std::vector<float> w(static_cast<size_t>(k)), scaled = w;
       std::vector<int8_t> codes(static_cast<size_t>(k));
-      std::vector<BF16> steps(static_cast<size_t>(k / group));
+      std::vector<BF16> group_scales(static_cast<size_t>(k / group));
       RETURN_IF_ERROR(checkpoint.ReadRows(name, row, row + 1, w.data()));
       for (int i = 0; i < kAlphas; ++i) {
         const std::vector<float>& s = scales[static_cast<size_t>(i)];
         for (size_t j = 0; j < w.size(); ++j) scaled[j] = w[j] * s[j];
-        RoundRow(scaled.data(), k, group, {codes.data(), steps.data()});
+        RoundRow(scaled.data(), k, group, {codes.data(), group_scales.data()});
         for (size_t j = 0; j < w.size(); ++j) {
-          const float step = ToFloat(steps[static_cast<size_t>(static_cast<int64_t>(j) / group)]);
-          scaled[j] = w[j] - step * static_cast<float>(codes[j]) / s[j];
+          const float scale = ToFloat(group_scales[static_cast<size_t>(static_cast<int64_t>(j) / group)]);
+          scaled[j] = w[j] - scale * static_cast<float>(codes[j]) / s[j];
         }
-        losses[static_cast<size_t>(worker)][static_cast<size_t>(i)] += outputs.Square(scaled.data());
+        const double loss = outputs.Square(scaled.data()) * static_cast<double>(step);
+        losses[static_cast<size_t>(worker)][static_cast<size_t>(i)] += loss;
       }
       return OkStatus();
     }));
