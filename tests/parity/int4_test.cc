@@ -155,12 +155,11 @@ Orders ApartOrders() {
   return orders;
 }
 
-// Logits of 40 tokens in steps of so many.
+// Logits of kTokens tokens in steps of so many.
+constexpr int64_t kTokens = 160;
 Logits RunModel(const model::Checkpoint& checkpoint, bool keep_blocks, Team team, int64_t step,
-                const kernels::KernelTable* kernels = nullptr, int64_t* bytes = nullptr) {
-  RunnerOptions options;
+                RunnerOptions options = {}, int64_t* bytes = nullptr) {
   options.team = team;
-  options.kernels = kernels;
   options.weights.keep_blocks = keep_blocks;
   const auto runner = ModelRunner::Create(checkpoint, options);
   EXPECT_TRUE(runner.has_value()) << runner.error();
@@ -168,11 +167,11 @@ Logits RunModel(const model::Checkpoint& checkpoint, bool keep_blocks, Team team
   if (bytes != nullptr) *bytes = (*runner)->lm().WeightBytes();
   const int sequence = (*runner)->NewSequence();
   std::mt19937 random(7);
-  std::vector<int32_t> tokens(40);
+  std::vector<int32_t> tokens(kTokens);
   for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 500);
   Logits logits;
-  for (int64_t t = 0; t < 40; t += step) {
-    (*runner)->Step({{sequence, {tokens.begin() + t, tokens.begin() + std::min<int64_t>(40, t + step)}}});
+  for (int64_t t = 0; t < kTokens; t += step) {
+    (*runner)->Step({{sequence, {tokens.begin() + t, tokens.begin() + std::min(kTokens, t + step)}}});
     logits.insert(logits.end(), (*runner)->logits().begin(), (*runner)->logits().end());
   }
   return logits;
@@ -217,12 +216,15 @@ TEST(Int4, RanksOfReorderedInputs) {
   EXPECT_NE(of_two, exact);
   EXPECT_EQ(RunModel(*checkpoint, true, {2, 1}, 1), of_two);
   EXPECT_EQ(RunModel(*checkpoint, true, {2, 2}, 40), of_two);
+  RunnerOptions flashcomm;
+  flashcomm.graph.flashcomm_rows = 0;
+  EXPECT_EQ(RunModel(*checkpoint, true, {2, 1}, kTokens, flashcomm), of_two);
 }
 
 TEST(Int4, AnotherOrderTakesItsListMore) {
   int64_t plain = 0, reordered = 0;
-  RunModel(*Model(64, {}), true, {1, 2}, 40, nullptr, &plain);
-  RunModel(*Model(64, ActOrder()), true, {1, 2}, 40, nullptr, &reordered);
+  RunModel(*Model(64, {}), true, {1, 2}, kTokens, {}, &plain);
+  RunModel(*Model(64, ActOrder()), true, {1, 2}, kTokens, {}, &reordered);
   EXPECT_EQ(reordered - plain, 2 * 4 * (2 * kHidden + kHeads + kInner));  // two layers, four linears
 }
 
@@ -230,7 +232,9 @@ TEST(Int4, EveryKernelTable) {
   const auto checkpoint = Model(32, ActOrder());
   const Logits exact = RunModel(*checkpoint, false, {1, 2}, 40);
   for (const kernels::KernelTable* table : AllKernels()) {
-    EXPECT_GT(Cosine(RunModel(*checkpoint, true, {1, 2}, 40, table), exact), 0.9995) << table->detail;
+    RunnerOptions options;
+    options.kernels = table;
+    EXPECT_GT(Cosine(RunModel(*checkpoint, true, {1, 2}, 40, options), exact), 0.9995) << table->detail;
   }
 }
 
