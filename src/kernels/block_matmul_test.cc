@@ -20,7 +20,8 @@ namespace {
 
 constexpr BlockFormat kFormats[] = {BlockFormat::kQ4_0, BlockFormat::kQ4_1, BlockFormat::kQ5_0, BlockFormat::kQ5_1,
                                     BlockFormat::kQ8_0, BlockFormat::kQ4_K, BlockFormat::kQ5_K, BlockFormat::kQ6_K,
-                                    BlockFormat::kI4,   BlockFormat::kU4};
+                                    BlockFormat::kI4,   BlockFormat::kI4_64, BlockFormat::kU4, BlockFormat::kU4_64,
+                                    BlockFormat::kU4_32};
 
 // Small binary16 numbers of 11 bits: their bits from a fraction in [1024, 2047] · 2⁻²⁰.
 struct Half {
@@ -157,6 +158,7 @@ QuantizedBlock RandomBlock(std::mt19937& random, bool extreme) {
     const int q = extreme ? (random() % 2 ? 127 : -127) : static_cast<int>(random() % 255) - 127;
     block.q[i] = static_cast<int8_t>(q);
     block.minus_sum -= q;
+    block.minus_sum64[i / 64] -= q;
     block.minus_sum32[i / 32] -= q;
     block.minus_sum16[i / 16] -= q;
   }
@@ -275,7 +277,7 @@ TEST(BlockMatmul, StripsOfManyFormats) {
     formats.push_back(format);
     if (formats.size() % 3 == 0) formats.push_back(BlockFormat::kNone);
   }
-  formats.resize(12);
+  formats.resize(16);
   for (const int workers : {1, 2, 3, 5}) {
     constexpr int32_t kUneven[] = {0, 32, 45, 58};
     Problem problem(formats, 512, 9, 5, false, 32, workers);
@@ -288,7 +290,8 @@ TEST(BlockMatmul, StripsOfManyFormats) {
 // k that is no whole number of blocks: what lies behind it has no scale.
 TEST(BlockMatmul, RowsDoNotDependOnTheirNumber) {
   const int64_t kRows = 300;
-  const Problem problem({BlockFormat::kQ4_K, BlockFormat::kQ5_0, BlockFormat::kQ6_K, BlockFormat::kQ8_0, BlockFormat::kI4},
+  const Problem problem({BlockFormat::kQ4_K, BlockFormat::kQ5_0, BlockFormat::kQ6_K, BlockFormat::kQ8_0, BlockFormat::kI4,
+                         BlockFormat::kU4_32, BlockFormat::kU4_64},
                         512, kRows, 6);
   std::vector<std::pair<int64_t, int64_t>> cases = {{0, kRows}, {7, 257}, {1, 129}};
   for (int64_t rows = 1; rows <= 40; ++rows) cases.push_back({rows % 13, rows});

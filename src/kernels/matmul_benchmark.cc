@@ -110,8 +110,9 @@ void Blocks(benchmark::State& state, const BenchmarkIsa& isa, const Shape& shape
   Report(state, shape, bytes, isa.limits.int8_gop_per_s, isa.limits);
 }
 
-constexpr BlockFormat kFormats[] = {BlockFormat::kI4, BlockFormat::kQ4_0, BlockFormat::kQ4_K, BlockFormat::kQ5_0,
-                                    BlockFormat::kQ5_K, BlockFormat::kQ6_K, BlockFormat::kQ8_0};
+constexpr BlockFormat kFormats[] = {BlockFormat::kI4,   BlockFormat::kU4,   BlockFormat::kU4_64, BlockFormat::kU4_32,
+                                    BlockFormat::kQ4_0, BlockFormat::kQ4_K, BlockFormat::kQ5_0,  BlockFormat::kQ5_K,
+                                    BlockFormat::kQ6_K, BlockFormat::kQ8_0};
 
 }  // namespace
 

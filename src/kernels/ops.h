@@ -50,21 +50,23 @@ struct QuantizedRows {
 
 // 128 values of a row that multiplies weights of a block format: x = scale · q with scale = max|x| / 127 and
 // q = round(x / scale) in [−127, 127], zeros where a dynamic row would give zeros. With them their sums, negative,
-// which take the weights' zero points and minima away: exact integers, of all, of each 32 and of each 16.
+// which take the weights' zero points and minima away: exact integers, of all, of each 64, of each 32 and of each 16.
 struct alignas(64) QuantizedBlock {
   int8_t q[kBlockInputs];
   float scale;
   int32_t minus_sum;
   int32_t minus_sum32[4];
   int32_t minus_sum16[8];
-  int32_t unused[2];
+  int32_t minus_sum64[2];
 };
 static_assert(sizeof(QuantizedBlock) == 192);
 
-// out = x quantized. Split by rows; with share {0, 1} a worker does all rows itself.
+// out = x quantized, or with `order` x[r, order[i]] as the i-th value of row r. Split by rows; with share {0, 1} a worker
+// does all rows itself.
 struct QuantizeArgs {
   const BF16* x = nullptr;  // [rows, ldx]
   int64_t ldx = 0;
+  const int32_t* order = nullptr;  // [n], each within [0, n), for `out` in blocks; or null
   int64_t n = 0;  // values in a row; what lies behind them in `out` is left as it is
   int64_t rows = 0;
   QuantizedRows out = {};

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -144,18 +145,49 @@ TEST(QuantizeBlocks, EachBlockIsARowOfItsOwn) {
           alone.out = {.data = bytes.data(), .ld = 128, .row_scale = &scale};
           kernels->quantize(alone, {0, 1});
           EXPECT_EQ(block->scale, scale);
-          int all = 0, of_32[4] = {}, of_16[8] = {};
+          int all = 0, of_64[2] = {}, of_32[4] = {}, of_16[8] = {};
           for (int i = 0; i < 128; ++i) {
             ASSERT_EQ(block->q[i], bytes[static_cast<size_t>(i)] - 128) << kernels->detail << " n " << n;
             all -= block->q[i];
+            of_64[i / 64] -= block->q[i];
             of_32[i / 32] -= block->q[i];
             of_16[i / 16] -= block->q[i];
           }
           EXPECT_EQ(block->minus_sum, all);
+          for (int i = 0; i < 2; ++i) EXPECT_EQ(block->minus_sum64[i], of_64[i]);
           for (int i = 0; i < 4; ++i) EXPECT_EQ(block->minus_sum32[i], of_32[i]);
           for (int i = 0; i < 8; ++i) EXPECT_EQ(block->minus_sum16[i], of_16[i]);
         }
       }
+    }
+  }
+}
+
+// In another order: what the reordered values give.
+TEST(QuantizeBlocks, TakesValuesInAnotherOrder) {
+  for (const KernelTable* kernels : Kernels()) {
+    for (const int64_t n : {100, 128, 896, 1024}) {
+      constexpr int64_t kRows = 3;
+      const int64_t ldx = n + 7, ld = (n + 127) / 128 * 192;
+      const std::vector<BF16> x = NormalBF16(kRows * ldx, static_cast<uint32_t>(n), 3);
+      std::vector<int32_t> order(static_cast<size_t>(n));
+      std::iota(order.begin(), order.end(), 0);
+      std::shuffle(order.begin(), order.end(), std::mt19937(static_cast<uint32_t>(n)));
+      std::vector<BF16> sorted;
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (const int32_t i : order) sorted.push_back(x[static_cast<size_t>(r * ldx + i)]);
+      }
+      GuardedBuffer out(kRows * ld), exact(kRows * ld);
+      QuantizeArgs args{.x = sorted.data(), .ldx = n, .n = n, .rows = kRows};
+      args.out = {.data = exact.as<uint8_t>(), .ld = ld, .blocks = true};
+      kernels->quantize(args, {0, 1});
+      args.x = x.data();
+      args.ldx = ldx;
+      args.order = order.data();
+      args.out.data = out.as<uint8_t>();
+      for (int worker = 0; worker < 2; ++worker) kernels->quantize(args, {worker, 2});
+      ASSERT_EQ(std::memcmp(out.as<uint8_t>(), exact.as<uint8_t>(), static_cast<size_t>(kRows * ld)), 0)
+          << kernels->detail << " n " << n;
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,9 @@ class Checkpoint {
                           float* out) const = 0;
   // The format in which a matrix's few bits can be kept; kNone: it has none such.
   virtual BlockFormat BlockFormatOf(const std::string&) const { return BlockFormat::kNone; }
+  // The order in which ReadBlocks has a row's inputs: the one that comes i-th is input order[i]. Empty: their own. As long
+  // as the checkpoint is there.
+  virtual std::span<const int32_t> BlockOrderOf(const std::string&) const { return {}; }
   // One row of such a matrix.
   virtual Status ReadBlocks(const std::string& name, int64_t row, BlockRow* out) const;
   // The BF16 data in place (mapped), if it is stored so; null otherwise.

@@ -1,7 +1,10 @@
 #include "model/int4_checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -24,6 +27,19 @@ uint8_t CodeOf(uint32_t word, int64_t place) { return static_cast<uint8_t>(word 
 // Where AWQ has column i of eight in a word.
 constexpr int64_t kAwqPlace[] = {0, 4, 1, 5, 2, 6, 3, 7};
 
+// The inputs by their groups, which keep their order within one; empty where these are not of one size.
+std::vector<int32_t> ByGroup(const std::vector<int32_t>& group_of, int64_t groups) {
+  std::vector<int32_t> order(group_of.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto group = [&](int32_t i) { return group_of[static_cast<size_t>(i)]; };
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return group(a) < group(b); });
+  const int64_t size = std::ssize(order) / groups;
+  for (int64_t i = 0; i < std::ssize(order); ++i) {
+    if (group(order[static_cast<size_t>(i)]) != i / size) return {};
+  }
+  return order;
+}
+
 struct Int4Matrix {
   int64_t n = 0, k = 0, group = 0;
   const uint8_t* codes = nullptr;
@@ -31,6 +47,7 @@ struct Int4Matrix {
   const uint8_t* scale_bytes = nullptr;
   DType scale_type = DType::kF16;
   std::vector<int32_t> group_of;  // of each input, where they are in another order (GPTQ's act-order); else empty
+  std::vector<int32_t> order;     // then the inputs by their groups; empty where these are not of one size
 
   int64_t groups() const { return k / group; }
   int64_t GroupOf(int64_t i) const { return group_of.empty() ? i / group : group_of[static_cast<size_t>(i)]; }
@@ -44,12 +61,15 @@ class Int4Checkpoint final : public MatrixView<Int4Matrix> {
   Status AddAll(const Int4Config& config);
 
  private:
-  // Groups of 32 or 64 with the zero 8 are GGUF's Q4_0. What has no format becomes BF16.
+  // Groups of 32 with the zero 8 are GGUF's Q4_0. What has no format becomes BF16.
   BlockFormat FormatOf(const Int4Matrix& m) const override {
-    if (!m.group_of.empty()) return BlockFormat::kNone;
-    if (m.group % 128 == 0) return m.zeros == nullptr ? BlockFormat::kI4 : BlockFormat::kU4;
-    return m.zeros == nullptr ? BlockFormat::kQ4_0 : BlockFormat::kNone;
+    const bool symmetric = m.zeros == nullptr;
+    if (!m.group_of.empty() && m.order.empty()) return BlockFormat::kNone;
+    if (m.group % 128 == 0) return symmetric ? BlockFormat::kI4 : BlockFormat::kU4;
+    if (m.group % 64 == 0) return symmetric ? BlockFormat::kI4_64 : BlockFormat::kU4_64;
+    return symmetric ? BlockFormat::kQ4_0 : BlockFormat::kU4_32;
   }
+  std::span<const int32_t> OrderOf(const Int4Matrix& m) const override { return m.order; }
   Status ReadRow(const std::string& name, const Int4Matrix& m, int64_t row, float* out) const override;
   Status ReadBlockRow(const std::string& name, const Int4Matrix& m, int64_t row, BlockRow* out) const override;
   Status AddLinear(const std::string& stem, const Int4Config& config);
@@ -81,8 +101,8 @@ Status Int4Checkpoint::AddAll(const Int4Config& config) {
     RETURN_IF_ERROR(AddLinear(name.substr(0, name.size() - end.size()), config));
   }
   if (as_bf16_ > 0) {
-    LOG_WARNING("{} linears of four bits have reordered inputs (desc_act), or zero points for less than 128 inputs: they "
-                "become BF16, which takes four times the memory",
+    LOG_WARNING("{} linears of four bits have groups of different sizes (desc_act): they become BF16, which takes four "
+                "times the memory",
                 as_bf16_);
   }
   if (!empty()) return OkStatus();
@@ -139,6 +159,8 @@ Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& conf
   const std::string order = stem + (compressed ? ".weight_g_idx" : ".g_idx");
   if (config.reordered) {
     ASSIGN_OR_RETURN(t.group_of, ReadOrder(order, t));
+    // An embedding's rows are read as they are.
+    if (!stem.ends_with("embed_tokens")) t.order = ByGroup(t.group_of, t.groups());
   }
   if (FormatOf(t) == BlockFormat::kNone) ++as_bf16_;
   std::vector<std::string> parts;
@@ -214,7 +236,10 @@ Status Int4Checkpoint::ReadRow(const std::string&, const Int4Matrix& t, int64_t 
 Status Int4Checkpoint::ReadBlockRow(const std::string& name, const Int4Matrix& t, int64_t row, BlockRow* out) const {
   const BlockFormatInfo info = InfoOf(FormatOf(t));
   out->Resize(info, t.k);
-  for (int64_t k = 0; k < t.k; ++k) out->codes[static_cast<size_t>(k)] = Code(t, row, k);
+  for (int64_t i = 0; i < t.k; ++i) {
+    const auto at = static_cast<size_t>(i);
+    out->codes[at] = Code(t, row, t.order.empty() ? i : t.order[at]);
+  }
   for (int64_t g = 0; g < t.k / info.group; ++g) {
     const int64_t group = g * info.group / t.group;
     const uint16_t scale = ToHalf(Scale(t, row, group));

@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/bf16.h"
+#include "kernels/reference/block_weights.h"
+#include "model/block_packing.h"
 #include "model/convert.h"
 #include "model/memory_checkpoint_test_util.h"
 
@@ -175,31 +178,38 @@ TEST(Int4Checkpoint, CompressedTensors) {
   }
 }
 
-// Groups of 32 and 64, zero points that are all 8, and inputs in another order: each as the formula has it, and in the
-// format that it fits.
+// Groups of every size, zero points that are all 8, and inputs in another order: each as the formula has it, and in the
+// format that it fits; the strips that are packed of it as well.
 TEST(Int4Checkpoint, SmallGroupsAndOtherOrders) {
-  constexpr int64_t kRows = 8;
+  constexpr int64_t kRows = 16;
+  enum class Inputs { kPlain, kReordered, kUneven };
   struct Case {
     int64_t group;
-    bool zeros_are_8, reordered;
+    bool zeros_are_8;
+    Inputs inputs;
     BlockFormat format;
   };
-  for (const Case& c : {Case{32, true, false, BlockFormat::kQ4_0}, Case{64, true, false, BlockFormat::kQ4_0},
-                        Case{128, true, false, BlockFormat::kI4}, Case{128, false, false, BlockFormat::kU4},
-                        Case{32, false, false, BlockFormat::kNone}, Case{128, true, true, BlockFormat::kNone},
-                        Case{64, false, true, BlockFormat::kNone}}) {
+  for (const Case& c :
+       {Case{32, true, Inputs::kPlain, BlockFormat::kQ4_0}, Case{64, true, Inputs::kPlain, BlockFormat::kI4_64},
+        Case{128, true, Inputs::kPlain, BlockFormat::kI4}, Case{128, false, Inputs::kPlain, BlockFormat::kU4},
+        Case{64, false, Inputs::kPlain, BlockFormat::kU4_64}, Case{32, false, Inputs::kPlain, BlockFormat::kU4_32},
+        Case{128, true, Inputs::kReordered, BlockFormat::kI4}, Case{64, false, Inputs::kReordered, BlockFormat::kU4_64},
+        Case{32, false, Inputs::kReordered, BlockFormat::kU4_32}, Case{64, true, Inputs::kUneven, BlockFormat::kNone}}) {
+    SCOPED_TRACE(fmt::format("group {}, format {}", c.group, InfoOf(c.format).name));
     std::mt19937 random(2);
     const int64_t groups = kK / c.group;
     std::vector<std::vector<int>> code(kRows, std::vector<int>(kK)), zero(kRows, std::vector<int>(groups, 8));
     std::vector<std::vector<float>> scale(kRows, std::vector<float>(groups));
     for (int64_t r = 0; r < kRows; ++r) {
       for (int& x : code[r]) x = static_cast<int>(random() % 16);
-      for (float& x : scale[r]) x = static_cast<float>(1 + random() % 200) / 4096;
-      for (int& x : zero[r]) x = c.zeros_are_8 ? 8 : static_cast<int>(1 + random() % 15);
+      // Eleven bits: with a zero point the minimum would need more than binary16 has.
+      for (float& x : scale[r]) x = static_cast<float>(1025 + 2 * (random() % 511)) / 65536;
+      for (int& x : zero[r]) x = c.zeros_are_8 ? 8 : static_cast<int>(1 + random() % 16);
     }
     std::vector<int32_t> group_of(kK);
     for (int64_t i = 0; i < kK; ++i) group_of[i] = static_cast<int32_t>(i / c.group);
-    if (c.reordered) std::shuffle(group_of.begin(), group_of.end(), random);
+    if (c.inputs != Inputs::kPlain) std::shuffle(group_of.begin(), group_of.end(), random);
+    if (c.inputs == Inputs::kUneven) *std::find(group_of.begin(), group_of.end(), 0) = 1;
     auto stored = std::make_unique<MemoryCheckpoint>();
     std::vector<uint32_t> qweight, qzeros;
     std::vector<uint16_t> scales;
@@ -207,9 +217,11 @@ TEST(Int4Checkpoint, SmallGroupsAndOtherOrders) {
       for (int64_t r = 0; r < kRows; ++r) qweight.push_back(Word({code[r].begin() + k, code[r].begin() + k + 8}));
     }
     for (int64_t g = 0; g < groups; ++g) {
-      std::vector<int> eight;
-      for (int64_t r = 0; r < kRows; ++r) eight.push_back(zero[r][g] - 1);
-      qzeros.push_back(Word(eight));
+      for (int64_t first = 0; first < kRows; first += 8) {
+        std::vector<int> eight;
+        for (int64_t r = first; r < first + 8; ++r) eight.push_back(zero[r][g] - 1);
+        qzeros.push_back(Word(eight));
+      }
       for (int64_t r = 0; r < kRows; ++r) scales.push_back(ToHalf(scale[r][g]));
     }
     stored->Put(kStem + ".qweight", "I32", {kK / 8, kRows}, qweight);
@@ -217,30 +229,45 @@ TEST(Int4Checkpoint, SmallGroupsAndOtherOrders) {
     stored->Put(kStem + ".scales", "F16", {groups, kRows}, scales);
     stored->Put(kStem + ".g_idx", "I32", {kK}, group_of);
     const auto config = Parse(fmt::format(R"({{"quant_method": "gptq", "bits": 4, "group_size": {}, "desc_act": {}}})",
-                                          c.group, c.reordered));
+                                          c.group, c.inputs != Inputs::kPlain));
     ASSERT_TRUE(config.has_value() && config->has_value()) << config.error();
     const auto checkpoint = OpenInt4(std::move(stored), **config);
     ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
     const std::string name = kStem + ".weight";
-    ASSERT_EQ((*checkpoint)->BlockFormatOf(name), c.format) << c.group;
-    std::vector<float> rows(kRows * kK);
-    ASSERT_TRUE((*checkpoint)->ReadRows(name, 0, kRows, rows.data()).ok());
+    ASSERT_EQ((*checkpoint)->BlockFormatOf(name), c.format);
+    const auto weight = [&](int64_t r, int64_t k) {
+      const int64_t g = group_of[k];
+      return scale[r][g] * static_cast<float>(code[r][k] - zero[r][g]);
+    };
+    std::vector<float> floats(kRows * kK);
+    ASSERT_TRUE((*checkpoint)->ReadRows(name, 0, kRows, floats.data()).ok());
     for (int64_t r = 0; r < kRows; ++r) {
-      BlockRow blocks;
-      const bool packed = c.format != BlockFormat::kNone;
-      if (packed) {
-        ASSERT_TRUE((*checkpoint)->ReadBlocks(name, r, &blocks).ok());
-      }
-      for (int64_t k = 0; k < kK; ++k) {
-        const int64_t g = group_of[k];
-        const float exact = scale[r][g] * static_cast<float>(code[r][k] - zero[r][g]);
-        ASSERT_EQ(rows[r * kK + k], exact) << c.group << " " << r << " " << k;
-        if (!packed) continue;
-        const int64_t of_format = k / InfoOf(c.format).group;
-        const int shift = c.zeros_are_8 ? 8 : blocks.sub_min[of_format];
-        ASSERT_EQ(HalfToFloat(blocks.scale[of_format]) * static_cast<float>(blocks.codes[k] - shift), exact);
+      for (int64_t k = 0; k < kK; ++k) ASSERT_EQ(floats[r * kK + k], weight(r, k)) << r << " " << k;
+    }
+    const std::span<const int32_t> order = (*checkpoint)->BlockOrderOf(name);
+    ASSERT_EQ(order.size(), c.inputs == Inputs::kReordered ? kK : 0);
+    if (c.format == BlockFormat::kNone) continue;
+    std::vector<BlockRow> rows(kRows);
+    StripRows strip = {};
+    for (int64_t r = 0; r < kRows; ++r) {
+      ASSERT_TRUE((*checkpoint)->ReadBlocks(name, r, &rows[r]).ok());
+      strip[r] = &rows[r];
+    }
+    std::vector<uint8_t> packed(StripBytes(c.format, kK));
+    PackStrip(c.format, strip, {0, kK}, packed.data());
+    const kernels::reference::StripReader reader(c.format, packed.data());
+    const BlockFormatInfo info = InfoOf(c.format);
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t i = 0; i < kK; ++i) {
+        const int64_t k = order.empty() ? i : order[i];
+        const float w = reader.Scale(i / info.group, r) * static_cast<float>(reader.Code(i, r) - info.zero) -
+                        reader.Min(i / info.group, r);
+        ASSERT_EQ(w, weight(r, k)) << r << " " << k;
       }
     }
+    // Beside the file's bytes a zero point takes a byte in the place of four bits.
+    const size_t of_file = 4 * (qweight.size() + (c.zeros_are_8 ? 0 : 2 * qzeros.size())) + 2 * scales.size();
+    EXPECT_EQ(packed.size(), of_file);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "base/check.h"
@@ -200,11 +201,16 @@ Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const st
         break;
       }
       if (options.keep_blocks) t.blocks = checkpoint.BlockFormatOf(name + ".weight");
-      if (t.blocks == BlockFormat::kNone && options.quantize == QuantizeTo::kInt4) t.blocks = BlockFormat::kI4;
+      t.stored_blocks = t.blocks != BlockFormat::kNone;
+      if (!t.stored_blocks && options.quantize == QuantizeTo::kInt4) t.blocks = BlockFormat::kI4;
       if (t.blocks == BlockFormat::kF8) {
         t.input.kind = InputKind::kBF16ForFp8;
       } else if (t.blocks != BlockFormat::kNone) {
         t.input.kind = InputKind::kBlocks;
+      }
+      if (t.stored_blocks) {
+        const std::span<const int32_t> order = checkpoint.BlockOrderOf(name + ".weight");
+        t.input.order.assign(order.begin(), order.end());
       }
       break;
     case LinearScheme::kStatic:
@@ -281,7 +287,7 @@ Status WeightReader::ReadBF16(int64_t row, BF16* out) {
 }
 
 Status WeightReader::ReadBlocks(int64_t row, BlockRow* out) {
-  if (checkpoint_.BlockFormatOf(name_) == tensors_.blocks) return checkpoint_.ReadBlocks(name_, row, out);
+  if (tensors_.stored_blocks) return checkpoint_.ReadBlocks(name_, row, out);
   CHECK(tensors_.blocks == BlockFormat::kI4);
   RETURN_IF_ERROR(checkpoint_.ReadRows(name_, row, row + 1, row_.data()));
   QuantizeToInt4(row_.data(), k_, out);

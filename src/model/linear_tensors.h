@@ -30,6 +30,7 @@ struct InputQuantization {
   InputKind kind = InputKind::kBF16;
   float scale = 1;  // kStatic
   float offset = 0;
+  std::vector<int32_t> order;  // kBlocks: input order[i] comes i-th (Checkpoint::BlockOrderOf); empty: their own order
   friend bool operator==(const InputQuantization&, const InputQuantization&) = default;
 };
 
@@ -37,6 +38,7 @@ struct InputQuantization {
 struct LinearTensors {
   LinearScheme scheme = LinearScheme::kFloat;
   BlockFormat blocks = BlockFormat::kNone;  // of inputs kBlocks and kBF16ForFp8
+  bool stored_blocks = false;               // the checkpoint has them; else they are made as the rows are read
   InputQuantization input;
   std::vector<float> scale;       // [n] of INT8 inputs; of kWeightOnly: the weights' own
   std::vector<float> offset;      // [n] of kWeightOnly, or empty: W = scale · (q − offset)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -55,6 +56,10 @@ class MatrixView : public Checkpoint {
     const Matrix* m = FindMatrix(name);
     return m != nullptr ? FormatOf(*m) : stored_->BlockFormatOf(name);
   }
+  std::span<const int32_t> BlockOrderOf(const std::string& name) const final {
+    const Matrix* m = FindMatrix(name);
+    return m != nullptr ? OrderOf(*m) : stored_->BlockOrderOf(name);
+  }
   Status ReadBlocks(const std::string& name, int64_t row, BlockRow* out) const final {
     const Matrix* m = FindMatrix(name);
     if (m == nullptr) return stored_->ReadBlocks(name, row, out);
@@ -76,6 +81,7 @@ class MatrixView : public Checkpoint {
       : stored_(std::move(stored)), type_(std::move(type)) {}
 
   virtual BlockFormat FormatOf(const Matrix& matrix) const = 0;
+  virtual std::span<const int32_t> OrderOf(const Matrix&) const { return {}; }
   virtual Status ReadRow(const std::string& name, const Matrix& matrix, int64_t row, float* out) const = 0;
   virtual Status ReadBlockRow(const std::string& name, const Matrix& matrix, int64_t row, BlockRow* out) const = 0;
 

@@ -319,6 +319,7 @@ void Program::Quantize(const QuantizeArgs& args, const OwnRows& own, int64_t x_w
   const int64_t width = BytesOf(args.out, args.n);
   CHECK_GE(args.ldx, args.n);
   CHECK_GE(args.out.ld, width);
+  CHECK(args.order == nullptr || args.out.blocks);
   if (own.any()) {
     CHECK_GE(own.quantized, args.rows * args.out.ld);
     CHECK(args.out.row_scale == nullptr || own.row_scale >= args.rows);

@@ -388,7 +388,9 @@ Input Forward::Norm(const Residual& hidden, int64_t first, const NormWeights& we
                     int64_t rows) {
   const bool crosses = shape_.scatter && hidden.who == Who::kOwners;
   const bool few = rows <= kFewRows && !crosses;
-  const bool quantize = shape_.fuse_norm_quant && next.takes_bytes() && next.more.empty();
+  // A gather from BF16 costs less than the norm of one value after the other.
+  const bool quantize =
+      shape_.fuse_norm_quant && next.takes_bytes() && next.more.empty() && next.input.order.empty();
   Input out;
   kernels::RmsNormArgs norm = NormOf(From(hidden.rows, first), weight, rows);
   if (quantize) {
@@ -416,6 +418,7 @@ Input Forward::Quantize(const Linear& linear, const Rows& x, int64_t rows) {
   quantize.x = x.data;
   quantize.ldx = x.stride;
   quantize.n = linear.weight.k;
+  if (!linear.input.order.empty()) quantize.order = linear.input.order.data();
   quantize.rows = rows;
   quantize.out = QuantizedFor(linear, out.quantized);
   p_.Quantize(quantize, OwnOf(out), x.worker_stride);

@@ -88,6 +88,11 @@ class Loader {
       RETURN_IF_ERROR(PlanLayer(i));
     }
     layer_begin_.push_back(total_);
+    if (cut_orders_ > 0 && options_.keep_blocks && IsFirstHere()) {
+      LOG_WARNING("{} linears of four bits have reordered inputs (desc_act), of which ranks have no whole groups: they become "
+                  "BF16, which takes four times the memory; with --tensor-parallel-size 1 they stay as they are",
+                  cut_orders_);
+    }
     RETURN_IF_ERROR(Allocate());
     for (const Job& job : jobs_) {
       if (job.linear != nullptr) {
@@ -167,6 +172,7 @@ class Loader {
   std::vector<std::unique_ptr<FusedLinear>> sources_;  // jobs point to them
   std::vector<Job> jobs_;
   int64_t total_ = 0;
+  int64_t cut_orders_ = 0;            // linears whose reordered inputs ranks would have to share
   std::vector<int64_t> layer_begin_;  // offset of each layer's matrices; with the end of the last
 };
 
@@ -332,9 +338,12 @@ Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, 
   source->has_bias = slice.size() == k || rank_.index == 0;
   std::vector<InputQuantization> ways;
   for (ShardName& shard : shards) {
+    // A slice of the inputs has parts of all groups, if these are not neighbors.
+    const bool cuts = slice.size() != k && !checkpoint_.BlockOrderOf(shard.name + ".weight").empty();
+    if (cuts) ++cut_orders_;
     ASSIGN_OR_RETURN(LinearTensors tensors,
                      ReadLinearTensors(checkpoint_, shard.name, shard.rows, k, has_bias,
-                                       {quantize, options_.keep_blocks, options_.mix_static}));
+                                       {quantize, options_.keep_blocks && !cuts, options_.mix_static}));
     if (std::find(ways.begin(), ways.end(), tensors.input) == ways.end()) {
       ways.push_back(tensors.input);
     }
@@ -388,6 +397,7 @@ Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const Input
     if (!t.acc_bias.empty() && source.has_bias) linear->acc_bias[column] = t.acc_bias[row];
   }
   weights_.bytes += m.n * static_cast<int64_t>(linear->is_int8() ? sizeof(int32_t) + sizeof(float) : 0);
+  weights_.bytes += std::ssize(input.order) * static_cast<int64_t>(sizeof(int32_t));
   total_ += RoundUp(job.bytes, 64);
   jobs_.push_back(job);
   return OkStatus();

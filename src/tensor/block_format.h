@@ -28,7 +28,9 @@
 
 namespace tiercel {
 
-enum class BlockFormat : uint8_t { kNone, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kI4, kU4, kF8 };
+enum class BlockFormat : uint8_t {
+  kNone, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kI4, kI4_64, kU4, kU4_64, kU4_32, kF8
+};
 enum class BlockScales : uint8_t { kHalf, kHalfMin, kHalfZero, kSubMin, kSub, kFloat };
 
 inline constexpr int64_t kStripColumns = 16;
@@ -61,8 +63,8 @@ struct BlockFormatInfo {
   constexpr int64_t UnitBytes() const { return ScaleBytes() + CodeBytes() * (unit / kCodeGroup); }
 };
 
-// GGUF's types by their names; kI4 and kU4: groups of 128 with a scale, the second with a zero point for each; kF8: FP8
-// (E4M3) with a scale for each 128.
+// GGUF's types by their names. kI4 and kU4: a scale for each 128, in the second a zero point too; or for each 64 or 32
+// (symmetric groups of 32 are kQ4_0). kF8: FP8 (E4M3) with a scale for each 128.
 constexpr BlockFormatInfo InfoOf(BlockFormat format) {
   switch (format) {
     case BlockFormat::kQ4_0: return {"Q4_0", 4, 32, 128, BlockScales::kHalf, 8};
@@ -74,7 +76,10 @@ constexpr BlockFormatInfo InfoOf(BlockFormat format) {
     case BlockFormat::kQ5_K: return {"Q5_K", 5, 32, 256, BlockScales::kSubMin, 0};
     case BlockFormat::kQ6_K: return {"Q6_K", 6, 16, 256, BlockScales::kSub, 32};
     case BlockFormat::kI4: return {"I4", 4, 128, 128, BlockScales::kHalf, 8};
+    case BlockFormat::kI4_64: return {"I4_64", 4, 64, 128, BlockScales::kHalf, 8};
     case BlockFormat::kU4: return {"U4", 4, 128, 128, BlockScales::kHalfZero, 0};
+    case BlockFormat::kU4_64: return {"U4_64", 4, 64, 128, BlockScales::kHalfZero, 0};
+    case BlockFormat::kU4_32: return {"U4_32", 4, 32, 128, BlockScales::kHalfZero, 0};
     case BlockFormat::kF8: return {"FP8", 8, 128, 128, BlockScales::kFloat, 0};
     case BlockFormat::kNone: break;
   }

@@ -13,6 +13,7 @@
 #include "model/safetensors_writer.h"
 #include "model/tensor_reader.h"
 #include "tools/ascend_format.h"
+#include "tools/awq.h"
 #include "tools/packed_format.h"
 #include "tools/smoothing.h"
 
@@ -223,6 +224,9 @@ Status Quantizer::QuantizeLayer(int64_t layer) {
     if (options_.smooth > 0) {
       ASSIGN_OR_RETURN(smooth_, FindSmoothing(checkpoint_, environment_->team.get(), layer, inputs,
                                               options_.smooth));
+    } else if (options_.method == Rounding::kAwq) {
+      ASSIGN_OR_RETURN(smooth_, FindAwqScales(checkpoint_, environment_->team.get(), layer, inputs, options_.group,
+                                              [&](const std::string& linear) { return !IsExcluded(linear); }));
     }
   }
   std::vector<LinearError> errors;
@@ -363,6 +367,7 @@ Expected<std::string> QuantizeModel(const model::Checkpoint& checkpoint, const Q
                                       options.kv_int8 ? "--kv" : "--smooth"));
   }
   const char* const wants = options.method == Rounding::kGptq               ? "GPTQ"
+                            : options.method == Rounding::kAwq              ? "AWQ"
                             : options.smooth > 0                            ? "smoothing"
                             : options.kv_int8                               ? "the INT8 cache"
                             : int4 || options.scheme == QuantScheme::kDynamic ? nullptr

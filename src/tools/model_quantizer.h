@@ -1,6 +1,6 @@
 // ModelQuantizer: writes a float checkpoint with quantized linears, layer by layer: INT8 as the Ascend quantizer has it
 // (tools/ascend_format.h), or four bits as compressed-tensors has them (tools/packed_format.h). Smoothing before it:
-// tools/smoothing.h.
+// tools/smoothing.h, tools/awq.h.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,11 @@
 namespace tiercel::tools {
 
 enum class QuantScheme { kStatic, kDynamic, kMix, kInt4 };  // W8A8, W8A8_DYNAMIC, W8A8_MIX, W4A16
-enum class Rounding { kNearest, kGptq };
+enum class Rounding { kNearest, kGptq, kAwq };  // the last one is to the nearest, of scaled weights
 
 struct QuantizeOptions {
   QuantScheme scheme = QuantScheme::kDynamic;
-  Rounding method = Rounding::kNearest;  // kInt4. kGptq needs calibration
+  Rounding method = Rounding::kNearest;  // kInt4. Others than the nearest need calibration
   int64_t group = 128;                   // kInt4: inputs that share a scale
   double smooth = 0;                 // α; 0: none. Needs calibration
   // kStatic: inputs that lose more than this (InputLoss::one_scale) are quantized per token. 1: none.

@@ -58,7 +58,7 @@ Status PackedFormat::BeginInputs(const LinearJob& job, std::vector<float> produc
   gptq_.reset();
   outputs_.reset();
   if (job.inputs != nullptr) outputs_.emplace(*job.inputs, job.k, job.columns);
-  if (options_.method == Rounding::kNearest) return OkStatus();
+  if (options_.method != Rounding::kGptq) return OkStatus();
   ASSIGN_OR_RETURN(gptq_, Gptq::Create(std::move(products), job.k, team_));
   return OkStatus();
 }

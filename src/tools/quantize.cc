@@ -32,11 +32,12 @@ constexpr OptionSpec kQuantizeOptions[] = {
      "w8a8|w8a8-dynamic|w8a8-mix|int4"},
     {"--method", Kind::kString, "rtn", Effect::kUsed,
      "With int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
-     "by the inputs in calibration.",
-     "rtn|gptq"},
+     "by the inputs in calibration. awq: weights of large inputs are scaled up first, as what comes before them is scaled "
+     "down, and then rounded.",
+     "rtn|gptq|awq"},
     {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
-     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, --smooth and --kv. With rtn it adds what "
+     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With rtn it adds what "
      "outputs lose to the table."},
     {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
      "Tokens of the text to use, in sequences of 512."},
@@ -79,7 +80,8 @@ Expected<QuantizeOptions> ReadOptions(const ParsedOptions& options) {
     return Unexpected(InvalidArgument("argument --{}: belongs to --scheme int4",
                                       options.Given("method") ? "method" : "group"));
   }
-  result.method = options.String("method") == "gptq" ? Rounding::kGptq : Rounding::kNearest;
+  const std::string method = options.String("method");
+  result.method = method == "gptq" ? Rounding::kGptq : method == "awq" ? Rounding::kAwq : Rounding::kNearest;
   result.group = options.Int("group");
   if (result.group != 32 && result.group != 64 && result.group != 128) {
     return Unexpected(InvalidArgument("argument --group: found {}, expected 32, 64 or 128", result.group));

@@ -50,6 +50,11 @@ std::vector<float> Scales(const std::vector<float>& inputs, const std::vector<fl
 
 }  // namespace
 
+size_t ValueChannel(const model::ModelConfig& config, size_t i) {
+  const auto head = static_cast<size_t>(config.head_dim), heads = static_cast<size_t>(config.num_heads / config.num_kv_heads);
+  return i / head / heads * head + i % head;
+}
+
 Status ForRows(platform::WorkerTeam* team, int64_t n,
                FunctionRef<Status(int64_t row, int worker)> body) {
   std::vector<Status> status(team->size());
@@ -73,13 +78,11 @@ Expected<LayerSmoothing> FindSmoothing(const model::Checkpoint& checkpoint,
   LayerSmoothing smooth;
 
   // o's inputs come from v: the query heads of a group share their v head, and so its scales.
-  const int64_t q_width = c.num_heads * c.head_dim, heads = c.num_heads / c.num_kv_heads;
+  const int64_t q_width = c.num_heads * c.head_dim;
   ASSIGN_OR_RETURN(const std::vector<float> o_columns,
                    ColumnMax(checkpoint, team, {attention + "o_proj"}, q_width));
   const std::vector<float> o_inputs = inputs.o.ranges.Largest();
-  const auto v_of = [&](int64_t i) {
-    return i / c.head_dim / heads * c.head_dim + i % c.head_dim;
-  };
+  const auto v_of = [&](int64_t i) { return ValueChannel(c, static_cast<size_t>(i)); };
   std::vector<float> v_inputs(c.num_kv_heads * c.head_dim, 0), v_columns = v_inputs;
   for (int64_t i = 0; i < q_width; ++i) {
     v_inputs[v_of(i)] = std::max(v_inputs[v_of(i)], o_inputs[i]);

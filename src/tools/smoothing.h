@@ -3,6 +3,7 @@
 // so that outliers of the inputs become smaller and the weights take over their size.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "base/function_ref.h"
@@ -24,6 +25,9 @@ struct LayerSmoothing {
 Expected<LayerSmoothing> FindSmoothing(const model::Checkpoint& checkpoint,
                                        platform::WorkerTeam* team, int64_t layer,
                                        const model::LayerInputs& inputs, double alpha);
+
+// The channel of v that o's input i comes from.
+size_t ValueChannel(const model::ModelConfig& config, size_t i);
 
 // Calls body(row, worker) for the rows [0, n), shared out among the workers; the first error counts.
 Status ForRows(platform::WorkerTeam* team, int64_t n,

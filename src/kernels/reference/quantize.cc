@@ -8,7 +8,7 @@ void Quantize(const QuantizeArgs& args, Share share) {
   const Range rows = SplitRange(args.rows, 1, share);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const BF16* x = args.x + r * args.ldx;
-    QuantizeRow([x](int64_t i) { return x[i]; }, args.n, r, args.out);
+    QuantizeRow([&](int64_t i) { return x[args.order == nullptr ? i : args.order[i]]; }, args.n, r, args.out);
   }
 }
 

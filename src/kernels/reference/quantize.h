@@ -43,6 +43,7 @@ void QuantizeBlocks(F&& value, int64_t n, QuantizedBlock* out) {
       const int q = bytes[i] - 128;
       out->q[i] = static_cast<int8_t>(q);
       out->minus_sum -= q;
+      out->minus_sum64[i / 64] -= q;
       out->minus_sum32[i / 32] -= q;
       out->minus_sum16[i / 16] -= q;
     }

@@ -173,6 +173,14 @@ template <typename D, BlockFormat kFormat, int kFirst, int kPart, int kRows>
     begin(of_32);
     AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, sum);
     AddGroup<D, kFormat, kFirst, kPart == 0, kPart % 2 == 1, kRows>(unit, g + kPart, sum, of_32, t);
+  } else if constexpr (kGroup == 64) {
+    constexpr int kHalf = kPart / 2;
+    const auto of_64 = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum64[kHalf]; };
+    if constexpr (kPart % 2 == 0) begin(of_64);
+    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, sum);
+    if constexpr (kPart % 2 == 1) {
+      AddGroup<D, kFormat, kFirst, kHalf == 0, kHalf == 1, kRows>(unit, g + kHalf, sum, of_64, t);
+    }
   } else {
     static_assert(kGroup == kBlockInputs);
     const auto all = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum; };
@@ -279,7 +287,10 @@ void Strip(BlockFormat format, int64_t rows, const StripTile& tile) {
     case BlockFormat::kQ5_K: return StripOfFormat<D, BlockFormat::kQ5_K>(rows, tile);
     case BlockFormat::kQ6_K: return StripOfFormat<D, BlockFormat::kQ6_K>(rows, tile);
     case BlockFormat::kI4: return StripOfFormat<D, BlockFormat::kI4>(rows, tile);
+    case BlockFormat::kI4_64: return StripOfFormat<D, BlockFormat::kI4_64>(rows, tile);
     case BlockFormat::kU4: return StripOfFormat<D, BlockFormat::kU4>(rows, tile);
+    case BlockFormat::kU4_64: return StripOfFormat<D, BlockFormat::kU4_64>(rows, tile);
+    case BlockFormat::kU4_32: return StripOfFormat<D, BlockFormat::kU4_32>(rows, tile);
     case BlockFormat::kF8: return;  // fp8_matmul's
   }
 }
