@@ -13,7 +13,7 @@ set(AVX2_VNNI_SOURCES x86/avx2/block_matmul_vnni.cc x86/avx2/quant_matmul_vnni.c
 set(AVX512_VNNI_SOURCES x86/avx512/block_matmul.cc x86/avx512/peak_vnni.cc x86/avx512/quant_matmul.cc)
 set(AVX512_BF16_SOURCES x86/avx512/attention_bf16dot.cc x86/avx512/matmul_bf16dot.cc
   x86/avx512/peak_bf16.cc)
-set(AVX512_VBMI_SOURCES x86/avx512/attention_vbmi.cc)
+set(AVX512_VBMI_SOURCES x86/avx512/attention_vbmi.cc x86/avx512/fp8_matmul_vbmi.cc)
 set(AMX_FLAGS ${AVX512_FLAGS} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8 -mprfchw
     -Wno-array-bounds)  # LoadTile names all memory behind its rows as read
 set(AMX_SOURCES
