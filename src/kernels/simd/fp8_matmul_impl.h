@@ -21,8 +21,10 @@
 namespace tiercel::kernels::simd {
 
 inline constexpr BlockFormatInfo kFp8Info = InfoOf(BlockFormat::kF8);
-// Inputs of a panel that are held in the second-level cache. Fewer rows hold more of their inputs.
+// Of a panel's inputs so much is held in the second-level cache, for the columns of a band, whose sums lie there too:
+// 240 KiB of 120 rows. Fewer rows hold more inputs.
 inline constexpr int64_t kFp8HeldBytes = 256 * 1024;
+inline constexpr int64_t kFp8BandColumns = 512;
 // Weights are asked for so far ahead, twice the blocks side by side; into the second-level cache, as a first-level one
 // has too few requests on their way at a time (Zen 4: 14 GB/s a core instead of 28).
 inline constexpr int64_t kFp8Ahead = 16 * 1024;
@@ -32,14 +34,17 @@ template <typename D>
 inline constexpr int64_t kFp8Held = kFp8HeldBytes / sizeof(typename D::Input);
 template <typename D>
 inline constexpr int kFp8Vectors = static_cast<int>(kStripColumns) / D::kLanes;
+// 16 KiB, half of a first-level cache.
+template <typename D>
+inline constexpr int64_t kFp8DecodedUnits = 16 * 1024 / (kBlockInputs / D::kTake * kFp8Vectors<D> * sizeof(typename D::W));
 
 // What a worker has of a panel of rows.
 template <typename D>
 struct Fp8Scratch {
   alignas(64) typename D::Input x[kFp8Held<D>];  // [unit][row][kBlockInputs], zeros behind k
-  alignas(64) float y[D::kPanelRows * kColumnBlock];
-  // One unit of a strip. The first tile of rows decodes it, the others find it here, in the first-level cache.
-  alignas(64) typename D::W decoded[kBlockInputs / D::kTake][kFp8Vectors<D>];
+  alignas(64) float y[D::kPanelRows * kFp8BandColumns];  // [strip][row][kStripColumns]
+  // Units of a strip: the first tile of rows decodes them, the others find them here.
+  alignas(64) typename D::W decoded[kFp8DecodedUnits<D> * kBlockInputs / D::kTake][kFp8Vectors<D>];
 };
 
 // Units of one strip times a tile of rows.
@@ -49,8 +54,8 @@ struct Fp8Tile {
   int64_t units;
   const typename D::Input* x;  // the tile's first row in the first unit
   int64_t x_unit;              // from unit to unit
-  float* y;                    // [rows][kColumnBlock]
-  typename D::W (*decoded)[kFp8Vectors<D>];  // of one unit; null: is not needed again
+  float* y;                    // [rows][kStripColumns]
+  typename D::W (*decoded)[kFp8Vectors<D>];  // null: they are not needed again
   StreamAhead<kToL2>* ahead;
 };
 
@@ -81,7 +86,7 @@ template <typename D, int kRows, int kUnits, bool kDecoded>
 #pragma GCC unroll 4
         for (int u = 0; u < kUnits; ++u) {
           W w[D::kParts][kVectors];
-          W(*const kept)[kVectors] = tile.decoded + k / D::kTake;
+          W(*const kept)[kVectors] = tile.decoded + (u * kBlockInputs + k) / D::kTake;
           if constexpr (!kDecoded) D::Decode(codes + u * kUnitBytes + k * kStripColumns, w);
 #pragma GCC unroll 2
           for (int part = 0; part < D::kParts; ++part) {
@@ -118,13 +123,14 @@ template <typename D, int kRows, int kUnits, bool kDecoded>
         const V scale = D::Mul(D::Load(scales + v * D::kLanes), D::Set(D::kFactor));
 #pragma GCC unroll 24
         for (int r = 0; r < kRows; ++r) {
-          float* const at = tile.y + r * kColumnBlock + v * D::kLanes;
+          float* const at = tile.y + r * kStripColumns + v * D::kLanes;
           D::Store(at, D::Fma(s[u][r][v], scale, D::Load(at)));
         }
       }
     }
     tile.w += kUnits * kUnitBytes;
     tile.x += kUnits * tile.x_unit;
+    if (tile.decoded != nullptr) tile.decoded += kUnits * kBlockInputs / D::kTake;
   }
 }
 
@@ -156,52 +162,59 @@ void HoldInputs(const MatmulArgs& args, Range panel, Range part, typename D::Inp
   }
 }
 
+// y += the held inputs of so many rows times as many units of a strip, from w on.
+template <typename D>
+void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratch<D>& scratch) {
+  const int64_t tiles = (rows + D::kTileRows - 1) / D::kTileRows;
+  StreamAhead<kToL2> ahead(w + kFp8Ahead);
+  if (tiles == 1) return Fp8TileOf<D, false>(rows, {w, count, scratch.x, rows * kBlockInputs, y, nullptr, &ahead});
+  for (int64_t u = 0; u < count; u += kFp8DecodedUnits<D>) {
+    const int64_t units = std::min(count - u, kFp8DecodedUnits<D>);
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t first = rows * i / tiles, height = rows * (i + 1) / tiles - first;
+      const Fp8Tile<D> tile = {.w = w + u * kFp8Info.UnitBytes(),
+                               .units = units,
+                               .x = scratch.x + (u * rows + first) * kBlockInputs,
+                               .x_unit = rows * kBlockInputs,
+                               .y = y + first * kStripColumns,
+                               .decoded = scratch.decoded,
+                               .ahead = &ahead};
+      i == 0 ? Fp8TileOf<D, false>(height, tile) : Fp8TileOf<D, true>(height, tile);
+    }
+  }
+}
+
 // Rows `panel` times the columns of a worker.
 template <typename D>
 void Fp8Panel(const MatmulArgs& args, Range panel, Range columns, Fp8Scratch<D>& scratch) {
   const PackedMatrix& weight = *args.weight;
-  const int64_t rows = panel.size(), tiles = (rows + D::kTileRows - 1) / D::kTileRows;
+  const int64_t rows = panel.size();
   const int64_t held = std::min(kFp8Held<D> / rows / kBlockInputs * kBlockInputs, weight.k_padded);
   if (held == weight.k_padded) HoldInputs<D>(args, panel, {0, held}, scratch.x);
-  for (int64_t column = columns.begin; column < columns.end; column += kColumnBlock) {
-    const int64_t width = std::min(kColumnBlock, columns.end - column);
-    for (int64_t i = 0; i < rows * kColumnBlock; ++i) scratch.y[i] = 0;
+  for (int64_t column = columns.begin; column < columns.end; column += kFp8BandColumns) {
+    const int64_t width = std::min(kFp8BandColumns, columns.end - column);
+    for (int64_t i = 0; i < rows * width; ++i) scratch.y[i] = 0;
     for (int64_t k = 0; k < weight.k_padded; k += held) {
       const Range part = {k, std::min(k + held, weight.k_padded)};
       if (held < weight.k_padded) HoldInputs<D>(args, panel, part, scratch.x);
-      const int64_t units = part.size() / kBlockInputs;
       for (int64_t c = 0; c < width; c += kStripColumns) {
         const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
         if (strip.format == BlockFormat::kNone) continue;
-        const uint8_t* const w = static_cast<const uint8_t*>(weight.data) + strip.offset +
-                                 part.begin / kBlockInputs * kFp8Info.UnitBytes();
-        StreamAhead<kToL2> ahead(w + kFp8Ahead);
-        Fp8Tile<D> tile = {w, units, scratch.x, rows * kBlockInputs, scratch.y + c, nullptr, &ahead};
-        if (tiles == 1) {
-          Fp8TileOf<D, false>(rows, tile);
-          continue;
-        }
-        tile.units = 1;
-        tile.decoded = scratch.decoded;
-        for (int64_t u = 0; u < units; ++u, tile.w += kFp8Info.UnitBytes()) {
-          for (int64_t i = 0; i < tiles; ++i) {
-            const int64_t first = rows * i / tiles, height = rows * (i + 1) / tiles - first;
-            tile.x = scratch.x + (u * rows + first) * kBlockInputs;
-            tile.y = scratch.y + first * kColumnBlock + c;
-            i == 0 ? Fp8TileOf<D, false>(height, tile) : Fp8TileOf<D, true>(height, tile);
-          }
-        }
+        const int64_t at = strip.offset + k / kBlockInputs * kFp8Info.UnitBytes();
+        Fp8Strip<D>(static_cast<const uint8_t*>(weight.data) + at, rows, part.size() / kBlockInputs,
+                    scratch.y + c * rows, scratch);
       }
     }
     for (int64_t r = 0; r < rows; ++r) {
-      FinishRow<typename D::Simd>(args, panel.begin + r, column, width, scratch.y + r * kColumnBlock);
+      FinishRow<typename D::Simd>(args, panel.begin + r, column, width, scratch.y + r * kStripColumns,
+                                  rows * kStripColumns);
     }
   }
 }
 
 template <typename D>
 void Fp8Matmul(const MatmulArgs& args, Share share) {
-  Fp8Scratch<D> scratch;  // some 300 KiB of stack
+  Fp8Scratch<D> scratch;  // some 500 KiB of stack
   const int64_t panels = (args.rows + D::kPanelRows - 1) / D::kPanelRows;
   for (int64_t i = 0; i < panels; ++i) {
     const Range panel = {args.rows * i / panels, args.rows * (i + 1) / panels};
