@@ -116,7 +116,7 @@ enum class Epilogue : uint8_t {
 // Weights of FP8, in strips of the format kF8 or of none: y = Σ over blocks b of 128 inputs, ascending, of
 //     fma(t_b, scale(c, b), y),
 // t_b what a BF16 matmul makes of the block's inputs and codes: one chain of products over k ascending, by FP32 FMA the
-// same bits on every ISA, by vdpbf16ps or BFDOT its own. x is read up to k.
+// same bits on every ISA, by products of BF16 (vdpbf16ps, tdpbf16ps, BFDOT) their own. x is read up to k.
 struct MatmulArgs {
   const BF16* x = nullptr;  // [rows, ldx]
   int64_t ldx = 0;

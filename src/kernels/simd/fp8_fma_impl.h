@@ -16,12 +16,13 @@ struct Fp8Fma : S {
   using W = V;
   using Input = float;
   static constexpr int kTake = 1;
+  static constexpr bool kTileRegisters = false;
   static constexpr float kFactor = 256;
   static constexpr int kPanelRows = 48;
   [[gnu::always_inline]] static V Broadcast(const float* x) { return S::Set(*x); }
   [[gnu::always_inline]] static V Dot(V sum, V x, W w) { return S::Fma(x, w, sum); }
   // to = the first `count` of 128 inputs, then zeros.
-  static void Hold(const BF16* x, int64_t count, float* to) {
+  [[gnu::always_inline]] static void Hold(const BF16* x, int64_t count, float* to) {
     const int64_t end = count < kBlockInputs ? count : kBlockInputs, whole = end / S::kLanes * S::kLanes;
     for (int64_t i = 0; i < whole; i += S::kLanes) S::Store(to + i, S::Widen(x + i));
     for (int64_t i = whole; i < kBlockInputs; ++i) {

@@ -5,6 +5,7 @@
 //   kParts, Decode(p, w)    w[part][vector] = the codes from p on, kTake · kParts inputs of 16 columns, times 1 / kFactor
 //   Hold(x, count, to)      to = the first `count` of 128 inputs, then zeros
 //   Broadcast(x), Dot(sum, x, w)  kTake inputs of one row for all columns, and their product added to a sum
+//   kTileRegisters          the products are those of tiles, AddTile<kDecoded>(rows, tile); there are neither Broadcast nor Dot
 //   kTileRows, kPanelRows   rows of the register tile, and those that pass over the weights together
 //   Units(rows)             blocks of 128 inputs side by side: they hide the latency of Dot where rows are few
 // Each block of an output has a sum of its own, one chain over k ascending, which its scale adds to the output's:
@@ -86,16 +87,16 @@ template <typename D, int kRows, int kUnits, bool kDecoded>
 #pragma GCC unroll 4
         for (int u = 0; u < kUnits; ++u) {
           W w[D::kParts][kVectors];
-          W(*const kept)[kVectors] = tile.decoded + (u * kBlockInputs + k) / D::kTake;
+          const int64_t at = (u * kBlockInputs + k) / D::kTake;
           if constexpr (!kDecoded) D::Decode(codes + u * kUnitBytes + k * kStripColumns, w);
 #pragma GCC unroll 2
           for (int part = 0; part < D::kParts; ++part) {
 #pragma GCC unroll 2
             for (int v = 0; v < kVectors; ++v) {
               if constexpr (kDecoded) {
-                w[part][v] = kept[part][v];
+                w[part][v] = tile.decoded[at + part][v];
               } else if (tile.decoded != nullptr) {
-                kept[part][v] = w[part][v];
+                tile.decoded[at + part][v] = w[part][v];
               }
             }
           }
@@ -153,6 +154,15 @@ void Fp8TileOf(int64_t rows, const Fp8Tile<D>& tile) {
   Fp8Rows<D, kRows, kDecoded>(tile);
 }
 
+template <typename D, bool kDecoded>
+void AddFp8Tile(int64_t rows, const Fp8Tile<D>& tile) {
+  if constexpr (D::kTileRegisters) {
+    D::template AddTile<kDecoded>(rows, tile);
+  } else {
+    Fp8TileOf<D, kDecoded>(rows, tile);
+  }
+}
+
 // x = the inputs `part` of the rows `panel`.
 template <typename D>
 void HoldInputs(const MatmulArgs& args, Range panel, Range part, typename D::Input* x) {
@@ -167,7 +177,7 @@ template <typename D>
 void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratch<D>& scratch) {
   const int64_t tiles = (rows + D::kTileRows - 1) / D::kTileRows;
   StreamAhead<kToL2> ahead(w + kFp8Ahead);
-  if (tiles == 1) return Fp8TileOf<D, false>(rows, {w, count, scratch.x, rows * kBlockInputs, y, nullptr, &ahead});
+  if (tiles == 1 && !D::kTileRegisters) return AddFp8Tile<D, false>(rows, {w, count, scratch.x, rows * kBlockInputs, y, nullptr, &ahead});
   for (int64_t u = 0; u < count; u += kFp8DecodedUnits<D>) {
     const int64_t units = std::min(count - u, kFp8DecodedUnits<D>);
     for (int64_t i = 0; i < tiles; ++i) {
@@ -179,7 +189,7 @@ void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratc
                                .y = y + first * kStripColumns,
                                .decoded = scratch.decoded,
                                .ahead = &ahead};
-      i == 0 ? Fp8TileOf<D, false>(height, tile) : Fp8TileOf<D, true>(height, tile);
+      i == 0 ? AddFp8Tile<D, false>(height, tile) : AddFp8Tile<D, true>(height, tile);
     }
   }
 }

@@ -13,8 +13,9 @@ struct Fp8Pair : S {
   using Simd = S;
   using Input = BF16;
   static constexpr int kTake = 2;
+  static constexpr bool kTileRegisters = false;
   static constexpr int kPanelRows = 120;
-  static void Hold(const BF16* x, int64_t count, BF16* to) {
+  [[gnu::always_inline]] static void Hold(const BF16* x, int64_t count, BF16* to) {
     if (count >= kBlockInputs) {
       __builtin_memcpy(to, x, kBlockInputs * sizeof(BF16));
       return;
