@@ -98,11 +98,9 @@ struct Problem {
     std::vector<float> y(static_cast<size_t>(rows * n), 0.0f);
     for (int64_t b = 0; b < blocks; ++b) {
       const std::vector<float> sums = BlockSums(kernels, b, rows);
-      for (size_t i = 0; i < y.size(); ++i) {
-        y[i] = std::fma(sums[i], scales[i % static_cast<size_t>(n) * static_cast<size_t>(blocks) + static_cast<size_t>(b)], y[i]);
-      }
+      for (int64_t i = 0; i < rows * n; ++i) y[i] = std::fma(sums[i], scales[i % n * blocks + b], y[i]);
     }
-    for (size_t i = 0; with_bias && i < y.size(); ++i) y[i] += bias[i % static_cast<size_t>(n)];
+    for (int64_t i = 0; with_bias && i < rows * n; ++i) y[i] += bias[i % n];
     return y;
   }
 
@@ -190,7 +188,7 @@ TEST(Fp8Matmul, IsNearTheExactSum) {
         exact += product;
         magnitude += std::abs(product);
       }
-      ASSERT_NEAR(y[static_cast<size_t>(i)], exact, 16 * std::sqrt(1000.0) * 0x1p-24 * magnitude) << kernels->detail << " " << i;
+      ASSERT_NEAR(y[i], exact, 16 * std::sqrt(1000.0) * 0x1p-24 * magnitude) << kernels->detail << " " << i;
     }
   }
 }

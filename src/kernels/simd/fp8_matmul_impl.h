@@ -5,7 +5,8 @@
 //   kParts, Decode(p, w)    w[part][vector] = the codes from p on, kTake · kParts inputs of 16 columns, times 1 / kFactor
 //   Hold(x, count, to)      to = the first `count` of 128 inputs, then zeros
 //   Broadcast(x), Dot(sum, x, w)  kTake inputs of one row for all columns, and their product added to a sum
-//   kTileRegisters          the products are those of tiles, AddTile<kDecoded>(rows, tile); there are neither Broadcast nor Dot
+//   kTileRegisters          the products are those of whole tiles: AddTile<kDecoded>(rows, tile) in the place of Broadcast
+//                           and Dot
 //   kTileRows, kPanelRows   rows of the register tile, and those that pass over the weights together
 //   Units(rows)             blocks of 128 inputs side by side: they hide the latency of Dot where rows are few
 // Each block of an output has a sum of its own, one chain over k ascending, which its scale adds to the output's:
@@ -42,7 +43,7 @@ inline constexpr int64_t kFp8DecodedUnits = 16 * 1024 / (kBlockInputs / D::kTake
 // What a worker has of a panel of rows.
 template <typename D>
 struct Fp8Scratch {
-  alignas(64) typename D::Input x[kFp8Held<D>];  // [unit][row][kBlockInputs], zeros behind k
+  alignas(64) typename D::Input x[kFp8Held<D>];          // [unit][row][kBlockInputs], zeros behind k
   alignas(64) float y[D::kPanelRows * kFp8BandColumns];  // [strip][row][kStripColumns]
   // Units of a strip: the first tile of rows decodes them, the others find them here.
   alignas(64) typename D::W decoded[kFp8DecodedUnits<D> * kBlockInputs / D::kTake][kFp8Vectors<D>];
@@ -53,9 +54,9 @@ template <typename D>
 struct Fp8Tile {
   const uint8_t* w;  // the first unit
   int64_t units;
-  const typename D::Input* x;  // the tile's first row in the first unit
-  int64_t x_unit;              // from unit to unit
-  float* y;                    // [rows][kStripColumns]
+  const typename D::Input* x;                // the tile's first row in the first unit
+  int64_t x_unit;                            // from unit to unit
+  float* y;                                  // [rows][kStripColumns]
   typename D::W (*decoded)[kFp8Vectors<D>];  // null: they are not needed again
   StreamAhead<kToL2>* ahead;
 };
@@ -177,17 +178,17 @@ template <typename D>
 void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratch<D>& scratch) {
   const int64_t tiles = (rows + D::kTileRows - 1) / D::kTileRows;
   StreamAhead<kToL2> ahead(w + kFp8Ahead);
-  if (tiles == 1 && !D::kTileRegisters) return AddFp8Tile<D, false>(rows, {w, count, scratch.x, rows * kBlockInputs, y, nullptr, &ahead});
-  for (int64_t u = 0; u < count; u += kFp8DecodedUnits<D>) {
-    const int64_t units = std::min(count - u, kFp8DecodedUnits<D>);
+  const bool decodes_once = tiles == 1 && !D::kTileRegisters;  // in registers alone
+  const int64_t at_once = decodes_once ? count : kFp8DecodedUnits<D>;
+  for (int64_t u = 0; u < count; u += at_once) {
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t first = rows * i / tiles, height = rows * (i + 1) / tiles - first;
       const Fp8Tile<D> tile = {.w = w + u * kFp8Info.UnitBytes(),
-                               .units = units,
+                               .units = std::min(count - u, at_once),
                                .x = scratch.x + (u * rows + first) * kBlockInputs,
                                .x_unit = rows * kBlockInputs,
                                .y = y + first * kStripColumns,
-                               .decoded = scratch.decoded,
+                               .decoded = decodes_once ? nullptr : scratch.decoded,
                                .ahead = &ahead};
       i == 0 ? AddFp8Tile<D, false>(height, tile) : AddFp8Tile<D, true>(height, tile);
     }
