@@ -20,6 +20,7 @@
 //   --dummy       random weights in the shape of MODEL/config.json
 //   --int8, --int8-head  float weights of the layers, of the head become INT8 (dynamic)
 //   --int4        the layers' become INT4, with --int8-head the head's as well
+//   --fp8         the random weights of the layers are FP8
 //   --unfused     quantization of activations as an operator of its own (fuse_norm_quant off)
 //   --kv-int8     an INT8 cache; --kv-fp8 an FP8 one
 //   --slow N      the last worker takes N % longer, as on a slow core: TIERCEL_CPU_SHARES can divide by speed
@@ -46,6 +47,8 @@
 #include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
 #include "slow_worker.h"
+
+#include "fp8_dummy.h"
 
 namespace tiercel {
 namespace {
@@ -150,11 +153,12 @@ struct Cost {
   double bytes = 0;
 };
 
-// The embedding's and the head's bytes as they are held, and what multiplies the head.
+// The embedding's and the head's bytes as they are held, and what multiplies the head and the layers.
 struct Ends {
   double embedding = 0;  // of one that is not the head as well: a step reads some rows of it
   double head = 0;
   bool int8_head = false;
+  bool fp8_layers = false;  // which BF16 multiplies
 };
 
 // What adding `count` tokens at `position` to each of `seqs` sequences takes, and DRAM bytes. Weights
@@ -171,8 +175,7 @@ Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, const Ends& 
   const double weights = layer * c.num_layers;
   const double read = static_cast<double>(lm.WeightBytes()) - ends.embedding;
   // What the layers' weights are short of two bytes each.
-  const double int8_weights = std::clamp(
-      2 * weights - (read - ends.head), 0.0, weights);
+  const double int8_weights = ends.fp8_layers ? 0 : std::clamp(2 * weights - (read - ends.head), 0.0, weights);
   const double head_op = 2.0 * seqs * head;
   return {.flop = 2 * rows * (weights - int8_weights) + (ends.int8_head ? 0 : head_op) +
                   4.0 * keys * c.num_heads * c.head_dim * c.num_layers,
@@ -191,7 +194,7 @@ struct Options {
   int slow = 0;  // %
   int64_t flashcomm_rows = -1;
   model::FuseSum fuse_sum = model::FuseSum::kWithFlashComm;
-  bool int8 = false, int4 = false, int8_head = false, kv_int8 = false, kv_fp8 = false, unfused = false;
+  bool int8 = false, int4 = false, fp8 = false, int8_head = false, kv_int8 = false, kv_fp8 = false, unfused = false;
   std::vector<Work> works;
 };
 
@@ -205,6 +208,7 @@ Ends EndsOf(const model::Checkpoint& checkpoint, const Options& options) {
   BlockFormat head = c.tie_word_embeddings ? embedding : checkpoint.BlockFormatOf("lm_head.weight");
   if (head == BlockFormat::kNone && options.int8_head && options.int4) head = BlockFormat::kI4;
   Ends ends;
+  ends.fp8_layers = checkpoint.BlockFormatOf("model.layers.0.mlp.down_proj.weight") == BlockFormat::kF8;
   ends.int8_head = options.int8_head || head != BlockFormat::kNone;
   ends.head = bytes(head, options.int8_head ? 1 : sizeof(BF16));
   // A tied head that is quantized here leaves the embedding a table of its own.
@@ -228,6 +232,7 @@ class Bench {
     std::unique_ptr<model::Checkpoint> checkpoint;
     if (options.dummy) {
       ASSIGN_OR_RETURN(checkpoint, model::OpenDummyCheckpoint(options.path, "", 0));
+      if (options.fp8) checkpoint = std::make_unique<Fp8Dummy>(std::move(checkpoint));
     } else {
       ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(options.path));
     }
@@ -406,6 +411,8 @@ Expected<Options> ParseArguments(int argc, char** argv) {
       options.int8 = true;
     } else if (word == "--int4") {
       options.int4 = true;
+    } else if (word == "--fp8") {
+      options.fp8 = true;
     } else if (word == "--int8-head") {
       options.int8_head = true;
     } else if (word == "--unfused") {

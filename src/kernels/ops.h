@@ -115,10 +115,10 @@ enum class Epilogue : uint8_t {
 // columns: worker i writes the columns of weight->ColumnRange(i). BF16: x's rows must be readable up to k_padded (the
 // pad is multiplied by zeros but must be finite): buffers are allocated with padded leading dimensions.
 //
-// Weights of FP8, in strips of the format kF8 or of none, have one sum on every ISA: y = Σ over blocks b of 128 inputs,
-// ascending, of
-//     fma(t_b, scale(c, b), y),    t_b = (s_0 + s_1) + (s_2 + s_3),
-// s_i the chain of fma(x[k], code(c, k), s_i) over the block's k = i, i + 4, …, all from 0 in FP32. x is read up to k.
+// Weights of FP8, in strips of the format kF8 or of none: y = Σ over blocks b of 128 inputs, ascending, of
+//     fma(t_b, scale(c, b), y),
+// t_b what a BF16 matmul makes of the block's inputs and codes: one chain of products over k ascending, by FP32 FMA the
+// same bits on every ISA, by products of BF16 (vdpbf16ps, tdpbf16ps, BFDOT) their own. x is read up to k.
 struct MatmulArgs {
   const BF16* x = nullptr;  // [rows, ldx]
   int64_t ldx = 0;

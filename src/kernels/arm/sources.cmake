@@ -5,7 +5,7 @@ set(NEON_SOURCES
   arm/neon/add_parts.cc arm/neon/attention.cc arm/neon/block_matmul.cc arm/neon/fp8_matmul.cc arm/neon/matmul.cc arm/neon/peak.cc
   arm/neon/qk_norm_rope.cc arm/neon/quant_matmul.cc arm/neon/quantize.cc arm/neon/rms_norm.cc arm/neon/row_ops.cc)
 set(NEON_DOT_SOURCES arm/neon/block_matmul_dot.cc arm/neon/quant_matmul_dot.cc)
-set(NEON_BF16_SOURCES arm/neon/attention_bf16dot.cc arm/neon/matmul_bf16dot.cc)
+set(NEON_BF16_SOURCES arm/neon/attention_bf16dot.cc arm/neon/fp8_matmul_bf16dot.cc arm/neon/matmul_bf16dot.cc)
 set(ARCHITECTURE_SOURCES
   arm/architecture.cc arm/neon/table.cc ${NEON_SOURCES} ${NEON_DOT_SOURCES} ${NEON_BF16_SOURCES})
 set(ARCHITECTURE_TESTS arm/registry_test.cc)

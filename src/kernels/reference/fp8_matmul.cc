@@ -10,11 +10,11 @@ namespace {
 
 // t_b of ops.h: up to 128 inputs times one column, from input k on.
 float BlockDot(const BF16* x, int64_t count, const StripReader& w, int64_t k, int64_t column) {
-  float s[4] = {};
+  float t = 0;
   for (int64_t i = 0; i < count; ++i) {
-    s[i % 4] = std::fma(ToFloat(x[i]), E4M3ToFloat(static_cast<uint8_t>(w.Code(k + i, column))), s[i % 4]);
+    t = std::fma(ToFloat(x[i]), E4M3ToFloat(static_cast<uint8_t>(w.Code(k + i, column))), t);
   }
-  return (s[0] + s[1]) + (s[2] + s[3]);
+  return t;
 }
 
 }  // namespace

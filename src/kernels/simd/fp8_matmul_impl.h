@@ -1,12 +1,16 @@
-// Matmul of weights of FP8 and inputs of BF16 (ops.h), once for both vector widths. `D` is an ISA's arithmetic: its Simd,
-// with
-//   kTileRows       rows of the register tile
-//   kLines          inputs' lines of 16 codes that Decode takes at once
-//   Decode(p, w)    w[line][vector] = the codes of these lines, times 2⁻⁸, of 16 / kLanes vectors
-//   Chains(rows)    of the four sums of ops.h, how many run at a time: they hide the latency of the FMA where rows are few,
-//                   and take registers
-// A code's bits are those of a binary16 number with its exponent's bias of 15 for 7, subnormals included: 2⁻⁸ of it, which
-// a block's scale makes up for.
+// Matmul of weights of FP8 and inputs of BF16 (ops.h), once for all products. `D` is an ISA's arithmetic:
+//   Simd                    its FP32 vectors V, one a column
+//   Input, kTake            what it multiplies: a float, or BF16 in pairs
+//   W                       a vector's weights, kTake of each column
+//   kParts, Decode(p, w)    w[part][vector] = the codes from p on, kTake · kParts inputs of 16 columns, times 1 / kFactor
+//   Hold(x, count, to)      to = the first `count` of 128 inputs, then zeros
+//   Broadcast(x), Dot(sum, x, w)  kTake inputs of one row for all columns, and their product added to a sum
+//   kTileRegisters          the products are those of whole tiles: AddTile<kDecoded>(rows, tile) in the place of Broadcast
+//                           and Dot
+//   kTileRows, kPanelRows   rows of the register tile, and those that pass over the weights together
+//   Units(rows)             blocks of 128 inputs side by side: they hide the latency of Dot where rows are few
+// Each block of an output has a sum of its own, one chain over k ascending, which its scale adds to the output's:
+// neither tiles nor panels nor the number of rows change a bit.
 #pragma once
 
 #include <algorithm>
@@ -18,154 +22,214 @@
 
 namespace tiercel::kernels::simd {
 
-// Rows that pass over the weights together, and what of their inputs is held in FP32: 128 KiB of the second-level cache.
-// Fewer rows hold more inputs.
-inline constexpr int64_t kFp8PanelRows = 32;
-inline constexpr int64_t kFp8Inputs = 32 * 1024;
-// From row to row beyond their inputs: rows would meet in a few sets of the first-level cache.
-inline constexpr int64_t kFp8Pad = 16;
-inline constexpr int64_t kFp8Ahead = 4096;
 inline constexpr BlockFormatInfo kFp8Info = InfoOf(BlockFormat::kF8);
+// Of a panel's inputs so much is held in the second-level cache, for the columns of a band, whose sums lie there too:
+// 240 KiB of 120 rows. Fewer rows hold more inputs.
+inline constexpr int64_t kFp8HeldBytes = 256 * 1024;
+inline constexpr int64_t kFp8BandColumns = 512;
+// Weights are asked for so far ahead, twice the blocks side by side; into the second-level cache, as a first-level one
+// has too few requests on their way at a time (Zen 4: 14 GB/s a core instead of 28).
+inline constexpr int64_t kFp8Ahead = 16 * 1024;
+inline constexpr int64_t kFp8AskEvery = 8;  // inputs, whose codes are the two lines of a StreamAhead's pair
 
-// One unit of a strip (128 inputs) times a tile of rows: adds to y [rows][kColumnBlock].
-template <typename D, int kRows>
-[[gnu::always_inline]] inline void AddFp8Unit(const uint8_t* unit, const float* x, int64_t ldx, float* y) {
+template <typename D>
+inline constexpr int64_t kFp8Held = kFp8HeldBytes / sizeof(typename D::Input);
+template <typename D>
+inline constexpr int kFp8Vectors = static_cast<int>(kStripColumns) / D::kLanes;
+// 16 KiB, half of a first-level cache.
+template <typename D>
+inline constexpr int64_t kFp8DecodedUnits = 16 * 1024 / (kBlockInputs / D::kTake * kFp8Vectors<D> * sizeof(typename D::W));
+
+// What a worker has of a panel of rows.
+template <typename D>
+struct Fp8Scratch {
+  alignas(64) typename D::Input x[kFp8Held<D>];          // [unit][row][kBlockInputs], zeros behind k
+  alignas(64) float y[D::kPanelRows * kFp8BandColumns];  // [strip][row][kStripColumns]
+  // Units of a strip: the first tile of rows decodes them, the others find them here.
+  alignas(64) typename D::W decoded[kFp8DecodedUnits<D> * kBlockInputs / D::kTake][kFp8Vectors<D>];
+};
+
+// Units of one strip times a tile of rows.
+template <typename D>
+struct Fp8Tile {
+  const uint8_t* w;  // the first unit
+  int64_t units;
+  const typename D::Input* x;                // the tile's first row in the first unit
+  int64_t x_unit;                            // from unit to unit
+  float* y;                                  // [rows][kStripColumns]
+  typename D::W (*decoded)[kFp8Vectors<D>];  // null: they are not needed again
+  StreamAhead<kToL2>* ahead;
+};
+
+// Adds units, as long as there are kUnits of them, to y.
+template <typename D, int kRows, int kUnits, bool kDecoded>
+[[gnu::always_inline]] inline void AddFp8Units(Fp8Tile<D>& tile) {
   using V = typename D::V;
-  constexpr int kVectors = static_cast<int>(kStripColumns) / D::kLanes, kChains = D::Chains(kRows);
-  const uint8_t* const codes = unit + kFp8Info.ScaleBytes();
-  V s[4][kRows][kVectors];
+  using W = typename D::W;
+  constexpr int kVectors = kFp8Vectors<D>;
+  constexpr int64_t kUnitBytes = kFp8Info.UnitBytes();
+  for (; tile.units >= kUnits; tile.units -= kUnits) {
+    const uint8_t* const codes = tile.w + kFp8Info.ScaleBytes();
+    V s[kUnits][kRows][kVectors];
 #pragma GCC unroll 4
-  for (int first = 0; first < 4; first += kChains) {
-#pragma GCC unroll 4
-    for (int chain = first; chain < first + kChains; ++chain) {
-#pragma GCC unroll 8
+    for (int u = 0; u < kUnits; ++u) {
+#pragma GCC unroll 24
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) s[chain][r][v] = D::Zero();
+        for (int v = 0; v < kVectors; ++v) s[u][r][v] = D::Zero();
       }
     }
-    for (int64_t k = 0; k < kBlockInputs; k += 4) {
+    StreamAhead<kToL2> ahead = *tile.ahead;
+    for (int64_t begin = 0; begin < kBlockInputs; begin += kFp8AskEvery) {
+      if constexpr (!kDecoded) {
+        for (int u = 0; u < kUnits; ++u) ahead.AskPair();
+      }
+      for (int64_t k = begin; k < begin + kFp8AskEvery; k += D::kTake * D::kParts) {
 #pragma GCC unroll 4
-      for (int chain = first; chain < first + kChains; chain += D::kLines) {
-        V w[D::kLines][kVectors];
-        D::Decode(codes + (k + chain) * kStripColumns, w);
+        for (int u = 0; u < kUnits; ++u) {
+          W w[D::kParts][kVectors];
+          const int64_t at = (u * kBlockInputs + k) / D::kTake;
+          if constexpr (!kDecoded) D::Decode(codes + u * kUnitBytes + k * kStripColumns, w);
 #pragma GCC unroll 2
-        for (int line = 0; line < D::kLines; ++line) {
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r) {
-            const V value = D::Set(x[r * ldx + k + chain + line]);
+          for (int part = 0; part < D::kParts; ++part) {
 #pragma GCC unroll 2
             for (int v = 0; v < kVectors; ++v) {
-              s[chain + line][r][v] = D::Fma(value, w[line][v], s[chain + line][r][v]);
+              if constexpr (kDecoded) {
+                w[part][v] = tile.decoded[at + part][v];
+              } else if (tile.decoded != nullptr) {
+                tile.decoded[at + part][v] = w[part][v];
+              }
+            }
+          }
+          const typename D::Input* const x = tile.x + u * tile.x_unit + k;
+#pragma GCC unroll 2
+          for (int part = 0; part < D::kParts; ++part) {
+#pragma GCC unroll 24
+            for (int r = 0; r < kRows; ++r) {
+              const auto value = D::Broadcast(x + r * kBlockInputs + part * D::kTake);
+#pragma GCC unroll 2
+              for (int v = 0; v < kVectors; ++v) s[u][r][v] = D::Dot(s[u][r][v], value, w[part][v]);
             }
           }
         }
       }
     }
-  }
+    if constexpr (!kDecoded) ahead.AskPair();  // scales
+    *tile.ahead = ahead;
+    asm volatile("" : : : "memory");  // y loaded early would take the sums' registers
+#pragma GCC unroll 4
+    for (int u = 0; u < kUnits; ++u) {
+      const float* const scales = reinterpret_cast<const float*>(tile.w + u * kUnitBytes);
 #pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
-    const V scale = D::Mul(D::Load(reinterpret_cast<const float*>(unit) + v * D::kLanes), D::Set(256.0f));
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      float* const at = y + r * kColumnBlock + v * D::kLanes;
-      const V t = D::Add(D::Add(s[0][r][v], s[1][r][v]), D::Add(s[2][r][v], s[3][r][v]));
-      D::Store(at, D::Fma(t, scale, D::Load(at)));
-    }
-  }
-}
-
-// Units of one strip times a tile of rows.
-struct Fp8Tile {
-  const uint8_t* w;  // the first unit
-  int64_t units;
-  const float* x;  // the tile's first row
-  int64_t ldx;
-  float* y;   // [rows][kColumnBlock]
-  bool ask;   // the weights come from memory
-};
-
-template <typename D, int kRows>
-[[gnu::noinline]] void Fp8Rows(const Fp8Tile& tile) {
-  StreamAhead<kToL1> ahead(tile.w + kFp8Ahead);
-  for (int64_t u = 0; u < tile.units; ++u) {
-    if (tile.ask) {
-      for (int64_t at = 0; at < kFp8Info.UnitBytes(); at += 2 * kLine) ahead.AskPair();
-    }
-    AddFp8Unit<D, kRows>(tile.w + u * kFp8Info.UnitBytes(), tile.x + u * kBlockInputs, tile.ldx, tile.y);
-  }
-}
-
-template <typename D>
-void Fp8Strip(int64_t rows, const Fp8Tile& tile) {
-  if constexpr (D::kTileRows >= 6) {
-    if (rows == 6) return Fp8Rows<D, 6>(tile);
-  }
-  switch (rows) {
-    case 1: return Fp8Rows<D, 1>(tile);
-    case 2: return Fp8Rows<D, 2>(tile);
-    case 3: return Fp8Rows<D, 3>(tile);
-    case 4: return Fp8Rows<D, 4>(tile);
-    default: return Fp8Rows<D, 5>(tile);
-  }
-}
-
-// The inputs `part` of the rows `panel` in FP32; behind k zeros.
-template <typename D>
-void WidenInputs(const MatmulArgs& args, Range panel, Range part, float* x, int64_t ldx) {
-  const int64_t k = args.weight->k;
-  for (int64_t r = 0; r < panel.size(); ++r) {
-    const BF16* const from = args.x + (panel.begin + r) * args.ldx + part.begin;
-    float* const to = x + r * ldx;
-    const int64_t count = std::min(part.size(), k - part.begin), whole = count / D::kLanes * D::kLanes;
-    for (int64_t i = 0; i < whole; i += D::kLanes) D::Store(to + i, D::Widen(from + i));
-    for (int64_t i = whole; i < part.size(); ++i) {
-      to[i] = i < count ? __builtin_bit_cast(float, static_cast<uint32_t>(from[i].bits) << 16) : 0.0f;
-    }
-  }
-}
-
-// Rows `panel` times the columns [column, column + width).
-template <typename D>
-void Fp8Panel(const MatmulArgs& args, Range panel, int64_t column, int64_t width, float* x, float* y) {
-  const PackedMatrix& weight = *args.weight;
-  const int64_t tiles = (panel.size() + D::kTileRows - 1) / D::kTileRows;
-  const int64_t held = std::min(kFp8Inputs / panel.size() / kBlockInputs * kBlockInputs, weight.k_padded);
-  for (int64_t i = 0; i < panel.size() * kColumnBlock; ++i) y[i] = 0;
-  for (int64_t k = 0; k < weight.k_padded; k += held) {
-    const Range part = {k, std::min(k + held, weight.k_padded)};
-    WidenInputs<D>(args, panel, part, x, held + kFp8Pad);
-    for (int64_t c = 0; c < width; c += kStripColumns) {
-      const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
-      if (strip.format == BlockFormat::kNone) continue;
-      for (int64_t i = 0; i < tiles; ++i) {
-        // Nearly equal heights.
-        const int64_t first = panel.size() * i / tiles, end = panel.size() * (i + 1) / tiles;
-        Fp8Strip<D>(end - first, {.w = static_cast<const uint8_t*>(weight.data) + strip.offset +
-                                       part.begin / kBlockInputs * kFp8Info.UnitBytes(),
-                                  .units = part.size() / kBlockInputs,
-                                  .x = x + first * (held + kFp8Pad),
-                                  .ldx = held + kFp8Pad,
-                                  .y = y + first * kColumnBlock + c,
-                                  .ask = i == 0});
+      for (int v = 0; v < kVectors; ++v) {
+        const V scale = D::Mul(D::Load(scales + v * D::kLanes), D::Set(D::kFactor));
+#pragma GCC unroll 24
+        for (int r = 0; r < kRows; ++r) {
+          float* const at = tile.y + r * kStripColumns + v * D::kLanes;
+          D::Store(at, D::Fma(s[u][r][v], scale, D::Load(at)));
+        }
       }
     }
+    tile.w += kUnits * kUnitBytes;
+    tile.x += kUnits * tile.x_unit;
+    if (tile.decoded != nullptr) tile.decoded += kUnits * kBlockInputs / D::kTake;
   }
-  for (int64_t r = 0; r < panel.size(); ++r) {
-    FinishRow<typename D::Simd>(args, panel.begin + r, column, width, y + r * kColumnBlock);
+}
+
+template <typename D, int kRows, bool kDecoded>
+[[gnu::noinline]] void Fp8Rows(Fp8Tile<D> tile) {
+  constexpr int kUnits = kDecoded ? 1 : D::Units(kRows);
+  static_assert(kUnits <= 4);
+  if constexpr (kUnits > 2) AddFp8Units<D, kRows, 4, kDecoded>(tile);
+  if constexpr (kUnits > 1) AddFp8Units<D, kRows, 2, kDecoded>(tile);
+  AddFp8Units<D, kRows, 1, kDecoded>(tile);
+}
+
+template <typename D, bool kDecoded, int kRows = D::kTileRows>
+void Fp8TileOf(int64_t rows, const Fp8Tile<D>& tile) {
+  // Several tiles of nearly equal heights have at least half of one each.
+  constexpr int kLeast = kDecoded ? D::kTileRows / 2 : 1;
+  if constexpr (kRows > kLeast) {
+    if (rows < kRows) return Fp8TileOf<D, kDecoded, kRows - 1>(rows, tile);
+  }
+  Fp8Rows<D, kRows, kDecoded>(tile);
+}
+
+template <typename D, bool kDecoded>
+void AddFp8Tile(int64_t rows, const Fp8Tile<D>& tile) {
+  if constexpr (D::kTileRegisters) {
+    D::template AddTile<kDecoded>(rows, tile);
+  } else {
+    Fp8TileOf<D, kDecoded>(rows, tile);
+  }
+}
+
+// x = the inputs `part` of the rows `panel`.
+template <typename D>
+void HoldInputs(const MatmulArgs& args, Range panel, Range part, typename D::Input* x) {
+  for (int64_t k = part.begin; k < part.end; k += kBlockInputs) {
+    const int64_t count = std::min(kBlockInputs, args.weight->k - k);
+    for (int64_t r = panel.begin; r < panel.end; ++r, x += kBlockInputs) D::Hold(args.x + r * args.ldx + k, count, x);
+  }
+}
+
+// y += the held inputs of so many rows times as many units of a strip, from w on.
+template <typename D>
+void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratch<D>& scratch) {
+  const int64_t tiles = (rows + D::kTileRows - 1) / D::kTileRows;
+  StreamAhead<kToL2> ahead(w + kFp8Ahead);
+  const bool decodes_once = tiles == 1 && !D::kTileRegisters;  // in registers alone
+  const int64_t at_once = decodes_once ? count : kFp8DecodedUnits<D>;
+  for (int64_t u = 0; u < count; u += at_once) {
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t first = rows * i / tiles, height = rows * (i + 1) / tiles - first;
+      const Fp8Tile<D> tile = {.w = w + u * kFp8Info.UnitBytes(),
+                               .units = std::min(count - u, at_once),
+                               .x = scratch.x + (u * rows + first) * kBlockInputs,
+                               .x_unit = rows * kBlockInputs,
+                               .y = y + first * kStripColumns,
+                               .decoded = decodes_once ? nullptr : scratch.decoded,
+                               .ahead = &ahead};
+      i == 0 ? AddFp8Tile<D, false>(height, tile) : AddFp8Tile<D, true>(height, tile);
+    }
+  }
+}
+
+// Rows `panel` times the columns of a worker.
+template <typename D>
+void Fp8Panel(const MatmulArgs& args, Range panel, Range columns, Fp8Scratch<D>& scratch) {
+  const PackedMatrix& weight = *args.weight;
+  const int64_t rows = panel.size();
+  const int64_t held = std::min(kFp8Held<D> / rows / kBlockInputs * kBlockInputs, weight.k_padded);
+  if (held == weight.k_padded) HoldInputs<D>(args, panel, {0, held}, scratch.x);
+  for (int64_t column = columns.begin; column < columns.end; column += kFp8BandColumns) {
+    const int64_t width = std::min(kFp8BandColumns, columns.end - column);
+    for (int64_t i = 0; i < rows * width; ++i) scratch.y[i] = 0;
+    for (int64_t k = 0; k < weight.k_padded; k += held) {
+      const Range part = {k, std::min(k + held, weight.k_padded)};
+      if (held < weight.k_padded) HoldInputs<D>(args, panel, part, scratch.x);
+      for (int64_t c = 0; c < width; c += kStripColumns) {
+        const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
+        if (strip.format == BlockFormat::kNone) continue;
+        const int64_t at = strip.offset + k / kBlockInputs * kFp8Info.UnitBytes();
+        Fp8Strip<D>(static_cast<const uint8_t*>(weight.data) + at, rows, part.size() / kBlockInputs,
+                    scratch.y + c * rows, scratch);
+      }
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      FinishRow<typename D::Simd>(args, panel.begin + r, column, width, scratch.y + r * kStripColumns,
+                                  rows * kStripColumns);
+    }
   }
 }
 
 template <typename D>
 void Fp8Matmul(const MatmulArgs& args, Share share) {
-  const Range range = args.weight->ColumnRange(share.index);
-  alignas(64) float x[kFp8Inputs + kFp8PanelRows * kFp8Pad], y[kFp8PanelRows * kColumnBlock];
-  const int64_t panels = (args.rows + kFp8PanelRows - 1) / kFp8PanelRows;
+  Fp8Scratch<D> scratch;  // some 500 KiB of stack
+  const int64_t panels = (args.rows + D::kPanelRows - 1) / D::kPanelRows;
   for (int64_t i = 0; i < panels; ++i) {
     const Range panel = {args.rows * i / panels, args.rows * (i + 1) / panels};
-    for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
-      Fp8Panel<D>(args, panel, column, std::min(kColumnBlock, range.end - column), x, y);
-    }
+    Fp8Panel<D>(args, panel, args.weight->ColumnRange(share.index), scratch);
   }
 }
 

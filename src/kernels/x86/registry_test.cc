@@ -35,6 +35,7 @@ TEST(Registry, TablesOfKnownCpus) {
   cpu.avx512_vbmi = true;
   EXPECT_STREQ(last()->isa, "avx512_bf16");
   EXPECT_NE(last()->attention, by_fma->attention);
+  EXPECT_NE(last()->fp8_matmul, by_fma->fp8_matmul);
   cpu.amx_bf16 = true;
   EXPECT_STREQ(last()->isa, "avx512_bf16");  // tiles of both types or none
   cpu.amx_int8 = true;

@@ -1,18 +1,17 @@
-#include "kernels/simd/fp8_matmul_impl.h"
-
 #include "kernels/arm/neon/kernels.h"
 #include "kernels/arm/neon/vector.h"
+#include "kernels/simd/fp8_fma_impl.h"
+#include "kernels/simd/fp8_matmul_impl.h"
 
 namespace tiercel::kernels::neon {
 namespace {
 
-struct Fp8Lanes : Simd {
-  using Simd = neon::Simd;
+struct Fp8Lanes : simd::Fp8Fma<Simd> {
   static constexpr int kTileRows = 6;  // 24 sums of 32 registers
-  static constexpr int kLines = 1;
-  static constexpr int Chains(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+  static constexpr int kParts = 1;
+  static constexpr int Units(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
   // The sign is copied upwards, then shifted into its place and its copy cleared.
-  [[gnu::always_inline]] static void Decode(const uint8_t* p, V (&w)[kLines][2]) {
+  [[gnu::always_inline]] static void Decode(const uint8_t* p, W (&w)[kParts][2]) {
     const int8x16_t codes = vreinterpretq_s8_u8(vld1q_u8(p));
     const auto floats = [](int16x8_t wide) __attribute__((always_inline)) -> V {
       const float16x8_t halfs =

@@ -9,6 +9,7 @@ namespace tiercel::kernels::neon {
 void RmsNorm(const RmsNormArgs& args, Share share);
 void Matmul(const MatmulArgs& args, Share share);
 void MatmulBf16Dot(const MatmulArgs& args, Share share);
+void Fp8MatmulBf16Dot(const MatmulArgs& args, Share share);
 void Quantize(const QuantizeArgs& args, Share share);
 void QuantMatmul(const QuantMatmulArgs& args, Share share);
 void QuantMatmulDot(const QuantMatmulArgs& args, Share share);

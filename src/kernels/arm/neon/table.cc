@@ -57,6 +57,7 @@ const KernelTable& Bf16DotTable() {
     t.isa = "neon_bf16";
     t.detail = "neon_bf16: bf16 by bfdot, int8 by udot and sdot";
     t.matmul = MatmulBf16Dot;
+    t.fp8_matmul = Fp8MatmulBf16Dot;
     t.attention = AttentionBf16Dot;
     t.peak_matmul = PeakMatmulBf16Dot;
     return t;

@@ -13,6 +13,7 @@ void InitThread();
 
 void Matmul(const MatmulArgs& args, Share share);
 void QuantMatmul(const QuantMatmulArgs& args, Share share);
+void Fp8Matmul(const MatmulArgs& args, Share share);  // also needs AVX512-VBMI
 void Attention(const AttentionArgs& args, Share share);
 int64_t AttentionScratchBytes(const AttentionArgs& args, int workers);
 

@@ -16,7 +16,7 @@ const KernelTable& Table() {
       .quantize = avx512::Quantize,
       .quant_matmul = QuantMatmul,
       .block_matmul = avx512::BlockMatmul,
-      .fp8_matmul = avx512::Fp8Matmul,
+      .fp8_matmul = Fp8Matmul,
       .swiglu = avx512::SwiGlu,
       .qk_norm_rope = avx512::QkNormRope,
       .attention = Attention,

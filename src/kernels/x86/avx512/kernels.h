@@ -16,6 +16,7 @@ void BlockMatmul(const BlockMatmulArgs& args, Share share);  // by vpdpbusd
 void SwiGlu(const SwiGluArgs& args, Share share);
 void AddParts(const AddPartsArgs& args, Share share);
 void MatmulBf16Dot(const MatmulArgs& args, Share share);  // by vdpbf16ps
+void Fp8MatmulBf16DotVbmi(const MatmulArgs& args, Share share);
 void QkNormRope(const QkNormRopeArgs& args, Share share);
 void Attention(const AttentionArgs& args, Share share);
 void AttentionBf16Dot(const AttentionArgs& args, Share share);  // by vdpbf16ps, same scratch

@@ -64,11 +64,12 @@ const KernelTable& Bf16DotTable() {
   return table;
 }
 
-// The same but for the attention over an FP8 cache.
+// The same but for what reads FP8.
 const KernelTable& Bf16DotVbmiTable() {
   static const KernelTable table = [] {
     KernelTable t = Bf16DotTable();
     t.attention = AttentionBf16DotVbmi;
+    t.fp8_matmul = Fp8MatmulBf16DotVbmi;
     return t;
   }();
   return table;
