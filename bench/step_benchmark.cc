@@ -42,9 +42,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/dummy_checkpoint.h"
 #include "kernels/machine_limits.h"
-#include "model/checkpoint.h"
-#include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
 #include "slow_worker.h"
 
@@ -163,7 +163,7 @@ struct Ends {
 
 // What adding `count` tokens at `position` to each of `seqs` sequences takes, and DRAM bytes. Weights
 // and cache count as they are held.
-Cost CostOf(const model::ModelConfig& c, const model::CausalLm& lm, const Ends& ends, int64_t seqs,
+Cost CostOf(const checkpoint::ModelConfig& c, const model::CausalLm& lm, const Ends& ends, int64_t seqs,
             int64_t position, int64_t count) {
   const double layer = static_cast<double>(c.hidden_size) *
                            (2.0 * c.num_heads + 2.0 * c.num_kv_heads) * c.head_dim +
@@ -198,8 +198,8 @@ struct Options {
   std::vector<Work> works;
 };
 
-Ends EndsOf(const model::Checkpoint& checkpoint, const Options& options) {
-  const model::ModelConfig& c = checkpoint.config();
+Ends EndsOf(const checkpoint::Checkpoint& checkpoint, const Options& options) {
+  const checkpoint::ModelConfig& c = checkpoint.config();
   const auto bytes = [&](BlockFormat format, double of_one) {
     if (format != BlockFormat::kNone) of_one = static_cast<double>(StripBytes(format, c.hidden_size)) / kStripColumns / static_cast<double>(c.hidden_size);
     return of_one * static_cast<double>(c.vocab_size * c.hidden_size);
@@ -229,12 +229,12 @@ class Bench {
     const bool only_limits = std::all_of(options.works.begin(), options.works.end(),
                                          [](const Work& w) { return w.kind == 'l'; });
     if (only_limits) return bench;
-    std::unique_ptr<model::Checkpoint> checkpoint;
+    std::unique_ptr<checkpoint::Checkpoint> checkpoint;
     if (options.dummy) {
-      ASSIGN_OR_RETURN(checkpoint, model::OpenDummyCheckpoint(options.path, "", 0));
+      ASSIGN_OR_RETURN(checkpoint, checkpoint::OpenDummyCheckpoint(options.path, "", 0));
       if (options.fp8) checkpoint = std::make_unique<Fp8Dummy>(std::move(checkpoint));
     } else {
-      ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(options.path));
+      ASSIGN_OR_RETURN(checkpoint, checkpoint::Checkpoint::Open(options.path));
     }
     bench->config_ = checkpoint->config();
     bench->ends_ = EndsOf(*checkpoint, options);
@@ -244,8 +244,8 @@ class Bench {
     load.graph.flashcomm_rows = options.flashcomm_rows;
     load.graph.fuse_sum = options.fuse_sum;
     load.prefetch.enabled = options.prefetch_percent > 0;
-    if (options.int8) load.weights.quantize = model::QuantizeTo::kInt8;
-    if (options.int4) load.weights.quantize = model::QuantizeTo::kInt4;
+    if (options.int8) load.weights.quantize = checkpoint::QuantizeTo::kInt8;
+    if (options.int4) load.weights.quantize = checkpoint::QuantizeTo::kInt4;
     load.weights.quantize_lm_head = options.int8_head;
     if (options.kv_int8) load.weights.kv_dtype = DType::kI8;
     if (options.kv_fp8) load.weights.kv_dtype = DType::kF8E4M3;
@@ -375,7 +375,7 @@ class Bench {
   Options options_;
   std::unique_ptr<kernels::Environment> environment_;
   Ends ends_;
-  model::ModelConfig config_;
+  checkpoint::ModelConfig config_;
   std::unique_ptr<model::CausalLm> lm_;
 };
 

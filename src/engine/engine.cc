@@ -129,7 +129,7 @@ Status EngineImpl::Check(const Request& request) const {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t max_model_len = config_.options.max_model_len;
   const bool pools = request.pooling != nullptr;
-  if (pools != (model_->head() == model::Head::kHidden)) {
+  if (pools != (model_->head() == checkpoint::Head::kHidden)) {
     return InvalidArgument("The model {}.", pools ? "gives tokens, not vectors or labels"
                                                   : "gives vectors or labels, not tokens");
   }

@@ -43,8 +43,8 @@ class FakeLm final : public model::CausalLm {
   explicit FakeLm(FakeLmOptions options = {}) : options_(std::move(options)) {}
 
   int64_t vocab_size() const override { return options_.vocab_size; }
-  model::Head head() const override {
-    return options_.hidden_size > 0 ? model::Head::kHidden : model::Head::kLogits;
+  checkpoint::Head head() const override {
+    return options_.hidden_size > 0 ? checkpoint::Head::kHidden : checkpoint::Head::kLogits;
   }
   int64_t hidden_size() const override { return options_.hidden_size; }
   int64_t max_position() const override { return options_.max_position; }

@@ -63,7 +63,7 @@ void TakeInputs(Arena* arena, int64_t rows, const RunLimits& limits, int64_t max
 
 // Whether a linear takes bytes of this kind: kBlocks, or one of the others.
 bool TakesBytes(const Weights& weights, bool blocks) {
-  const auto one = [=](const Linear& l) { return l.takes_bytes() && (l.input.kind == InputKind::kBlocks) == blocks; };
+  const auto one = [=](const Linear& l) { return l.takes_bytes() && (l.input.kind == checkpoint::InputKind::kBlocks) == blocks; };
   const auto any = [&](const Linear& linear) {
     return one(linear) || std::any_of(linear.more.begin(), linear.more.end(), one);
   };
@@ -76,8 +76,8 @@ bool TakesBytes(const Weights& weights, bool blocks) {
 // The widest stride of k values among the kinds that are taken; 0: none is.
 int64_t WidestStride(const Weights& weights, int64_t k) {
   int64_t stride = 0;
-  if (TakesBytes(weights, false)) stride = QuantizedStride(k, InputKind::kPerToken);
-  if (TakesBytes(weights, true)) stride = std::max(stride, QuantizedStride(k, InputKind::kBlocks));
+  if (TakesBytes(weights, false)) stride = QuantizedStride(k, checkpoint::InputKind::kPerToken);
+  if (TakesBytes(weights, true)) stride = std::max(stride, QuantizedStride(k, checkpoint::InputKind::kBlocks));
   return stride;
 }
 
@@ -86,7 +86,7 @@ struct RowCounts {
 };
 
 // With several ranks: what they read of each other, and what each has of its own instead.
-void TakeRanks(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activations* a) {
+void TakeRanks(Arena* arena, const checkpoint::ModelConfig& c, const RowCounts& rows, Activations* a) {
   a->part_stride = RoundUp(c.hidden_size, 16);
   a->part_rows = std::min(kChunkRows, 2 * rows.step);
   a->part = arena->Take<float>(a->part_rows * a->part_stride);
@@ -96,7 +96,7 @@ void TakeRanks(Arena* arena, const ModelConfig& c, const RowCounts& rows, Activa
 }
 
 // What ranks share.
-void TakeShared(Arena* arena, const ModelConfig& c, const Weights& weights, const RowCounts& rows, Activations* a) {
+void TakeShared(Arena* arena, const checkpoint::ModelConfig& c, const Weights& weights, const RowCounts& rows, Activations* a) {
   if (a->rank.index != a->first_here) return;
   const int64_t begin = arena->used();
   a->hidden = TakeRows(arena, rows.step, c.hidden_size);
@@ -115,7 +115,7 @@ void TakeShared(Arena* arena, const ModelConfig& c, const Weights& weights, cons
 }
 
 // What linears of bytes need beside the BF16 buffers.
-void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, int workers,
+void TakeQuantized(Arena* arena, const checkpoint::ModelConfig& c, const Weights& weights, int workers,
                    const RowCounts& rows, Activations* a) {
   const int64_t hidden = WidestStride(weights, c.hidden_size);
   if (hidden > 0) {
@@ -141,7 +141,7 @@ void TakeQuantized(Arena* arena, const ModelConfig& c, const Weights& weights, i
 }
 
 // Fills in every pointer but the KV cache's; returns the bytes used.
-int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
+int64_t LayOut(std::byte* base, const checkpoint::ModelConfig& c, const Weights& weights,
                const kernels::KernelTable& kernels, const RankTeam& team, const KvOptions& kv,
                const RunLimits& limits, Activations* a) {
   const int workers = team.workers;
@@ -181,7 +181,7 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
   TakeQuantized(&arena, c, weights, workers, counts, a);
 
   const int64_t head_columns = team.head_columns > 0 ? team.head_columns : weights.lm_head.weight.n;
-  a->logits_stride = weights.head == Head::kLogits ? head_columns : RoundUp(c.hidden_size, 16);
+  a->logits_stride = weights.head == checkpoint::Head::kLogits ? head_columns : RoundUp(c.hidden_size, 16);
   if (team.rank.index == team.first_here) {
     a->logits = arena.Take<float>(team.logit_groups * limits.logit_group_rows * a->logits_stride);
   }
@@ -204,14 +204,14 @@ int64_t LayOut(std::byte* base, const ModelConfig& c, const Weights& weights,
 
 }  // namespace
 
-int64_t ActivationMemory::Bytes(const ModelConfig& config, const Weights& weights,
+int64_t ActivationMemory::Bytes(const checkpoint::ModelConfig& config, const Weights& weights,
                                 const kernels::KernelTable& kernels, const RankTeam& team,
                                 const KvOptions& kv, const RunLimits& limits) {
   Activations unused;
   return LayOut(nullptr, config, weights, kernels, team, kv, limits, &unused);
 }
 
-Expected<ActivationMemory> ActivationMemory::Allocate(const ModelConfig& config,
+Expected<ActivationMemory> ActivationMemory::Allocate(const checkpoint::ModelConfig& config,
                                                       const Weights& weights,
                                                       const kernels::KernelTable& kernels,
                                                       const RankTeam& team, const KvOptions& kv,

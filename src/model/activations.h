@@ -7,12 +7,12 @@
 
 #include "base/bf16.h"
 #include "base/status.h"
+#include "checkpoint/config.h"
 #include "comm/rank_places.h"
 #include "comm/transport.h"
 #include "kernels/ops.h"
 #include "model/access.h"
 #include "model/causal_lm.h"
-#include "model/config.h"
 #include "model/rank.h"
 #include "model/weights.h"
 #include "platform/buffer.h"
@@ -36,18 +36,18 @@ struct QuantRows {
 };
 
 // Bytes of a row of k values, padded.
-constexpr int64_t QuantizedBytes(int64_t k, InputKind kind) {
-  if (kind == InputKind::kBlocks) {
+constexpr int64_t QuantizedBytes(int64_t k, checkpoint::InputKind kind) {
+  if (kind == checkpoint::InputKind::kBlocks) {
     return (k + kBlockInputs - 1) / kBlockInputs * static_cast<int64_t>(sizeof(kernels::QuantizedBlock));
   }
   return (k + kKBlockI8 - 1) / kKBlockI8 * kKBlockI8;
 }
 
 // From row to row; a line or a block more where 16 rows would meet in a few sets of a first-level cache.
-constexpr int64_t QuantizedStride(int64_t k, InputKind kind) {
+constexpr int64_t QuantizedStride(int64_t k, checkpoint::InputKind kind) {
   const int64_t bytes = QuantizedBytes(k, kind);
   if (bytes % 1024 != 0) return bytes;
-  return bytes + (kind == InputKind::kBlocks ? static_cast<int64_t>(sizeof(kernels::QuantizedBlock)) : kKBlockI8);
+  return bytes + (kind == checkpoint::InputKind::kBlocks ? static_cast<int64_t>(sizeof(kernels::QuantizedBlock)) : kKBlockI8);
 }
 
 // A longer step passes through its widest places in chunks of so many rows: the MLP, the norms before linears,
@@ -145,10 +145,10 @@ struct RankTeam {
 class ActivationMemory {
  public:
   // Bytes beside the KV cache.
-  static int64_t Bytes(const ModelConfig& config, const Weights& weights,
+  static int64_t Bytes(const checkpoint::ModelConfig& config, const Weights& weights,
                        const kernels::KernelTable& kernels, const RankTeam& team,
                        const KvOptions& kv, const RunLimits& limits);
-  static Expected<ActivationMemory> Allocate(const ModelConfig& config, const Weights& weights,
+  static Expected<ActivationMemory> Allocate(const checkpoint::ModelConfig& config, const Weights& weights,
                                              const kernels::KernelTable& kernels,
                                              const RankTeam& team, const KvOptions& kv,
                                              const RunLimits& limits);

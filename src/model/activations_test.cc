@@ -21,8 +21,8 @@ constexpr Shape kShapes[] = {{"0.6B", 1024, 28, 16, 3072}, {"1.7B", 2048, 28, 16
 constexpr int kWorkers = 16;  // of all ranks
 constexpr int64_t kVocabulary = 151936;
 
-ModelConfig ConfigOf(const Shape& shape) {
-  ModelConfig config;
+checkpoint::ModelConfig ConfigOf(const Shape& shape) {
+  checkpoint::ModelConfig config;
   config.hidden_size = shape.hidden;
   config.num_layers = shape.layers;
   config.num_heads = shape.heads;

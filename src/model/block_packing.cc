@@ -15,7 +15,7 @@ bool HasSubScales(const BlockFormatInfo& info) {
 void PutHalf(uint8_t* halfs, int64_t index, uint16_t bits) { std::memcpy(halfs + 2 * index, &bits, sizeof(bits)); }
 
 // The scales of column c in a unit whose first group is the row's g0-th and first unit its u0-th; `groups` are there.
-void PutScales(const BlockFormatInfo& info, const BlockRow& row, int64_t u0, int64_t g0, int64_t groups, int64_t c,
+void PutScales(const BlockFormatInfo& info, const checkpoint::BlockRow& row, int64_t u0, int64_t g0, int64_t groups, int64_t c,
                uint8_t* unit) {
   constexpr int64_t kColumns = kStripColumns;
   const auto at = [g0](int64_t g) { return static_cast<size_t>(g0 + g); };
@@ -85,7 +85,7 @@ void PackStrip(BlockFormat format, const StripRows& rows, Range slice, uint8_t* 
     const int64_t count = std::min(info.unit, slice.end - begin);
     const int64_t groups = (count + info.group - 1) / info.group;
     for (int64_t c = 0; c < kStripColumns; ++c) {
-      const BlockRow* row = rows[static_cast<size_t>(c)];
+      const checkpoint::BlockRow* row = rows[static_cast<size_t>(c)];
       if (row == nullptr) continue;
       PutScales(info, *row, begin / info.unit, begin / info.group, groups, c, out);
       uint8_t* codes = out + info.ScaleBytes();

@@ -5,13 +5,13 @@
 #include <cstdint>
 
 #include "base/status.h"
-#include "model/block_row.h"
+#include "checkpoint/block_row.h"
 #include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
 
 // Sixteen columns; null: one of zeros.
-using StripRows = std::array<const BlockRow*, kStripColumns>;
+using StripRows = std::array<const checkpoint::BlockRow*, kStripColumns>;
 
 // Ok if the inputs `slice` of k can be cut out of a row of the format: at whole groups, or whole units where the
 // scales' scales belong to these. `name` is for the message.

@@ -8,24 +8,24 @@
 #include <vector>
 
 #include "base/bf16.h"
+#include "checkpoint/gguf_blocks.h"
 #include "kernels/reference/block_weights.h"
-#include "model/gguf_blocks.h"
 
 namespace tiercel::model {
 namespace {
 
-constexpr GgufTensorType kTypes[] = {GgufTensorType::kQ4_0, GgufTensorType::kQ4_1, GgufTensorType::kQ5_0,
-                                     GgufTensorType::kQ5_1, GgufTensorType::kQ8_0, GgufTensorType::kQ4_K,
-                                     GgufTensorType::kQ5_K, GgufTensorType::kQ6_K};
+constexpr checkpoint::GgufTensorType kTypes[] = {checkpoint::GgufTensorType::kQ4_0, checkpoint::GgufTensorType::kQ4_1, checkpoint::GgufTensorType::kQ5_0,
+                                     checkpoint::GgufTensorType::kQ5_1, checkpoint::GgufTensorType::kQ8_0, checkpoint::GgufTensorType::kQ4_K,
+                                     checkpoint::GgufTensorType::kQ5_K, checkpoint::GgufTensorType::kQ6_K};
 
 // A row's bytes with any codes and scales; those that are binary16 get an exponent that is finite.
-std::vector<uint8_t> RandomRow(GgufTensorType type, int64_t k, std::mt19937& random) {
-  const GgufBlock block = *GgufBlockOf(static_cast<uint32_t>(type));
+std::vector<uint8_t> RandomRow(checkpoint::GgufTensorType type, int64_t k, std::mt19937& random) {
+  const checkpoint::GgufBlock block = *checkpoint::GgufBlockOf(static_cast<uint32_t>(type));
   std::vector<uint8_t> bytes(static_cast<size_t>(k / block.elements * block.bytes));
   for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
-  const int64_t halfs = type == GgufTensorType::kQ6_K ? 208 : 0;
-  const bool two = type == GgufTensorType::kQ4_1 || type == GgufTensorType::kQ5_1 || type == GgufTensorType::kQ4_K ||
-                   type == GgufTensorType::kQ5_K;
+  const int64_t halfs = type == checkpoint::GgufTensorType::kQ6_K ? 208 : 0;
+  const bool two = type == checkpoint::GgufTensorType::kQ4_1 || type == checkpoint::GgufTensorType::kQ5_1 || type == checkpoint::GgufTensorType::kQ4_K ||
+                   type == checkpoint::GgufTensorType::kQ5_K;
   for (size_t at = static_cast<size_t>(halfs); at < bytes.size(); at += static_cast<size_t>(block.bytes)) {
     bytes[at + 1] = static_cast<uint8_t>((bytes[at + 1] & 0x83) | 0x18);
     if (two) bytes[at + 3] = static_cast<uint8_t>((bytes[at + 3] & 0x83) | 0x18);
@@ -34,24 +34,24 @@ std::vector<uint8_t> RandomRow(GgufTensorType type, int64_t k, std::mt19937& ran
 }
 
 // W of the packed strip is W of the file, as Dequantize has it (whose truth is another program's, see gguf_test).
-void ExpectSameWeights(GgufTensorType type, int64_t k, Range slice) {
+void ExpectSameWeights(checkpoint::GgufTensorType type, int64_t k, Range slice) {
   std::mt19937 random(static_cast<uint32_t>(type) + static_cast<uint32_t>(k));
   std::vector<std::vector<uint8_t>> files;
-  std::vector<BlockRow> rows(16);
+  std::vector<checkpoint::BlockRow> rows(16);
   StripRows strip = {};
   for (int64_t c = 0; c < 16; ++c) {
     files.push_back(RandomRow(type, k, random));
-    ReadBlocks(type, files.back().data(), k, &rows[static_cast<size_t>(c)]);
+    checkpoint::ReadBlocks(type, files.back().data(), k, &rows[static_cast<size_t>(c)]);
     if (c != 5) strip[static_cast<size_t>(c)] = &rows[static_cast<size_t>(c)];
   }
-  const BlockFormat format = BlockFormatOf(type);
+  const BlockFormat format = checkpoint::BlockFormatOf(type);
   ASSERT_TRUE(CheckSlice("w", format, k, slice).ok());
   std::vector<uint8_t> packed(static_cast<size_t>(StripBytes(format, slice.size())), 0xEE);
   PackStrip(format, strip, slice, packed.data());
   const kernels::reference::StripReader reader(format, packed.data());
   for (int64_t c = 0; c < 16; ++c) {
     std::vector<float> exact(static_cast<size_t>(k));
-    Dequantize(type, files[static_cast<size_t>(c)].data(), k, exact.data());
+    checkpoint::Dequantize(type, files[static_cast<size_t>(c)].data(), k, exact.data());
     const BlockFormatInfo info = InfoOf(format);
     const int64_t padded = (slice.size() + info.unit - 1) / info.unit * info.unit;
     for (int64_t i = 0; i < padded; ++i) {
@@ -64,8 +64,8 @@ void ExpectSameWeights(GgufTensorType type, int64_t k, Range slice) {
 }
 
 TEST(PackStrip, HoldsTheFilesWeights) {
-  for (const GgufTensorType type : kTypes) {
-    const bool k_quant = GgufBlockOf(static_cast<uint32_t>(type))->elements == 256;
+  for (const checkpoint::GgufTensorType type : kTypes) {
+    const bool k_quant = checkpoint::GgufBlockOf(static_cast<uint32_t>(type))->elements == 256;
     const int64_t step = k_quant ? 256 : 32;
     ExpectSameWeights(type, 1024, {0, 1024});
     ExpectSameWeights(type, 768, {256, 768});
@@ -85,9 +85,9 @@ TEST(CheckSlice, NamesTheTensorAndTheWayOut) {
 
 // A strip takes what its rows take in the file: nothing is larger, but for columns and inputs that are padded.
 TEST(StripBytes, AreThoseOfTheFile) {
-  for (const GgufTensorType type : kTypes) {
-    const GgufBlock block = *GgufBlockOf(static_cast<uint32_t>(type));
-    EXPECT_EQ(StripBytes(BlockFormatOf(type), 1024), 16 * 1024 / block.elements * block.bytes);
+  for (const checkpoint::GgufTensorType type : kTypes) {
+    const checkpoint::GgufBlock block = *checkpoint::GgufBlockOf(static_cast<uint32_t>(type));
+    EXPECT_EQ(StripBytes(checkpoint::BlockFormatOf(type), 1024), 16 * 1024 / block.elements * block.bytes);
   }
 }
 
@@ -98,8 +98,8 @@ TEST(QuantizeToInt4, RoundsToTheNearestCode) {
   for (const int64_t k : {128, 200, 1024}) {
     std::vector<float> w(static_cast<size_t>(k));
     for (float& x : w) x = normal(random);
-    BlockRow row;
-    QuantizeToInt4(w.data(), k, &row);
+    checkpoint::BlockRow row;
+    checkpoint::QuantizeToInt4(w.data(), k, &row);
     for (int64_t i = 0; i < k; ++i) {
       const float scale = HalfToFloat(row.scale[static_cast<size_t>(i / 128)]);
       const float value = scale * static_cast<float>(row.codes[static_cast<size_t>(i)] - 8);
@@ -108,8 +108,8 @@ TEST(QuantizeToInt4, RoundsToTheNearestCode) {
     }
   }
   std::vector<float> zeros(128, 0.0f);
-  BlockRow row;
-  QuantizeToInt4(zeros.data(), 128, &row);
+  checkpoint::BlockRow row;
+  checkpoint::QuantizeToInt4(zeros.data(), 128, &row);
   EXPECT_EQ(row.codes, std::vector<uint8_t>(128, 8));
 }
 

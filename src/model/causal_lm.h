@@ -8,7 +8,7 @@
 
 #include "base/function_ref.h"
 #include "base/status.h"
-#include "model/config.h"
+#include "checkpoint/config.h"
 
 namespace tiercel::model {
 
@@ -64,7 +64,7 @@ class CausalLm {
   virtual ~CausalLm() = default;
 
   virtual int64_t vocab_size() const = 0;
-  virtual Head head() const { return Head::kLogits; }
+  virtual checkpoint::Head head() const { return checkpoint::Head::kLogits; }
   virtual int64_t hidden_size() const = 0;
   virtual int64_t max_position() const = 0;  // derived max_model_len, RoPE scaling included
   virtual int workers() const = 0;           // the team's size

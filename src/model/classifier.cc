@@ -2,18 +2,18 @@
 
 #include <string>
 
-#include "model/tensor_reader.h"
+#include "checkpoint/tensor_reader.h"
 
 namespace tiercel::model {
 namespace {
 
-Status ReadHeadRows(const Checkpoint& checkpoint, std::span<const int32_t> tokens,
+Status ReadHeadRows(const checkpoint::Checkpoint& checkpoint, std::span<const int32_t> tokens,
                     Classifier* classifier) {
-  const ModelConfig& config = checkpoint.config();
+  const checkpoint::ModelConfig& config = checkpoint.config();
   const int64_t hidden = config.hidden_size;
   const std::string name =
       config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
-  RETURN_IF_ERROR(CheckTensor(checkpoint, name, {config.vocab_size, hidden}));
+  RETURN_IF_ERROR(checkpoint::CheckTensor(checkpoint, name, {config.vocab_size, hidden}));
   std::vector<float> rows(tokens.size() * static_cast<size_t>(hidden));
   for (size_t i = 0; i < tokens.size(); ++i) {
     const int32_t token = tokens[i];
@@ -36,9 +36,9 @@ Status ReadHeadRows(const Checkpoint& checkpoint, std::span<const int32_t> token
 
 }  // namespace
 
-Expected<Classifier> ReadClassifier(const Checkpoint& checkpoint, std::span<const int32_t> tokens) {
-  const ModelConfig& config = checkpoint.config();
-  const PoolingConfig& pooling = config.pooling;
+Expected<Classifier> ReadClassifier(const checkpoint::Checkpoint& checkpoint, std::span<const int32_t> tokens) {
+  const checkpoint::ModelConfig& config = checkpoint.config();
+  const checkpoint::PoolingConfig& pooling = config.pooling;
   Classifier classifier;
   classifier.num_labels = pooling.num_labels;
   if (pooling.regression) {
@@ -51,7 +51,7 @@ Expected<Classifier> ReadClassifier(const Checkpoint& checkpoint, std::span<cons
     return classifier;
   }
   const int64_t hidden = config.hidden_size;
-  RETURN_IF_ERROR(CheckTensor(checkpoint, "score.weight", {pooling.num_labels, hidden}));
+  RETURN_IF_ERROR(checkpoint::CheckTensor(checkpoint, "score.weight", {pooling.num_labels, hidden}));
   classifier.weight.resize(static_cast<size_t>(pooling.num_labels * hidden));
   RETURN_IF_ERROR(
       checkpoint.ReadRows("score.weight", 0, pooling.num_labels, classifier.weight.data()));

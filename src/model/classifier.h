@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/checkpoint.h"
+#include "checkpoint/checkpoint.h"
 
 namespace tiercel::model {
 
@@ -27,6 +27,6 @@ struct Classifier {
 
 // The checkpoint's score.weight; or, where config.json names tokens (classifier_from_token, whose ids
 // `tokens` are), their rows of the head: each a label, or the second one less the first one.
-Expected<Classifier> ReadClassifier(const Checkpoint& checkpoint, std::span<const int32_t> tokens);
+Expected<Classifier> ReadClassifier(const checkpoint::Checkpoint& checkpoint, std::span<const int32_t> tokens);
 
 }  // namespace tiercel::model

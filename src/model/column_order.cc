@@ -4,7 +4,7 @@
 
 namespace tiercel::model {
 
-Place PlaceOf(Order order, const ModelConfig& config, int64_t column, int64_t rows_of_plain) {
+Place PlaceOf(Order order, const checkpoint::ModelConfig& config, int64_t column, int64_t rows_of_plain) {
   switch (order) {
     case Order::kPlain:
       return column < rows_of_plain ? Place{0, column} : Place{};

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "model/config.h"
+#include "checkpoint/config.h"
 
 namespace tiercel::model {
 
@@ -21,6 +21,6 @@ struct Place {
 };
 
 // `rows_of_plain`: the rows of a plain linear; columns beyond them are padding.
-Place PlaceOf(Order order, const ModelConfig& config, int64_t column, int64_t rows_of_plain);
+Place PlaceOf(Order order, const checkpoint::ModelConfig& config, int64_t column, int64_t rows_of_plain);
 
 }  // namespace tiercel::model

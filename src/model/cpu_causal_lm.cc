@@ -17,7 +17,7 @@ namespace tiercel::model {
 
 namespace {
 
-ModelConfig StageOf(ModelConfig config, const Weights& weights) {
+checkpoint::ModelConfig StageOf(checkpoint::ModelConfig config, const Weights& weights) {
   config.num_layers = std::ssize(weights.layers);
   return config;
 }
@@ -29,7 +29,7 @@ bool GraphOptions::SplitsKeys(int64_t rows, int64_t seqs) const {
          std::find(pa_shape_list.begin(), pa_shape_list.end(), rows) == pa_shape_list.end();
 }
 
-CpuCausalLm::CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions graph,
+CpuCausalLm::CpuCausalLm(checkpoint::ModelConfig config, SharedWeights weights, GraphOptions graph,
                          WeightPrefetch prefetch, kernels::Environment* environment,
                          std::shared_ptr<comm::Transport> transport, int stages)
     : places_(comm::RankPlaces::Of(transport == nullptr ? comm::Process{} : transport->process(), stages,
@@ -43,7 +43,7 @@ CpuCausalLm::CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions
   CHECK_EQ(std::ssize(*weights_), places_.local);
   int64_t all_columns = 0;
   for (int r = 0; r < places_.ranks(); ++r) {
-    const bool has_head = (*weights_)[0].head == Head::kLogits;
+    const bool has_head = (*weights_)[0].head == checkpoint::Head::kLogits;
     head_columns_.push_back(has_head ? HeadColumnsOf(config_, {r, places_.ranks()}) : 0);
     all_columns += head_columns_.back();
   }

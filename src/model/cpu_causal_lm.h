@@ -8,12 +8,12 @@
 #include <optional>
 #include <vector>
 
+#include "checkpoint/config.h"
 #include "comm/rank_places.h"
 #include "comm/transport.h"
 #include "kernels/environment.h"
 #include "model/activations.h"
 #include "model/causal_lm.h"
-#include "model/config.h"
 #include "model/graph_cache.h"
 #include "model/order.h"
 #include "model/program.h"
@@ -51,13 +51,13 @@ class CpuCausalLm final : public CausalLm {
  public:
   // `weights` were loaded for a team with as many ranks, and as many workers in each; and, with a transport, for this
   // process's place among the others.
-  CpuCausalLm(ModelConfig config, SharedWeights weights, GraphOptions graph, WeightPrefetch prefetch,
+  CpuCausalLm(checkpoint::ModelConfig config, SharedWeights weights, GraphOptions graph, WeightPrefetch prefetch,
               kernels::Environment* environment, std::shared_ptr<comm::Transport> transport = nullptr,
               int stages = 1);
   ~CpuCausalLm() override;  // of the first process: the others are told that this was all
 
   int64_t vocab_size() const override { return config_.vocab_size; }
-  Head head() const override { return ranks_[0].weights.head; }
+  checkpoint::Head head() const override { return ranks_[0].weights.head; }
   int64_t hidden_size() const override { return config_.hidden_size; }
   int64_t max_position() const override { return config_.DerivedMaxModelLen(); }
   int workers() const override;
@@ -82,7 +82,7 @@ class CpuCausalLm final : public CausalLm {
   struct RankState {
     explicit RankState(const Weights& part) : weights(part) {}
 
-    ModelConfig config;
+    checkpoint::ModelConfig config;
     const Weights& weights;
     PrefetchBytes prefetch;
     RankTeam team;
@@ -131,7 +131,7 @@ class CpuCausalLm final : public CausalLm {
   const Activations& inputs() const { return ranks_[0].memory.get(); }
 
   const comm::RankPlaces places_;
-  const ModelConfig config_;  // of the stage
+  const checkpoint::ModelConfig config_;  // of the stage
   const SharedWeights weights_;
   const GraphOptions graph_options_;
   const RopeTable rope_;

@@ -106,7 +106,7 @@ Status CpuCausalLm::PostLogits(UnderWay* step) {
   if (step->group.count == 0) return OkStatus();
   constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
   const LogitGroup& group = step->group;
-  const bool columns = head() == Head::kLogits;
+  const bool columns = head() == checkpoint::Head::kLogits;
   transfers_.clear();
   LogitsFromOthers(buffers_, {reinterpret_cast<std::byte*>(group.logits), group.count, group.stride * kFloat,
                               (columns ? group.stride : config_.hidden_size) * kFloat, columns}, &transfers_);

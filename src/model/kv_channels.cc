@@ -7,13 +7,13 @@ namespace tiercel::model {
 namespace {
 
 // Row `row` of an INT8 weight is `bytes` less `offset`, times this.
-float WeightScale(const LinearTensors& t, int64_t row) {
-  return t.scale[row] / (t.input.kind == InputKind::kStatic ? t.input.scale : 1);  // t.scale is of the products
+float WeightScale(const checkpoint::LinearTensors& t, int64_t row) {
+  return t.scale[row] / (t.input.kind == checkpoint::InputKind::kStatic ? t.input.scale : 1);  // t.scale is of the products
 }
 
 // Row `row` of the weight in FP32.
-Status ReadWeight(const Checkpoint& checkpoint, const std::string& name, const LinearTensors& t, int64_t row, std::span<float> out) {
-  if (t.scheme == LinearScheme::kFloat) return checkpoint.ReadRows(name, row, row + 1, out.data());
+Status ReadWeight(const checkpoint::Checkpoint& checkpoint, const std::string& name, const checkpoint::LinearTensors& t, int64_t row, std::span<float> out) {
+  if (t.scheme == checkpoint::LinearScheme::kFloat) return checkpoint.ReadRows(name, row, row + 1, out.data());
   const auto k = static_cast<int64_t>(out.size());
   const auto* const bytes = reinterpret_cast<const int8_t*>(checkpoint.MappedBytes(name)) + row * k;
   const float scale = WeightScale(t, row);
@@ -24,7 +24,7 @@ Status ReadWeight(const Checkpoint& checkpoint, const std::string& name, const L
 
 // The bias of output `row`, whose weights add up to `sum`. A static linear's may be among the sums of its products, with the share of
 // its inputs' zero point.
-float Bias(const LinearTensors& t, int64_t row, float sum) {
+float Bias(const checkpoint::LinearTensors& t, int64_t row, float sum) {
   if (!t.bias.empty()) return t.bias[row];
   if (t.acc_bias.empty()) return 0;
   return static_cast<float>(t.acc_bias[row]) * t.scale[row] + t.input.offset * t.input.scale * sum;
@@ -32,7 +32,7 @@ float Bias(const LinearTensors& t, int64_t row, float sum) {
 
 }  // namespace
 
-Expected<std::vector<float>> OutputSizes(const Checkpoint& checkpoint, const std::string& name, const LinearTensors& tensors,
+Expected<std::vector<float>> OutputSizes(const checkpoint::Checkpoint& checkpoint, const std::string& name, const checkpoint::LinearTensors& tensors,
                                          std::span<const float> norm, Range rows) {
   std::vector<float> weight(norm.size()), sizes;
   for (int64_t row = rows.begin; row < rows.end; ++row) {

@@ -12,14 +12,14 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/checkpoint.h"
-#include "model/linear_tensors.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/linear_tensors.h"
 #include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
 
 // The sizes of the outputs `rows` of linear `name` with k inputs that were normed with `norm` [k], see above.
-Expected<std::vector<float>> OutputSizes(const Checkpoint& checkpoint, const std::string& name, const LinearTensors& tensors,
+Expected<std::vector<float>> OutputSizes(const checkpoint::Checkpoint& checkpoint, const std::string& name, const checkpoint::LinearTensors& tensors,
                                          std::span<const float> norm, Range rows);
 
 // Each channel's scale relative to the largest of its head: powers of two down to 2⁻²⁰. Rotary embedding turns channel d and

@@ -10,12 +10,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "checkpoint/tensor_reader.h"
 #include "model/activations.h"
 #include "model/input_products.h"
 #include "model/program.h"
 #include "model/qwen3.h"
 #include "model/rope.h"
-#include "model/tensor_reader.h"
 #include "model/weights.h"
 
 namespace tiercel::model {
@@ -25,20 +25,20 @@ constexpr int kBlockSize = 128;
 constexpr int64_t kHeadRows = 16;  // of the embedding stand for the head, which is not looked at
 
 // One layer of a checkpoint as a model of its own.
-class OneLayer final : public Checkpoint {
+class OneLayer final : public checkpoint::Checkpoint {
  public:
-  OneLayer(const Checkpoint& base, int64_t layer)
+  OneLayer(const checkpoint::Checkpoint& base, int64_t layer)
       : base_(base), config_(base.config()), prefix_(fmt::format("model.layers.{}.", layer)) {
     config_.num_layers = 1;
     config_.vocab_size = kHeadRows;
     config_.tie_word_embeddings = true;
   }
 
-  const ModelConfig& config() const override { return config_; }
-  const GenerationConfig& generation_config() const override { return base_.generation_config(); }
-  std::optional<TensorInfo> Find(const std::string& name) const override {
+  const checkpoint::ModelConfig& config() const override { return config_; }
+  const checkpoint::GenerationConfig& generation_config() const override { return base_.generation_config(); }
+  std::optional<checkpoint::TensorInfo> Find(const std::string& name) const override {
     if (name == "lm_head.weight") return std::nullopt;
-    std::optional<TensorInfo> info = base_.Find(NameIn(name));
+    std::optional<checkpoint::TensorInfo> info = base_.Find(NameIn(name));
     if (info && name == "model.embed_tokens.weight") info->shape[0] = kHeadRows;
     return info;
   }
@@ -62,8 +62,8 @@ class OneLayer final : public Checkpoint {
     return name.starts_with(kLayer) ? prefix_ + name.substr(kLayer.size()) : name;
   }
 
-  const Checkpoint& base_;
-  ModelConfig config_;
+  const checkpoint::Checkpoint& base_;
+  checkpoint::ModelConfig config_;
   const std::string prefix_;
 };
 
@@ -182,17 +182,17 @@ std::vector<float> ChannelRanges::Largest() const {
 }
 
 Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
-    const Checkpoint& checkpoint, kernels::Environment* environment,
+    const checkpoint::Checkpoint& checkpoint, kernels::Environment* environment,
     std::vector<std::vector<int32_t>> sequences) {
-  const ModelConfig& config = checkpoint.config();
+  const checkpoint::ModelConfig& config = checkpoint.config();
   const std::string name = "model.embed_tokens.weight";
-  RETURN_IF_ERROR(CheckTensor(checkpoint, name, {config.vocab_size, config.hidden_size}));
+  RETURN_IF_ERROR(checkpoint::CheckTensor(checkpoint, name, {config.vocab_size, config.hidden_size}));
   if (config.vocab_size < kHeadRows) {
     return Unexpected(Unimplemented("vocab_size: found {}, expected at least {}",
                                     config.vocab_size, kHeadRows));
   }
   std::unique_ptr<LayerCalibration> calibration(new LayerCalibration(checkpoint, environment));
-  RowReader embedding(checkpoint, name, config.hidden_size, {0, config.hidden_size});
+  checkpoint::RowReader embedding(checkpoint, name, config.hidden_size, {0, config.hidden_size});
   for (const std::vector<int32_t>& tokens : sequences) {
     CHECK(!tokens.empty() && std::ssize(tokens) <= kMaxTokens);
     std::vector<BF16> hidden(tokens.size() * static_cast<size_t>(config.hidden_size));
@@ -209,7 +209,7 @@ Expected<std::unique_ptr<LayerCalibration>> LayerCalibration::Create(
 Expected<LayerInputs> LayerCalibration::NextLayer(bool products) {
   CHECK_LT(layer_, checkpoint_.config().num_layers);
   const OneLayer checkpoint(checkpoint_, layer_++);
-  const ModelConfig& config = checkpoint.config();
+  const checkpoint::ModelConfig& config = checkpoint.config();
   platform::WorkerTeam& team = *environment_->team;
   ASSIGN_OR_RETURN(Weights weights, LoadWeights(checkpoint, {}, team, [](int64_t, int64_t) {}));
   const RunLimits limits{.max_rows = kMaxTokens,

@@ -8,8 +8,8 @@
 
 #include "base/bf16.h"
 #include "base/status.h"
+#include "checkpoint/checkpoint.h"
 #include "kernels/environment.h"
-#include "model/checkpoint.h"
 
 namespace tiercel::model {
 
@@ -39,7 +39,7 @@ class LayerCalibration {
   // Each sequence has 1 … kMaxTokens ids within the vocabulary. Checkpoint and environment outlive
   // this.
   static Expected<std::unique_ptr<LayerCalibration>> Create(
-      const Checkpoint& checkpoint, kernels::Environment* environment,
+      const checkpoint::Checkpoint& checkpoint, kernels::Environment* environment,
       std::vector<std::vector<int32_t>> sequences);
 
   // Of layer 0, then 1, and so on: runs all sequences through the layer. Holds that layer's weights
@@ -47,10 +47,10 @@ class LayerCalibration {
   Expected<LayerInputs> NextLayer(bool products = false);
 
  private:
-  LayerCalibration(const Checkpoint& checkpoint, kernels::Environment* environment)
+  LayerCalibration(const checkpoint::Checkpoint& checkpoint, kernels::Environment* environment)
       : checkpoint_(checkpoint), environment_(environment) {}
 
-  const Checkpoint& checkpoint_;
+  const checkpoint::Checkpoint& checkpoint_;
   kernels::Environment* const environment_;
   int64_t layer_ = 0;
   std::vector<std::vector<BF16>> hidden_;  // of each sequence [tokens, hidden]

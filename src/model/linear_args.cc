@@ -40,7 +40,7 @@ void LinearArgs::Check() const {
   CHECK(out.parts.count == 0 || out.parts.ld >= OutputWidth());
   CHECK((linear.takes_bytes() ? static_cast<void*>(x.quantized.data) : static_cast<void*>(x.rows.data)) !=
         nullptr);
-  CHECK((linear.input.kind == InputKind::kBlocks || linear.input.kind == InputKind::kBF16ForFp8) == (w.strips != nullptr));
+  CHECK((linear.input.kind == checkpoint::InputKind::kBlocks || linear.input.kind == checkpoint::InputKind::kBF16ForFp8) == (w.strips != nullptr));
   CHECK(linear.takes_bytes() || x.rows.stride >= w.k);
   // Gate and up columns alternate by 16: a worker's range must hold whole pairs.
   CHECK(epilogue != Epilogue::kSwiGlu || w.granule % (2 * kColumnGroup) == 0);
@@ -70,14 +70,14 @@ kernels::QuantMatmulArgs LinearArgs::QuantMatmul() const {
   args.x = x.quantized.data + range.begin * args.ldx;
   args.acc_bias = linear.acc_bias.data();
   args.scale = linear.scale.data();
-  if (linear.input.kind == InputKind::kPerToken) args.row_scale = x.quantized.row_scale + range.begin;
+  if (linear.input.kind == checkpoint::InputKind::kPerToken) args.row_scale = x.quantized.row_scale + range.begin;
   args.quantized = out.quantized;
   return args;
 }
 
 kernels::BlockMatmulArgs LinearArgs::BlockMatmul() const {
   auto args = Common<kernels::BlockMatmulArgs>(*this);
-  args.ldx = QuantizedStride(linear.weight.k, InputKind::kBlocks) / static_cast<int64_t>(sizeof(kernels::QuantizedBlock));
+  args.ldx = QuantizedStride(linear.weight.k, checkpoint::InputKind::kBlocks) / static_cast<int64_t>(sizeof(kernels::QuantizedBlock));
   args.x = reinterpret_cast<const kernels::QuantizedBlock*>(x.quantized.data) + range.begin * args.ldx;
   return args;
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "model/dummy_checkpoint.h"
+#include "checkpoint/dummy_checkpoint.h"
 #include "model/load_model.h"
 #include "model/step_parts.h"
 #include "platform/sysfs.h"
@@ -50,7 +50,7 @@ class SparseModel {
     std::string name = (fs::temp_directory_path() / "sparse_model_XXXXXX").string();
     path_ = ::mkdtemp(name.data());
     std::ofstream(path_ / "config.json") << kConfig;
-    const auto shapes = OpenDummyCheckpoint(path_.string(), "", 0);
+    const auto shapes = checkpoint::OpenDummyCheckpoint(path_.string(), "", 0);
     EXPECT_TRUE(shapes.has_value()) << shapes.error();
     int64_t size = 0;
     std::string header;
@@ -114,7 +114,7 @@ TEST(LoadMemoryTest, WeightsAndCacheInUseAndLittleElse) {
   const PeakMemory peak;
   std::unique_ptr<CausalLm> lm;
   {
-    const auto checkpoint = Checkpoint::Open(model.path());
+    const auto checkpoint = checkpoint::Checkpoint::Open(model.path());
     ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
     auto loaded = LoadModel(**checkpoint, {}, environment->get(), [](int64_t, int64_t) {});
     ASSERT_TRUE(loaded.has_value()) << loaded.error();

@@ -10,15 +10,15 @@
 #include <vector>
 
 #include "base/log.h"
-#include "model/kv_tensor_scales.h"
+#include "checkpoint/kv_tensor_scales.h"
+#include "checkpoint/tensor_account.h"
 #include "model/stages.h"
-#include "model/tensor_account.h"
 
 namespace tiercel::model {
 namespace {
 
 // What the operators take beyond what a configuration may say.
-Status CheckRunnable(const ModelConfig& c) {
+Status CheckRunnable(const checkpoint::ModelConfig& c) {
   if (c.head_dim % 32 != 0 || c.head_dim > kernels::kMaxHeadDim) {
     return Unimplemented("head_dim: found {}, expected a multiple of 32 up to {}", c.head_dim,
                          kernels::kMaxHeadDim);
@@ -42,13 +42,13 @@ double BytesOfWeight(BlockFormat format) {
 
 // What the weights take at least is known before any of them is read: a configuration that asks for
 // more than memory and disk have is refused before anything is planned or allocated.
-Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
-  const bool int8 = options.quantize != QuantizeTo::kNone || checkpoint.quantization().method() != QuantMethod::kNone;
+Status CheckFits(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options) {
+  const bool int8 = options.quantize != checkpoint::QuantizeTo::kNone || checkpoint.quantization().method() != checkpoint::QuantMethod::kNone;
   double least = 0;
-  for (const PlannedShape& tensor : TensorsOf(checkpoint.config(), options.head)) {
+  for (const checkpoint::PlannedShape& tensor : checkpoint::TensorsOf(checkpoint.config(), options.head)) {
     const BlockFormat blocks = options.keep_blocks ? checkpoint.BlockFormatOf(tensor.name) : BlockFormat::kNone;
     double bytes = blocks != BlockFormat::kNone ? BytesOfWeight(blocks)
-                   : options.quantize == QuantizeTo::kInt4 ? BytesOfWeight(BlockFormat::kI4)
+                   : options.quantize == checkpoint::QuantizeTo::kInt4 ? BytesOfWeight(BlockFormat::kI4)
                    : int8                                  ? 1
                                                            : 2;
     for (const int64_t dimension : tensor.shape) bytes *= static_cast<double>(dimension);
@@ -72,7 +72,7 @@ Status CheckFits(const Checkpoint& checkpoint, const WeightOptions& options) {
 }
 
 // "Q4_K 12, Q5_0 144, Q6_K 12, Q8_0 1: kept as they are, INT8 inputs …"; "" where no matrix is of a block format.
-std::string DescribeBlocks(const Checkpoint& checkpoint) {
+std::string DescribeBlocks(const checkpoint::Checkpoint& checkpoint) {
   std::map<std::string, int> counts;
   bool fp8 = false;
   for (const std::string& name : checkpoint.Names()) {
@@ -87,14 +87,14 @@ std::string DescribeBlocks(const Checkpoint& checkpoint) {
 }
 
 // "ascend: of 196 linears, 188 W8A8 static, 8 float", for the log; "" for a float model.
-std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptions& options) {
-  const Quantization& quantization = checkpoint.quantization();
-  if (quantization.method() == QuantMethod::kNone) {
+std::string DescribeQuantization(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options) {
+  const checkpoint::Quantization& quantization = checkpoint.quantization();
+  if (quantization.method() == checkpoint::QuantMethod::kNone) {
     switch (options.quantize) {
-      case QuantizeTo::kInt8: return "INT8, quantized while loading, inputs per token";
-      case QuantizeTo::kInt4:
+      case checkpoint::QuantizeTo::kInt8: return "INT8, quantized while loading, inputs per token";
+      case checkpoint::QuantizeTo::kInt4:
         return "INT4, quantized while loading: a scale for each 128 of a row, INT8 inputs with one for each 128";
-      case QuantizeTo::kNone: return options.keep_blocks ? DescribeBlocks(checkpoint) : "";
+      case checkpoint::QuantizeTo::kNone: return options.keep_blocks ? DescribeBlocks(checkpoint) : "";
     }
   }
   int64_t count[5] = {};
@@ -109,19 +109,19 @@ std::string DescribeQuantization(const Checkpoint& checkpoint, const WeightOptio
     ++total;
   }
   std::string text = fmt::format("{}: of {} linears", Name(quantization.method()), total);
-  const auto add = [&](LinearScheme scheme, std::string_view what) {
+  const auto add = [&](checkpoint::LinearScheme scheme, std::string_view what) {
     const int64_t n = count[static_cast<int>(scheme)];
     if (n > 0) text += fmt::format(", {} {}", n, what);
   };
-  add(LinearScheme::kStatic, "W8A8 static");
-  add(LinearScheme::kDynamic, "W8A8 per token");
-  add(LinearScheme::kMix, options.mix_static ? "W8A8_MIX read as static" : "W8A8_MIX read per token");
-  add(LinearScheme::kWeightOnly, "W8A16 dequantized to BF16");
-  add(LinearScheme::kFloat, "float");
+  add(checkpoint::LinearScheme::kStatic, "W8A8 static");
+  add(checkpoint::LinearScheme::kDynamic, "W8A8 per token");
+  add(checkpoint::LinearScheme::kMix, options.mix_static ? "W8A8_MIX read as static" : "W8A8_MIX read per token");
+  add(checkpoint::LinearScheme::kWeightOnly, "W8A16 dequantized to BF16");
+  add(checkpoint::LinearScheme::kFloat, "float");
   return text;
 }
 
-void LogStage(const ModelConfig& config, const WeightOptions& options) {
+void LogStage(const checkpoint::ModelConfig& config, const WeightOptions& options) {
   if (options.stages == 1) return;
   const int stage = comm::RankPlaces::Of(options.process, options.stages, 1).stage;
   const Range layers = LayersOf(config, options, stage);
@@ -130,7 +130,7 @@ void LogStage(const ModelConfig& config, const WeightOptions& options) {
 
 }  // namespace
 
-Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
+Expected<std::unique_ptr<CausalLm>> LoadModel(const checkpoint::Checkpoint& checkpoint,
                                               const LoadOptions& options,
                                               kernels::Environment* environment,
                                               LoadProgress progress) {
@@ -139,11 +139,11 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
   return std::move(models[0]);
 }
 
-Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+Expected<LoadedWeights> LoadSharedWeights(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                                           std::span<kernels::Environment* const> environments,
                                           LoadProgress progress) {
   RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
-  ASSIGN_OR_RETURN(const std::vector<std::string> unread, AccountForTensors(checkpoint, options.head));
+  ASSIGN_OR_RETURN(const std::vector<std::string> unread, checkpoint::AccountForTensors(checkpoint, options.head));
   for (const std::string& warning : unread) LOG_WARNING("{}", warning);
   RETURN_IF_ERROR(CheckFits(checkpoint, options));
   for (const std::string& notice : checkpoint.quantization().notices()) LOG_WARNING("{}", notice);
@@ -151,7 +151,7 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
   if (!quantization.empty()) LOG_INFO("Quantization: {}", quantization);
   if (options.kv_dtype.value_or(checkpoint.quantization().kv_cache().value_or(DType::kBF16)) == DType::kF8E4M3) {
     const std::vector<std::string> names = checkpoint.Names();
-    LOG_INFO("KV cache: FP8 (E4M3), {}", std::any_of(names.begin(), names.end(), IsKvTensorScale)
+    LOG_INFO("KV cache: FP8 (E4M3), {}", std::any_of(names.begin(), names.end(), checkpoint::IsKvTensorScale)
                                             ? "with the checkpoint's scales"
                                             : "scale 1: the checkpoint has none");
   }
@@ -162,7 +162,7 @@ Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const We
     platform::WorkerTeam& team = *environment->team;
     RETURN_IF_ERROR(CheckStages(checkpoint.config(), options));
     LogStage(checkpoint.config(), options);
-    RETURN_IF_ERROR(CheckTensorParallelSize(checkpoint.config(), team.ranks() * options.process.count / options.stages));
+    RETURN_IF_ERROR(checkpoint::CheckTensorParallelSize(checkpoint.config(), team.ranks() * options.process.count / options.stages));
     SharedWeights& weights = copies[environment->nodes];
     if (weights == nullptr) {
       WeightOptions of_team = options;
@@ -187,7 +187,7 @@ std::vector<std::unique_ptr<CausalLm>> MakeModels(const LoadedWeights& weights, 
 }
 
 Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(
-    const Checkpoint& checkpoint, const LoadOptions& options,
+    const checkpoint::Checkpoint& checkpoint, const LoadOptions& options,
     std::span<kernels::Environment* const> environments, LoadProgress progress) {
   ASSIGN_OR_RETURN(const LoadedWeights weights,
                    LoadSharedWeights(checkpoint, options.weights, environments, progress));

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "base/status.h"
+#include "checkpoint/checkpoint.h"
 #include "kernels/environment.h"
 #include "model/causal_lm.h"
-#include "model/checkpoint.h"
 #include "model/cpu_causal_lm.h"
 #include "model/weight_prefetch.h"
 #include "model/weights.h"
@@ -25,7 +25,7 @@ struct LoadOptions {
 // Checks that the kernels can run the configuration, loads the weights on environment's team, and
 // returns the model. The checkpoint is not needed afterwards; `environment` outlives the model.
 // For load_format "dummy" open the checkpoint with OpenDummyCheckpoint.
-Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
+Expected<std::unique_ptr<CausalLm>> LoadModel(const checkpoint::Checkpoint& checkpoint,
                                               const LoadOptions& options,
                                               kernels::Environment* environment,
                                               LoadProgress progress);
@@ -33,12 +33,12 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const Checkpoint& checkpoint,
 // The weights for each of several environments. Those whose workers run on the same NUMA nodes, one by one, share
 // them: each node has one copy, and their work is divided as the first of them has it.
 struct LoadedWeights {
-  ModelConfig config;
+  checkpoint::ModelConfig config;
   std::vector<SharedWeights> each;  // by environment
 };
 
 // For environments with teams of as many ranks and workers.
-Expected<LoadedWeights> LoadSharedWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+Expected<LoadedWeights> LoadSharedWeights(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                                           std::span<kernels::Environment* const> environments,
                                           LoadProgress progress);
 
@@ -47,7 +47,7 @@ std::vector<std::unique_ptr<CausalLm>> MakeModels(const LoadedWeights& weights, 
                                                   std::span<kernels::Environment* const> environments);
 
 // Both.
-Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(const Checkpoint& checkpoint,
+Expected<std::vector<std::unique_ptr<CausalLm>>> LoadModels(const checkpoint::Checkpoint& checkpoint,
                                                             const LoadOptions& options,
                                                             std::span<kernels::Environment* const> environments,
                                                             LoadProgress progress);

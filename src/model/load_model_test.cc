@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "model/dummy_checkpoint.h"
+#include "checkpoint/dummy_checkpoint.h"
 
 namespace tiercel::model {
 namespace {
@@ -16,8 +16,8 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-ModelConfig SmallConfig() {
-  ModelConfig config;
+checkpoint::ModelConfig SmallConfig() {
+  checkpoint::ModelConfig config;
   config.architecture = "Qwen3ForCausalLM";
   config.hidden_size = 64;
   config.num_layers = 2;
@@ -32,19 +32,19 @@ ModelConfig SmallConfig() {
 }
 
 // A checkpoint with tensors taken out or of another shape.
-class ChangedCheckpoint final : public Checkpoint {
+class ChangedCheckpoint final : public checkpoint::Checkpoint {
  public:
-  explicit ChangedCheckpoint(ModelConfig config)
-      : base_(MakeDummyCheckpoint(std::move(config), {}, 1)) {}
+  explicit ChangedCheckpoint(checkpoint::ModelConfig config)
+      : base_(checkpoint::MakeDummyCheckpoint(std::move(config), {}, 1)) {}
 
   void Remove(const std::string& name) { changes_[name] = std::nullopt; }
   void Reshape(const std::string& name, std::vector<int64_t> shape) {
-    changes_[name] = TensorInfo{std::move(shape), "BF16"};
+    changes_[name] = checkpoint::TensorInfo{std::move(shape), "BF16"};
   }
 
-  const ModelConfig& config() const override { return base_->config(); }
-  const GenerationConfig& generation_config() const override { return base_->generation_config(); }
-  std::optional<TensorInfo> Find(const std::string& name) const override {
+  const checkpoint::ModelConfig& config() const override { return base_->config(); }
+  const checkpoint::GenerationConfig& generation_config() const override { return base_->generation_config(); }
+  std::optional<checkpoint::TensorInfo> Find(const std::string& name) const override {
     const auto it = changes_.find(name);
     return it != changes_.end() ? it->second : base_->Find(name);
   }
@@ -62,8 +62,8 @@ class ChangedCheckpoint final : public Checkpoint {
   void DontNeed(const std::string&) const override {}
 
  private:
-  std::unique_ptr<Checkpoint> base_;
-  std::map<std::string, std::optional<TensorInfo>> changes_;
+  std::unique_ptr<checkpoint::Checkpoint> base_;
+  std::map<std::string, std::optional<checkpoint::TensorInfo>> changes_;
 };
 
 class LoadModelTest : public ::testing::Test {
@@ -73,7 +73,7 @@ class LoadModelTest : public ::testing::Test {
     ASSERT_TRUE(environment.has_value()) << environment.error();
     environment_ = std::move(*environment);
   }
-  Expected<std::unique_ptr<CausalLm>> Load(const Checkpoint& checkpoint, LoadOptions options = {}) {
+  Expected<std::unique_ptr<CausalLm>> Load(const checkpoint::Checkpoint& checkpoint, LoadOptions options = {}) {
     done_ = 0;
     return LoadModel(checkpoint, options, environment_.get(), [&](int64_t done, int64_t total) {
       EXPECT_GE(done, done_);
@@ -82,7 +82,7 @@ class LoadModelTest : public ::testing::Test {
       total_ = total;
     });
   }
-  std::string Error(const Checkpoint& checkpoint) {
+  std::string Error(const checkpoint::Checkpoint& checkpoint) {
     auto model = Load(checkpoint);
     return model.has_value() ? "no error" : model.error().message();
   }
@@ -92,7 +92,7 @@ class LoadModelTest : public ::testing::Test {
 };
 
 TEST_F(LoadModelTest, ProgressEndsAtTheTotal) {
-  const auto checkpoint = MakeDummyCheckpoint(SmallConfig(), {}, 1);
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1);
   ASSERT_TRUE(Load(*checkpoint).has_value());
   EXPECT_GT(total_, 0);
   EXPECT_EQ(done_, total_);
@@ -100,7 +100,7 @@ TEST_F(LoadModelTest, ProgressEndsAtTheTotal) {
 
 // Engines on the same nodes have one copy of the weights, those of other nodes one of their own.
 TEST_F(LoadModelTest, OneCopyForEachPlace) {
-  const auto checkpoint = MakeDummyCheckpoint(SmallConfig(), {}, 1);
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1);
   auto second = kernels::Environment::Create({.threads = 2, .isa = "scalar", .pin = false});
   ASSERT_TRUE(second.has_value()) << second.error();
   kernels::Environment* const both[] = {environment_.get(), second->get()};
@@ -138,24 +138,24 @@ TEST_F(LoadModelTest, UntiedWithoutHeadNamesLmHead) {
 }
 
 TEST_F(LoadModelTest, TiedNeedsNoHead) {
-  ModelConfig config = SmallConfig();
+  checkpoint::ModelConfig config = SmallConfig();
   config.tie_word_embeddings = true;
   EXPECT_EQ(Error(ChangedCheckpoint(config)), "no error");
 }
 
 TEST_F(LoadModelTest, ShapesThatNoKernelTakesAreRefused) {
-  ModelConfig config = SmallConfig();
+  checkpoint::ModelConfig config = SmallConfig();
   config.head_dim = 40;
-  EXPECT_THAT(Error(*MakeDummyCheckpoint(config, {}, 1)), HasSubstr("head_dim: found 40"));
+  EXPECT_THAT(Error(*checkpoint::MakeDummyCheckpoint(config, {}, 1)), HasSubstr("head_dim: found 40"));
   config.head_dim = 1024;  // more than the kernels have room for
-  EXPECT_THAT(Error(*MakeDummyCheckpoint(config, {}, 1)), HasSubstr("head_dim: found 1024"));
+  EXPECT_THAT(Error(*checkpoint::MakeDummyCheckpoint(config, {}, 1)), HasSubstr("head_dim: found 1024"));
   config = SmallConfig();
   config.hidden_size = 72;
-  EXPECT_THAT(Error(*MakeDummyCheckpoint(config, {}, 1)), HasSubstr("hidden_size: found 72"));
+  EXPECT_THAT(Error(*checkpoint::MakeDummyCheckpoint(config, {}, 1)), HasSubstr("hidden_size: found 72"));
 }
 
 TEST_F(LoadModelTest, BlockSizeIsChecked) {
-  auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, 1));
+  auto model = Load(*checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1));
   ASSERT_TRUE(model.has_value());
   const RunLimits limits{.max_rows = 8, .max_seqs = 2, .logit_group_rows = 2};
   EXPECT_THAT((*model)->Prepare({4, 16}, limits).message(), HasSubstr("block_size: found 16"));
@@ -166,7 +166,7 @@ TEST_F(LoadModelTest, CaptureSizesAreChecked) {
   LoadOptions options;
   options.graph.mode = GraphMode::kFullDecodeOnly;
   options.graph.capture_sizes = {{-3}};
-  auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, 1), options);
+  auto model = Load(*checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1), options);
   ASSERT_TRUE(model.has_value());
   EXPECT_THAT((*model)->Prepare({4, 32}, {8, 2, 2}).message(), HasSubstr("found -3"));
 }
@@ -209,7 +209,7 @@ std::vector<float> LastLogits(CausalLm& model, std::vector<int32_t> tokens,
 }
 
 TEST_F(LoadModelTest, PlaceholdersBecomeSampledTokens) {
-  auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, 1));
+  auto model = Load(*checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1));
   ASSERT_TRUE(model.has_value());
   ASSERT_TRUE((*model)->Prepare({4, 32}, {16, 2, 2}).ok());
   const std::vector<float> known = LastLogits(**model, {5, 77, 9}, {});
@@ -221,7 +221,7 @@ TEST_F(LoadModelTest, WeightPrefetchChangesNoBit) {
   const auto logits = [&](bool enabled) {
     LoadOptions options;
     options.prefetch.enabled = enabled;
-    auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, 1), options);
+    auto model = Load(*checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1), options);
     EXPECT_TRUE((*model)->Prepare({4, 32}, {16, 2, 2}).ok());
     return LastLogits(**model, {5, 77, 9}, {});
   };
@@ -230,7 +230,7 @@ TEST_F(LoadModelTest, WeightPrefetchChangesNoBit) {
 
 TEST_F(LoadModelTest, DummyWeightsDependOnTheSeedAlone) {
   const auto logits = [&](uint64_t seed) {
-    auto model = Load(*MakeDummyCheckpoint(SmallConfig(), {}, seed));
+    auto model = Load(*checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, seed));
     EXPECT_TRUE((*model)->Prepare({4, 32}, {16, 2, 2}).ok());
     return LastLogits(**model, {1, 2, 3}, {});
   };

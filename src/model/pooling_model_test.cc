@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "checkpoint/dummy_checkpoint.h"
+#include "checkpoint/pooling_modules.h"
 #include "model/classifier.h"
-#include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
-#include "model/pooling_modules.h"
 
 namespace tiercel::model {
 namespace {
@@ -22,10 +22,10 @@ constexpr std::string_view kConfig = R"({"architectures": ["Qwen3For%"], "hidden
   "intermediate_size": 96, "vocab_size": 160, "max_position_embeddings": 256,
   "tie_word_embeddings": false})";
 
-ModelConfig Config(const std::string& end, const std::string& overrides = "") {
+checkpoint::ModelConfig Config(const std::string& end, const std::string& overrides = "") {
   std::string text(kConfig);
   text.replace(text.find('%'), 1, end);
-  auto config = ParseModelConfig(text, overrides, "config.json");
+  auto config = checkpoint::ParseModelConfig(text, overrides, "config.json");
   EXPECT_TRUE(config.has_value()) << (config ? "" : config.error().message());
   return *config;
 }
@@ -33,7 +33,7 @@ ModelConfig Config(const std::string& end, const std::string& overrides = "") {
 std::string ConfigError(const std::string& overrides) {
   std::string text(kConfig);
   text.replace(text.find('%'), 1, "SequenceClassification");
-  const auto config = ParseModelConfig(text, overrides, "config.json");
+  const auto config = checkpoint::ParseModelConfig(text, overrides, "config.json");
   return config ? "no error" : config.error().message();
 }
 
@@ -46,7 +46,7 @@ class PoolingModelTest : public ::testing::Test {
   }
 
   // The rows that a step over `tokens` gives for each of them, `width` values each.
-  std::vector<std::vector<float>> Rows(const Checkpoint& checkpoint, Head head, int64_t width,
+  std::vector<std::vector<float>> Rows(const checkpoint::Checkpoint& checkpoint, checkpoint::Head head, int64_t width,
                                        const std::vector<int32_t>& tokens) {
     LoadOptions options;
     options.weights.head = head;
@@ -85,11 +85,11 @@ class PoolingModelTest : public ::testing::Test {
 
 // The head's product with what a model gives that pools is what the other one gives.
 TEST_F(PoolingModelTest, HiddenStatesAreWhatTheHeadMultiplies) {
-  const auto checkpoint = MakeDummyCheckpoint(Config("CausalLM"), {}, 3);
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(Config("CausalLM"), {}, 3);
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < 13; ++i) tokens.push_back(i * 11 % 160);
-  const auto logits = Rows(*checkpoint, Head::kLogits, 160, tokens);
-  const auto hidden = Rows(*checkpoint, Head::kHidden, 64, tokens);
+  const auto logits = Rows(*checkpoint, checkpoint::Head::kLogits, 160, tokens);
+  const auto hidden = Rows(*checkpoint, checkpoint::Head::kHidden, 64, tokens);
   std::vector<float> head(160 * 64);
   ASSERT_TRUE(checkpoint->ReadRows("lm_head.weight", 0, 160, head.data()).ok());
   for (size_t r = 0; r < tokens.size(); ++r) {
@@ -107,21 +107,21 @@ TEST_F(PoolingModelTest, HiddenStatesAreWhatTheHeadMultiplies) {
 
 TEST_F(PoolingModelTest, NeedsNoHead) {
   // Neither in the files nor among the weights.
-  ModelConfig config = Config("CausalLM");
-  const auto checkpoint = MakeDummyCheckpoint(config, {}, 1);
+  checkpoint::ModelConfig config = Config("CausalLM");
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(config, {}, 1);
   LoadOptions options;
   auto with = LoadModel(*checkpoint, options, environment_.get(), [](int64_t, int64_t) {});
-  options.weights.head = Head::kHidden;
+  options.weights.head = checkpoint::Head::kHidden;
   auto without = LoadModel(*checkpoint, options, environment_.get(), [](int64_t, int64_t) {});
   ASSERT_TRUE(with && without);
   EXPECT_EQ((*with)->WeightBytes() - (*without)->WeightBytes(), 160 * 64 * 2);
 }
 
 TEST(ClassifierTest, ReadsScoreOrRowsOfTheHead) {
-  const ModelConfig config = Config("SequenceClassification", R"({"id2label": {"1": "b", "0": "a", "2": "c"}})");
+  const checkpoint::ModelConfig config = Config("SequenceClassification", R"({"id2label": {"1": "b", "0": "a", "2": "c"}})");
   EXPECT_EQ(config.pooling.num_labels, 3);
   EXPECT_THAT(config.pooling.labels, ElementsAre("a", "b", "c"));
-  const auto checkpoint = MakeDummyCheckpoint(config, {}, 1);
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(config, {}, 1);
   const auto classifier = ReadClassifier(*checkpoint, {});
   ASSERT_TRUE(classifier.has_value()) << classifier.error();
   EXPECT_EQ(classifier->activation, Classifier::Activation::kSoftmax);
@@ -129,10 +129,10 @@ TEST(ClassifierTest, ReadsScoreOrRowsOfTheHead) {
   ASSERT_TRUE(checkpoint->ReadRows("score.weight", 0, 3, score.data()).ok());
   EXPECT_EQ(classifier->weight, score);
 
-  const ModelConfig reranker = Config("SequenceClassification",
+  const checkpoint::ModelConfig reranker = Config("SequenceClassification",
                                       R"({"classifier_from_token": ["no", "yes"]})");
   EXPECT_EQ(reranker.pooling.num_labels, 1);
-  const auto from_head = MakeDummyCheckpoint(reranker, {}, 1);
+  const auto from_head = checkpoint::MakeDummyCheckpoint(reranker, {}, 1);
   const auto difference = ReadClassifier(*from_head, std::vector<int32_t>{7, 9});
   ASSERT_TRUE(difference.has_value()) << difference.error();
   EXPECT_EQ(difference->activation, Classifier::Activation::kSigmoid);
@@ -163,7 +163,7 @@ TEST(PoolingModulesTest, ReadsTheFilesOfSentenceTransformers) {
   const auto write = [&](const std::string& name, const std::string& text) {
     std::ofstream(folder + "/" + name) << text;
   };
-  const auto read = [&] { return ReadPoolingModules(folder); };
+  const auto read = [&] { return checkpoint::ReadPoolingModules(folder); };
   ASSERT_TRUE(read().has_value());
   EXPECT_FALSE(read()->has_value());
 

@@ -46,7 +46,7 @@ RmsNormArgs NormOf(RmsNormArgs args, Range range) {
 
 // Of a row of n values.
 int64_t BytesOf(const QuantizedRows& rows, int64_t n) {
-  return rows.blocks ? QuantizedBytes(n, InputKind::kBlocks) : n;
+  return rows.blocks ? QuantizedBytes(n, checkpoint::InputKind::kBlocks) : n;
 }
 
 bool SameBounds(const int32_t* a, const int32_t* b, int workers) {
@@ -338,10 +338,10 @@ void Program::Linear(const LinearArgs& args) {
   const PackedMatrix& w = args.linear.weight;
   CHECK_EQ(w.workers, workers_);
   CHECK(SameBounds(w.bounds, bounds_, workers_));
-  const bool bytes = args.linear.takes_bytes(), blocks = args.linear.input.kind == InputKind::kBlocks;
+  const bool bytes = args.linear.takes_bytes(), blocks = args.linear.input.kind == checkpoint::InputKind::kBlocks;
   const int64_t q_stride = QuantizedStride(w.k, args.linear.input.kind);
   const int64_t q_width = QuantizedBytes(w.k, args.linear.input.kind);
-  const bool per_token = args.linear.input.kind == InputKind::kPerToken;
+  const bool per_token = args.linear.input.kind == checkpoint::InputKind::kPerToken;
   const Rows& x = args.x.rows;
   const QuantRows& q = args.x.quantized;
   const kernels::QuantizedRows& to = args.out.quantized;

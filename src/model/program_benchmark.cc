@@ -16,8 +16,8 @@ namespace {
 constexpr int64_t kHidden = 1024, kIntermediate = 3072, kVocab = 151936;
 constexpr int kKvHeads = 8, kHeadDim = 128;
 
-ModelConfig Config(int64_t num_layers) {
-  ModelConfig config;
+checkpoint::ModelConfig Config(int64_t num_layers) {
+  checkpoint::ModelConfig config;
   config.hidden_size = kHidden;
   config.num_layers = num_layers;
   config.num_heads = 2 * kKvHeads;
@@ -36,14 +36,14 @@ Linear Shape(int64_t n, int64_t k, int64_t granule, int workers, DType dtype) {
   Linear linear;
   linear.weight = {nullptr, dtype, n, k, k, granule, workers};
   if (dtype == DType::kI8) {
-    linear.input.kind = InputKind::kPerToken;
+    linear.input.kind = checkpoint::InputKind::kPerToken;
     linear.acc_bias.resize(n);
     linear.scale.resize(n);
   }
   return linear;
 }
 
-Weights WeightShapes(const ModelConfig& config, int workers, DType dtype) {
+Weights WeightShapes(const checkpoint::ModelConfig& config, int workers, DType dtype) {
   const NormWeights norm{std::vector<float>(kHidden), {}};
   LayerWeights layer;
   layer.input_norm = layer.post_attention_norm = norm;
@@ -61,7 +61,7 @@ Weights WeightShapes(const ModelConfig& config, int workers, DType dtype) {
 }
 
 void RecordStep(benchmark::State& state, DType dtype) {
-  const ModelConfig config = Config(state.range(0));
+  const checkpoint::ModelConfig config = Config(state.range(0));
   const int64_t rows = state.range(1);
   const int workers = static_cast<int>(state.range(2));
   const Weights weights = WeightShapes(config, workers, dtype);

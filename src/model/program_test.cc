@@ -99,7 +99,7 @@ TEST(ForwardProgramTest, LogitRowsAreGathered) {
 }
 
 TEST(ForwardProgramTest, ModelsThatPoolEndWithTheNorm) {
-  EXPECT_EQ(Listing({.num_layers = 1, .head = Head::kHidden}, Step(1, 1)),
+  EXPECT_EQ(Listing({.num_layers = 1, .head = checkpoint::Head::kHidden}, Step(1, 1)),
             "embed rope_table | rms_norm matmul qk_norm_rope attention | matmul | rms_norm matmul | "
             "matmul | rms_norm |");
 }

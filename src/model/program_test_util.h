@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/dummy_checkpoint.h"
 #include "kernels/environment.h"
-#include "model/dummy_checkpoint.h"
 #include "model/qwen3.h"
 
 namespace tiercel::model {
@@ -33,7 +33,7 @@ class SmallModel {
     int64_t max_rows = 64;
     int64_t max_seqs = 8;
     int64_t max_context = 64;
-    Head head = Head::kLogits;
+    checkpoint::Head head = checkpoint::Head::kLogits;
     std::string isa = "scalar";
   };
   static constexpr int kBlockSize = 32;
@@ -53,7 +53,7 @@ class SmallModel {
     load.shares = options.shares;
     floats_ = Load(load);
     if (options.format != Format::kBF16) {
-      load.quantize = options.format == Format::kInt4 ? QuantizeTo::kInt4 : QuantizeTo::kInt8;
+      load.quantize = options.format == Format::kInt4 ? checkpoint::QuantizeTo::kInt4 : checkpoint::QuantizeTo::kInt8;
       load.quantize_lm_head = true;
       quantized_ = Load(load);
       for (size_t r = 0; r < quantized_.size(); ++r) {
@@ -74,7 +74,7 @@ class SmallModel {
     RecordHead(config_, weights(), rope_, activations(), shape, first, program);
   }
 
-  const ModelConfig& config() const { return config_; }
+  const checkpoint::ModelConfig& config() const { return config_; }
   const Weights& weights(int rank = 0) const { return (*weights_)[static_cast<size_t>(rank)]; }
   const Activations& activations(int rank = 0) const { return memory_[static_cast<size_t>(rank)].get(); }
   const kernels::KernelTable& kernels() const { return *environment_->kernels; }
@@ -83,8 +83,8 @@ class SmallModel {
   int64_t num_blocks() const { return num_blocks_; }
 
  private:
-  static ModelConfig ConfigOf(const Options& options) {
-    ModelConfig config;
+  static checkpoint::ModelConfig ConfigOf(const Options& options) {
+    checkpoint::ModelConfig config;
     config.hidden_size = 64;
     config.num_layers = options.num_layers;
     config.num_heads = 6;
@@ -99,12 +99,12 @@ class SmallModel {
     config.vocab_size = 64;
     config.max_position_embeddings = options.max_context;
     config.qk_norm = true;
-    config.tie_word_embeddings = options.head == Head::kLogits;
+    config.tie_word_embeddings = options.head == checkpoint::Head::kLogits;
     return config;
   }
 
   std::vector<Weights> Load(const WeightOptions& options) const {
-    auto weights = LoadRanks(*MakeDummyCheckpoint(config_, {}, 1), options, *environment_->team,
+    auto weights = LoadRanks(*checkpoint::MakeDummyCheckpoint(config_, {}, 1), options, *environment_->team,
                              [](int64_t, int64_t) {});
     EXPECT_TRUE(weights.has_value());
     return std::move(*weights);
@@ -117,7 +117,7 @@ class SmallModel {
     std::vector<int64_t> head_columns;
     int64_t all_columns = 0;
     for (int r = 0; r < places.ranks(); ++r) {
-      head_columns.push_back(options.head == Head::kLogits ? HeadColumnsOf(config_, {r, places.ranks()}) : 0);
+      head_columns.push_back(options.head == checkpoint::Head::kLogits ? HeadColumnsOf(config_, {r, places.ranks()}) : 0);
       all_columns += head_columns.back();
     }
     for (int r = 0; r < options.ranks; ++r) {
@@ -138,7 +138,7 @@ class SmallModel {
 
   // `linear`, whose inputs are quantized per token, with one scale for inputs that are about `size` large.
   static Linear Static(Linear linear, float size) {
-    linear.input = {InputKind::kStatic, size / 32, 3};
+    linear.input = {checkpoint::InputKind::kStatic, size / 32, 3};
     for (float& scale : linear.scale) scale *= linear.input.scale;
     return linear;
   }
@@ -161,14 +161,14 @@ class SmallModel {
     }
   }
 
-  const ModelConfig config_;
+  const checkpoint::ModelConfig config_;
   const RopeTable rope_;
   const int64_t blocks_of_sequence_;
   const int64_t num_blocks_;
   std::unique_ptr<kernels::Environment> environment_;
   std::vector<Weights> floats_, quantized_;  // of each rank
   const std::vector<Weights>* weights_ = nullptr;
-  std::vector<ModelConfig> parts_;
+  std::vector<checkpoint::ModelConfig> parts_;
   std::vector<ActivationMemory> memory_;
   RankBuffers buffers_;
 

@@ -27,8 +27,8 @@ kernels::QuantizedRows QuantizedFor(const Linear& linear, const QuantRows& rows)
   kernels::QuantizedRows quantized;
   quantized.data = rows.data;
   quantized.ld = QuantizedStride(linear.weight.k, linear.input.kind);
-  quantized.blocks = linear.input.kind == InputKind::kBlocks;
-  quantized.row_scale = linear.input.kind == InputKind::kPerToken ? rows.row_scale : nullptr;
+  quantized.blocks = linear.input.kind == checkpoint::InputKind::kBlocks;
+  quantized.row_scale = linear.input.kind == checkpoint::InputKind::kPerToken ? rows.row_scale : nullptr;
   quantized.scale = linear.input.scale;
   quantized.offset = linear.input.offset;
   return quantized;
@@ -61,7 +61,7 @@ struct Residual {
 // T rows, R logit rows, H hidden size, G KV groups of (q heads + k + v) · D columns.
 class Forward {
  public:
-  Forward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+  Forward(const checkpoint::ModelConfig& config, const Weights& weights, const RopeTable& rope,
           const Activations& activations, const StepShape& shape, Program* program)
       : c_(config), w_(weights), rope_(rope), a_(activations), shape_(shape), p_(*program) {
     if (shape.rows < kPrefetchRows) prefetch_ = shape.prefetch;
@@ -138,7 +138,7 @@ class Forward {
   void Project(const Input& x, const Linear& linear, Epilogue epilogue, const Output& out,
                int64_t rows, int64_t prefetch);
 
-  const ModelConfig& c_;
+  const checkpoint::ModelConfig& c_;
   const Weights& w_;
   const RopeTable& rope_;
   const Activations& a_;
@@ -323,7 +323,7 @@ kernels::RankParts Forward::PartsOf(int64_t rows) {
 // The operator that makes `linear`'s input can quantize it by itself.
 bool Forward::TakesStaticBytes(const Linear& linear) const {
   return shape_.fuse_norm_quant && linear.more.empty() &&
-         linear.input.kind == InputKind::kStatic;
+         linear.input.kind == checkpoint::InputKind::kStatic;
 }
 
 // silu(gate(x)) · up(x), as the down projection takes it
@@ -356,7 +356,7 @@ void Forward::GatherLogitRows() {
 
 void Forward::GiveRows(int64_t first) {
   const int64_t rows = std::min(shape_.head_rows, shape_.logit_rows - first);
-  if (w_.head == Head::kHidden) {
+  if (w_.head == checkpoint::Head::kHidden) {
     kernels::RmsNormArgs norm = NormOf(From(tail_.rows, first), w_.final_norm, rows);
     norm.out_f32 = a_.logits;
     norm.ldo = a_.logits_stride;
@@ -366,8 +366,8 @@ void Forward::GiveRows(int64_t first) {
     Project(x, w_.lm_head, Epilogue::kStoreF32, {a_.logits, a_.logits_stride}, rows,
             prefetch_.lm_head);
   }
-  const int64_t width = w_.head == Head::kHidden ? c_.hidden_size : a_.logits_stride;
-  p_.Publish(RegionOf(a_.logits, rows, a_.logits_stride, width), w_.head == Head::kLogits);
+  const int64_t width = w_.head == checkpoint::Head::kHidden ? c_.hidden_size : a_.logits_stride;
+  p_.Publish(RegionOf(a_.logits, rows, a_.logits_stride, width), w_.head == checkpoint::Head::kLogits);
 }
 
 // The norm of rows of the residual stream, but for where it goes.
@@ -445,7 +445,7 @@ void Begin(const Weights& weights, const Activations& activations, Program* prog
 
 }  // namespace
 
-void RecordForward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+void RecordForward(const checkpoint::ModelConfig& config, const Weights& weights, const RopeTable& rope,
                    const Activations& activations, const StepShape& shape, Program* program) {
   CHECK_GT(shape.rows, 0);
   CHECK_GT(shape.seqs, 0);
@@ -454,7 +454,7 @@ void RecordForward(const ModelConfig& config, const Weights& weights, const Rope
   Forward(config, weights, rope, activations, shape, program).Record();
 }
 
-void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+void RecordHead(const checkpoint::ModelConfig& config, const Weights& weights, const RopeTable& rope,
                 const Activations& activations, const StepShape& shape, int64_t first,
                 Program* program) {
   CHECK(first > 0 && first < shape.logit_rows);

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
+#include "checkpoint/config.h"
 #include "model/activations.h"
-#include "model/config.h"
 #include "model/program.h"
 #include "model/rope.h"
 #include "model/weight_prefetch.h"
@@ -39,12 +39,12 @@ struct StepShape {
 // Records into `program` what turns the activations' input buffers into KV cache entries and the
 // logits of the first head_rows logit rows. After the program's last operator every worker may read
 // these. A stage of the layers before the last one hands its rows on instead.
-void RecordForward(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+void RecordForward(const checkpoint::ModelConfig& config, const Weights& weights, const RopeTable& rope,
                    const Activations& activations, const StepShape& shape, Program* program);
 
 // What computes the logits of the head_rows logit rows from `first` on (fewer at the end), in the
 // place of those before, once the step's RecordForward program has run.
-void RecordHead(const ModelConfig& config, const Weights& weights, const RopeTable& rope,
+void RecordHead(const checkpoint::ModelConfig& config, const Weights& weights, const RopeTable& rope,
                 const Activations& activations, const StepShape& shape, int64_t first,
                 Program* program);
 

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
+#include "checkpoint/config.h"
 #include "comm/collectives.h"
-#include "model/config.h"
 #include "tensor/packed_matrix.h"
 
 namespace tiercel::model {
@@ -13,16 +13,16 @@ namespace tiercel::model {
 using comm::Rank;
 
 // Query heads, and the KV heads that they read: of fewer KV heads than ranks several ranks have the same.
-Range HeadsOf(const ModelConfig& config, Rank rank);
-Range KvHeadsOf(const ModelConfig& config, Rank rank);
+Range HeadsOf(const checkpoint::ModelConfig& config, Rank rank);
+Range KvHeadsOf(const checkpoint::ModelConfig& config, Rank rank);
 // In whole groups of packed columns.
-Range InnerColumnsOf(const ModelConfig& config, Rank rank);
-Range VocabularyOf(const ModelConfig& config, Rank rank);
+Range InnerColumnsOf(const checkpoint::ModelConfig& config, Rank rank);
+Range VocabularyOf(const checkpoint::ModelConfig& config, Rank rank);
 // Of its head, as it is packed.
-int64_t HeadColumnsOf(const ModelConfig& config, Rank rank);
+int64_t HeadColumnsOf(const checkpoint::ModelConfig& config, Rank rank);
 
 // The configuration with the rank's numbers of heads and inner columns: its forward pass is that of a
 // narrower model. `config` has passed CheckTensorParallelSize.
-ModelConfig PartOf(const ModelConfig& config, Rank rank);
+checkpoint::ModelConfig PartOf(const checkpoint::ModelConfig& config, Rank rank);
 
 }  // namespace tiercel::model

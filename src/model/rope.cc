@@ -24,7 +24,7 @@ double CorrectionDim(double rotations, int64_t dim, double theta, int64_t contex
 
 // YaRN: high frequencies stay, low ones are interpolated, a linear ramp over the dimensions joins
 // the two.
-void ApplyYarn(const RopeConfig& config, int64_t dim, int64_t context, RopeTable* table) {
+void ApplyYarn(const checkpoint::RopeConfig& config, int64_t dim, int64_t context, RopeTable* table) {
   double low = CorrectionDim(config.beta_fast, dim, config.theta, context);
   double high = CorrectionDim(config.beta_slow, dim, config.theta, context);
   if (config.truncate) {
@@ -49,7 +49,7 @@ void ApplyYarn(const RopeConfig& config, int64_t dim, int64_t context, RopeTable
 
 // Llama 3.1: waves longer than the original context are slowed by `factor`, short ones stay, those
 // between are blended.
-void ApplyLlama3(const RopeConfig& config, int64_t context, RopeTable* table) {
+void ApplyLlama3(const checkpoint::RopeConfig& config, int64_t context, RopeTable* table) {
   const float old_context = static_cast<float>(context);
   const float low = static_cast<float>(config.low_freq_factor);
   const float high = static_cast<float>(config.high_freq_factor);
@@ -69,7 +69,7 @@ void ApplyLlama3(const RopeConfig& config, int64_t context, RopeTable* table) {
 
 }  // namespace
 
-RopeTable MakeRopeTable(const RopeConfig& config, int64_t head_dim,
+RopeTable MakeRopeTable(const checkpoint::RopeConfig& config, int64_t head_dim,
                         int64_t max_position_embeddings) {
   CHECK_EQ(head_dim % 2, 0);
   RopeTable table;
@@ -80,15 +80,15 @@ RopeTable MakeRopeTable(const RopeConfig& config, int64_t head_dim,
                               ? config.original_max_position_embeddings
                               : max_position_embeddings;
   switch (config.type) {
-    case RopeType::kDefault:
+    case checkpoint::RopeType::kDefault:
       break;
-    case RopeType::kLinear:
+    case checkpoint::RopeType::kLinear:
       for (float& f : table.inv_freq) f /= static_cast<float>(config.factor);
       break;
-    case RopeType::kYarn:
+    case checkpoint::RopeType::kYarn:
       ApplyYarn(config, head_dim, context, &table);
       break;
-    case RopeType::kLlama3:
+    case checkpoint::RopeType::kLlama3:
       ApplyLlama3(config, context, &table);
       break;
   }

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/config.h"
+#include "checkpoint/config.h"
 
 namespace tiercel::model {
 
@@ -15,7 +15,7 @@ struct RopeTable {
 };
 
 // head_dim is even. Arithmetic is FP32 where Hugging Face's tensors are.
-RopeTable MakeRopeTable(const RopeConfig& config, int64_t head_dim,
+RopeTable MakeRopeTable(const checkpoint::RopeConfig& config, int64_t head_dim,
                         int64_t max_position_embeddings);
 
 }  // namespace tiercel::model

@@ -10,15 +10,15 @@
 namespace tiercel::model {
 namespace {
 
-RopeConfig FromJson(const nlohmann::json& json) {
-  RopeConfig config;
+checkpoint::RopeConfig FromJson(const nlohmann::json& json) {
+  checkpoint::RopeConfig config;
   config.theta = json["rope_theta"];
   const nlohmann::json& scaling = json["rope_scaling"];
   if (scaling.is_null()) return config;
   const std::string type = scaling["rope_type"];
-  config.type = type == "linear" ? RopeType::kLinear
-                : type == "yarn" ? RopeType::kYarn
-                                 : RopeType::kLlama3;
+  config.type = type == "linear" ? checkpoint::RopeType::kLinear
+                : type == "yarn" ? checkpoint::RopeType::kYarn
+                                 : checkpoint::RopeType::kLlama3;
   config.factor = scaling["factor"];
   config.original_max_position_embeddings = scaling.value("original_max_position_embeddings", 0);
   config.truncate = scaling.value("truncate", true);

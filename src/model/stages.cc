@@ -10,15 +10,15 @@ namespace tiercel::model {
 namespace {
 
 // How many layers have as many weights as the head.
-double HeadInLayers(const ModelConfig& c, Head head) {
-  if (head != Head::kLogits) return 0;
+double HeadInLayers(const checkpoint::ModelConfig& c, checkpoint::Head head) {
+  if (head != checkpoint::Head::kLogits) return 0;
   const int64_t attention = 2 * (c.num_heads + c.num_kv_heads) * c.head_dim;  // q and o, k and v
   const int64_t layer = c.hidden_size * (attention + 3 * c.intermediate_size);
   return static_cast<double>(c.vocab_size * c.hidden_size) / static_cast<double>(layer);
 }
 
 // Of the last stage.
-int64_t LayersOfLast(const ModelConfig& c, const WeightOptions& options) {
+int64_t LayersOfLast(const checkpoint::ModelConfig& c, const WeightOptions& options) {
   const int64_t others = options.stages - 1;
   const double head = HeadInLayers(c, options.head);
   const double each = (static_cast<double>(c.num_layers) + head) / options.stages;
@@ -27,7 +27,7 @@ int64_t LayersOfLast(const ModelConfig& c, const WeightOptions& options) {
 
 }  // namespace
 
-Status CheckStages(const ModelConfig& config, const WeightOptions& options) {
+Status CheckStages(const checkpoint::ModelConfig& config, const WeightOptions& options) {
   if (options.stages > config.num_layers) {
     return InvalidArgument("argument --pipeline-parallel-size: found {}, expected at most the model's {} layers",
                            options.stages, config.num_layers);
@@ -42,7 +42,7 @@ Status CheckStages(const ModelConfig& config, const WeightOptions& options) {
   return OkStatus();
 }
 
-Range LayersOf(const ModelConfig& config, const WeightOptions& options, int stage) {
+Range LayersOf(const checkpoint::ModelConfig& config, const WeightOptions& options, int stage) {
   if (!options.stage_layers.empty()) {
     const auto begin = options.stage_layers.begin();
     const int64_t before = std::accumulate(begin, begin + stage, int64_t{0});

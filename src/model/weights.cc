@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "checkpoint/tensor_reader.h"
 #include "comm/rank_places.h"
 #include "kernels/attention_work.h"
 #include "model/block_packing.h"
@@ -21,7 +22,6 @@
 #include "model/packing.h"
 #include "model/rank.h"
 #include "model/stages.h"
-#include "model/tensor_reader.h"
 
 namespace tiercel::model {
 namespace {
@@ -29,14 +29,14 @@ namespace {
 constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // Whether the weights lie in strips of block formats.
-bool HasStrips(InputKind kind) { return kind == InputKind::kBlocks || kind == InputKind::kBF16ForFp8; }
+bool HasStrips(checkpoint::InputKind kind) { return kind == checkpoint::InputKind::kBlocks || kind == checkpoint::InputKind::kBF16ForFp8; }
 
 // One shard of a fused linear: which tensors of the checkpoint, which of their rows, and what was read
 // of them.
 struct Shard {
   std::string name;  // without ".weight"
   Range rows;        // the rank's
-  LinearTensors tensors;
+  checkpoint::LinearTensors tensors;
 };
 
 // A linear as the checkpoint has it.
@@ -53,7 +53,7 @@ struct FusedLinear {
 struct Job {
   Linear* linear = nullptr;  // null: the BF16 embedding table, copied row by row
   const FusedLinear* source = nullptr;
-  InputQuantization input;
+  checkpoint::InputQuantization input;
   int64_t offset = 0;  // bytes in the buffer
   int64_t bytes = 0;
 
@@ -62,7 +62,7 @@ struct Job {
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const WeightOptions& options, const comm::RankPlaces& places, Rank rank,
+  Loader(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options, const comm::RankPlaces& places, Rank rank,
          int workers)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
@@ -129,25 +129,25 @@ class Loader {
 
   bool IsFirstHere() const { return rank_.index == places_.first_here(); }
   Status PlanEnds();
-  Status PlanHead(const std::string& name, QuantizeTo quantize);
+  Status PlanHead(const std::string& name, checkpoint::QuantizeTo quantize);
   Status PlanLayer(int64_t i);
   Status Allocate();
   Status AllocatePartlyOnDisk(int64_t in_memory);
   Status PlanEmbedding(const std::string& name);
   // By columns: each rank takes rows of the tensors. By rows (of the packed matrix): a slice of their k.
   Status PlanByColumns(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k,
-                       bool has_bias, QuantizeTo quantize) {
+                       bool has_bias, checkpoint::QuantizeTo quantize) {
     return Plan(linear, order, std::move(shards), k, {0, k}, has_bias, quantize);
   }
   Status PlanByRows(Linear* linear, const std::string& name, int64_t k, Range slice, bool has_bias,
-                    QuantizeTo quantize) {
+                    checkpoint::QuantizeTo quantize) {
     const int64_t rows = config_.hidden_size;
     return Plan(linear, Order::kPlain, {{name, rows, {0, rows}}}, k, slice, has_bias, quantize);
   }
   Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
-              bool has_bias, QuantizeTo quantize);
+              bool has_bias, checkpoint::QuantizeTo quantize);
   Status PlanStrips(Linear* linear, const FusedLinear& source);
-  Status PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input);
+  Status PlanMatrix(Linear* linear, const FusedLinear& source, const checkpoint::InputQuantization& input);
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
   Status FindKvChannels(const FusedLinear& qkv, LayerWeights& layer);
@@ -160,9 +160,9 @@ class Loader {
     return weights_.buffer.as<std::byte>() + job.offset;
   }
 
-  const Checkpoint& checkpoint_;
-  const ModelConfig& config_;
-  const ModelConfig part_;  // the rank's
+  const checkpoint::Checkpoint& checkpoint_;
+  const checkpoint::ModelConfig& config_;
+  const checkpoint::ModelConfig part_;  // the rank's
   const WeightOptions options_;
   const comm::RankPlaces places_;
   const Range layers_;  // the stage's
@@ -225,19 +225,19 @@ Status Loader::AllocatePartlyOnDisk(int64_t in_memory) {
 
 Status Loader::PlanEnds() {
   const std::string embedding = "model.embed_tokens";
-  const QuantizeTo quantize = !options_.quantize_lm_head                ? QuantizeTo::kNone
-                              : options_.quantize == QuantizeTo::kInt4 ? QuantizeTo::kInt4
-                                                                       : QuantizeTo::kInt8;
+  const checkpoint::QuantizeTo quantize = !options_.quantize_lm_head                ? checkpoint::QuantizeTo::kNone
+                              : options_.quantize == checkpoint::QuantizeTo::kInt4 ? checkpoint::QuantizeTo::kInt4
+                                                                       : checkpoint::QuantizeTo::kInt8;
   const int64_t hidden = config_.hidden_size;
   weights_.head = options_.head;
-  if (options_.head == Head::kHidden) {
+  if (options_.head == checkpoint::Head::kHidden) {
     RETURN_IF_ERROR(PlanEmbedding(embedding));
   } else if (config_.tie_word_embeddings) {
     if (IsFirstHere() && checkpoint_.Find("lm_head.weight")) {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
     // Tokens' rows are the head's columns, if all of them are here.
-    const bool apart = quantize != QuantizeTo::kNone || options_.process.count > 1;
+    const bool apart = quantize != checkpoint::QuantizeTo::kNone || options_.process.count > 1;
     if (apart) RETURN_IF_ERROR(PlanEmbedding(embedding));
     RETURN_IF_ERROR(PlanHead(embedding, quantize));
   } else {
@@ -248,7 +248,7 @@ Status Loader::PlanEnds() {
 }
 
 // The last stage's.
-Status Loader::PlanHead(const std::string& name, QuantizeTo quantize) {
+Status Loader::PlanHead(const std::string& name, checkpoint::QuantizeTo quantize) {
   if (!places_.is_last_stage()) return OkStatus();
   return PlanByColumns(&weights_.lm_head, Order::kPlain,
                        {{name, config_.vocab_size, VocabularyOf(config_, rank_)}}, config_.hidden_size, false, quantize);
@@ -256,7 +256,7 @@ Status Loader::PlanHead(const std::string& name, QuantizeTo quantize) {
 
 // Layer i of the stage.
 Status Loader::PlanLayer(int64_t i) {
-  const ModelConfig& c = config_;
+  const checkpoint::ModelConfig& c = config_;
   LayerWeights& layer = weights_.layers[i];
   const std::string prefix = fmt::format("model.layers.{}.", layers_.begin + i);
   const std::string attention = prefix + "self_attn.";
@@ -268,7 +268,7 @@ Status Loader::PlanLayer(int64_t i) {
   };
   const Range q = rows_of(HeadsOf(c, rank_)), kv = rows_of(KvHeadsOf(c, rank_));
   const Range inner = InnerColumnsOf(c, rank_);
-  const QuantizeTo quantize = options_.quantize;
+  const checkpoint::QuantizeTo quantize = options_.quantize;
   RETURN_IF_ERROR(ReadNorm(prefix + "input_layernorm", c.hidden_size, &layer.input_norm));
   RETURN_IF_ERROR(PlanByColumns(&layer.qkv, Order::kQkvByGroup,
                                 {{attention + "q_proj", q_rows, q},
@@ -284,7 +284,7 @@ Status Loader::PlanLayer(int64_t i) {
   } else if (weights_.kv_dtype == DType::kI8) {
     RETURN_IF_ERROR(FindKvChannels(*sources_.back(), layer));
   } else if (weights_.kv_dtype == DType::kF8E4M3) {
-    ASSIGN_OR_RETURN(layer.kv.fp8, ReadKvTensorScales(checkpoint_, attention));
+    ASSIGN_OR_RETURN(layer.kv.fp8, checkpoint::ReadKvTensorScales(checkpoint_, attention));
   }
   RETURN_IF_ERROR(PlanByRows(&layer.o, attention + "o_proj", q_rows, q, c.o_bias, quantize));
   RETURN_IF_ERROR(ReadNorm(prefix + "post_attention_layernorm", c.hidden_size,
@@ -302,20 +302,20 @@ Status Loader::PlanEmbedding(const std::string& name) {
   auto source = std::make_unique<FusedLinear>();
   source->k = config_.hidden_size;
   source->slice = {0, source->k};
-  ASSIGN_OR_RETURN(LinearTensors tensors,
-                   ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false,
+  ASSIGN_OR_RETURN(checkpoint::LinearTensors tensors,
+                   checkpoint::ReadLinearTensors(checkpoint_, name, config_.vocab_size, source->k, false,
                                      {.keep_blocks = options_.keep_blocks}));
   const int64_t rows = IsFirstHere() ? config_.vocab_size : 0;
-  const InputQuantization input = tensors.input;
+  const checkpoint::InputQuantization input = tensors.input;
   source->shards.push_back({name, {0, rows}, std::move(tensors)});
-  if (input.kind == InputKind::kBlocks) {
+  if (input.kind == checkpoint::InputKind::kBlocks) {
     RETURN_IF_ERROR(PlanMatrix(&weights_.block_embedding, *source, input));
     sources_.push_back(std::move(source));
     return OkStatus();
   }
-  if (input.kind != InputKind::kBF16) {
+  if (input.kind != checkpoint::InputKind::kBF16) {
     return Unimplemented("{}.weight: found {}, expected float embeddings", name,
-                         input.kind == InputKind::kBF16ForFp8 ? "FP8" : "INT8");
+                         input.kind == checkpoint::InputKind::kBF16ForFp8 ? "FP8" : "INT8");
   }
   Job job;
   job.source = source.get();
@@ -330,19 +330,19 @@ Status Loader::PlanEmbedding(const std::string& name) {
 // Reads the shards' small tensors, and plans a matrix for each way in which their inputs are
 // quantized.
 Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
-                    bool has_bias, QuantizeTo quantize) {
+                    bool has_bias, checkpoint::QuantizeTo quantize) {
   auto source = std::make_unique<FusedLinear>();
   source->order = order;
   source->k = k;
   source->slice = slice;
   source->has_bias = slice.size() == k || rank_.index == 0;
-  std::vector<InputQuantization> ways;
+  std::vector<checkpoint::InputQuantization> ways;
   for (ShardName& shard : shards) {
     // A slice of the inputs has parts of all groups, if these are not neighbors.
     const bool cuts = slice.size() != k && !checkpoint_.BlockOrderOf(shard.name + ".weight").empty();
     if (cuts) ++cut_orders_;
-    ASSIGN_OR_RETURN(LinearTensors tensors,
-                     ReadLinearTensors(checkpoint_, shard.name, shard.rows, k, has_bias,
+    ASSIGN_OR_RETURN(checkpoint::LinearTensors tensors,
+                     checkpoint::ReadLinearTensors(checkpoint_, shard.name, shard.rows, k, has_bias,
                                        {quantize, options_.keep_blocks && !cuts, options_.mix_static}));
     if (std::find(ways.begin(), ways.end(), tensors.input) == ways.end()) {
       ways.push_back(tensors.input);
@@ -357,11 +357,11 @@ Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, 
 }
 
 // Fills in the descriptor and what the kernels need for each column.
-Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const InputQuantization& input) {
+Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const checkpoint::InputQuantization& input) {
   PackedMatrix& m = linear->weight;
   linear->input = input;
   const bool blocks = HasStrips(input.kind);
-  m.dtype = input.kind == InputKind::kBF16 ? DType::kBF16 : blocks ? DType::kU8 : DType::kI8;
+  m.dtype = input.kind == checkpoint::InputKind::kBF16 ? DType::kBF16 : blocks ? DType::kU8 : DType::kI8;
   m.k = source.slice.size();
   m.k_padded = PaddedK(m.k, m.dtype);
   m.workers = workers_;
@@ -386,7 +386,7 @@ Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const Input
   for (int64_t column = 0; column < m.n; ++column) {
     const Place place = PlaceOf(source.order, part_, column, source.shards[0].rows.size());
     if (place.part < 0 || !job.Has(source.shards[place.part])) continue;
-    const LinearTensors& t = source.shards[place.part].tensors;
+    const checkpoint::LinearTensors& t = source.shards[place.part].tensors;
     const int64_t row = source.shards[place.part].rows.begin + place.row;
     if (!t.bias.empty() && source.has_bias) {
       linear->bias.resize(m.n, 0.0f);
@@ -429,7 +429,7 @@ Status Loader::PlanStrips(Linear* linear, const FusedLinear& source) {
 }
 
 Status Loader::ReadVector(const std::string& name, int64_t n, std::vector<float>* out) {
-  RETURN_IF_ERROR(CheckTensor(checkpoint_, name, {n}));
+  RETURN_IF_ERROR(checkpoint::CheckTensor(checkpoint_, name, {n}));
   out->resize(n);
   weights_.bytes += n * static_cast<int64_t>(sizeof(float));
   return checkpoint_.ReadRows(name, 0, n, out->data());
@@ -438,7 +438,7 @@ Status Loader::ReadVector(const std::string& name, int64_t n, std::vector<float>
 // The Ascend quantizer gives norms a bias where it shifts activations.
 Status Loader::ReadNorm(const std::string& name, int64_t n, NormWeights* out) {
   RETURN_IF_ERROR(ReadVector(name + ".weight", n, &out->weight));
-  if (checkpoint_.quantization().method() != QuantMethod::kAscend) return OkStatus();
+  if (checkpoint_.quantization().method() != checkpoint::QuantMethod::kAscend) return OkStatus();
   if (!checkpoint_.Find(name + ".bias")) return OkStatus();
   return ReadVector(name + ".bias", n, &out->bias);
 }
@@ -471,7 +471,7 @@ Status Loader::ReadKvScale(const std::string& name, bool is_scale, std::vector<f
   RETURN_IF_ERROR(ReadVector(name, one ? 1 : n, out));
   if (one) out->assign(n, out->front());
   for (const float x : *out) {
-    if (is_scale ? IsScale(x) : std::isfinite(x)) continue;
+    if (is_scale ? checkpoint::IsScale(x) : std::isfinite(x)) continue;
     return InvalidArgument("{}: found {}, expected a {}", name, x,
                            is_scale ? "scale from 1e-18 to 1e+18" : "finite offset");
   }
@@ -485,7 +485,7 @@ Status Loader::PackEmbedding(const Job& job, int worker) const {
   const Shard& shard = job.source->shards[0];
   const int64_t k = job.source->k;
   BF16* const data = reinterpret_cast<BF16*>(DataOf(job));
-  WeightReader reader(checkpoint_, shard.name, shard.tensors, k, {0, k});
+  checkpoint::WeightReader reader(checkpoint_, shard.name, shard.tensors, k, {0, k});
   const Range rows = SplitRange(shard.rows.size(), 1, {worker, workers_});
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     RETURN_IF_ERROR(reader.ReadBF16(r, data + r * k));
@@ -497,7 +497,7 @@ Status Loader::PackOne(const Job& job, int worker) const {
   if (job.linear == nullptr) return PackEmbedding(job, worker);
   if (HasStrips(job.input.kind)) return PackStrips(job, worker);
   const FusedLinear& source = *job.source;
-  std::vector<WeightReader> readers;
+  std::vector<checkpoint::WeightReader> readers;
   for (const Shard& shard : source.shards) {
     readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k, source.slice);
   }
@@ -508,10 +508,10 @@ Status Loader::PackOne(const Job& job, int worker) const {
       std::memset(row, 0, static_cast<size_t>(linear.weight.k) * SizeOf(linear.weight.dtype));
       return OkStatus();
     }
-    WeightReader& reader = readers[place.part];
+    checkpoint::WeightReader& reader = readers[place.part];
     const int64_t from = source.shards[place.part].rows.begin + place.row;
     if (!linear.is_int8()) return reader.ReadBF16(from, static_cast<BF16*>(row));
-    ASSIGN_OR_RETURN(const WeightReader::Int8Row read,
+    ASSIGN_OR_RETURN(const checkpoint::WeightReader::Int8Row read,
                      reader.ReadInt8(from, static_cast<int8_t*>(row)));
     // Modulo 2³², as the kernels sum.
     const int32_t factor = source.shards[place.part].tensors.weight_sum_factor;
@@ -526,11 +526,11 @@ Status Loader::PackOne(const Job& job, int worker) const {
 Status Loader::PackStrips(const Job& job, int worker) const {
   const FusedLinear& source = *job.source;
   const PackedMatrix& matrix = job.linear->weight;
-  std::vector<WeightReader> readers;
+  std::vector<checkpoint::WeightReader> readers;
   for (const Shard& shard : source.shards) {
     readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k, source.slice);
   }
-  std::array<BlockRow, kStripColumns> rows;
+  std::array<checkpoint::BlockRow, kStripColumns> rows;
   const Range range = matrix.ColumnRange(worker);
   for (int64_t first = range.begin; first < range.end; first += kStripColumns) {
     const BlockStrip& strip = matrix.strips[first / kStripColumns];
@@ -539,7 +539,7 @@ Status Loader::PackStrips(const Job& job, int worker) const {
     for (int64_t c = 0; c < kStripColumns; ++c) {
       const Place place = PlaceOf(source.order, part_, first + c, source.shards[0].rows.size());
       if (place.part < 0 || !job.Has(source.shards[place.part])) continue;
-      BlockRow& row = rows[static_cast<size_t>(c)];
+      checkpoint::BlockRow& row = rows[static_cast<size_t>(c)];
       RETURN_IF_ERROR(readers[place.part].ReadBlocks(source.shards[place.part].rows.begin + place.row, &row));
       strip_rows[static_cast<size_t>(c)] = &row;
     }
@@ -581,14 +581,14 @@ Status PackAll(const std::vector<std::unique_ptr<Loader>>& ranks, const WeightOp
 
 }  // namespace
 
-Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+Expected<Weights> LoadWeights(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                               platform::WorkerTeam& team, LoadProgress progress) {
   CHECK_EQ(team.ranks(), 1);
   ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, options, team, progress));
   return std::move(ranks[0]);
 }
 
-Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
+Expected<std::vector<Weights>> LoadRanks(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                                          platform::WorkerTeam& team, LoadProgress progress) {
   CHECK(options.shares.empty() || std::ssize(options.shares) == team.size());
   WeightOptions of_rank = options;

@@ -12,12 +12,12 @@
 #include "base/bf16.h"
 #include "base/function_ref.h"
 #include "base/status.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/config.h"
+#include "checkpoint/kv_tensor_scales.h"
+#include "checkpoint/linear_tensors.h"
 #include "comm/transport.h"
 #include "kernels/ops.h"
-#include "model/checkpoint.h"
-#include "model/config.h"
-#include "model/kv_tensor_scales.h"
-#include "model/linear_tensors.h"
 #include "platform/buffer.h"
 #include "platform/worker_team.h"
 #include "tensor/packed_matrix.h"
@@ -30,7 +30,7 @@ struct Linear {
   std::vector<BlockStrip> strips;  // weight.strips
   std::vector<float> bias;  // [weight.n] in the packed column order; empty: none
   // INT8, see kernels::QuantMatmulArgs.
-  InputQuantization input;
+  checkpoint::InputQuantization input;
   std::vector<int32_t> acc_bias;  // [weight.n]
   std::vector<float> scale;       // [weight.n]
   // Where shards are quantized in different ways, each way is a matrix over all the columns, with
@@ -38,7 +38,7 @@ struct Linear {
   std::vector<Linear> more;
 
   bool is_int8() const { return weight.dtype == DType::kI8; }
-  bool takes_bytes() const { return !IsBF16(input.kind); }
+  bool takes_bytes() const { return !checkpoint::IsBF16(input.kind); }
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
 
@@ -52,7 +52,7 @@ struct NormWeights {
 struct KvCacheScales {
   // Of an INT8 cache, [KV heads · head_dim] each or empty: a checkpoint's, or scales alone (kv_channels.h).
   std::vector<float> k_scale, k_offset, v_scale, v_offset;
-  KvTensorScales fp8;  // of an FP8 cache
+  checkpoint::KvTensorScales fp8;  // of an FP8 cache
   kernels::KvScales view() const {
     const auto of = [](const std::vector<float>& channels) { return channels.empty() ? nullptr : channels.data(); };
     return {of(k_scale), of(k_offset), of(v_scale), of(v_offset), fp8.key, fp8.value};
@@ -81,7 +81,7 @@ struct Weights {
   Linear block_embedding;
   std::vector<LayerWeights> layers;  // of the stage
   NormWeights final_norm;  // [hidden]
-  Head head = Head::kLogits;
+  checkpoint::Head head = checkpoint::Head::kLogits;
   Linear lm_head;  // of kLogits: [the rank's part of the vocabulary]
   DType kv_dtype = DType::kBF16;  // of the cache that the model is to have; or kI8, kF8E4M3
   platform::Buffer buffer;  // every matrix
@@ -94,8 +94,8 @@ struct WeightOptions {
   comm::Process process;
   int stages = 1;
   std::vector<int64_t> stage_layers = {};  // of each stage; empty: see stages.h
-  Head head = Head::kLogits;      // kHidden: lm_head is not loaded
-  QuantizeTo quantize = QuantizeTo::kNone;  // what is made of float weights of the layers
+  checkpoint::Head head = checkpoint::Head::kLogits;      // kHidden: lm_head is not loaded
+  checkpoint::QuantizeTo quantize = checkpoint::QuantizeTo::kNone;  // what is made of float weights of the layers
   bool quantize_lm_head = false;            // of the head's, too
   bool keep_blocks = true;                  // weights of a block format (GGUF's) stay in it; else they become BF16
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
@@ -116,12 +116,12 @@ using LoadProgress = FunctionRef<void(int64_t bytes_done, int64_t bytes_total)>;
 // Checks that every tensor is there with the shape that the configuration asks for, then packs
 // them layer by layer on the team, each worker the columns that it will read. File pages are
 // dropped after use, so memory peaks near the weights' own size.
-Expected<Weights> LoadWeights(const Checkpoint& checkpoint, const WeightOptions& options,
+Expected<Weights> LoadWeights(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                               platform::WorkerTeam& team, LoadProgress progress);
 
 // The same for each rank of the team: it reads its part alone of every matrix. Biases of row-parallel
 // linears go to the first rank of all.
-Expected<std::vector<Weights>> LoadRanks(const Checkpoint& checkpoint, const WeightOptions& options,
+Expected<std::vector<Weights>> LoadRanks(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                                          platform::WorkerTeam& team, LoadProgress progress);
 
 }  // namespace tiercel::model

@@ -54,7 +54,7 @@ Expected<EngineMaker::Kept*> EngineMaker::Find(const ServeConfig& config) {
     return &kept_.front();
   }
   MakeRoom();
-  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint, OpenCheckpoint(config, path_));
+  ASSIGN_OR_RETURN(const std::unique_ptr<checkpoint::Checkpoint> checkpoint, OpenCheckpoint(config, path_));
   std::error_code error;
   ASSIGN_OR_RETURN(const Runner runner,
                    ResolveRunner(config.runner, checkpoint->config(),

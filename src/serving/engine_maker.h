@@ -9,9 +9,9 @@
 
 #include "base/environ.h"
 #include "base/status.h"
+#include "checkpoint/checkpoint.h"
 #include "engine/engine.h"
 #include "kernels/environment.h"
-#include "model/checkpoint.h"
 #include "model/load_model.h"
 #include "serving/serve_config.h"
 

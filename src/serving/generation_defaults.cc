@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "model/model_folder.h"
+#include "checkpoint/model_folder.h"
 
 namespace tiercel::serving {
 namespace {
@@ -21,30 +21,30 @@ void Describe(const char* name, const std::optional<T>& value, std::string* text
   if (value) *text += fmt::format("{}'{}': {}", text->empty() ? "" : ", ", name, *value);
 }
 
-Expected<model::GenerationConfig> ReadFolder(const std::string& folder) {
+Expected<checkpoint::GenerationConfig> ReadFolder(const std::string& folder) {
   const std::string path = folder + "/generation_config.json";
-  const auto text = model::ReadSmallFile(path);
+  const auto text = checkpoint::ReadSmallFile(path);
   if (!text) {
     return Unexpected(Status(text.error().code(),
                              fmt::format("argument --generation-config: {} (auto, vllm or a folder is "
                                          "expected)",
                                          text.error().message())));
   }
-  return model::ParseGenerationConfig(*text, path);
+  return checkpoint::ParseGenerationConfig(*text, path);
 }
 
 }  // namespace
 
 Expected<ResolvedGeneration> ResolveGeneration(const GenerationDefaults& options,
-                                               const model::GenerationConfig& of_model) {
-  model::GenerationConfig config;
+                                               const checkpoint::GenerationConfig& of_model) {
+  checkpoint::GenerationConfig config;
   if (options.source == "auto") {
     config = of_model;
   } else if (options.source != "vllm") {
     ASSIGN_OR_RETURN(config, ReadFolder(options.source));
   }
-  ASSIGN_OR_RETURN(const model::GenerationConfig over,
-                   model::ParseGenerationConfig(options.override_json,
+  ASSIGN_OR_RETURN(const checkpoint::GenerationConfig over,
+                   checkpoint::ParseGenerationConfig(options.override_json,
                                                 "--override-generation-config"));
   Override(&config.temperature, over.temperature);
   Override(&config.top_p, over.top_p);

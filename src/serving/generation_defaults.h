@@ -9,7 +9,7 @@
 
 #include "api/options.h"
 #include "base/status.h"
-#include "model/config.h"
+#include "checkpoint/config.h"
 #include "serving/serve_config.h"
 
 namespace tiercel::serving {
@@ -23,7 +23,7 @@ struct ResolvedGeneration {
 
 // `of_model` is what stands beside the model; used with source "auto".
 Expected<ResolvedGeneration> ResolveGeneration(const GenerationDefaults& options,
-                                               const model::GenerationConfig& of_model);
+                                               const checkpoint::GenerationConfig& of_model);
 
 // Whatever ends an answer, wherever a model's files write it, each once: the tokenizer's eos first, which
 // is the primary one as in vLLM, then config.json's, then generation_config.json's.

@@ -9,8 +9,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-model::GenerationConfig Qwen3() {
-  model::GenerationConfig config;
+checkpoint::GenerationConfig Qwen3() {
+  checkpoint::GenerationConfig config;
   config.temperature = 0.6;
   config.top_k = 20;
   config.top_p = 0.95;

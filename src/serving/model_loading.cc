@@ -9,10 +9,10 @@
 #include "api/json_reader.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "checkpoint/dummy_checkpoint.h"
+#include "checkpoint/model_folder.h"
 #include "engine/engine.h"
-#include "model/dummy_checkpoint.h"
 #include "model/load_model.h"
-#include "model/model_folder.h"
 #include "platform/buffer.h"
 #include "serving/model_path.h"
 #include "serving/progress_bar.h"
@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
-    const std::string& dir, const model::GgufTokenizerData* gguf,
+    const std::string& dir, const checkpoint::GgufTokenizerData* gguf,
     const text::TokenizerOptions& options) {
   if (gguf != nullptr) return text::Tokenizer::FromGguf(*gguf, options);
   return text::Tokenizer::Load(dir, options);
@@ -32,14 +32,14 @@ Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
 // --chat-template: a file, or the template itself.
 Expected<std::string> TemplateOfFlag(const std::string& value) {
   std::error_code error;
-  if (fs::is_regular_file(value, error)) return model::ReadSmallFile(value);
+  if (fs::is_regular_file(value, error)) return checkpoint::ReadSmallFile(value);
   if (value.find_first_of("{}\n") != std::string::npos) return value;
   return Unexpected(NotFound(
       "The supplied chat template ({}) looks like a file path, but it cannot be opened", value));
 }
 
 Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
-    const ServeConfig& config, const std::string& dir, const model::GgufTokenizerData* gguf,
+    const ServeConfig& config, const std::string& dir, const checkpoint::GgufTokenizerData* gguf,
     const std::shared_ptr<text::TemplatePool>& pool) {
   if (!config.chat_template.empty()) {
     ASSIGN_OR_RETURN(const std::string source, TemplateOfFlag(config.chat_template));
@@ -62,7 +62,7 @@ Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
 
 // Bytes that each copy of the weights may take in memory: what is left by each engine's cache for one
 // sequence of max_model_len or 4096 tokens (or of the size that was asked for), the activations and all else.
-int64_t MaxWeightBytes(const model::ModelConfig& model, const engine::EngineOptions& options,
+int64_t MaxWeightBytes(const checkpoint::ModelConfig& model, const engine::EngineOptions& options,
                        const kernels::Environment& environment) {
   const platform::Topology& topology = environment.topology;
   if (topology.memory_total <= 0) return std::numeric_limits<int64_t>::max();
@@ -88,7 +88,7 @@ std::vector<std::string> DiskFolders(const std::string& path, const Environ& env
 }
 
 Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
-    const model::Checkpoint& checkpoint, const text::Tokenizer& tokenizer) {
+    const checkpoint::Checkpoint& checkpoint, const text::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   for (const std::string& token : checkpoint.config().pooling.classifier_from_token) {
     const auto id = tokenizer.TokenToId(token);
@@ -102,7 +102,7 @@ Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
   return std::make_shared<const model::Classifier>(std::move(classifier));
 }
 
-api::PoolingInfo DescribePooling(const Runner& runner, const model::ModelConfig& config) {
+api::PoolingInfo DescribePooling(const Runner& runner, const checkpoint::ModelConfig& config) {
   api::PoolingInfo info;
   info.classifies = runner.task == RunnerTask::kClassify;
   info.use_activation = runner.use_activation;
@@ -117,7 +117,7 @@ api::PoolingInfo DescribePooling(const Runner& runner, const model::ModelConfig&
 // What /tokenizer_info shows, as vLLM does: the tokenizer's own configuration, and the template that is used.
 std::string TokenizerInfo(const std::string& dir, const text::ChatTemplate* chat_template) {
   api::Json info{api::Json::Object()};
-  if (const auto text = model::ReadSmallFile(dir + "/tokenizer_config.json")) {
+  if (const auto text = checkpoint::ReadSmallFile(dir + "/tokenizer_config.json")) {
     if (auto config = api::ParseJson(*text); config && config->object() != nullptr) {
       info = std::move(*config);
     }
@@ -128,7 +128,7 @@ std::string TokenizerInfo(const std::string& dir, const text::ChatTemplate* chat
 
 }  // namespace
 
-Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config,
+Expected<std::unique_ptr<checkpoint::Checkpoint>> OpenCheckpoint(const ServeConfig& config,
                                                             const std::string& path) {
   if (config.load_format == LoadFormat::kDummy) {
     LOG_WARNING("--load-format dummy: the weights are random");
@@ -138,9 +138,9 @@ Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& c
           "--quantization {}: --load-format dummy has random float weights; int8 and int4 quantize them",
           config.quantization));
     }
-    return model::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
+    return checkpoint::OpenDummyCheckpoint(path, config.hf_overrides, config.engine.seed);
   }
-  auto checkpoint = model::Checkpoint::Open(path, config.hf_overrides, config.quantization);
+  auto checkpoint = checkpoint::Checkpoint::Open(path, config.hf_overrides, config.quantization);
   if (!checkpoint) return checkpoint;
   const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
   if (config.load_format != LoadFormat::kAuto &&
@@ -151,7 +151,7 @@ Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& c
   return checkpoint;
 }
 
-model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const model::Checkpoint& checkpoint,
+model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const checkpoint::Checkpoint& checkpoint,
                                           const std::string& path, const Environ& environ,
                                           const kernels::Environment& environment) {
   model::WeightOptions options = config.load.weights;
@@ -161,11 +161,11 @@ model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const model
 }
 
 Expected<LoadedText> LoadText(const std::string& path) {
-  std::unique_ptr<model::Checkpoint> checkpoint;  // of a .gguf file
-  const model::GgufTokenizerData* gguf = nullptr;
+  std::unique_ptr<checkpoint::Checkpoint> checkpoint;  // of a .gguf file
+  const checkpoint::GgufTokenizerData* gguf = nullptr;
   std::error_code error;
   if (!fs::is_directory(path, error)) {
-    ASSIGN_OR_RETURN(checkpoint, model::Checkpoint::Open(path, "", ""));
+    ASSIGN_OR_RETURN(checkpoint, checkpoint::Checkpoint::Open(path, "", ""));
     gguf = checkpoint->gguf_tokenizer();
   }
   const std::string dir = gguf == nullptr ? path : fs::path(path).parent_path().string();
@@ -179,14 +179,14 @@ Expected<LoadedText> LoadText(const std::string& path) {
 namespace {
 
 Expected<std::vector<std::unique_ptr<model::CausalLm>>> LoadWeights(
-    const model::Checkpoint& checkpoint, const ServeConfig& config, const Runner& runner,
+    const checkpoint::Checkpoint& checkpoint, const ServeConfig& config, const Runner& runner,
     const std::string& path, const Environ& environ, const std::atomic<bool>& cancelled,
     std::span<kernels::Environment* const> environments) {
   model::LoadOptions options = config.load;
   options.weights = ResolveWeightOptions(config, checkpoint, path, environ, *environments[0]);
   options.weights.cancelled = &cancelled;
   options.weights.head =
-      runner.task == RunnerTask::kGenerate ? model::Head::kLogits : model::Head::kHidden;
+      runner.task == RunnerTask::kGenerate ? checkpoint::Head::kLogits : checkpoint::Head::kHidden;
   ProgressBar bar("Loading weights", config.progress_bar);
   return model::LoadModels(checkpoint, options, environments,
                            [&](int64_t done, int64_t total) { bar.Update(done, total); });
@@ -196,8 +196,8 @@ Expected<std::vector<std::unique_ptr<model::CausalLm>>> LoadWeights(
 
 Expected<std::unique_ptr<model::CausalLm>> LoadPart(const ServeConfig& config, const std::string& path,
                                                     const Environ& environ, kernels::Environment* environment) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint, OpenCheckpoint(config, path));
-  RETURN_IF_ERROR(model::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
+  ASSIGN_OR_RETURN(const std::unique_ptr<checkpoint::Checkpoint> checkpoint, OpenCheckpoint(config, path));
+  RETURN_IF_ERROR(checkpoint::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
   std::error_code error;
   ASSIGN_OR_RETURN(const Runner runner, ResolveRunner(config.runner, checkpoint->config(),
                                                       fs::is_directory(path, error) ? path : std::string()));
@@ -210,10 +210,10 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
                               std::span<kernels::Environment* const> environments,
                               std::atomic<bool>* stop) {
   const double start = SteadyClock().Now();
-  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+  ASSIGN_OR_RETURN(const std::unique_ptr<checkpoint::Checkpoint> checkpoint,
                    OpenCheckpoint(config, path));
   RETURN_IF_ERROR(
-      model::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
+      checkpoint::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
   RETURN_IF_ERROR(
       engine::CheckOptions(config.engine, checkpoint->config().DerivedMaxModelLen()));
   LoadedModel loaded;
@@ -226,7 +226,7 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   ASSIGN_OR_RETURN(loaded.runner, ResolveRunner(config.runner, checkpoint->config(),
                                                 is_folder ? path : std::string()));
   if (!is_folder) text_dir = fs::path(path).parent_path();
-  const model::GgufTokenizerData* gguf = checkpoint->gguf_tokenizer();
+  const checkpoint::GgufTokenizerData* gguf = checkpoint->gguf_tokenizer();
   if (!config.tokenizer.empty()) {
     HubOptions hub = config.hub;
     hub.revision = config.tokenizer_revision;

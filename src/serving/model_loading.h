@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/status.h"
+#include "checkpoint/checkpoint.h"
 #include "kernels/environment.h"
 #include "model/causal_lm.h"
-#include "model/checkpoint.h"
 #include "options/env_vars.h"
 #include "serving/generation_defaults.h"
 #include "serving/serve_config.h"
@@ -33,11 +33,11 @@ struct LoadedModel {
 };
 
 // The model's files, as --load-format and --hf-overrides have them read. `path` is a folder or a .gguf file.
-Expected<std::unique_ptr<model::Checkpoint>> OpenCheckpoint(const ServeConfig& config, const std::string& path);
+Expected<std::unique_ptr<checkpoint::Checkpoint>> OpenCheckpoint(const ServeConfig& config, const std::string& path);
 
 // How the weights of `checkpoint` are loaded: the config's ways, within the memory that the environments, of which one is
 // given, leave to them.
-model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const model::Checkpoint& checkpoint,
+model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const checkpoint::Checkpoint& checkpoint,
                                           const std::string& path, const Environ& environ,
                                           const kernels::Environment& environment);
 

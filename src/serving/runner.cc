@@ -2,23 +2,23 @@
 
 #include <optional>
 
-#include "model/pooling_modules.h"
+#include "checkpoint/pooling_modules.h"
 
 namespace tiercel::serving {
 namespace {
 
-using Modules = std::optional<model::PoolingModules>;
+using Modules = std::optional<checkpoint::PoolingModules>;
 
-bool IsClassifier(const model::ModelConfig& config) { return config.pooling.num_labels > 0; }
+bool IsClassifier(const checkpoint::ModelConfig& config) { return config.pooling.num_labels > 0; }
 
 // vLLM's rule: the name of the architecture, or a folder of Sentence Transformers.
-bool Pools(const RunnerFlags& flags, const model::ModelConfig& config, const Modules& modules) {
+bool Pools(const RunnerFlags& flags, const checkpoint::ModelConfig& config, const Modules& modules) {
   if (flags.runner != "auto") return flags.runner == "pooling";
   if (flags.convert == "embed" || flags.convert == "classify") return true;
   return modules.has_value() || IsClassifier(config) || config.architecture.ends_with("Model");
 }
 
-Expected<RunnerTask> TaskOf(const RunnerFlags& flags, const model::ModelConfig& config) {
+Expected<RunnerTask> TaskOf(const RunnerFlags& flags, const checkpoint::ModelConfig& config) {
   if (flags.convert == "embed") return RunnerTask::kEmbed;
   if (IsClassifier(config)) return RunnerTask::kClassify;
   if (flags.convert == "classify") {
@@ -49,11 +49,11 @@ Expected<RunnerFlags> ReadRunnerFlags(const ParsedOptions& options,
   return flags;
 }
 
-Expected<Runner> ResolveRunner(const RunnerFlags& flags, const model::ModelConfig& config,
+Expected<Runner> ResolveRunner(const RunnerFlags& flags, const checkpoint::ModelConfig& config,
                                const std::string& folder) {
   Modules modules;
   if (!folder.empty() && flags.runner != "generate") {
-    ASSIGN_OR_RETURN(modules, model::ReadPoolingModules(folder));
+    ASSIGN_OR_RETURN(modules, checkpoint::ReadPoolingModules(folder));
   }
   Runner runner;
   if (!Pools(flags, config, modules)) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "model/config.h"
+#include "checkpoint/config.h"
 #include "options/option_parser.h"
 #include "serving/json_configs.h"
 
@@ -32,7 +32,7 @@ struct Runner {
 };
 
 // `folder` holds the model's files; empty for a GGUF file.
-Expected<Runner> ResolveRunner(const RunnerFlags& flags, const model::ModelConfig& config,
+Expected<Runner> ResolveRunner(const RunnerFlags& flags, const checkpoint::ModelConfig& config,
                                const std::string& folder);
 
 }  // namespace tiercel::serving

@@ -44,10 +44,10 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
   config->hf_overrides = options.Given("hf-overrides") ? options.String("hf-overrides") : "";
   ASSIGN_OR_RETURN(config->runner, ReadRunnerFlags(options, &config->warnings));
   config->quantization = options.String("quantization");
-  RETURN_IF_ERROR(model::CheckQuantizationFlag(config->quantization));
+  RETURN_IF_ERROR(checkpoint::CheckQuantizationFlag(config->quantization));
   model::WeightOptions& weights = config->load.weights;
-  if (config->quantization == "int8") weights.quantize = model::QuantizeTo::kInt8;
-  if (config->quantization == "int4") weights.quantize = model::QuantizeTo::kInt4;
+  if (config->quantization == "int8") weights.quantize = checkpoint::QuantizeTo::kInt8;
+  if (config->quantization == "int4") weights.quantize = checkpoint::QuantizeTo::kInt4;
   weights.keep_blocks = config->quantization != "none" && config->quantization != "int8";
   const std::string kv_dtype = options.String("kv-cache-dtype");
   if (kv_dtype == "int8") config->load.weights.kv_dtype = DType::kI8;

@@ -152,9 +152,9 @@ TEST(ServeConfig, Page) {
 
 TEST(ServeConfig, Quantization) {
   EXPECT_EQ(Make({"dir"})->quantization, "");
-  EXPECT_EQ(Make({"dir", "--quantization", "ascend"})->load.weights.quantize, model::QuantizeTo::kNone);
-  EXPECT_EQ(Make({"dir", "-q", "int8"})->load.weights.quantize, model::QuantizeTo::kInt8);
-  EXPECT_EQ(Make({"dir", "-q", "int4"})->load.weights.quantize, model::QuantizeTo::kInt4);
+  EXPECT_EQ(Make({"dir", "--quantization", "ascend"})->load.weights.quantize, checkpoint::QuantizeTo::kNone);
+  EXPECT_EQ(Make({"dir", "-q", "int8"})->load.weights.quantize, checkpoint::QuantizeTo::kInt8);
+  EXPECT_EQ(Make({"dir", "-q", "int4"})->load.weights.quantize, checkpoint::QuantizeTo::kInt4);
   EXPECT_TRUE(Make({"dir", "-q", "gguf"})->load.weights.keep_blocks);
   EXPECT_FALSE(Make({"dir", "-q", "none"})->load.weights.keep_blocks);
 }

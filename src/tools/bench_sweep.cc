@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "bench/parameter_sweep.h"
-#include "model/model_folder.h"
+#include "checkpoint/model_folder.h"
 #include "tools/bench_commands.h"
 #include "tools/command.h"
 #include "tools/commands.h"
@@ -49,7 +49,7 @@ std::string Timestamp() {
 
 Expected<std::vector<bench::SweepItem>> ReadItems(const std::string& path) {
   if (path.empty()) return std::vector<bench::SweepItem>(1);  // the command as it is
-  const auto text = model::ReadSmallFile(path);
+  const auto text = checkpoint::ReadSmallFile(path);
   if (!text) return Unexpected(InvalidArgument("{}", text.error().message()));
   return bench::ParseParameterSweep(path, *text);
 }

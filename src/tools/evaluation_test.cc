@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "model/checkpoint.h"
+#include "checkpoint/checkpoint.h"
 #include "model/load_model.h"
 
 namespace tiercel::tools {
@@ -86,7 +86,7 @@ class EvaluationTest : public ::testing::Test {
 
   std::unique_ptr<model::CausalLm> Load(const std::string& name) {
     const auto checkpoint =
-        model::Checkpoint::Open(std::string(TIERCEL_TEST_DATA) + "/models/" + name);
+        checkpoint::Checkpoint::Open(std::string(TIERCEL_TEST_DATA) + "/models/" + name);
     EXPECT_TRUE(checkpoint) << checkpoint.error();
     auto model = model::LoadModel(**checkpoint, {.graph = {.mode = model::GraphMode::kNone}},
                                   environment_.get(), [](int64_t, int64_t) {});

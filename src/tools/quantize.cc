@@ -9,16 +9,16 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "checkpoint/model_folder.h"
 #include "model/layer_calibration.h"
-#include "model/model_folder.h"
 #include "options/env_vars.h"
 #include "options/json_value.h"
+#include "quantize/model_quantizer.h"
 #include "serving/model_path.h"
 #include "serving/progress_bar.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
 #include "tools/commands.h"
-#include "tools/model_quantizer.h"
 
 namespace tiercel::tools {
 namespace {
@@ -69,19 +69,19 @@ int Fail(const Status& status) {
   return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
 }
 
-Expected<QuantizeOptions> ReadOptions(const ParsedOptions& options) {
-  QuantizeOptions result;
+Expected<quantize::QuantizeOptions> ReadOptions(const ParsedOptions& options) {
+  quantize::QuantizeOptions result;
   const std::string scheme = options.String("scheme");
-  result.scheme = scheme == "w8a8"       ? QuantScheme::kStatic
-                  : scheme == "w8a8-mix" ? QuantScheme::kMix
-                  : scheme == "int4"     ? QuantScheme::kInt4
-                                         : QuantScheme::kDynamic;
-  if (result.scheme != QuantScheme::kInt4 && (options.Given("method") || options.Given("group"))) {
+  result.scheme = scheme == "w8a8"       ? quantize::QuantScheme::kStatic
+                  : scheme == "w8a8-mix" ? quantize::QuantScheme::kMix
+                  : scheme == "int4"     ? quantize::QuantScheme::kInt4
+                                         : quantize::QuantScheme::kDynamic;
+  if (result.scheme != quantize::QuantScheme::kInt4 && (options.Given("method") || options.Given("group"))) {
     return Unexpected(InvalidArgument("argument --{}: belongs to --scheme int4",
                                       options.Given("method") ? "method" : "group"));
   }
   const std::string method = options.String("method");
-  result.method = method == "gptq" ? Rounding::kGptq : method == "awq" ? Rounding::kAwq : Rounding::kNearest;
+  result.method = method == "gptq" ? quantize::Rounding::kGptq : method == "awq" ? quantize::Rounding::kAwq : quantize::Rounding::kNearest;
   result.group = options.Int("group");
   if (result.group != 32 && result.group != 64 && result.group != 128) {
     return Unexpected(InvalidArgument("argument --group: found {}, expected 32, 64 or 128", result.group));
@@ -143,7 +143,7 @@ Status MakeFolder(const std::string& folder) {
 
 // Everything that is no weight: configuration, tokenizer, chat template.
 Status CopyOtherFiles(const std::string& from, const std::string& to, const std::string& quantization_config) {
-  for (const std::string& name : model::ListFiles(from, "")) {
+  for (const std::string& name : checkpoint::ListFiles(from, "")) {
     std::error_code error;
     if (!fs::is_regular_file(from + "/" + name, error) || name == "config.json") continue;
     const bool wanted = name.ends_with(".json") || name.ends_with(".txt") ||
@@ -153,7 +153,7 @@ Status CopyOtherFiles(const std::string& from, const std::string& to, const std:
     fs::copy_file(from + "/" + name, to + "/" + name, error);
     if (error) return FailedPrecondition("{}/{}: cannot be written: {}", to, name, error.message());
   }
-  ASSIGN_OR_RETURN(std::string config, model::ReadSmallFile(from + "/config.json"));
+  ASSIGN_OR_RETURN(std::string config, checkpoint::ReadSmallFile(from + "/config.json"));
   // Float tensors are written as BF16.
   for (const char* key : {"torch_dtype", "dtype"}) {
     if (config.find(fmt::format("\"{}\"", key)) == std::string::npos) continue;
@@ -168,21 +168,21 @@ Status CopyOtherFiles(const std::string& from, const std::string& to, const std:
   return file ? OkStatus() : ResourceExhausted("{}/config.json: cannot be written", to);
 }
 
-std::string ShortName(const LinearError& error) { return error.name.substr(error.name.find('.') + 1); }
+std::string ShortName(const quantize::LinearError& error) { return error.name.substr(error.name.find('.') + 1); }
 
 std::string Percent(double part) { return part < 0 ? "float" : fmt::format("{:.3f}", 100 * part); }
 
 // Four bits: the weights' errors, and with calibration those of the outputs.
-void PrintInt4Errors(int64_t layer, const std::vector<LinearError>& errors) {
-  const auto outputs = [](const LinearError& e) { return e.output_error >= 0; };
+void PrintInt4Errors(int64_t layer, const std::vector<quantize::LinearError>& errors) {
+  const auto outputs = [](const quantize::LinearError& e) { return e.output_error >= 0; };
   const bool calibrated = std::any_of(errors.begin(), errors.end(), outputs);
   if (layer == 0) {
     std::printf("relative error in percent: of the weights%s\nlayer", calibrated ? " / of the outputs" : "");
-    for (const LinearError& e : errors) std::printf(" %15s", ShortName(e).c_str());
+    for (const quantize::LinearError& e : errors) std::printf(" %15s", ShortName(e).c_str());
     std::printf("\n");
   }
   std::printf("%5lld", static_cast<long long>(layer));
-  for (const LinearError& e : errors) {
+  for (const quantize::LinearError& e : errors) {
     std::printf(" %15s", (Percent(e.error) + (outputs(e) ? " / " + Percent(e.output_error) : "")).c_str());
   }
   std::printf("\n");
@@ -191,7 +191,7 @@ void PrintInt4Errors(int64_t layer, const std::vector<LinearError>& errors) {
 
 // A row for each layer: the weights' errors, and with calibration what the inputs lose by one scale
 // for all tokens and by one for each.
-void PrintInt8Errors(int64_t layer, const std::vector<LinearError>& errors) {
+void PrintInt8Errors(int64_t layer, const std::vector<quantize::LinearError>& errors) {
   // One column for the linears that have the same input.
   const int inputs[] = {0, 3, 4, 6};  // q, k, v; o; gate, up; down
   const bool calibrated = errors[0].inputs.one_scale > 0;
@@ -201,19 +201,19 @@ void PrintInt8Errors(int64_t layer, const std::vector<LinearError>& errors) {
       std::fputs("; of the inputs by one scale / by one for each token (d: so it is written)", stdout);
     }
     std::fputs("\nlayer", stdout);
-    for (const LinearError& e : errors) std::fprintf(stdout, " %9s", ShortName(e).c_str());
+    for (const quantize::LinearError& e : errors) std::fprintf(stdout, " %9s", ShortName(e).c_str());
     for (const int i : inputs) {
       if (calibrated) std::fprintf(stdout, " %13s", ("x " + ShortName(errors[i])).c_str());
     }
     std::fputs("\n", stdout);
   }
   std::fprintf(stdout, "%5lld", static_cast<long long>(layer));
-  for (const LinearError& e : errors) {
+  for (const quantize::LinearError& e : errors) {
     std::fprintf(stdout, " %9s", Percent(e.error).c_str());
   }
   for (const int i : inputs) {
     if (!calibrated) continue;
-    const LinearError& e = errors[i];
+    const quantize::LinearError& e = errors[i];
     std::fprintf(stdout, " %13s",
                  fmt::format("{:.2f} / {:.2f}{}", 100 * e.inputs.one_scale, 100 * e.inputs.per_token,
                              e.per_token ? " d" : "").c_str());
@@ -223,14 +223,14 @@ void PrintInt8Errors(int64_t layer, const std::vector<LinearError>& errors) {
 }
 
 Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
-  ASSIGN_OR_RETURN(QuantizeOptions options, ReadOptions(parsed));
+  ASSIGN_OR_RETURN(quantize::QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
   ASSIGN_OR_RETURN(const std::string model, serving::FindModel(parsed.positional()[0], {}, environ));
   std::error_code error;
   if (!fs::is_directory(model, error)) {
     return InvalidArgument("{}: expected a folder with config.json and *.safetensors", model);
   }
-  ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(model));
+  ASSIGN_OR_RETURN(const auto checkpoint, checkpoint::Checkpoint::Open(model));
   if (checkpoint->gguf_tokenizer() != nullptr) {
     return InvalidArgument("{}: is a GGUF model; quantize the original safetensors", model);
   }
@@ -245,11 +245,11 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   }
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
   RETURN_IF_ERROR(MakeFolder(out));
-  const bool int4 = options.scheme == QuantScheme::kInt4;
+  const bool int4 = options.scheme == quantize::QuantScheme::kInt4;
   std::string config;
   {
     serving::ProgressBar bar("Quantizing", true);
-    ASSIGN_OR_RETURN(config, QuantizeModel(*checkpoint, options, environment.get(), out,
+    ASSIGN_OR_RETURN(config, quantize::QuantizeModel(*checkpoint, options, environment.get(), out,
                                            {[&](int64_t done, int64_t total) { bar.Update(done, total); },
                                             int4 ? &PrintInt4Errors : &PrintInt8Errors}));
   }

@@ -11,7 +11,7 @@
 #include "bench/parameter_sweep.h"
 #include "bench/pareto.h"
 #include "bench/sweep_figure.h"
-#include "model/model_folder.h"
+#include "checkpoint/model_folder.h"
 #include "tools/bench_commands.h"
 #include "tools/command.h"
 #include "tools/commands.h"
@@ -47,7 +47,7 @@ Expected<bench::Runs> ReadRuns(const fs::path& folder) {
   std::sort(paths.begin(), paths.end());
   bench::Runs runs;
   for (const fs::path& path : paths) {
-    const auto text = model::ReadSmallFile(path.string());
+    const auto text = checkpoint::ReadSmallFile(path.string());
     if (!text) return Unexpected(InvalidArgument("{}", text.error().message()));
     auto json = api::ParseJson(*text);
     Json::Array* list = json ? json->array() : nullptr;

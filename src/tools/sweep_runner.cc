@@ -11,7 +11,7 @@
 
 #include "api/json_reader.h"
 #include "bench/sweep_summary.h"
-#include "model/model_folder.h"
+#include "checkpoint/model_folder.h"
 #include "tools/bench_data.h"
 #include "tools/sweep_server.h"
 #include "tools/text_file.h"
@@ -219,7 +219,7 @@ class Sweep {
       RETURN_IF_ERROR(config_.after_command.empty() ? server->ResetCaches()
                                                     : RunCommand(config_.after_command, config_.show, stop_));
     }
-    const auto text = model::ReadSmallFile(path.string());
+    const auto text = checkpoint::ReadSmallFile(path.string());
     if (!text) return InvalidArgument("{}", text.error().message());
     auto json = api::ParseJson(*text);
     if (!json || json->object() == nullptr) {

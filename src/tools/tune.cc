@@ -162,7 +162,7 @@ Expected<bench::TuningSubject> DescribeSubject(const TuneConfig& config, const s
                                                const TokenRequests& requests, bool exact) {
   ASSIGN_OR_RETURN(const auto checkpoint, serving::OpenCheckpoint(config.model, path));
   ASSIGN_OR_RETURN(const platform::Topology topology, platform::Topology::Detect());
-  const model::ModelConfig& model = checkpoint->config();
+  const checkpoint::ModelConfig& model = checkpoint->config();
   bench::TuningSubject subject;
   subject.concurrency = std::ssize(requests.prompts);
   if (config.load.max_concurrency > 0) {
@@ -175,7 +175,7 @@ Expected<bench::TuningSubject> DescribeSubject(const TuneConfig& config, const s
   subject.nodes = static_cast<int>(std::set<int>(nodes.begin(), nodes.end()).size());
   subject.num_heads = model.num_heads;
   subject.num_kv_heads = model.num_kv_heads;
-  subject.float_weights = checkpoint->quantization().method() == model::QuantMethod::kNone;
+  subject.float_weights = checkpoint->quantization().method() == checkpoint::QuantMethod::kNone;
   subject.exact = exact;
   return subject;
 }

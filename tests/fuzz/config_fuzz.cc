@@ -4,19 +4,19 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "checkpoint/config.h"
+#include "checkpoint/tensor_account.h"
 #include "fuzz/one_line.h"
-#include "model/config.h"
-#include "model/tensor_account.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  fuzz::ExpectOneLineError(model::ParseGenerationConfig(text, "fuzz.json"));
-  const auto config = model::ParseModelConfig(text, "", "fuzz.json");
+  fuzz::ExpectOneLineError(checkpoint::ParseGenerationConfig(text, "fuzz.json"));
+  const auto config = checkpoint::ParseModelConfig(text, "", "fuzz.json");
   fuzz::ExpectOneLineError(config);
   if (!config) return 0;
   CHECK_GE(config->DerivedMaxModelLen(), 1);
-  for (const model::PlannedShape& tensor : model::TensorsOf(*config, model::Head::kLogits)) {
+  for (const checkpoint::PlannedShape& tensor : checkpoint::TensorsOf(*config, checkpoint::Head::kLogits)) {
     int64_t elements = 1;
     for (const int64_t dimension : tensor.shape) {
       CHECK_GT(dimension, 0);

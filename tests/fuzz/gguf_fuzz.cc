@@ -4,15 +4,15 @@
 #include <cstdint>
 #include <string_view>
 
+#include "checkpoint/checkpoint.h"
 #include "fuzz/folder.h"
 #include "fuzz/one_line.h"
 #include "fuzz/read_all.h"
-#include "model/checkpoint.h"
 #include "text/tokenizer.h"
 
 namespace {
 
-void UseTokenizer(const tiercel::model::GgufTokenizerData& data) {
+void UseTokenizer(const tiercel::checkpoint::GgufTokenizerData& data) {
   using namespace tiercel;
   const auto tokenizer = text::Tokenizer::FromGguf(data);
   fuzz::ExpectOneLineError(tokenizer);
@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
   static const fuzz::Folder folder;
   folder.Write("fuzz.gguf", {reinterpret_cast<const char*>(data), size});
-  const auto checkpoint = model::Checkpoint::Open(folder.path() + "/fuzz.gguf");
+  const auto checkpoint = checkpoint::Checkpoint::Open(folder.path() + "/fuzz.gguf");
   fuzz::ExpectOneLineError(checkpoint);
   if (!checkpoint) return 0;
   fuzz::ReadAll(**checkpoint);

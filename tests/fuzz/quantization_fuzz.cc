@@ -3,12 +3,12 @@
 #include <cstdint>
 #include <string_view>
 
+#include "checkpoint/quantization.h"
 #include "fuzz/one_line.h"
-#include "model/quantization.h"
 
 namespace {
 
-void Check(const tiercel::Expected<tiercel::model::Quantization>& q) {
+void Check(const tiercel::Expected<tiercel::checkpoint::Quantization>& q) {
   using namespace tiercel;
   fuzz::ExpectOneLineError(q);
   if (!q) return;
@@ -24,7 +24,7 @@ void Check(const tiercel::Expected<tiercel::model::Quantization>& q) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using tiercel::model::Quantization;
+  using tiercel::checkpoint::Quantization;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   Check(Quantization::ParseDescription(text, "fuzz.json"));
   Check(Quantization::ParseConfig(text, "", "fuzz.json"));

@@ -3,16 +3,16 @@
 
 #include <vector>
 
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/linear_tensors.h"
+#include "checkpoint/tensor_account.h"
 #include "fuzz/one_line.h"
 #include "model/block_packing.h"
-#include "model/checkpoint.h"
-#include "model/linear_tensors.h"
-#include "model/tensor_account.h"
 
 namespace tiercel::fuzz {
 
-inline void ReadAll(const model::Checkpoint& checkpoint) {
-  const auto account = model::AccountForTensors(checkpoint, model::Head::kLogits);
+inline void ReadAll(const checkpoint::Checkpoint& checkpoint) {
+  const auto account = checkpoint::AccountForTensors(checkpoint, checkpoint::Head::kLogits);
   ExpectOneLineError(account);
   if (account) {
     for (const std::string& warning : *account) ExpectOneLine(warning);
@@ -31,18 +31,18 @@ inline void ReadAll(const model::Checkpoint& checkpoint) {
     if (shape.size() != 2 || !name.ends_with(".weight")) continue;
     const std::string linear = name.substr(0, name.size() - std::string_view(".weight").size());
     const auto tensors =
-        model::ReadLinearTensors(checkpoint, linear, shape[0], shape[1], false, {});
+        checkpoint::ReadLinearTensors(checkpoint, linear, shape[0], shape[1], false, {});
     ExpectOneLineError(tensors);
     if (!tensors || shape[0] == 0) continue;
-    model::WeightReader reader(checkpoint, linear, *tensors, shape[1], {0, shape[1]});
-    if (tensors->input.kind == model::InputKind::kBlocks) {
-      model::BlockRow row;
+    checkpoint::WeightReader reader(checkpoint, linear, *tensors, shape[1], {0, shape[1]});
+    if (tensors->input.kind == checkpoint::InputKind::kBlocks) {
+      checkpoint::BlockRow row;
       const Status status = reader.ReadBlocks(0, &row);
       ExpectOneLine(status.message());
       if (!status.ok()) continue;
       std::vector<uint8_t> strip(static_cast<size_t>(StripBytes(tensors->blocks, shape[1])));
       model::PackStrip(tensors->blocks, {&row, nullptr, &row}, {0, shape[1]}, strip.data());
-    } else if (tensors->input.kind == model::InputKind::kBF16) {
+    } else if (tensors->input.kind == checkpoint::InputKind::kBF16) {
       ExpectOneLine(reader.ReadBF16(0, bf16.data()).message());
     } else {
       std::vector<int8_t> row(static_cast<size_t>(shape[1]));

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <string_view>
 
+#include "checkpoint/checkpoint.h"
 #include "fuzz/folder.h"
 #include "fuzz/one_line.h"
 #include "fuzz/read_all.h"
-#include "model/checkpoint.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   folder.Write("model.safetensors", input);
-  const auto checkpoint = model::Checkpoint::Open(folder.path());
+  const auto checkpoint = checkpoint::Checkpoint::Open(folder.path());
   fuzz::ExpectOneLineError(checkpoint);
   if (checkpoint) fuzz::ReadAll(**checkpoint);
   return 0;

@@ -239,7 +239,7 @@ TEST(RanksTest, ProcessesChangeNoBit) {
   constexpr int64_t kLong = 1300;
   const std::vector<int32_t> tokens = RandomTokens(kLong, 12);
   const auto run = [&](const std::string& model, Team team, int64_t flashcomm_rows, model::FuseSum fuse,
-                       model::QuantizeTo quantize) {
+                       checkpoint::QuantizeTo quantize) {
     RunnerOptions options;
     options.team = team;
     options.graph.flashcomm_rows = flashcomm_rows;
@@ -270,7 +270,7 @@ TEST(RanksTest, ProcessesChangeNoBit) {
         // The layers in stages: of one rank each, of two in a process, and of two in two.
         {"qwen3-tied", Team{1, 1}, Team{1, 1, 2, 2}}, {"qwen3-untied-yarn", Team{2, 1}, Team{2, 1, 2, 2}},
         {"qwen3-tied", Team{2, 1}, Team{2, 1, 4, 2}}, {"qwen3-tied", Team{4, 1}, Team{4, 1, 4, 2}}}) {
-    for (const auto quantize : {model::QuantizeTo::kNone, model::QuantizeTo::kInt8}) {
+    for (const auto quantize : {checkpoint::QuantizeTo::kNone, checkpoint::QuantizeTo::kInt8}) {
       for (const auto& [rows, fuse] : {std::pair{-1, model::FuseSum::kNever}, {50, model::FuseSum::kNever},
                                        {-1, model::FuseSum::kAlways}, {50, model::FuseSum::kAlways}}) {
         const Logits expected = run(model, here, rows, fuse, quantize);

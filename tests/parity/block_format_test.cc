@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "model/convert.h"
-#include "model/gguf_blocks.h"
+#include "checkpoint/convert.h"
+#include "checkpoint/gguf_blocks.h"
 #include "parity/cosine.h"
 #include "parity/dummy_based_model.h"
 #include "parity/model_runner.h"
@@ -18,7 +18,7 @@
 namespace tiercel::parity {
 namespace {
 
-using model::GgufTensorType;
+using checkpoint::GgufTensorType;
 using Logits = std::vector<std::vector<float>>;
 
 // Every matrix of random blocks of GGUF's types in turn, or all of one; the vectors are a dummy's.
@@ -29,21 +29,21 @@ class BlockCheckpoint final : public DummyBasedModel {
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
     std::vector<float> values(static_cast<size_t>((end - begin) * Width(name)));
     RETURN_IF_ERROR(ReadRows(name, begin, end, values.data()));
-    model::RoundToBF16(values.data(), std::ssize(values), out);
+    checkpoint::RoundToBF16(values.data(), std::ssize(values), out);
     return OkStatus();
   }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
     if (Width(name) == 1) return DummyBasedModel::ReadRows(name, begin, end, out);
     for (int64_t row = begin; row < end; ++row, out += Width(name)) {
-      model::Dequantize(TypeOf(name), RowOf(name, row).data(), Width(name), out);
+      checkpoint::Dequantize(TypeOf(name), RowOf(name, row).data(), Width(name), out);
     }
     return OkStatus();
   }
   BlockFormat BlockFormatOf(const std::string& name) const override {
-    return Width(name) == 1 ? BlockFormat::kNone : model::BlockFormatOf(TypeOf(name));
+    return Width(name) == 1 ? BlockFormat::kNone : checkpoint::BlockFormatOf(TypeOf(name));
   }
-  Status ReadBlocks(const std::string& name, int64_t row, model::BlockRow* out) const override {
-    model::ReadBlocks(TypeOf(name), RowOf(name, row).data(), Width(name), out);
+  Status ReadBlocks(const std::string& name, int64_t row, checkpoint::BlockRow* out) const override {
+    checkpoint::ReadBlocks(TypeOf(name), RowOf(name, row).data(), Width(name), out);
     return OkStatus();
   }
 
@@ -54,7 +54,7 @@ class BlockCheckpoint final : public DummyBasedModel {
   // Codes of any value, scales of about ± 0.01 of the largest code.
   std::vector<uint8_t> RowOf(const std::string& name, int64_t row) const {
     const GgufTensorType type = TypeOf(name);
-    const model::GgufBlock block = *model::GgufBlockOf(static_cast<uint32_t>(type));
+    const checkpoint::GgufBlock block = *checkpoint::GgufBlockOf(static_cast<uint32_t>(type));
     std::vector<uint8_t> bytes(static_cast<size_t>(Width(name) / block.elements * block.bytes));
     std::mt19937 random(static_cast<uint32_t>(std::hash<std::string>{}(name) + static_cast<size_t>(row) * 7919));
     for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
@@ -93,9 +93,9 @@ std::vector<int32_t> Tokens(int64_t n) {
 }
 
 // Logits of 40 tokens in steps of so many.
-Logits RunModel(const model::Checkpoint& checkpoint, bool keep_blocks, Team team, int64_t step,
+Logits RunModel(const checkpoint::Checkpoint& checkpoint, bool keep_blocks, Team team, int64_t step,
                 const kernels::KernelTable* kernels = nullptr,
-                model::QuantizeTo quantize = model::QuantizeTo::kNone) {
+                checkpoint::QuantizeTo quantize = checkpoint::QuantizeTo::kNone) {
   RunnerOptions options;
   options.team = team;
   options.kernels = kernels;
@@ -123,7 +123,7 @@ TEST(BlockFormat, LogitsAreThoseOfTheDequantizedWeights) {
   for (const GgufTensorType type : kAllTypes) {
     const BlockCheckpoint checkpoint(true, {type});
     EXPECT_GT(Cosine(RunModel(checkpoint, true, {1, 2}, 40), RunModel(checkpoint, false, {1, 2}, 40)), 0.9995)
-        << model::GgufTypeName(static_cast<uint32_t>(type));
+        << checkpoint::GgufTypeName(static_cast<uint32_t>(type));
   }
 }
 
@@ -152,13 +152,13 @@ TEST(BlockFormat, EveryKernelTable) {
 
 // A float model that becomes INT4: its bits do not depend on rows either, and it is near the model that it was.
 TEST(BlockFormat, QuantizedWhileLoading) {
-  model::ModelConfig config = BlockCheckpoint(true, kAllTypes).config();
-  const auto checkpoint = model::MakeDummyCheckpoint(config, {}, 1);
+  checkpoint::ModelConfig config = BlockCheckpoint(true, kAllTypes).config();
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(config, {}, 1);
   const Logits floats = RunModel(*checkpoint, true, {1, 2}, 40);
-  const Logits int4 = RunModel(*checkpoint, true, {1, 2}, 40, nullptr, model::QuantizeTo::kInt4);
+  const Logits int4 = RunModel(*checkpoint, true, {1, 2}, 40, nullptr, checkpoint::QuantizeTo::kInt4);
   EXPECT_NE(int4, floats);
   EXPECT_GT(Cosine(int4, floats), 0.97);
-  EXPECT_EQ(RunModel(*checkpoint, true, {1, 2}, 1, nullptr, model::QuantizeTo::kInt4), int4);
+  EXPECT_EQ(RunModel(*checkpoint, true, {1, 2}, 1, nullptr, checkpoint::QuantizeTo::kInt4), int4);
 }
 
 }  // namespace

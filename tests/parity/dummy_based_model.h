@@ -7,16 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "model/checkpoint.h"
-#include "model/dummy_checkpoint.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/dummy_checkpoint.h"
 
 namespace tiercel::parity {
 
-class DummyBasedModel : public model::Checkpoint {
+class DummyBasedModel : public checkpoint::Checkpoint {
  public:
-  const model::ModelConfig& config() const override { return dummy_->config(); }
-  const model::GenerationConfig& generation_config() const override { return dummy_->generation_config(); }
-  std::optional<model::TensorInfo> Find(const std::string& name) const override { return dummy_->Find(name); }
+  const checkpoint::ModelConfig& config() const override { return dummy_->config(); }
+  const checkpoint::GenerationConfig& generation_config() const override { return dummy_->generation_config(); }
+  std::optional<checkpoint::TensorInfo> Find(const std::string& name) const override { return dummy_->Find(name); }
   std::vector<std::string> Names() const override { return dummy_->Names(); }
   int64_t FileBytes() const override { return 0; }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
@@ -31,7 +31,7 @@ class DummyBasedModel : public model::Checkpoint {
 
  protected:
   explicit DummyBasedModel(int64_t intermediate_size = 768, bool tied = true)
-      : dummy_(model::MakeDummyCheckpoint(Config(intermediate_size, tied), {}, 1)) {}
+      : dummy_(checkpoint::MakeDummyCheckpoint(Config(intermediate_size, tied), {}, 1)) {}
 
   // Of a row; of a vector 1.
   int64_t Width(const std::string& name) const {
@@ -40,8 +40,8 @@ class DummyBasedModel : public model::Checkpoint {
   }
 
  private:
-  static model::ModelConfig Config(int64_t intermediate_size, bool tied) {
-    model::ModelConfig config;
+  static checkpoint::ModelConfig Config(int64_t intermediate_size, bool tied) {
+    checkpoint::ModelConfig config;
     config.hidden_size = 256;
     config.num_layers = 2;
     config.num_heads = 8;
@@ -55,7 +55,7 @@ class DummyBasedModel : public model::Checkpoint {
     return config;
   }
 
-  std::unique_ptr<model::Checkpoint> dummy_;
+  std::unique_ptr<checkpoint::Checkpoint> dummy_;
 };
 
 }  // namespace tiercel::parity

@@ -87,8 +87,8 @@ class ScaledModel final : public DummyBasedModel {
   enum class Scales { kNone, kTensors, kWeights };
   explicit ScaledModel(Scales scales) : scales_(scales) {}
 
-  std::optional<model::TensorInfo> Find(const std::string& name) const override {
-    if (ScaleOf(name) != nullptr) return model::TensorInfo{{1}, "F32"};
+  std::optional<checkpoint::TensorInfo> Find(const std::string& name) const override {
+    if (ScaleOf(name) != nullptr) return checkpoint::TensorInfo{{1}, "F32"};
     return DummyBasedModel::Find(name);
   }
   const uint8_t* MappedBytes(const std::string& name) const override {

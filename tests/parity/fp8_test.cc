@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/e4m3.h"
-#include "model/convert.h"
+#include "checkpoint/convert.h"
 #include "parity/cosine.h"
 #include "parity/dummy_based_model.h"
 #include "parity/model_runner.h"
@@ -29,13 +29,13 @@ class Fp8Model final : public DummyBasedModel {
     if (!IsFp8(name)) return DummyBasedModel::ReadRows(name, begin, end, out);
     std::vector<float> values(static_cast<size_t>((end - begin) * Width(name)));
     RETURN_IF_ERROR(ReadRows(name, begin, end, values.data()));
-    model::RoundToBF16(values.data(), std::ssize(values), out);
+    checkpoint::RoundToBF16(values.data(), std::ssize(values), out);
     return OkStatus();
   }
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
     if (!IsFp8(name)) return DummyBasedModel::ReadRows(name, begin, end, out);
     for (int64_t row = begin; row < end; ++row) {
-      const model::BlockRow blocks = RowOf(name, row);
+      const checkpoint::BlockRow blocks = RowOf(name, row);
       for (size_t i = 0; i < blocks.codes.size(); ++i) *out++ = blocks.float_scale[i / 128] * E4M3ToFloat(blocks.codes[i]);
     }
     return OkStatus();
@@ -43,7 +43,7 @@ class Fp8Model final : public DummyBasedModel {
   BlockFormat BlockFormatOf(const std::string& name) const override {
     return IsFp8(name) ? BlockFormat::kF8 : BlockFormat::kNone;
   }
-  Status ReadBlocks(const std::string& name, int64_t row, model::BlockRow* out) const override {
+  Status ReadBlocks(const std::string& name, int64_t row, checkpoint::BlockRow* out) const override {
     *out = RowOf(name, row);
     return OkStatus();
   }
@@ -53,8 +53,8 @@ class Fp8Model final : public DummyBasedModel {
     return name.ends_with("_proj.weight") && (floats_.empty() || name.find(floats_) == std::string::npos);
   }
   // Values of about ± 0.03.
-  model::BlockRow RowOf(const std::string& name, int64_t row) const {
-    model::BlockRow out;
+  checkpoint::BlockRow RowOf(const std::string& name, int64_t row) const {
+    checkpoint::BlockRow out;
     out.Resize(InfoOf(BlockFormat::kF8), Width(name));
     std::mt19937 random(static_cast<uint32_t>(std::hash<std::string>{}(name) + static_cast<size_t>(row) * 7919));
     for (uint8_t& code : out.codes) code = static_cast<uint8_t>(70 + random() % 40 + random() % 2 * 128);
@@ -66,7 +66,7 @@ class Fp8Model final : public DummyBasedModel {
 };
 
 // Logits of 40 tokens in steps of so many.
-Logits RunModel(const model::Checkpoint& checkpoint, bool keep, Team team, int64_t step,
+Logits RunModel(const checkpoint::Checkpoint& checkpoint, bool keep, Team team, int64_t step,
                 const kernels::KernelTable* kernels = nullptr) {
   RunnerOptions options;
   options.team = team;

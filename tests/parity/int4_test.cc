@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/int4_checkpoint.h"
+#include "checkpoint/int4_checkpoint.h"
 #include "parity/cosine.h"
 #include "parity/dummy_based_model.h"
 #include "parity/model_runner.h"
@@ -65,7 +65,7 @@ class GptqFiles final : public DummyBasedModel {
     for (const auto& [name, tensor] : tensors_) names.push_back(name);
     return names;
   }
-  std::optional<model::TensorInfo> Find(const std::string& name) const override {
+  std::optional<checkpoint::TensorInfo> Find(const std::string& name) const override {
     if (name.ends_with("_proj.weight")) return std::nullopt;
     const auto it = tensors_.find(name);
     return it == tensors_.end() ? DummyBasedModel::Find(name) : it->second.info;
@@ -77,7 +77,7 @@ class GptqFiles final : public DummyBasedModel {
 
  private:
   struct Tensor {
-    model::TensorInfo info;
+    checkpoint::TensorInfo info;
     std::vector<uint8_t> bytes;
   };
 
@@ -127,9 +127,9 @@ class GptqFiles final : public DummyBasedModel {
   std::map<std::string, Tensor> tensors_;
 };
 
-std::unique_ptr<model::Checkpoint> Model(int64_t group, const Orders& orders) {
-  auto checkpoint = model::OpenInt4(std::make_unique<GptqFiles>(group, orders),
-                                    {.layout = model::Int4Layout::kGptq, .group = group, .symmetric = false,
+std::unique_ptr<checkpoint::Checkpoint> Model(int64_t group, const Orders& orders) {
+  auto checkpoint = checkpoint::OpenInt4(std::make_unique<GptqFiles>(group, orders),
+                                    {.layout = checkpoint::Int4Layout::kGptq, .group = group, .symmetric = false,
                                      .reordered = true, .stored_zero_less = 1});
   EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error();
   return checkpoint ? std::move(*checkpoint) : nullptr;
@@ -157,7 +157,7 @@ Orders ApartOrders() {
 
 // Logits of kTokens tokens in steps of so many.
 constexpr int64_t kTokens = 160;
-Logits RunModel(const model::Checkpoint& checkpoint, bool keep_blocks, Team team, int64_t step,
+Logits RunModel(const checkpoint::Checkpoint& checkpoint, bool keep_blocks, Team team, int64_t step,
                 RunnerOptions options = {}, int64_t* bytes = nullptr) {
   options.team = team;
   options.weights.keep_blocks = keep_blocks;

@@ -46,7 +46,7 @@ class UnevenModel final : public DummyBasedModel {
   const int range_;
 };
 
-Logits RunModel(const model::Checkpoint& model, DType cache, const kernels::KernelTable* kernels) {
+Logits RunModel(const checkpoint::Checkpoint& model, DType cache, const kernels::KernelTable* kernels) {
   RunnerOptions options;
   options.team = {1, 2};
   options.kernels = kernels;

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "base/check.h"
+#include "checkpoint/checkpoint.h"
 #include "comm/socket.h"
 #include "comm/tcp_transport.h"
 #include "kernels/test_kernels.h"
-#include "model/checkpoint.h"
 
 namespace tiercel::parity {
 
@@ -67,7 +67,7 @@ Expected<std::unique_ptr<kernels::Environment>> MakeEnvironment(const RunnerOpti
   return made;
 }
 
-Expected<std::unique_ptr<model::CausalLm>> MakeModel(const model::Checkpoint& checkpoint, const RunnerOptions& options,
+Expected<std::unique_ptr<model::CausalLm>> MakeModel(const checkpoint::Checkpoint& checkpoint, const RunnerOptions& options,
                                                      std::shared_ptr<comm::Transport> transport,
                                                      kernels::Environment* environment) {
   model::LoadOptions load{.graph = options.graph, .prefetch = {}, .weights = options.weights, .transport = transport};
@@ -86,7 +86,7 @@ ModelRunner::~ModelRunner() {
   }
 }
 
-Status ModelRunner::Follow(const model::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port) {
+Status ModelRunner::Follow(const checkpoint::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port) {
   ASSIGN_OR_RETURN(std::shared_ptr<comm::Transport> transport,
                    comm::ConnectTcp({.process = {process, options.team.processes}, .port = port, .timeout_seconds = 60}));
   ASSIGN_OR_RETURN(const auto environment, MakeEnvironment(options));
@@ -96,12 +96,12 @@ Status ModelRunner::Follow(const model::Checkpoint& checkpoint, const RunnerOpti
 
 Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const std::string& path,
                                                            const RunnerOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                   model::Checkpoint::Open(path, "", options.quantization));
+  ASSIGN_OR_RETURN(const std::unique_ptr<checkpoint::Checkpoint> checkpoint,
+                   checkpoint::Checkpoint::Open(path, "", options.quantization));
   return Create(*checkpoint, options);
 }
 
-Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const model::Checkpoint& checkpoint,
+Expected<std::unique_ptr<ModelRunner>> ModelRunner::Create(const checkpoint::Checkpoint& checkpoint,
                                                            const RunnerOptions& options) {
   auto runner = std::make_unique<ModelRunner>();
   std::shared_ptr<comm::Transport> transport;

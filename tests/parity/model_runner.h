@@ -57,7 +57,7 @@ class ModelRunner {
 
   static Expected<std::unique_ptr<ModelRunner>> Create(const std::string& path,
                                                        const RunnerOptions& options);
-  static Expected<std::unique_ptr<ModelRunner>> Create(const model::Checkpoint& checkpoint,
+  static Expected<std::unique_ptr<ModelRunner>> Create(const checkpoint::Checkpoint& checkpoint,
                                                        const RunnerOptions& options);
   ~ModelRunner();  // after the other processes
 
@@ -97,7 +97,7 @@ class ModelRunner {
   Started MakeStep(const std::vector<Part>& parts);
 
   // Runs in the others.
-  static Status Follow(const model::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port);
+  static Status Follow(const checkpoint::Checkpoint& checkpoint, const RunnerOptions& options, int process, int port);
 
   std::unique_ptr<kernels::Environment> environment_;
   std::unique_ptr<model::CausalLm> model_;

@@ -15,10 +15,10 @@
 #include <string>
 #include <vector>
 
-#include "model/safetensors_writer.h"
+#include "checkpoint/safetensors_writer.h"
 #include "parity/cosine.h"
 #include "parity/model_runner.h"
-#include "tools/model_quantizer.h"
+#include "quantize/model_quantizer.h"
 
 namespace tiercel::parity {
 namespace {
@@ -27,8 +27,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using nlohmann::json;
 using Logits = std::vector<std::vector<float>>;
-using tools::QuantizeOptions;
-using tools::QuantScheme;
+using quantize::QuantizeOptions;
+using quantize::QuantScheme;
 
 namespace fs = std::filesystem;
 
@@ -84,9 +84,9 @@ class QuantizedCheckpointTest : public ::testing::Test {
     if (options.scheme != QuantScheme::kDynamic || options.smooth > 0 || options.kv_int8) {
       options.calibration = {Tokens(200, 1), Tokens(77, 2)};
     }
-    const auto checkpoint = model::Checkpoint::Open(Source(model));
+    const auto checkpoint = checkpoint::Checkpoint::Open(Source(model));
     ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error();
-    const auto written = tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {});
+    const auto written = quantize::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {});
     ASSERT_TRUE(written.has_value()) << written.error();
     fs::copy_file(Source(model) + "/config.json", folder_ / "config.json",
                   fs::copy_options::overwrite_existing);
@@ -112,15 +112,15 @@ class QuantizedCheckpointTest : public ::testing::Test {
 
   Tensors ReadTensors() const {
     Tensors tensors;
-    const auto checkpoint = model::Checkpoint::Open(folder_);
+    const auto checkpoint = checkpoint::Checkpoint::Open(folder_);
     EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error();
     for (const std::string& name : (*checkpoint)->Names()) {
-      const model::TensorInfo info = *(*checkpoint)->Find(name);
+      const checkpoint::TensorInfo info = *(*checkpoint)->Find(name);
       const DType dtype = info.type == "I8"    ? DType::kI8
                           : info.type == "I32" ? DType::kI32
                           : info.type == "F32" ? DType::kF32
                                                : DType::kBF16;
-      const int64_t bytes = model::PlannedTensor{name, dtype, info.shape}.bytes();
+      const int64_t bytes = checkpoint::PlannedTensor{name, dtype, info.shape}.bytes();
       const uint8_t* data = (*checkpoint)->MappedBytes(name);
       tensors[name] = {dtype, info.shape, {data, data + bytes}};
     }
@@ -133,9 +133,9 @@ class QuantizedCheckpointTest : public ::testing::Test {
         fs::remove(entry.path());
       }
     }
-    std::vector<model::PlannedTensor> plan;
+    std::vector<checkpoint::PlannedTensor> plan;
     for (const auto& [name, t] : tensors) plan.push_back({name, t.dtype, t.shape});
-    model::SafetensorsWriter writer(folder_, "quant_model_weights", 1);
+    checkpoint::SafetensorsWriter writer(folder_, "quant_model_weights", 1);
     ASSERT_TRUE(writer.BeginPart(plan).ok());
     for (const auto& [name, t] : tensors) ASSERT_TRUE(writer.Write(name, t.bytes).ok());
     ASSERT_TRUE(writer.Finish().ok());
@@ -217,7 +217,7 @@ TEST_F(QuantizedCheckpointTest, QuantizingAtLoadGivesTheSameBits) {
     Quantize(model, QuantScheme::kDynamic);
     RunnerOptions at_load;
     at_load.quantization = "int8";
-    at_load.weights.quantize = model::QuantizeTo::kInt8;
+    at_load.weights.quantize = checkpoint::QuantizeTo::kInt8;
     const auto expected = RunModel(folder_);
     const auto logits = RunModel(Source(model), at_load);
     ASSERT_TRUE(expected.has_value() && logits.has_value());
@@ -247,7 +247,7 @@ TEST_F(QuantizedCheckpointTest, WeightsOnDiskGiveTheSameBits) {
       for (const int workers : {1, 2}) {
         RunnerOptions options;
         options.team.workers = workers;
-        if (quantize) options.weights.quantize = model::QuantizeTo::kInt8;
+        if (quantize) options.weights.quantize = checkpoint::QuantizeTo::kInt8;
         const auto in_memory = RunModel(Source(model), options);
         ASSERT_TRUE(in_memory.has_value()) << in_memory.error();
         options.weights.max_bytes_in_memory = 0;
@@ -484,14 +484,14 @@ TEST_F(QuantizedCheckpointTest, StaticNeedsItsTensors) {
 
 TEST_F(QuantizedCheckpointTest, NothingIsQuantizedTwiceOrWithoutCalibration) {
   Quantize("qwen3-tied", QuantScheme::kDynamic);
-  const auto checkpoint = model::Checkpoint::Open(folder_);
+  const auto checkpoint = checkpoint::Checkpoint::Open(folder_);
   ASSERT_TRUE(checkpoint.has_value());
   QuantizeOptions options;
-  EXPECT_THAT(tools::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {}).error().message(),
+  EXPECT_THAT(quantize::QuantizeModel(**checkpoint, options, environment_.get(), folder_, {}).error().message(),
               HasSubstr("quantized already"));
-  const auto source = model::Checkpoint::Open(Source("qwen3-tied"));
+  const auto source = checkpoint::Checkpoint::Open(Source("qwen3-tied"));
   options.scheme = QuantScheme::kStatic;
-  EXPECT_THAT(tools::QuantizeModel(**source, options, environment_.get(), folder_, {}).error().message(),
+  EXPECT_THAT(quantize::QuantizeModel(**source, options, environment_.get(), folder_, {}).error().message(),
               HasSubstr("W8A8 needs --calibration"));
 }
 

@@ -94,7 +94,7 @@ Status Main(const Options& options) {
   const int64_t total = std::ssize(tokens);
   RunnerOptions runner_options;
   runner_options.weights = options.weights;
-  if (options.int8) runner_options.weights.quantize = model::QuantizeTo::kInt8;
+  if (options.int8) runner_options.weights.quantize = checkpoint::QuantizeTo::kInt8;
   runner_options.weights.keep_blocks = options.blocks;
   runner_options.quantization = options.int8 ? "int8" : "";
   runner_options.block_size = 128;

@@ -6,10 +6,10 @@
 #include <random>
 #include <thread>
 
+#include "checkpoint/checkpoint.h"
 #include "engine/engine.h"
 #include "engine/engine_test_util.h"
 #include "kernels/environment.h"
-#include "model/checkpoint.h"
 #include "model/load_model.h"
 
 namespace tiercel::engine {
@@ -38,7 +38,7 @@ class EngineAnswersTest : public testing::TestWithParam<bool> {
 
   std::unique_ptr<Engine> Make(EngineOptions options) {
     const auto checkpoint =
-        model::Checkpoint::Open(std::string(TIERCEL_TEST_DATA) + "/models/qwen3-tied");
+        checkpoint::Checkpoint::Open(std::string(TIERCEL_TEST_DATA) + "/models/qwen3-tied");
     EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error();
     auto model = model::LoadModel(**checkpoint, {.graph = {.mode = model::GraphMode::kFullDecodeOnly}},
                                   environment_.get(), [](int64_t, int64_t) {});

@@ -14,6 +14,8 @@ SRC = ROOT / "src"
 CHAINS = [
     ["base", "platform", "tensor", "kernels", "comm", "model", "engine", "api", "server", "serving",
      "tools"],
+    ["base", "platform", "tensor", "checkpoint", "model", "quantize", "tools"],
+    ["base", "options", "quantize"],
     ["base", "text", "sampling", "engine"],
     ["base", "net", "hub", "serving"],
     ["base", "options", "serving"],
@@ -30,7 +32,7 @@ OWNED = [
     ("the client library", r"curl/", [r"net/.*\.cc$", r"net/transfer\.h$"]),
     ("the Rust header", r"(text_ffi|text/ffi)\.h$", [r"text/"]),
     ("the JSON library", r"nlohmann/",
-     [r"api/json", r"(model|text)/.*(config|json|safetensors|chat_template)",
+     [r"api/json", r"(checkpoint|text)/.*(config|json|safetensors|chat_template)",
       r"options/json", r"hub/listing", r".*_test\.cc$"]),
     ("the YAML library", r"yaml-cpp/", [r"options/yaml"]),
 ]

@@ -1,0 +1,30 @@
+#include "checkpoint/quantization_section.h"
+
+#include <utility>
+
+#include "checkpoint/rope_config.h"
+
+namespace tiercel::checkpoint {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = 16 << 20;
+
+}  // namespace
+
+Expected<std::optional<QuantizationSection>> ReadQuantizationSection(std::string_view config_json,
+                                                                     std::string_view hf_overrides,
+                                                                     const std::string& path) {
+  ASSIGN_OR_RETURN(Json root, ParseJsonObject(config_json, path, kMaxConfigBytes));
+  if (!hf_overrides.empty()) {
+    ASSIGN_OR_RETURN(Json overrides, ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
+    MergeOverrides(std::move(overrides), root);
+  }
+  const JsonFields top(root, path);
+  const char* key = top.Has("quantization_config") ? "quantization_config" : "compression_config";
+  const Json* config = top.Get(key);
+  if (config == nullptr) return std::nullopt;
+  if (!config->is_object()) return Unexpected(top.Wrong(key, "an object"));
+  return QuantizationSection{*config, path + ": " + key};
+}
+
+}  // namespace tiercel::checkpoint

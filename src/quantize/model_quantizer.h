@@ -1,0 +1,46 @@
+// ModelQuantizer: writes a float checkpoint with quantized linears, layer by layer: INT8 as the Ascend quantizer has it
+// (tools/ascend_format.h), or four bits as compressed-tensors has them (tools/packed_format.h). Smoothing before it:
+// tools/smoothing.h, tools/awq.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "checkpoint/checkpoint.h"
+#include "kernels/environment.h"
+#include "quantize/linear_format.h"
+
+namespace tiercel::quantize {
+
+enum class QuantScheme { kStatic, kDynamic, kMix, kInt4 };  // W8A8, W8A8_DYNAMIC, W8A8_MIX, W4A16
+enum class Rounding { kNearest, kGptq, kAwq };  // the last one is to the nearest, of scaled weights
+
+struct QuantizeOptions {
+  QuantScheme scheme = QuantScheme::kDynamic;
+  Rounding method = Rounding::kNearest;  // kInt4. Others than the nearest need calibration
+  int64_t group = 128;                   // kInt4: inputs that share a scale
+  double smooth = 0;                 // α; 0: none. Needs calibration
+  // kStatic: inputs that lose more than this (InputLoss::one_scale) are quantized per token. 1: none.
+  double static_loss = 0.1;
+  bool kv_int8 = false;              // scales for an INT8 KV cache (C8), too. Needs calibration
+  std::vector<std::string> exclude;  // patterns with * of linears that stay float
+  // Token ids, each sequence at most LayerCalibration::kMaxTokens long; empty: no calibration.
+  std::vector<std::vector<int32_t>> calibration;
+};
+
+struct QuantizeCallbacks {
+  std::function<void(int64_t done, int64_t total)> progress;  // bytes of the float weights
+  std::function<void(int64_t layer, const std::vector<LinearError>& errors)> layer;
+};
+
+// Writes weights, index and quant_model_description.json into `folder`, which exists; returns what config.json's
+// quantization_config is to say, or an empty text. Memory: one layer's weights, and with calibration the residual
+// stream of its tokens; with GPTQ the products of one layer's inputs, four bytes for each two of a linear's.
+Expected<std::string> QuantizeModel(const checkpoint::Checkpoint& checkpoint, const QuantizeOptions& options,
+                                    kernels::Environment* environment, const std::string& folder,
+                                    const QuantizeCallbacks& callbacks);
+
+}  // namespace tiercel::quantize
