@@ -32,7 +32,8 @@ def rows():
 def notice():
     lines = [f"{name:<44}{license}" for name, license in rows()]
     libraries = sorted(set(components.LIBRARIES.values()))
-    lines += ["", "It needs these libraries, which are not part of it (openmpi only if it was built with MPI):", ""]
+    lines += ["", "It needs these libraries, which are not part of it (openmpi only if it was built with MPI). A wheel for older",
+              "systems (GLIBC=… make wheel) has all of them in it but glibc, libgcc and openmpi:", ""]
     return HEAD + "\n" + "\n".join(lines + [f"{name:<44}{license}" for name, license in libraries]) + "\n"
 
 
