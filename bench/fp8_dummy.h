@@ -4,49 +4,44 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "checkpoint/block_row.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/matrix_view.h"
 
 namespace tiercel {
 
-class Fp8Dummy final : public checkpoint::Checkpoint {
+struct Fp8DummyMatrix {
+  int64_t n = 0, k = 0;
+};
+
+class Fp8Dummy final : public checkpoint::MatrixView<Fp8DummyMatrix> {
  public:
   // `dummy` has the shapes, and what is not FP8.
-  explicit Fp8Dummy(std::unique_ptr<checkpoint::Checkpoint> dummy) : dummy_(std::move(dummy)) {}
+  explicit Fp8Dummy(std::unique_ptr<checkpoint::Checkpoint> dummy) : MatrixView(std::move(dummy), "BF16") {
+    for (const std::string& name : stored().Names()) {
+      if (!name.ends_with("_proj.weight")) continue;
+      const auto shape = stored().Find(name)->shape;
+      Add(name, {shape[0], shape[1]}, name, {});
+    }
+  }
 
-  const checkpoint::ModelConfig& config() const override { return dummy_->config(); }
-  const checkpoint::GenerationConfig& generation_config() const override { return dummy_->generation_config(); }
-  std::optional<checkpoint::TensorInfo> Find(const std::string& name) const override { return dummy_->Find(name); }
-  std::vector<std::string> Names() const override { return dummy_->Names(); }
-  int64_t FileBytes() const override { return 0; }
-  Status ReadRows(const std::string& name, int64_t begin, int64_t end, BF16* out) const override {
-    return dummy_->ReadRows(name, begin, end, out);
+ private:
+  BlockFormat FormatOf(const Fp8DummyMatrix&) const override { return BlockFormat::kF8; }
+  Status ReadRow(const std::string& name, const Fp8DummyMatrix&, int64_t row, float* out) const override {
+    return stored().ReadRows(name, row, row + 1, out);
   }
-  Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
-    return dummy_->ReadRows(name, begin, end, out);
-  }
-  BlockFormat BlockFormatOf(const std::string& name) const override {
-    return name.ends_with("_proj.weight") ? BlockFormat::kF8 : BlockFormat::kNone;
-  }
-  Status ReadBlocks(const std::string& name, int64_t row, checkpoint::BlockRow* out) const override {
-    out->Resize(InfoOf(BlockFormat::kF8), dummy_->Find(name)->shape[1]);
+  Status ReadBlockRow(const std::string& name, const Fp8DummyMatrix& m, int64_t row,
+                      checkpoint::BlockRow* out) const override {
+    out->Resize(InfoOf(BlockFormat::kF8), m.k);
     std::minstd_rand random(static_cast<uint32_t>(std::hash<std::string>{}(name) + static_cast<size_t>(row)));
     for (uint8_t& code : out->codes) code = static_cast<uint8_t>(random() % 127 + random() % 2 * 128);  // no NaN
     for (float& scale : out->float_scale) scale = 2e-4f;
     return OkStatus();
   }
-  const BF16* MappedBF16(const std::string& name) const override { return dummy_->MappedBF16(name); }
-  void WillNeed(const std::string&) const override {}
-  void DontNeed(const std::string&) const override {}
-
- private:
-  const std::unique_ptr<checkpoint::Checkpoint> dummy_;
 };
 
 }  // namespace tiercel

@@ -29,7 +29,9 @@ namespace {
 constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // Whether the weights lie in strips of block formats.
-bool HasStrips(checkpoint::InputKind kind) { return kind == checkpoint::InputKind::kBlocks || kind == checkpoint::InputKind::kBF16ForFp8; }
+bool HasStrips(checkpoint::InputKind kind) {
+  return kind == checkpoint::InputKind::kBlocks || kind == checkpoint::InputKind::kBF16ForFp8;
+}
 
 // One shard of a fused linear: which tensors of the checkpoint, which of their rows, and what was read
 // of them.
@@ -225,9 +227,10 @@ Status Loader::AllocatePartlyOnDisk(int64_t in_memory) {
 
 Status Loader::PlanEnds() {
   const std::string embedding = "model.embed_tokens";
-  const checkpoint::QuantizeTo quantize = !options_.quantize_lm_head                ? checkpoint::QuantizeTo::kNone
-                              : options_.quantize == checkpoint::QuantizeTo::kInt4 ? checkpoint::QuantizeTo::kInt4
-                                                                       : checkpoint::QuantizeTo::kInt8;
+  using checkpoint::QuantizeTo;
+  const QuantizeTo quantize = !options_.quantize_lm_head                ? QuantizeTo::kNone
+                              : options_.quantize == QuantizeTo::kInt4 ? QuantizeTo::kInt4
+                                                                       : QuantizeTo::kInt8;
   const int64_t hidden = config_.hidden_size;
   weights_.head = options_.head;
   if (options_.head == checkpoint::Head::kHidden) {
@@ -237,7 +240,7 @@ Status Loader::PlanEnds() {
       LOG_WARNING("tie_word_embeddings is true: lm_head.weight in the checkpoint is ignored");
     }
     // Tokens' rows are the head's columns, if all of them are here.
-    const bool apart = quantize != checkpoint::QuantizeTo::kNone || options_.process.count > 1;
+    const bool apart = quantize != QuantizeTo::kNone || options_.process.count > 1;
     if (apart) RETURN_IF_ERROR(PlanEmbedding(embedding));
     RETURN_IF_ERROR(PlanHead(embedding, quantize));
   } else {
