@@ -5,8 +5,11 @@ set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 export CCACHE_DISABLE=1  # no object of one is the other's
-for folder in "$work/a" "$work/another/folder"; do
+folders=("$work/a" "$work/another/folder")
+for folder in "${folders[@]}"; do  # both before the first build, which takes minutes: no commit comes between them
   git clone -q "$source" "$folder"
+done
+for folder in "${folders[@]}"; do
   make -C "$folder" deb
 done
 first=$work/a/build/package second=$work/another/folder/build/package
