@@ -7,6 +7,6 @@
 namespace tiercel::kernels::neon {
 
 // Tiles of 6 rows × 16 columns: 24 sums, 4 registers of weights and a broadcast of the 32.
-void Matmul(const MatmulArgs& args, Share share) { simd::FmaMatmul<Simd, 6, 2, 18>(args, share); }
+void Matmul(const MatmulArgs& args, Share share) { simd::Matmul<simd::FmaProduct<Simd, 6, 2, 18>>(args, share); }
 
 }  // namespace tiercel::kernels::neon

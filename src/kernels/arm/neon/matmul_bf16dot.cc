@@ -2,7 +2,7 @@
 // to odd, unless the CPU has FEAT_EBF16 and the system asks for it, which Linux does not.
 #include "kernels/arm/neon/kernels.h"
 #include "kernels/arm/neon/vector.h"
-#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/epilogue_impl.h"
 
 namespace tiercel::kernels::neon {
@@ -13,6 +13,8 @@ struct Bf16DotLanes {
   using Sum = float;
   using V = float32x4_t;
   using W = bfloat16x8_t;
+  using X = W;
+  static constexpr int kParts = 1;
   static constexpr int kLanes = 4;
   static constexpr int kTileRows = 6;     // 24 sums,
   static constexpr int kTileVectors = 4;  // 4 registers of weights and a broadcast of the 32
@@ -35,7 +37,7 @@ struct Bf16DotLanes {
 
 }  // namespace
 
-void MatmulBf16Dot(const MatmulArgs& args, Share share) { simd::DotMatmul<Bf16DotLanes>(args, share); }
+void MatmulBf16Dot(const MatmulArgs& args, Share share) { simd::Matmul<Bf16DotLanes>(args, share); }
 
 // Sixteen independent chains cover a latency of 4 to 5 cycles on two to four ports.
 int64_t PeakMatmulBf16Dot(int64_t iterations) {

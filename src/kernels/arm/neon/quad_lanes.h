@@ -1,10 +1,10 @@
-// What simd/dot_matmul_impl.h is written in for W8A8, but for the dot product. It is that of unsigned bytes: 128 is added
+// What simd/matmul_impl.h is written in for W8A8, but for the dot product. It is that of unsigned bytes: 128 is added
 // to the weights, and 128 · Σ x taken away from a row's sums in the end, all modulo 2³².
 #pragma once
 
 #include "kernels/arm/neon/kernels.h"
 #include "kernels/arm/neon/vector.h"
-#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/epilogue_impl.h"
 
 namespace tiercel::kernels::neon {
@@ -14,6 +14,8 @@ struct QuadLanes {
   using Sum = int32_t;
   using V = uint32x4_t;
   using W = uint8x16_t;
+  using X = W;
+  static constexpr int kParts = 1;
   static constexpr int kLanes = 4;
   static constexpr int kTileRows = 6;     // 24 sums,
   static constexpr int kTileVectors = 4;  // 4 registers of weights and a broadcast of the 32

@@ -14,7 +14,7 @@ struct WideningLanes : QuadLanes {
 
 }  // namespace
 
-void QuantMatmul(const QuantMatmulArgs& args, Share share) { simd::DotMatmul<WideningLanes>(args, share); }
+void QuantMatmul(const QuantMatmulArgs& args, Share share) { simd::Matmul<WideningLanes>(args, share); }
 
 // Eight independent sums of what WideningLanes::Dot does.
 int64_t PeakMatmulI8(int64_t iterations) {

@@ -10,7 +10,7 @@ struct DotLanes : QuadLanes {
 
 }  // namespace
 
-void QuantMatmulDot(const QuantMatmulArgs& args, Share share) { simd::DotMatmul<DotLanes>(args, share); }
+void QuantMatmulDot(const QuantMatmulArgs& args, Share share) { simd::Matmul<DotLanes>(args, share); }
 
 // Sixteen independent chains cover a latency of 4 cycles on four ports.
 int64_t PeakMatmulI8Dot(int64_t iterations) {

@@ -109,6 +109,7 @@ struct Simd {
     }, v);
   }
   static V Fma(V a, V b, V c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
+  static void AddProduct(V& sum, V a, V b) { sum = Fma(a, b, sum); }
   static V Exp(V x) { return {neon::Exp(x.low), neon::Exp(x.high)}; }
   static float Sum(V v) { return vaddvq_f32(vaddq_f32(v.low, v.high)); }
   static float ReduceMax(V v) { return vmaxnmvq_f32(vmaxnmq_f32(v.low, v.high)); }

@@ -10,7 +10,7 @@ namespace tiercel::kernels::avx2 {
 // Tiles of 6 rows × 2 vectors: 12 sums, 2 vectors of weights and a broadcast of the 16 registers; a k
 // takes 6 cycles of two FMA ports and 4 of two load ports.
 void Matmul(const MatmulArgs& args, Share share) {
-  simd::FmaMatmul<Simd, 6, 2, 18>(args, share);
+  simd::Matmul<simd::FmaProduct<Simd, 6, 2, 18>>(args, share);
 }
 
 }  // namespace tiercel::kernels::avx2

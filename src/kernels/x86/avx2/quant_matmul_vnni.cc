@@ -1,4 +1,4 @@
-#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/avx2/kernels.h"
 #include "kernels/x86/avx2/vector.h"
@@ -12,6 +12,8 @@ struct Dot256 {
   using Sum = int32_t;
   using V = __m256i;
   using W = V;
+  using X = W;
+  static constexpr int kParts = 1;
   static constexpr int kLanes = 8;
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 2;
@@ -35,7 +37,7 @@ struct Dot256 {
 }  // namespace
 
 void QuantMatmulVnni(const QuantMatmulArgs& args, Share share) {
-  simd::DotMatmul<Dot256>(args, share);
+  simd::Matmul<Dot256>(args, share);
 }
 
 // Ten independent chains cover the latency of 5 cycles on two ports.

@@ -93,6 +93,8 @@ struct Simd {
   static V Min(V a, V b) { return _mm256_min_ps(a, b); }
   static V NaNToZero(V v) { return _mm256_and_ps(v, _mm256_cmp_ps(v, v, _CMP_ORD_Q)); }
   static V Fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+  // sum = fma(a, b, sum) in sum's register: GCC may write it to another one, and have none left for a tile's sums.
+  static void AddProduct(V& sum, V a, V b) { asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); }
   static V Exp(V x) { return avx2::Exp(x); }
   static float Sum(V v) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -164,12 +166,20 @@ struct Simd {
     if constexpr (sizeof(Element) == sizeof(BF16)) {
       return _mm256_castsi256_ps(
           part == 0 ? _mm256_slli_epi32(raw, 16)
-                    : _mm256_and_si256(raw, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+                    : UpperHalves(raw));
     } else if constexpr (std::is_same_v<Element, E4M3>) {
       return part % 2 == 0 ? WidenLower(Halfs<part / 2>(raw)) : WidenUpper(Halfs<part / 2>(raw));
     } else {
       return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(raw, 24 - 8 * part), 24));
     }
+  }
+  // The mask stays in memory: in a register it would take a sum's place.
+  static Raw UpperHalves(Raw words) {
+    alignas(32) static constexpr uint32_t kMask[] = {0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000,
+                                                     0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000};
+    Raw upper;
+    asm("vpand %1, %2, %0" : "=x"(upper) : "m"(kMask), "x"(words));
+    return upper;
   }
   // Of E4M3 numbers the parts 2 · half and, behind them, 2 · half + 1 as binary16: times 2⁻⁸ (fp8_matmul_impl.h).
   template <int half>

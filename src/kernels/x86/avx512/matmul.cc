@@ -9,7 +9,7 @@ namespace tiercel::kernels::avx512 {
 // Tiles of 12 rows × 2 vectors: 24 sums, 2 vectors of weights and a broadcast of the 32 registers; a k
 // takes 12 cycles of two FMA ports and 7 of two load ports.
 void Matmul(const MatmulArgs& args, Share share) {
-  simd::FmaMatmul<Simd, 12, 2, 24>(args, share);
+  simd::Matmul<simd::FmaProduct<Simd, 12, 2, 24>>(args, share);
 }
 
 }  // namespace tiercel::kernels::avx512

@@ -1,5 +1,5 @@
 // Matmul by vdpbf16ps. One instruction adds the products of a k pair for 16 columns.
-#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
@@ -14,6 +14,8 @@ struct DotBf16 {
   using Sum = float;
   using V = __m512;
   using W = __m512bh;
+  using X = W;
+  static constexpr int kParts = 1;
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 4;
@@ -37,6 +39,6 @@ struct DotBf16 {
 
 }  // namespace
 
-void MatmulBf16Dot(const MatmulArgs& args, Share share) { simd::DotMatmul<DotBf16>(args, share); }
+void MatmulBf16Dot(const MatmulArgs& args, Share share) { simd::Matmul<DotBf16>(args, share); }
 
 }  // namespace tiercel::kernels::avx512

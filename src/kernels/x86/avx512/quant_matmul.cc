@@ -1,4 +1,4 @@
-#include "kernels/simd/dot_matmul_impl.h"
+#include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/epilogue_impl.h"
 #include "kernels/x86/avx512/kernels.h"
 #include "kernels/x86/avx512/vector.h"
@@ -13,6 +13,8 @@ struct Dot512 {
   using Sum = int32_t;
   using V = __m512i;
   using W = V;
+  using X = W;
+  static constexpr int kParts = 1;
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 4;
@@ -37,7 +39,7 @@ struct Dot512 {
 }  // namespace
 
 void QuantMatmul(const QuantMatmulArgs& args, Share share) {
-  simd::DotMatmul<Dot512>(args, share);
+  simd::Matmul<Dot512>(args, share);
 }
 
 }  // namespace tiercel::kernels::avx512

@@ -82,6 +82,8 @@ struct Simd {
   static V Min(V a, V b) { return _mm512_min_ps(a, b); }
   static V NaNToZero(V v) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v); }
   static V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  // sum = fma(a, b, sum) in sum's register: GCC may write it to another one, and have none left for a tile's sums.
+  static void AddProduct(V& sum, V a, V b) { asm("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b)); }
   static V Exp(V x) { return avx512::Exp(x); }
   static float Sum(V v) { return _mm512_reduce_add_ps(v); }
   static float ReduceMax(V v) { return _mm512_reduce_max_ps(v); }
