@@ -103,11 +103,9 @@ struct Observer {
     const int64_t k = args.weight->k;
     std::vector<BF16>* const kept = keeps_all ? &all[found] : nullptr;
     Prepare(k, &found->ranges);
-    found->squares.resize(static_cast<size_t>(k));
     for (int64_t r = 0; r < args.rows; ++r) {
       const BF16* const x = args.x + r * args.ldx;
       Widen(x, k, found->ranges.min.data(), found->ranges.max.data());
-      for (int64_t i = 0; i < k; ++i) found->squares[static_cast<size_t>(i)] += double{ToFloat(x[i])} * double{ToFloat(x[i])};
       if (r % kSampleEvery == 0) found->sample.insert(found->sample.end(), x, x + k);
       if (kept != nullptr) kept->insert(kept->end(), x, x + k);
     }

@@ -19,11 +19,10 @@ struct ChannelRanges {
   std::vector<float> Largest() const;  // max|x|
 };
 
-// What the linears of a layer get: every input feature's range and sum of squares, the inputs of some tokens, and,
-// where they were asked for, the features' products XᵀX over all of them.
+// What the linears of a layer get: every input feature's range, the inputs of some tokens, and, where they were asked
+// for, the features' products XᵀX over all of them.
 struct LinearInputs {
   ChannelRanges ranges;
-  std::vector<double> squares;   // [features]
   std::vector<BF16> sample;      // [tokens, features]
   std::vector<float> products;   // [features, features], or empty
 };

@@ -76,12 +76,12 @@ void ToBF16s(const float* w, int64_t k, uint8_t* out) {
 }
 
 // How much the square of each weight's error counts: more for large ones, see the header.
-std::vector<float> ErrorWeights(const float* w, const float* importance, int64_t k) {
+std::vector<float> ErrorWeights(const float* w, int64_t k) {
   double sum = 0;
   for (int64_t i = 0; i < k; ++i) sum += double{w[i]} * double{w[i]};
   const auto rms = static_cast<float>(std::sqrt(sum / static_cast<double>(k)));
   std::vector<float> h(static_cast<size_t>(k), 1.0f);
-  for (int64_t i = 0; i < k && rms > 0; ++i) h[static_cast<size_t>(i)] = importance[i] * (1 + std::fabs(w[i]) / rms);
+  for (int64_t i = 0; i < k && rms > 0; ++i) h[static_cast<size_t>(i)] = 1 + std::fabs(w[i]) / rms;
   return h;
 }
 
@@ -92,8 +92,8 @@ void ForEachBlock(checkpoint::GgufBlock block, const float* w, const float* h, i
 
 }  // namespace
 
-void QuantizeBlocks(GgufTensorType type, const float* w, const float* importance, int64_t k, uint8_t* out) {
-  const std::vector<float> weights = ErrorWeights(w, importance, k);
+void QuantizeBlocks(GgufTensorType type, const float* w, int64_t k, uint8_t* out) {
+  const std::vector<float> weights = ErrorWeights(w, k);
   const float* const h = weights.data();
   const checkpoint::GgufBlock block = *checkpoint::GgufBlockOf(static_cast<uint32_t>(type));
   CHECK_EQ(k % block.elements, 0);

@@ -12,10 +12,10 @@
 
 namespace tiercel::quantize {
 
-// k finite values of one row, k a multiple of the block's. The square of what input i's weight w loses counts
-// `importance[i]` · (1 + |w| / the row's root mean square) times, importance > 0: scales that lose least with all weights
+// k finite values of one row, k a multiple of the block's. The square of what a weight w loses counts
+// 1 + |w| / the row's root mean square times: scales that lose least with all weights
 // alike cut the large ones off, all to the same side, and cost a model more (docs/accuracy.md). Where a scale is beyond
 // binary16 it becomes an infinity. Any type but F16 and Q4_1.
-void QuantizeBlocks(checkpoint::GgufTensorType type, const float* w, const float* importance, int64_t k, uint8_t* out);
+void QuantizeBlocks(checkpoint::GgufTensorType type, const float* w, int64_t k, uint8_t* out);
 
 }  // namespace tiercel::quantize

@@ -23,22 +23,21 @@ constexpr GgufTensorType kTypes[] = {GgufTensorType::kQ4_0, GgufTensorType::kQ5_
 
 std::string Name(GgufTensorType type) { return checkpoint::GgufTypeName(static_cast<uint32_t>(type)); }
 
-std::vector<float> RoundTrip(GgufTensorType type, const std::vector<float>& w, std::vector<float> importance = {}) {
-  importance.resize(w.size(), 1.0f);
+std::vector<float> RoundTrip(GgufTensorType type, const std::vector<float>& w) {
   const checkpoint::GgufBlock block = *checkpoint::GgufBlockOf(static_cast<uint32_t>(type));
   const auto k = std::ssize(w);
   std::vector<uint8_t> blocks(static_cast<size_t>(k / block.elements * block.bytes));
-  QuantizeBlocks(type, w.data(), importance.data(), k, blocks.data());
+  QuantizeBlocks(type, w.data(), k, blocks.data());
   std::vector<float> out(w.size());
   checkpoint::Dequantize(type, blocks.data(), k, out.data());
   return out;
 }
 
-double Loss(const std::vector<float>& w, const std::vector<float>& out, const std::vector<float>& importance = {}) {
+double Loss(const std::vector<float>& w, const std::vector<float>& out, const std::vector<float>& counts = {}) {
   double sum = 0;
   for (size_t i = 0; i < w.size(); ++i) {
     const double lost = double{w[i]} - double{out[i]};
-    sum += (importance.empty() ? 1.0 : double{importance[i]}) * lost * lost;
+    sum += (counts.empty() ? 1.0 : double{counts[i]}) * lost * lost;
   }
   return sum;
 }
@@ -110,17 +109,6 @@ TEST(BlockQuantizer, LossIsThatOfAGridOfSoManySteps) {
     const double rms = std::sqrt(Loss(w, RoundTrip(type, w)) / static_cast<double>(w.size()));
     EXPECT_LT(rms, grid * 1.05) << Name(type);
     EXPECT_GT(rms, grid * 0.75) << Name(type);
-  }
-}
-
-TEST(BlockQuantizer, ImportantInputsLoseLess) {
-  const std::vector<float> w = Normal(256 * 16, 5);
-  std::vector<float> importance;
-  for (size_t i = 0; i < w.size(); ++i) importance.push_back(i % 8 == 0 ? 20.0f : 0.5f);
-  for (const GgufTensorType type : kTypes) {
-    if (type == GgufTensorType::kQ8_0) continue;  // has no search
-    const double weighted = Loss(w, RoundTrip(type, w, importance), importance);
-    EXPECT_LT(weighted, 0.97 * Loss(w, RoundTrip(type, w), importance)) << Name(type);
   }
 }
 

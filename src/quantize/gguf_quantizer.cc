@@ -54,7 +54,7 @@ class GgufQuantizer {
   Status Plan(const std::string& tensor, GgufTensorType type, const std::vector<int64_t>& shape);
 
   Status WriteLayer(int64_t layer);
-  Status WriteMatrix(const Matrix& matrix, const LinearInputs* inputs, const OutputNorm* outputs, LinearError* error);
+  Status WriteMatrix(const Matrix& matrix, const OutputNorm* outputs, LinearError* error);
   Status WriteVector(const std::string& tensor);
   Status WriteRopeFactors();
   // Which of the checkpoint's rows is the file's.
@@ -133,30 +133,13 @@ bool AllFinite(const std::vector<float>& values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
-// How much the square of what a weight loses counts: the mean square of its input, all of them about 1. One that the
-// text hardly has counts a little.
-Expected<std::vector<float>> Importance(const LinearInputs* inputs, int64_t k) {
-  std::vector<float> importance(static_cast<size_t>(k), 1.0f);
-  if (inputs == nullptr) return importance;
-  constexpr double kLeast = 0.01;
-  double mean = 0;
-  for (const double square : inputs->squares) mean += square / static_cast<double>(k);
-  if (!std::isfinite(mean)) return Unexpected(InvalidArgument("the inputs in calibration are not finite"));
-  for (size_t i = 0; i < importance.size() && mean > 0; ++i) {
-    importance[i] = static_cast<float>(inputs->squares[i] / mean + kLeast);
-  }
-  return importance;
-}
-
-Status GgufQuantizer::WriteMatrix(const Matrix& matrix, const LinearInputs* inputs, const OutputNorm* outputs,
-                                  LinearError* error) {
+Status GgufQuantizer::WriteMatrix(const Matrix& matrix, const OutputNorm* outputs, LinearError* error) {
   constexpr int64_t kChunkBytes = int64_t{32} << 20;
   const std::string tensor = matrix.name + ".weight";
   const GgufTensorType type = Type(matrix);
   const int64_t n = matrix.n, k = matrix.k;
   const int64_t row_bytes = checkpoint::PlannedGgufTensor{"", type, {k}}.bytes();
   const int64_t chunk = std::clamp<int64_t>(kChunkBytes / row_bytes, 1, n);
-  ASSIGN_OR_RETURN(const std::vector<float> importance, Importance(inputs, k));
   const auto workers = static_cast<size_t>(environment_->team->size());
   std::vector<std::vector<float>> row(workers, std::vector<float>(static_cast<size_t>(k))), rounded = row;
   std::vector<RoundingLoss> losses(workers);
@@ -172,7 +155,7 @@ Status GgufQuantizer::WriteMatrix(const Matrix& matrix, const LinearInputs* inpu
         return InvalidArgument("{}: row {} has values that are not finite", tensor, source);
       }
       uint8_t* const out = blocks.data() + r * row_bytes;
-      QuantizeBlocks(type, row[worker].data(), importance.data(), k, out);
+      QuantizeBlocks(type, row[worker].data(), k, out);
       checkpoint::Dequantize(type, out, k, rounded[worker].data());
       if (!AllFinite(rounded[worker])) {
         return InvalidArgument("{}: row {} has values too large for {}", tensor, source,
@@ -226,11 +209,11 @@ Status GgufQuantizer::WriteLayer(int64_t layer) {
   std::optional<OutputNorm> outputs;
   for (size_t i = 0; i < jobs.size(); ++i) {
     const LinearJob& job = jobs[i];
-    const LinearInputs* const seen = calibration_ != nullptr ? inputs_of[i] : nullptr;
-    if (seen != nullptr && (i == 0 || inputs_of[i] != inputs_of[i - 1])) outputs.emplace(*seen, job.k, nullptr);
+    const bool first = i == 0 || inputs_of[i] != inputs_of[i - 1];
+    if (calibration_ != nullptr && first) outputs.emplace(*inputs_of[i], job.k, nullptr);
     LinearError error;
     error.name = NameInLayer(job.name);
-    RETURN_IF_ERROR(WriteMatrix({job.name, job.n, job.k}, seen, outputs ? &*outputs : nullptr, &error));
+    RETURN_IF_ERROR(WriteMatrix({job.name, job.n, job.k}, outputs ? &*outputs : nullptr, &error));
     errors.push_back(std::move(error));
     if (job.has_bias) RETURN_IF_ERROR(WriteVector(job.name + ".bias"));
   }
@@ -250,7 +233,7 @@ Expected<std::string> GgufQuantizer::Run(const std::string& path) {
   }
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) RETURN_IF_ERROR(WriteLayer(layer));
   RETURN_IF_ERROR(WriteVector(kFinalNorm));
-  for (const Matrix& end : Ends()) RETURN_IF_ERROR(WriteMatrix(end, nullptr, nullptr, nullptr));
+  for (const Matrix& end : Ends()) RETURN_IF_ERROR(WriteMatrix(end, nullptr, nullptr));
   if (config_.rope.type == checkpoint::RopeType::kLlama3) RETURN_IF_ERROR(WriteRopeFactors());
   RETURN_IF_ERROR(writer_->Finish());
   std::map<std::string, int> counts;

@@ -18,8 +18,7 @@ namespace tiercel::quantize {
 struct GgufOptions {
   const GgufScheme* scheme = nullptr;
   std::vector<std::string> exclude;  // patterns with * of linears, lm_head and model.embed_tokens that become BF16
-  // Token ids, each sequence at most LayerCalibration::kMaxTokens long. With them the errors of a linear's weights count
-  // as its inputs are large (their mean square), without all alike.
+  // Token ids, each sequence at most LayerCalibration::kMaxTokens long. With them the table has what outputs lose.
   std::vector<std::vector<int32_t>> calibration;
   checkpoint::GgufDescription description;  // its file_type is the scheme's
 };

@@ -44,8 +44,8 @@ constexpr OptionSpec kQuantizeOptions[] = {
      "rtn|gptq|awq"},
     {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
-     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With GGUF "
-     "the scales become those that lose least where inputs are large. With int4 and GGUF it adds what outputs lose to the table."},
+     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With int4 "
+     "and GGUF it adds what outputs lose to the table."},
     {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
      "Tokens of the text to use, in sequences of 512."},
     {"--smooth", Kind::kFloat, "0", Effect::kUsed,
