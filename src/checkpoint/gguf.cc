@@ -12,44 +12,12 @@
 #include "checkpoint/gguf_blocks.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_file.h"
+#include "checkpoint/gguf_names.h"
 #include "checkpoint/gguf_types.h"
 #include "platform/mapped_file.h"
 
 namespace tiercel::checkpoint {
 namespace {
-
-// "blk.3.attn_q.weight" → "model.layers.3.self_attn.q_proj.weight"; names that have no counterpart
-// stay as they are.
-std::string HuggingFaceName(const std::string& name) {
-  static constexpr std::pair<std::string_view, std::string_view> kWhole[] = {
-      {"token_embd.weight", "model.embed_tokens.weight"},
-      {"output_norm.weight", "model.norm.weight"},
-      {"output.weight", "lm_head.weight"},
-  };
-  static constexpr std::pair<std::string_view, std::string_view> kInLayer[] = {
-      {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
-      {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-      {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
-      {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
-      {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-      {"ffn_down", "mlp.down_proj"},
-  };
-  for (const auto& [gguf, hf] : kWhole) {
-    if (name == gguf) return std::string(hf);
-  }
-  if (!name.starts_with("blk.")) return name;
-  const size_t layer_end = name.find('.', 4);
-  const size_t kind_begin = name.rfind('.');
-  if (layer_end == std::string::npos || kind_begin <= layer_end) return name;
-  const std::string layer = name.substr(4, layer_end - 4);
-  const std::string middle = name.substr(layer_end + 1, kind_begin - layer_end - 1);
-  for (const auto& [gguf, hf] : kInLayer) {
-    if (middle == gguf) {
-      return fmt::format("model.layers.{}.{}{}", layer, hf, name.substr(kind_begin));
-    }
-  }
-  return name;
-}
 
 class GgufCheckpoint final : public Checkpoint {
  public:

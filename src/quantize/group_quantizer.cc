@@ -1,12 +1,12 @@
 #include "quantize/group_quantizer.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
 
 #include "base/check.h"
+#include "quantize/rounding.h"
 #include "quantize/upper_factor.h"
 #include "tensor/packed_matrix.h"
 
@@ -15,12 +15,6 @@ namespace {
 
 constexpr float kLeast = -8, kLargest = 7;
 constexpr int kScales = 21;  // that are tried: −w / d of the largest w, for d = 7, 7.25 … 12
-
-// Adding 1.5 · 2²³ leaves no bits for a fraction: rounds to nearest, ties to even. |x| < 2²².
-float Round(float x) {
-  constexpr float kRound = 12582912.0f;
-  return (x + kRound) - kRound;
-}
 
 // In this order a NaN becomes 7: what is made of it is an integer all the same.
 float CodeOf(float w, float inverse) { return Round(std::max(kLeast, std::min(kLargest, w * inverse))); }
@@ -39,19 +33,6 @@ double SquaredError(const float* w, int64_t count, float scale) {
   double sum = 0;
   for (const float lane : sums) sum += double{lane};
   return sum;
-}
-
-// The value of the largest magnitude; what is not finite is larger than all.
-float Largest(const float* w, int64_t count) {
-  // The bits of positive floats sort as they do, infinities and NaN last.
-  int32_t bits = 0;
-  float largest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const int32_t magnitude = std::bit_cast<int32_t>(w[i]) & 0x7fffffff;
-    if (magnitude > bits) largest = w[i];
-    bits = std::max(bits, magnitude);
-  }
-  return largest;
 }
 
 // Whether scales of such a group are what its numbers are (not finite), or 1 (too small for a scale, or zeros).

@@ -6,45 +6,10 @@
 #include <vector>
 
 #include "base/status.h"
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/safetensors_writer.h"
-#include "model/layer_calibration.h"
-#include "quantize/static_input.h"
+#include "quantize/layer_linears.h"
 
 namespace tiercel::quantize {
-
-// A linear of the checkpoint and what smoothing does to it: w'[r, c] = w[r, c] · columns[c] / rows[r].
-struct LinearJob {
-  std::string name;  // "model.layers.0.self_attn.q_proj"
-  int64_t n = 0, k = 0;
-  bool has_bias = false;
-  const std::vector<float>* columns = nullptr;  // null: 1
-  const std::vector<float>* rows = nullptr;
-  const model::LinearInputs* inputs = nullptr;  // before smoothing; null: not calibrated
-  bool excluded = false;  // stays float
-};
-
-// The job's floats, smoothed.
-class LinearSource {
- public:
-  LinearSource(const checkpoint::Checkpoint& checkpoint, const LinearJob& job) : checkpoint_(checkpoint), job_(job) {}
-
-  Status ReadRow(int64_t row, float* out) const;  // [k]
-  Expected<std::vector<float>> ReadBias() const;  // [n], or empty: it has none
-
- private:
-  const checkpoint::Checkpoint& checkpoint_;
-  const LinearJob& job_;
-};
-
-// One linear's outcome, for the table, after smoothing.
-struct LinearError {
-  std::string name;   // "self_attn.q_proj"
-  double error = -1;  // of the weights, ‖w − ŵ‖ / ‖w‖; < 0: float
-  double output_error = -1;  // ‖X(w − ŵ)‖ / ‖X·w‖ on the sample of the inputs; < 0: not looked at
-  InputLoss inputs;   // of INT8 inputs; zeros if not calibrated
-  bool per_token = false;
-};
 
 // A tensor to write, and how the Ascend quantizer's description calls it.
 struct TypedTensor {

@@ -1,7 +1,5 @@
 #include "quantize/model_quantizer.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -49,10 +47,7 @@ class Quantizer {
   Expected<std::string> Run();
 
  private:
-  bool IsExcluded(const std::string& linear) const;
-
-  std::vector<LinearJob> LinearsOf(int64_t layer) const;
-  std::vector<std::string> NormsOf(int64_t layer) const;
+  std::vector<LinearJob> Linears(int64_t layer) const { return LinearsOf(config_, layer, smooth_, options_.exclude); }
   // Everything that is read is there, in the shapes of config.json; adds up total_.
   Status CheckAll(const std::vector<std::string>& ends);
   void PlanLinear(const LinearJob& job, LinearError* error);
@@ -85,60 +80,6 @@ class Quantizer {
 
   LayerSmoothing smooth_;  // of the current layer
 };
-
-int64_t Elements(const checkpoint::TensorInfo& info) {
-  int64_t count = 1;
-  for (const int64_t size : info.shape) count *= size;
-  return count;
-}
-
-bool Quantizer::IsExcluded(const std::string& linear) const {
-  return std::any_of(options_.exclude.begin(), options_.exclude.end(), [&](const std::string& p) {
-    return ::fnmatch(p.c_str(), linear.c_str(), FNM_NOESCAPE) == 0;
-  });
-}
-
-std::vector<LinearJob> Quantizer::LinearsOf(int64_t layer) const {
-  const checkpoint::ModelConfig& c = config_;
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
-  const int64_t q = c.num_heads * c.head_dim;
-  const int64_t kv = c.num_kv_heads * c.head_dim;
-  const auto part = [](const std::vector<float>& v) { return v.empty() ? nullptr : &v; };
-  const std::vector<float>*qkv = part(smooth_.qkv), *v = part(smooth_.v), *o = part(smooth_.o),
-                          *gate_up = part(smooth_.gate_up), *down = part(smooth_.down);
-  std::vector<LinearJob> jobs;
-  const auto add = [&](const char* name, int64_t n, int64_t k, bool has_bias,
-                       const std::vector<float>* columns, const std::vector<float>* rows = nullptr) {
-    LinearJob job;
-    job.name = prefix + name;
-    job.n = n;
-    job.k = k;
-    job.has_bias = has_bias;
-    job.columns = columns;
-    job.rows = rows;
-    job.excluded = IsExcluded(job.name);
-    jobs.push_back(std::move(job));
-  };
-  add("self_attn.q_proj", q, c.hidden_size, c.qkv_bias, qkv);
-  add("self_attn.k_proj", kv, c.hidden_size, c.qkv_bias, qkv);
-  add("self_attn.v_proj", kv, c.hidden_size, c.qkv_bias, qkv, v);
-  add("self_attn.o_proj", c.hidden_size, q, c.o_bias, o);
-  add("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up);
-  add("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, gate_up, down);
-  add("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, down);
-  return jobs;
-}
-
-std::vector<std::string> Quantizer::NormsOf(int64_t layer) const {
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
-  std::vector<std::string> names = {prefix + "input_layernorm.weight",
-                                    prefix + "post_attention_layernorm.weight"};
-  if (config_.qk_norm) {
-    names.push_back(prefix + "self_attn.q_norm.weight");
-    names.push_back(prefix + "self_attn.k_norm.weight");
-  }
-  return names;
-}
 
 void Quantizer::PlanFloat(const std::string& name) {
   plan_.push_back({{name, DType::kBF16, checkpoint_.Find(name)->shape}});
@@ -185,12 +126,12 @@ Status Quantizer::CheckAll(const std::vector<std::string>& ends) {
     return OkStatus();
   };
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    for (const LinearJob& job : LinearsOf(i)) {
+    for (const LinearJob& job : Linears(i)) {
       RETURN_IF_ERROR(checkpoint::CheckTensor(checkpoint_, job.name + ".weight", {job.n, job.k}));
       RETURN_IF_ERROR(format_->Check(job));
       total_ += job.n * job.k;
     }
-    for (const std::string& name : NormsOf(i)) RETURN_IF_ERROR(check_float(name));
+    for (const std::string& name : NormsOf(config_, i)) RETURN_IF_ERROR(check_float(name));
   }
   for (const std::string& name : ends) RETURN_IF_ERROR(check_float(name));
   total_ *= static_cast<int64_t>(sizeof(BF16));
@@ -226,18 +167,17 @@ Status Quantizer::QuantizeLayer(int64_t layer) {
                                               options_.smooth));
     } else if (options_.method == Rounding::kAwq) {
       ASSIGN_OR_RETURN(smooth_, FindAwqScales(checkpoint_, environment_->team.get(), layer, inputs, options_.group,
-                                              [&](const std::string& linear) { return !IsExcluded(linear); }));
+                                              [&](const std::string& linear) { return !IsExcluded(options_.exclude, linear); }));
     }
   }
   std::vector<LinearError> errors;
-  std::vector<LinearJob> jobs = LinearsOf(layer);
-  LinearInputs* const inputs_of[] = {&inputs.qkv,     &inputs.qkv,     &inputs.qkv, &inputs.o,
-                                     &inputs.gate_up, &inputs.gate_up, &inputs.down};
+  std::vector<LinearJob> jobs = Linears(layer);
+  const std::array<LinearInputs*, 7> inputs_of = InputsOf(&inputs);
   const auto shares_inputs = [&](size_t i) { return i > 0 && inputs_of[i] == inputs_of[i - 1]; };
   for (size_t i = 0; i < jobs.size(); ++i) {
     LinearJob& job = jobs[i];
     LinearError error;
-    error.name = job.name.substr(job.name.find('.', 13) + 1);
+    error.name = NameInLayer(job.name);
     if (calibration_ != nullptr) {
       job.inputs = inputs_of[i];
       // Linears with one input are one matmul: what they lose is the same for all of them.
@@ -246,7 +186,7 @@ Status Quantizer::QuantizeLayer(int64_t layer) {
     PlanLinear(job, &error);
     errors.push_back(std::move(error));
   }
-  for (const std::string& name : NormsOf(layer)) PlanFloat(name);
+  for (const std::string& name : NormsOf(config_, layer)) PlanFloat(name);
   if (options_.kv_int8) PlanCache(layer);
   RETURN_IF_ERROR(BeginPart());
 
@@ -254,7 +194,7 @@ Status Quantizer::QuantizeLayer(int64_t layer) {
     if (!shares_inputs(i)) RETURN_IF_ERROR(format_->BeginInputs(jobs[i], std::move(inputs_of[i]->products)));
     RETURN_IF_ERROR(WriteLinear(jobs[i], &errors[i]));
   }
-  for (const std::string& name : NormsOf(layer)) {
+  for (const std::string& name : NormsOf(config_, layer)) {
     const bool input = name.ends_with("input_layernorm.weight");
     const bool post = name.ends_with("post_attention_layernorm.weight");
     const std::vector<float>& smooth = input ? smooth_.qkv : smooth_.gate_up;
@@ -334,25 +274,6 @@ Status Quantizer::WriteLinear(const LinearJob& job, LinearError* error) {
 }
 
 }  // namespace
-
-Status LinearSource::ReadRow(int64_t row, float* out) const {
-  RETURN_IF_ERROR(checkpoint_.ReadRows(job_.name + ".weight", row, row + 1, out));
-  if (job_.columns != nullptr) {
-    for (int64_t i = 0; i < job_.k; ++i) out[i] *= (*job_.columns)[i];
-  }
-  if (job_.rows != nullptr) {
-    for (int64_t i = 0; i < job_.k; ++i) out[i] /= (*job_.rows)[row];
-  }
-  return OkStatus();
-}
-
-Expected<std::vector<float>> LinearSource::ReadBias() const {
-  std::vector<float> bias(job_.has_bias ? job_.n : 0);
-  if (bias.empty()) return bias;
-  RETURN_IF_ERROR(checkpoint_.ReadRows(job_.name + ".bias", 0, job_.n, bias.data()));
-  for (int64_t r = 0; r < job_.n && job_.rows != nullptr; ++r) bias[r] /= (*job_.rows)[r];
-  return bias;
-}
 
 Expected<std::string> QuantizeModel(const checkpoint::Checkpoint& checkpoint, const QuantizeOptions& options,
                                     kernels::Environment* environment, const std::string& folder,

@@ -1,17 +1,16 @@
 // ModelQuantizer: writes a float checkpoint with quantized linears, layer by layer: INT8 as the Ascend quantizer has it
-// (tools/ascend_format.h), or four bits as compressed-tensors has them (tools/packed_format.h). Smoothing before it:
-// tools/smoothing.h, tools/awq.h.
+// (quantize/ascend_format.h), or four bits as compressed-tensors has them (quantize/packed_format.h). Smoothing before
+// it: quantize/smoothing.h, quantize/awq.h. GGUF files: quantize/gguf_quantizer.h.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
 #include "kernels/environment.h"
-#include "quantize/linear_format.h"
+#include "quantize/layer_linears.h"
 
 namespace tiercel::quantize {
 
@@ -29,11 +28,6 @@ struct QuantizeOptions {
   std::vector<std::string> exclude;  // patterns with * of linears that stay float
   // Token ids, each sequence at most LayerCalibration::kMaxTokens long; empty: no calibration.
   std::vector<std::vector<int32_t>> calibration;
-};
-
-struct QuantizeCallbacks {
-  std::function<void(int64_t done, int64_t total)> progress;  // bytes of the float weights
-  std::function<void(int64_t layer, const std::vector<LinearError>& errors)> layer;
 };
 
 // Writes weights, index and quant_model_description.json into `folder`, which exists; returns what config.json's

@@ -1,8 +1,15 @@
 #include "quantize/output_loss.h"
 
+#include <cmath>
+
 #include "base/bf16.h"
 
 namespace tiercel::quantize {
+namespace {
+
+double Relative(double lost, double norm) { return norm > 0 ? std::sqrt(lost / norm) : 0; }
+
+}  // namespace
 
 OutputNorm::OutputNorm(const model::LinearInputs& inputs, int64_t k, const std::vector<float>* smooth)
     : k_(k), tokens_(std::ssize(inputs.sample) / k), x_(inputs.sample.size()) {
@@ -23,6 +30,30 @@ double OutputNorm::Square(const float* w) const {
   double sum = 0;
   for (const float value : y) sum += double{value} * double{value};
   return sum;
+}
+
+void RoundingLoss::Add(const float* w, const std::vector<float>& rounded, const OutputNorm* outputs) {
+  std::vector<float> difference(rounded.size());
+  for (size_t i = 0; i < rounded.size(); ++i) {
+    difference[i] = w[i] - rounded[i];
+    lost_ += double{difference[i]} * double{difference[i]};
+    norm_ += double{w[i]} * double{w[i]};
+  }
+  if (outputs == nullptr) return;
+  output_lost_ += outputs->Square(difference.data());
+  output_norm_ += outputs->Square(w);
+}
+
+void RoundingLoss::Report(const std::vector<RoundingLoss>& workers, bool outputs, LinearError* error) {
+  RoundingLoss all;
+  for (const RoundingLoss& l : workers) {
+    all.lost_ += l.lost_;
+    all.norm_ += l.norm_;
+    all.output_lost_ += l.output_lost_;
+    all.output_norm_ += l.output_norm_;
+  }
+  error->error = Relative(all.lost_, all.norm_);
+  if (outputs) error->output_error = Relative(all.output_lost_, all.output_norm_);
 }
 
 }  // namespace tiercel::quantize

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
 #include <utility>
 
 #include "options/json_value.h"
@@ -13,29 +12,15 @@ namespace {
 
 constexpr int64_t kCodesInWord = 8;
 
-// Sums of squares over rows.
-struct Losses {
-  double lost = 0, norm = 0, output_lost = 0, output_norm = 0;
-};
-
-// What a row loses as `out`; the error: it is not finite.
-Status AddLoss(const std::string& name, int64_t r, std::span<const float> w, int64_t group, const GroupRow& out,
-               const OutputNorm* outputs, Losses* losses) {
-  std::vector<float> difference(w.size());
-  for (size_t i = 0; i < w.size(); ++i) {
+// The row that `out` stands for; the error: it is not finite.
+Status Unpack(const std::string& name, int64_t r, int64_t group, const GroupRow& out, std::vector<float>* row) {
+  for (size_t i = 0; i < row->size(); ++i) {
     const float scale = ToFloat(out.scales[static_cast<int64_t>(i) / group]);
     if (!std::isfinite(scale)) return InvalidArgument("{}.weight: row {} has values that are not finite", name, r);
-    difference[i] = w[i] - scale * static_cast<float>(out.codes[i]);
-    losses->lost += double{difference[i]} * double{difference[i]};
-    losses->norm += double{w[i]} * double{w[i]};
+    (*row)[i] = scale * static_cast<float>(out.codes[i]);
   }
-  if (outputs == nullptr) return OkStatus();
-  losses->output_lost += outputs->Square(difference.data());
-  losses->output_norm += outputs->Square(w.data());
   return OkStatus();
 }
-
-double Relative(double lost, double norm) { return norm > 0 ? std::sqrt(lost / norm) : 0; }
 
 std::vector<uint32_t> PackWords(const std::vector<int8_t>& codes) {
   std::vector<uint32_t> words(codes.size() / kCodesInWord);
@@ -78,11 +63,12 @@ Status PackedFormat::Write(const LinearJob& job, const LinearSource& source, che
   const int64_t k = job.k, group = options_.group;
   std::vector<int8_t> codes(static_cast<size_t>(job.n * k));
   std::vector<BF16> scales(static_cast<size_t>(job.n * k / group));
-  std::vector<Losses> losses(static_cast<size_t>(team_->size()));
+  std::vector<RoundingLoss> losses(static_cast<size_t>(team_->size()));
   const int64_t tiles = (job.n + Gptq::kTileRows - 1) / Gptq::kTileRows;
   RETURN_IF_ERROR(ForRows(team_, tiles, [&](int64_t tile, int worker) -> Status {
     const int64_t first = tile * Gptq::kTileRows, rows = std::min(Gptq::kTileRows, job.n - first);
     std::vector<float> w(static_cast<size_t>(rows * k));
+    std::vector<float> rounded(static_cast<size_t>(k));
     std::vector<GroupRow> out;
     for (int64_t r = 0; r < rows; ++r) {
       RETURN_IF_ERROR(source.ReadRow(first + r, w.data() + r * k));
@@ -91,21 +77,12 @@ Status PackedFormat::Write(const LinearJob& job, const LinearSource& source, che
     }
     if (gptq_) gptq_->Quantize(w.data(), rows, group, out.data());
     for (int64_t r = 0; r < rows; ++r) {
-      RETURN_IF_ERROR(AddLoss(job.name, first + r, {w.data() + r * k, static_cast<size_t>(k)}, group,
-                              out[static_cast<size_t>(r)], outputs_ ? &*outputs_ : nullptr,
-                              &losses[static_cast<size_t>(worker)]));
+      RETURN_IF_ERROR(Unpack(job.name, first + r, group, out[static_cast<size_t>(r)], &rounded));
+      losses[static_cast<size_t>(worker)].Add(w.data() + r * k, rounded, outputs_ ? &*outputs_ : nullptr);
     }
     return OkStatus();
   }));
-  Losses all;
-  for (const Losses& l : losses) {
-    all.lost += l.lost;
-    all.norm += l.norm;
-    all.output_lost += l.output_lost;
-    all.output_norm += l.output_norm;
-  }
-  error->error = Relative(all.lost, all.norm);
-  if (outputs_) error->output_error = Relative(all.output_lost, all.output_norm);
+  RoundingLoss::Report(losses, outputs_.has_value(), error);
   ASSIGN_OR_RETURN(const std::vector<float> bias, source.ReadBias());
   RETURN_IF_ERROR(writer->WriteValues(job.name + ".weight_packed", PackWords(codes)));
   RETURN_IF_ERROR(writer->WriteValues(job.name + ".weight_scale", scales));

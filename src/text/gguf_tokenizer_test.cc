@@ -2,12 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "text/gguf_vocab.h"
 #include "text/tokenizer.h"
 
 namespace tiercel::text {
@@ -83,34 +85,65 @@ TEST(GgufTokenizer, SpacePrefixAndBosAreTheFilesChoice) {
 
 // The same vocabulary as tokenizer.json and as a GGUF file has it gives the same tokens.
 TEST(GgufTokenizer, ByteLevelEqualsTokenizerJson) {
+  const std::string dir = std::string(TIERCEL_TEST_DATA) + "/tokenizer/qwen3-small";
   const Json json = Read("qwen3-small/tokenizer.json");
-  GgufVocab vocab;
-  vocab.model = "gpt2";
-  vocab.pre = "qwen2";
-  std::map<int32_t, std::string> spelled;
-  for (const auto& [token, id] : json["model"]["vocab"].items()) spelled[id] = token;
-  for (const auto& token : json["added_tokens"]) spelled[token["id"]] = token["content"];
+  constexpr int64_t kRows = 4096;
+  const auto vocab = ReadGgufVocab(dir, kRows);
+  ASSERT_TRUE(vocab) << vocab.error();
+  EXPECT_EQ(vocab->model, "gpt2");
+  EXPECT_EQ(vocab->pre, "qwen2");
+  EXPECT_FALSE(vocab->add_bos);
+  ASSERT_EQ(std::ssize(vocab->tokens), kRows);
+  ASSERT_EQ(std::ssize(vocab->token_types), kRows);
+  EXPECT_EQ(vocab->merges.size(), json["model"]["merges"].size());
   constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
-  for (const auto& [id, token] : spelled) {
-    while (std::ssize(vocab.tokens) < id) {
-      vocab.tokens.push_back("[PAD" + std::to_string(vocab.tokens.size()) + "]");
-      vocab.token_types.push_back(kUnused);
-    }
-    vocab.tokens.push_back(token);
-    vocab.token_types.push_back(kNormal);
+  EXPECT_EQ(vocab->tokens.back(), "[PAD4095]");
+  EXPECT_EQ(vocab->token_types.back(), kUnused);
+  std::map<size_t, int32_t> types;
+  for (const auto& [token, id] : json["model"]["vocab"].items()) {
+    EXPECT_EQ(vocab->tokens[id.get<size_t>()], token);
+    types[id.get<size_t>()] = kNormal;
   }
   for (const auto& token : json["added_tokens"]) {
-    vocab.token_types[token["id"].get<size_t>()] = token["special"] ? kControl : kUserDefined;
+    EXPECT_EQ(vocab->tokens[token["id"].get<size_t>()], token["content"]);
+    types[token["id"].get<size_t>()] = token["special"] ? kControl : kUserDefined;
   }
-  for (const auto& merge : json["model"]["merges"]) {
-    vocab.merges.push_back(merge.is_string() ? merge.get<std::string>()
-                                             : merge[0].get<std::string>() + " " +
-                                                   merge[1].get<std::string>());
-  }
-  const auto tokenizer = Tokenizer::FromGguf(vocab);
+  for (const auto& [id, type] : types) EXPECT_EQ(vocab->token_types[id], type) << id;
+
+  const auto tokenizer = Tokenizer::FromGguf(*vocab);
   ASSERT_TRUE(tokenizer) << tokenizer.error();
   ExpectVectors(**tokenizer, Read("qwen3-small/vectors.json"));
   EXPECT_EQ((*tokenizer)->bos(), std::nullopt);
+  EXPECT_THAT(ReadGgufVocab(dir, 10).error().message(), HasSubstr("expected at most as many as the embedding has rows (10)"));
+}
+
+// A tokenizer.json that GGUF cannot hold, or not so that the same tokenizer comes out.
+TEST(GgufTokenizer, NamesWhatBecomesNoGgufVocabulary) {
+  std::string dir = testing::TempDir() + "vocab_XXXXXX";
+  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const Json good = Read("qwen3-small/tokenizer.json");
+  const auto error = [&](const Json& change) {
+    Json json = good;
+    json.merge_patch(change);
+    std::ofstream(dir + "/tokenizer.json") << json.dump();
+    const auto vocab = ReadGgufVocab(dir, 4096);
+    return vocab ? "no error, " + vocab->pre : vocab.error().message();
+  };
+  EXPECT_EQ(error(Json::object()), "no error, qwen2");
+  const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true},
+                           {"pretokenizers", nullptr}};
+  EXPECT_EQ(error({{"pre_tokenizer", byte_level}, {"normalizer", nullptr}}), "no error, gpt-2");
+  EXPECT_THAT(error({{"pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "always"}, {"pretokenizers", nullptr}}}}),
+              HasSubstr("expected a byte-level BPE"));
+  Json prefixed = byte_level;
+  prefixed["add_prefix_space"] = true;
+  EXPECT_THAT(error({{"pre_tokenizer", prefixed}, {"normalizer", nullptr}}), HasSubstr("in a way that has no name in GGUF here"));
+  const Json end = {{"type", "TemplateProcessing"},
+                    {"single", {{{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, {{"SpecialToken", {{"id", "<|endoftext|>"}, {"type_id", 0}}}}}},
+                    {"pair", Json::array()},
+                    {"special_tokens", {{"<|endoftext|>", {{"id", "<|endoftext|>"}, {"ids", {1, 2}}, {"tokens", {"a", "b"}}}}}}};
+  EXPECT_THAT(error({{"post_processor", end}}), HasSubstr("post_processor: adds 2 tokens to a text"));
+  std::filesystem::remove_all(dir);
 }
 
 TEST(GgufTokenizer, NamesWhatItCannotUse) {

@@ -31,10 +31,6 @@ struct Tokenizer::Impl {
 
 namespace {
 
-// The largest known tokenizer.json has 35 MB; as a tree of values it takes some thirty times that.
-constexpr size_t kMaxTokenizerBytes = size_t{64} << 20;
-constexpr size_t kMaxConfigBytes = size_t{16} << 20;
-
 constexpr std::string_view kMark = "\xEF\xB7\x90";  // U+FDD0
 
 std::string_view View(const uint8_t* data, size_t size) {
@@ -106,7 +102,7 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& di
         "{}: not found; expected the tokenizer of the model (is the download complete?)", path));
   }
   ASSIGN_OR_RETURN(const auto config,
-                   ReadFileIfPresent(dir + "/tokenizer_config.json", kMaxConfigBytes));
+                   ReadFileIfPresent(dir + "/tokenizer_config.json", kMaxTokenizerConfigBytes));
   auto impl = std::make_unique<Impl>();
   FfiBytes error;
   impl->handle = tiercel_tokenizer_from_json(FfiData(*json), json->size(),

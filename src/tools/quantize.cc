@@ -1,21 +1,27 @@
-// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer, or in four bits as
-// compressed-tensors has them.
+// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer, in four bits as compressed-tensors
+// has them, or as a GGUF file.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
+#include "base/human_bytes.h"
 #include "base/log.h"
 #include "checkpoint/model_folder.h"
 #include "model/layer_calibration.h"
 #include "options/env_vars.h"
 #include "options/json_value.h"
+#include "quantize/gguf_quantizer.h"
 #include "quantize/model_quantizer.h"
+#include "serving/generation_defaults.h"
 #include "serving/model_path.h"
 #include "serving/progress_bar.h"
+#include "text/chat_template.h"
+#include "text/gguf_vocab.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
 #include "tools/commands.h"
@@ -28,8 +34,9 @@ namespace fs = std::filesystem;
 constexpr OptionSpec kQuantizeOptions[] = {
     {"--scheme", Kind::kString, "w8a8-dynamic", Effect::kUsed,
      "w8a8: one input scale for all tokens, from calibration. w8a8-dynamic: a scale for each token, "
-     "found as it comes. w8a8-mix: the tensors of both. int4: weights of four bits with a scale for each group.",
-     "w8a8|w8a8-dynamic|w8a8-mix|int4"},
+     "found as it comes. w8a8-mix: the tensors of both. int4: weights of four bits with a scale for each group. q4_0, q4_k_m, "
+     "q5_k_m, q6_k, q8_0: a GGUF file in llama.cpp's mix of that name.",
+     "w8a8|w8a8-dynamic|w8a8-mix|int4|q4_0|q4_k_m|q5_k_m|q6_k|q8_0"},
     {"--method", Kind::kString, "rtn", Effect::kUsed,
      "With int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
      "by the inputs in calibration. awq: weights of large inputs are scaled up first, as what comes before them is scaled "
@@ -37,8 +44,8 @@ constexpr OptionSpec kQuantizeOptions[] = {
      "rtn|gptq|awq"},
     {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
-     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With rtn it adds what "
-     "outputs lose to the table."},
+     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With int4 "
+     "and GGUF it adds what outputs lose to the table."},
     {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
      "Tokens of the text to use, in sequences of 512."},
     {"--smooth", Kind::kFloat, "0", Effect::kUsed,
@@ -49,7 +56,8 @@ constexpr OptionSpec kQuantizeOptions[] = {
     {"--kv", Kind::kString, "auto", Effect::kUsed,
      "int8: also scales for an INT8 KV cache (C8), one a channel, from calibration.", "auto|int8"},
     {"--exclude", Kind::kStrings, "", Effect::kUsed,
-     "Linears that stay float: patterns such as '*.down_proj'. lm_head always does."},
+     "Linears that stay float: patterns such as '*.down_proj'. lm_head always does, but in GGUF, where lm_head and "
+     "model.embed_tokens can be named, too."},
 };
 
 const OptionTable& QuantizeTable() {
@@ -60,9 +68,10 @@ const OptionTable& QuantizeTable() {
 constexpr CommandHelp kHelp = {
     "tiercel quantize MODEL OUT [options]",
     "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 weights in "
-    "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors. Memory: one layer at a time.",
+    "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors; or to the new file OUT, in GGUF. "
+    "Memory: one layer at a time.",
     "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
-    "  OUT         the folder to write, which must not exist or be empty"};
+    "  OUT         the folder to write, which must not exist or be empty; with GGUF the file, *.gguf, which must not exist"};
 
 int Fail(const Status& status) {
   std::fprintf(stderr, "tiercel quantize: %s\n", status.message().c_str());
@@ -104,6 +113,21 @@ Expected<quantize::QuantizeOptions> ReadOptions(const ParsedOptions& options) {
                                       tokens));
   }
   return result;
+}
+
+// Of a GGUF file, which holds weights alone.
+Status CheckGgufOptions(const ParsedOptions& options, const std::string& out) {
+  for (const char* flag : {"smooth", "static-loss", "kv"}) {
+    if (options.Given(flag)) {
+      return InvalidArgument("--scheme {} writes weights alone; leave --{} out", options.String("scheme"), flag);
+    }
+  }
+  if (!out.ends_with(".gguf")) {
+    return InvalidArgument("{}: --scheme {} writes one file; give it a name that ends in .gguf", out, options.String("scheme"));
+  }
+  std::error_code error;
+  if (fs::exists(fs::symlink_status(out, error))) return InvalidArgument("{}: is there already; name a new file", out);
+  return OkStatus();
 }
 
 // The text's tokens in sequences.
@@ -222,9 +246,69 @@ void PrintInt8Errors(int64_t layer, const std::vector<quantize::LinearError>& er
   std::fflush(stdout);
 }
 
+quantize::QuantizeCallbacks Callbacks(serving::ProgressBar* bar, void (*print)(int64_t, const std::vector<quantize::LinearError>&)) {
+  return {[bar](int64_t done, int64_t total) { bar->Update(done, total); }, print};
+}
+
+Status WriteFolder(const checkpoint::Checkpoint& checkpoint, const std::string& model,
+                   const quantize::QuantizeOptions& options, kernels::Environment* environment, const std::string& out) {
+  RETURN_IF_ERROR(MakeFolder(out));
+  const bool int4 = options.scheme == quantize::QuantScheme::kInt4;
+  std::string config;
+  {
+    serving::ProgressBar bar("Quantizing", true);
+    const auto callbacks = Callbacks(&bar, int4 ? &PrintInt4Errors : &PrintInt8Errors);
+    ASSIGN_OR_RETURN(config, quantize::QuantizeModel(checkpoint, options, environment, out, callbacks));
+  }
+  RETURN_IF_ERROR(CopyOtherFiles(model, out, config));
+  std::printf("%s: written; serve it with: tiercel serve %s%s\n", out.c_str(), out.c_str(),
+              int4 ? "" : " --quantization ascend");
+  return OkStatus();
+}
+
+// What the file says of the tokenizer, of the template and of what ends an answer.
+Status DescribeTokenizer(const checkpoint::Checkpoint& checkpoint, const std::string& model,
+                         checkpoint::GgufDescription* description) {
+  const checkpoint::ModelConfig& config = checkpoint.config();
+  checkpoint::GgufTokenizerData& tokenizer = description->tokenizer;
+  ASSIGN_OR_RETURN(static_cast<GgufVocab&>(tokenizer), text::ReadGgufVocab(model, config.vocab_size));
+  if (auto source = text::ChatTemplate::FindSource(model)) {
+    tokenizer.chat_template = std::move(*source);
+  } else if (source.error().code() != StatusCode::kNotFound) {
+    return source.error();
+  }
+  if (tokenizer.bos < 0) tokenizer.bos = config.bos_token_id.value_or(-1);
+  description->ends = serving::EosTokenIds(
+      tokenizer.eos >= 0 ? std::optional(static_cast<int32_t>(tokenizer.eos)) : std::nullopt, config.eos_token_ids,
+      checkpoint.generation_config().eos_token_ids);
+  if (tokenizer.eos < 0 && !description->ends.empty()) tokenizer.eos = description->ends.front();
+  return OkStatus();
+}
+
+Status WriteGguf(const checkpoint::Checkpoint& checkpoint, const std::string& model, const quantize::GgufScheme& scheme,
+                 quantize::QuantizeOptions options, kernels::Environment* environment, const std::string& out) {
+  quantize::GgufOptions gguf;
+  gguf.scheme = &scheme;
+  gguf.exclude = std::move(options.exclude);
+  gguf.calibration = std::move(options.calibration);
+  gguf.description.name = fs::canonical(model).filename().string();
+  RETURN_IF_ERROR(DescribeTokenizer(checkpoint, model, &gguf.description));
+  std::string types;
+  {
+    serving::ProgressBar bar("Quantizing", true);
+    ASSIGN_OR_RETURN(types, quantize::QuantizeToGguf(checkpoint, std::move(gguf), environment, out,
+                                                     Callbacks(&bar, &PrintInt4Errors)));
+  }
+  std::printf("%s: written, %s (tensors: %s); serve it with: tiercel serve %s\n", out.c_str(),
+              HumanBytes(static_cast<int64_t>(fs::file_size(out))).c_str(), types.c_str(), out.c_str());
+  return OkStatus();
+}
+
 Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   ASSIGN_OR_RETURN(quantize::QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
+  const quantize::GgufScheme* const gguf = quantize::FindGgufScheme(parsed.String("scheme"));
+  if (gguf != nullptr) RETURN_IF_ERROR(CheckGgufOptions(parsed, out));
   ASSIGN_OR_RETURN(const std::string model, serving::FindModel(parsed.positional()[0], {}, environ));
   std::error_code error;
   if (!fs::is_directory(model, error)) {
@@ -244,19 +328,8 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
                                      checkpoint->config().vocab_size));
   }
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
-  RETURN_IF_ERROR(MakeFolder(out));
-  const bool int4 = options.scheme == quantize::QuantScheme::kInt4;
-  std::string config;
-  {
-    serving::ProgressBar bar("Quantizing", true);
-    ASSIGN_OR_RETURN(config, quantize::QuantizeModel(*checkpoint, options, environment.get(), out,
-                                           {[&](int64_t done, int64_t total) { bar.Update(done, total); },
-                                            int4 ? &PrintInt4Errors : &PrintInt8Errors}));
-  }
-  RETURN_IF_ERROR(CopyOtherFiles(model, out, config));
-  std::printf("%s: written; serve it with: tiercel serve %s%s\n", out.c_str(), out.c_str(),
-              int4 ? "" : " --quantization ascend");
-  return OkStatus();
+  if (gguf != nullptr) return WriteGguf(*checkpoint, model, *gguf, std::move(options), environment.get(), out);
+  return WriteFolder(*checkpoint, model, options, environment.get(), out);
 }
 
 }  // namespace

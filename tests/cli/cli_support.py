@@ -91,25 +91,32 @@ def dummy_server(*words, **kwargs):
     return Server(TINY, "--load-format", "dummy", "--max-model-len", "512", *words, **kwargs)
 
 
-def write_tiny_model(folder):
-    """A whole model folder: the tiny configuration with random BF16 weights in safetensors."""
+def write_tiny_model(folder, **changes):
+    """A whole model folder: the tiny configuration, or a changed one, with random BF16 weights in safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in TINY.iterdir():
         shutil.copy(file, folder)
-    config = json.loads((TINY / "config.json").read_text())
+    config = json.loads((TINY / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head = config["head_dim"]
     q, kv = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     shapes = {"model.embed_tokens.weight": [config["vocab_size"], hidden],
               "model.norm.weight": [hidden]}
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = [config["vocab_size"], hidden]
+    architecture, = config["architectures"]
     for i in range(config["num_hidden_layers"]):
         layer = {"input_layernorm": [hidden], "post_attention_layernorm": [hidden],
                  "self_attn.q_proj": [q, hidden], "self_attn.k_proj": [kv, hidden],
                  "self_attn.v_proj": [kv, hidden], "self_attn.o_proj": [hidden, q],
-                 "self_attn.q_norm": [head], "self_attn.k_norm": [head],
                  "mlp.gate_proj": [inner, hidden], "mlp.up_proj": [inner, hidden],
                  "mlp.down_proj": [hidden, inner]}
+        if architecture == "Qwen3ForCausalLM":
+            layer |= {"self_attn.q_norm": [head], "self_attn.k_norm": [head]}
         shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+        if architecture == "Qwen2ForCausalLM":
+            shapes |= {f"model.layers.{i}.self_attn.{name}_proj.bias": [rows] for name, rows in (("q", q), ("k", kv), ("v", kv))}
     source = random.Random(1)
     header, body = {}, bytearray()
     for name, shape in shapes.items():
