@@ -193,9 +193,12 @@ Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const st
   if (t.scheme == LinearScheme::kMix) {
     t.scheme = options.mix_static ? LinearScheme::kStatic : LinearScheme::kDynamic;
   }
+  if (IsInt4(t.scheme)) t.scheme = LinearScheme::kFloat;  // as GPTQ's: the checkpoint shows a block format
   const bool ascend = quantization.method() == QuantMethod::kAscend;
   switch (t.scheme) {
     case LinearScheme::kFloat:
+    case LinearScheme::kInt4:
+    case LinearScheme::kInt4WeightOnly:
       if (options.quantize == QuantizeTo::kInt8) {
         t.input.kind = InputKind::kPerToken;
         break;

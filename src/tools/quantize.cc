@@ -1,4 +1,4 @@
-// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer, or in four bits as
+// tiercel quantize: writes a float model as W8A8 or W4A8, in the format of the Ascend quantizer, or in four bits as
 // compressed-tensors has them.
 #include <algorithm>
 #include <cstdio>
@@ -28,14 +28,15 @@ namespace fs = std::filesystem;
 constexpr OptionSpec kQuantizeOptions[] = {
     {"--scheme", Kind::kString, "w8a8-dynamic", Effect::kUsed,
      "w8a8: one input scale for all tokens, from calibration. w8a8-dynamic: a scale for each token, "
-     "found as it comes. w8a8-mix: the tensors of both. int4: weights of four bits with a scale for each group.",
-     "w8a8|w8a8-dynamic|w8a8-mix|int4"},
+     "found as it comes. w8a8-mix: the tensors of both. w4a8, int4: weights of four bits with a scale for each group, as "
+     "the Ascend quantizer and as compressed-tensors have them.",
+     "w8a8|w8a8-dynamic|w8a8-mix|w4a8|int4"},
     {"--method", Kind::kString, "rtn", Effect::kUsed,
-     "With int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
+     "With w4a8 and int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
      "by the inputs in calibration. awq: weights of large inputs are scaled up first, as what comes before them is scaled "
      "down, and then rounded.",
      "rtn|gptq|awq"},
-    {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
+    {"--group", Kind::kInt, "128", Effect::kUsed, "With w4a8 and int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
      "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With rtn it adds what "
      "outputs lose to the table."},
@@ -59,7 +60,7 @@ const OptionTable& QuantizeTable() {
 
 constexpr CommandHelp kHelp = {
     "tiercel quantize MODEL OUT [options]",
-    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 weights in "
+    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 or INT4 weights in "
     "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors. Memory: one layer at a time.",
     "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
     "  OUT         the folder to write, which must not exist or be empty"};
@@ -74,10 +75,11 @@ Expected<quantize::QuantizeOptions> ReadOptions(const ParsedOptions& options) {
   const std::string scheme = options.String("scheme");
   result.scheme = scheme == "w8a8"       ? quantize::QuantScheme::kStatic
                   : scheme == "w8a8-mix" ? quantize::QuantScheme::kMix
+                  : scheme == "w4a8"     ? quantize::QuantScheme::kW4A8
                   : scheme == "int4"     ? quantize::QuantScheme::kInt4
                                          : quantize::QuantScheme::kDynamic;
-  if (result.scheme != quantize::QuantScheme::kInt4 && (options.Given("method") || options.Given("group"))) {
-    return Unexpected(InvalidArgument("argument --{}: belongs to --scheme int4",
+  if (!quantize::IsFourBits(result.scheme) && (options.Given("method") || options.Given("group"))) {
+    return Unexpected(InvalidArgument("argument --{}: belongs to --scheme w4a8 and int4",
                                       options.Given("method") ? "method" : "group"));
   }
   const std::string method = options.String("method");
@@ -245,7 +247,7 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   }
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
   RETURN_IF_ERROR(MakeFolder(out));
-  const bool int4 = options.scheme == quantize::QuantScheme::kInt4;
+  const bool int4 = quantize::IsFourBits(options.scheme);
   std::string config;
   {
     serving::ProgressBar bar("Quantizing", true);
@@ -255,7 +257,7 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   }
   RETURN_IF_ERROR(CopyOtherFiles(model, out, config));
   std::printf("%s: written; serve it with: tiercel serve %s%s\n", out.c_str(), out.c_str(),
-              int4 ? "" : " --quantization ascend");
+              options.scheme == quantize::QuantScheme::kInt4 ? "" : " --quantization ascend");
   return OkStatus();
 }
 
