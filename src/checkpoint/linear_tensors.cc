@@ -185,11 +185,13 @@ Status ReadWeightOnly(const Checkpoint& checkpoint, const std::string& name, int
 Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const std::string& name,
                                           int64_t n, int64_t k, bool expects_bias,
                                           const LinearOptions& options) {
-  RETURN_IF_ERROR(CheckTensor(checkpoint, name + ".weight", {n, k}));
   const Quantization& quantization = checkpoint.quantization();
   LinearTensors t;
-  ASSIGN_OR_RETURN(t.scheme,
-                   quantization.SchemeOf(name, checkpoint.Find(name + ".weight")->type));
+  // First: weights of a type that is not offered may have another shape because of it.
+  if (const std::optional<TensorInfo> weight = checkpoint.Find(name + ".weight")) {
+    ASSIGN_OR_RETURN(t.scheme, quantization.SchemeOf(name, weight->type));
+  }
+  RETURN_IF_ERROR(CheckTensor(checkpoint, name + ".weight", {n, k}));
   if (t.scheme == LinearScheme::kMix) {
     t.scheme = options.mix_static ? LinearScheme::kStatic : LinearScheme::kDynamic;
   }

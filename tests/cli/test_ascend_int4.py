@@ -175,7 +175,7 @@ def say(**types):
     (change(".weight_scale_second", data=floats([float("nan")] * 1024)), "up_proj.weight: row 0: found the scale nan"),
     (change(".weight_offset_second", data=struct.pack("<1024q", *[2] * 1024)), "row 0: found the offset 2, expected 0"),
     (say(weight="W4A4_DYNAMIC"), 'found type "W4A4_DYNAMIC", expected one of the supported ones'),
-    (say(weight="W8A8_DYNAMIC"), "up_proj.weight"),
+    (say(weight="W8A8_DYNAMIC"), "up_proj.weight: found shape [256, 256], expected [512, 256]"),
 ])
 def test_what_does_not_fit_is_named_in_one_line(damage, words, tmp_path):
     quantized, _ = write_pair(tmp_path, lambda _, n, k, i: FourBits(n, k, i, 128) if k == 256 else None, 128)
