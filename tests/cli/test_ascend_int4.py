@@ -88,6 +88,8 @@ def write_pair(root, make, group):
     exact, stored = {}, {}
     for i, (name, tensor) in enumerate(read_safetensors(plain).items()):
         stem = name.removesuffix(".weight")
+        if "norm" in name:  # large enough that the linears decide what comes
+            tensor = ("BF16", tensor[1], bf16([8.0 if name == "model.norm.weight" else 1.0] * tensor[1][0]))
         linear = make(stem, *tensor[1], i) if "_proj" in name else None
         parts = {name: tensor} if linear is None else linear.tensors(stem)
         exact[name] = tensor if linear is None else ("BF16", tensor[1], bf16(linear.weights()))
@@ -111,7 +113,7 @@ def test_weights_are_those_of_the_file(group, how, log, tmp_path):
     quantized, plain = write_pair(tmp_path, lambda _, n, k, i: FourBits(n, k, i, group, **how), group)
     # As BF16 they are the very same model; kept in four bits, inputs are INT8.
     assert kl(quantized, plain, "--quantization", "none")["kl_max"] == 0
-    assert 0 < kl(quantized, plain)["kl_mean"] < 0.01
+    assert 0 < kl(quantized, plain)["kl_mean"] < 0.002
     with Server(quantized, "--quantization", "ascend", "--max-model-len", "256") as server:
         server.wait_ready()
         assert f"Quantization: ascend: of 14 linears, {log}" in server.log
@@ -127,7 +129,7 @@ def mixed(stem, n, k, i):
 @pytest.mark.parametrize("flags", [(), ("--tensor-parallel-size", "2")], ids=["alone", "two ranks"])
 def test_mixed_with_int8_and_float(flags, tmp_path):
     quantized, plain = write_pair(tmp_path, mixed, 256)
-    assert 0 < kl(quantized, plain, *flags)["kl_mean"] < 0.01
+    assert 0 < kl(quantized, plain, *flags)["kl_mean"] < 0.002
     with Server(quantized, "--max-model-len", "256", *flags) as server:
         server.wait_ready()
         assert "of 14 linears, 4 W8A8 per token, 7 W4A8 kept as they are, 3 float" in server.log
@@ -138,7 +140,7 @@ def test_mixed_with_int8_and_float(flags, tmp_path):
 
 def test_ranks_have_parts_of_the_groups(tmp_path):
     quantized, plain = write_pair(tmp_path, lambda _, n, k, i: FourBits(n, k, i, 0, two_levels=False), 0)
-    assert 0 < kl(quantized, plain, "--tensor-parallel-size", "2")["kl_mean"] < 0.01
+    assert 0 < kl(quantized, plain, "--tensor-parallel-size", "2")["kl_mean"] < 0.002
 
 
 LINEAR = "model.layers.1.mlp.up_proj"
