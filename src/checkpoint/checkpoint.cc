@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "checkpoint/ascend_int4_checkpoint.h"
 #include "checkpoint/fp8_checkpoint.h"
 #include "checkpoint/fp8_config.h"
 #include "checkpoint/gguf.h"
@@ -113,7 +114,7 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensorsFolder(const std::string& f
   RETURN_IF_ERROR(RefuseOtherFormats(*checkpoint, folder));
   RETURN_IF_ERROR(CheckUnexpected(*checkpoint, folder));
   RETURN_IF_ERROR(CheckDescription(*checkpoint));
-  return checkpoint;
+  return OpenAscendInt4(std::move(checkpoint));
 }
 
 // The folder has no safetensors and no GGUF: says what is there instead. An architecture that is

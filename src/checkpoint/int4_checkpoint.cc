@@ -61,13 +61,10 @@ class Int4Checkpoint final : public MatrixView<Int4Matrix> {
   Status AddAll(const Int4Config& config);
 
  private:
-  // Groups of 32 with the zero 8 are GGUF's Q4_0. What has no format becomes BF16.
+  // What has no format becomes BF16.
   BlockFormat FormatOf(const Int4Matrix& m) const override {
-    const bool symmetric = m.zeros == nullptr;
     if (!m.group_of.empty() && m.order.empty()) return BlockFormat::kNone;
-    if (m.group % 128 == 0) return symmetric ? BlockFormat::kI4 : BlockFormat::kU4;
-    if (m.group % 64 == 0) return symmetric ? BlockFormat::kI4_64 : BlockFormat::kU4_64;
-    return symmetric ? BlockFormat::kQ4_0 : BlockFormat::kU4_32;
+    return GroupedInt4(m.group, m.zeros == nullptr);
   }
   std::span<const int32_t> OrderOf(const Int4Matrix& m) const override { return m.order; }
   Status ReadRow(const std::string& name, const Int4Matrix& m, int64_t row, float* out) const override;

@@ -185,17 +185,22 @@ Status ReadWeightOnly(const Checkpoint& checkpoint, const std::string& name, int
 Expected<LinearTensors> ReadLinearTensors(const Checkpoint& checkpoint, const std::string& name,
                                           int64_t n, int64_t k, bool expects_bias,
                                           const LinearOptions& options) {
-  RETURN_IF_ERROR(CheckTensor(checkpoint, name + ".weight", {n, k}));
   const Quantization& quantization = checkpoint.quantization();
   LinearTensors t;
-  ASSIGN_OR_RETURN(t.scheme,
-                   quantization.SchemeOf(name, checkpoint.Find(name + ".weight")->type));
+  // First: weights of a type that is not offered may have another shape because of it.
+  if (const std::optional<TensorInfo> weight = checkpoint.Find(name + ".weight")) {
+    ASSIGN_OR_RETURN(t.scheme, quantization.SchemeOf(name, weight->type));
+  }
+  RETURN_IF_ERROR(CheckTensor(checkpoint, name + ".weight", {n, k}));
   if (t.scheme == LinearScheme::kMix) {
     t.scheme = options.mix_static ? LinearScheme::kStatic : LinearScheme::kDynamic;
   }
+  if (IsInt4(t.scheme)) t.scheme = LinearScheme::kFloat;  // as GPTQ's: the checkpoint shows a block format
   const bool ascend = quantization.method() == QuantMethod::kAscend;
   switch (t.scheme) {
     case LinearScheme::kFloat:
+    case LinearScheme::kInt4:
+    case LinearScheme::kInt4WeightOnly:
       if (options.quantize == QuantizeTo::kInt8) {
         t.input.kind = InputKind::kPerToken;
         break;

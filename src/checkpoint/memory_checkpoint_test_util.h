@@ -25,7 +25,8 @@ class MemoryCheckpoint final : public Checkpoint {
     std::memcpy(t.bytes.data(), values.data(), t.bytes.size());
   }
 
-  const ModelConfig& config() const override { return config_; }
+  const ModelConfig& config() const override { return model; }
+  const Quantization& quantization() const override { return described; }
   const GenerationConfig& generation_config() const override { return generation_; }
   std::optional<TensorInfo> Find(const std::string& name) const override {
     const auto it = tensors.find(name);
@@ -55,9 +56,10 @@ class MemoryCheckpoint final : public Checkpoint {
   void DontNeed(const std::string&) const override {}
 
   std::map<std::string, Tensor> tensors;
+  ModelConfig model;
+  Quantization described;
 
  private:
-  ModelConfig config_;
   GenerationConfig generation_;
 };
 

@@ -21,16 +21,18 @@ constexpr std::string_view kDescriptionName = "quant_model_description.json";
 constexpr std::string_view kDescriptionPrefix = "quant_model_description";
 
 constexpr std::string_view kOffered =
-    "checkpoints of the Ascend quantizer (W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16) and "
+    "checkpoints of the Ascend quantizer (W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16, W4A8_DYNAMIC, W4A16) and "
     "compressed-tensors with INT8 weights are read";
 
 // The types of the description that are offered, by their names in the file.
-constexpr std::array<std::pair<std::string_view, LinearScheme>, 5> kTypes = {{
+constexpr std::array<std::pair<std::string_view, LinearScheme>, 7> kTypes = {{
     {"FLOAT", LinearScheme::kFloat},
     {"W8A8", LinearScheme::kStatic},
     {"W8A8_DYNAMIC", LinearScheme::kDynamic},
     {"W8A8_MIX", LinearScheme::kMix},
     {"W8A16", LinearScheme::kWeightOnly},
+    {"W4A8_DYNAMIC", LinearScheme::kInt4},
+    {"W4A16", LinearScheme::kInt4WeightOnly},
 }};
 
 std::optional<LinearScheme> SchemeOfType(std::string_view type) {
@@ -58,6 +60,14 @@ bool IsPlainName(const std::string& name) {
 std::string GlobalString(const Json& root, std::string_view key) {
   const auto it = root.find(key);
   return it != root.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
+// The same of a number: 0 where it is absent, or none that can be the size of a group.
+int64_t GlobalSize(const Json& root, std::string_view key) {
+  const auto it = root.find(key);
+  if (it == root.end() || !it->is_number_integer()) return 0;
+  const auto value = it->get<int64_t>();
+  return value > 0 && value <= 1 << 20 ? value : 0;
 }
 
 // The types of a description by tensor.
@@ -226,6 +236,12 @@ Status NoDescription(const std::string& folder) {
       folder, kDescriptionName, found.empty() ? "none" : found);
 }
 
+// --quantization none makes BF16 of four bits alone.
+Status CheckNoInt8(const Quantization& quantization, const std::string& folder) {
+  if (!quantization.HasInt8()) return OkStatus();
+  return InvalidArgument("--quantization none: the INT8 weights in {} are not made BF16; leave the flag out", folder);
+}
+
 }  // namespace
 
 std::string_view Name(QuantMethod method) {
@@ -244,6 +260,7 @@ Expected<Quantization> Quantization::ParseDescription(std::string_view json,
   q.method_ = QuantMethod::kAscend;
   q.path_ = path;
   ASSIGN_OR_RETURN(q.types_, ReadTypes(root, path));
+  q.group_size_ = GlobalSize(root, "group_size");
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
     const std::string type = GlobalString(root, key);
     if (type == "C8") {
@@ -367,10 +384,25 @@ Expected<LinearScheme> Quantization::SchemeOf(const std::string& name,
     return Unexpected(Unimplemented("{}: {}: found type {}, expected one of the supported ones: {}",
                                     path_, tensor, ShowJson(it->second), names.substr(2)));
   }
-  if (int8 == (*scheme != LinearScheme::kFloat)) return *scheme;
+  const bool int4 = type == "I4";
+  if (IsInt4(*scheme) ? int4 : !int4 && int8 == (*scheme != LinearScheme::kFloat)) return *scheme;
   return Unexpected(InvalidArgument("{}: {}: says {}, and the tensor is stored as {}; the file "
                                     "belongs to other weights",
                                     path_, tensor, it->second, type));
+}
+
+std::optional<LinearScheme> Quantization::DescribedScheme(const std::string& name) const {
+  const auto it = types_.find(name + ".weight");
+  return it == types_.end() ? std::nullopt : SchemeOfType(it->second);
+}
+
+bool Quantization::HasInt8() const {
+  if (method_ != QuantMethod::kAscend) return method_ != QuantMethod::kNone;
+  return std::any_of(types_.begin(), types_.end(), [](const auto& entry) {
+    if (!entry.first.ends_with(".weight")) return false;
+    const std::optional<LinearScheme> scheme = SchemeOfType(entry.second);
+    return scheme && *scheme != LinearScheme::kFloat && !IsInt4(*scheme);
+  });
 }
 
 std::vector<std::string> Quantization::TensorNames() const {
@@ -395,9 +427,11 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                           std::string_view hf_overrides, const std::string& flag) {
   RETURN_IF_ERROR(CheckQuantizationFlag(flag));
   ASSIGN_OR_RETURN(const std::optional<std::string> description, FindDescription(folder));
-  if (description && (flag.empty() || flag == "ascend")) {
+  if (description && (flag.empty() || flag == "ascend" || flag == "none")) {
     ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(*description));
-    return Quantization::ParseDescription(text, *description);
+    ASSIGN_OR_RETURN(Quantization described, Quantization::ParseDescription(text, *description));
+    if (flag == "none") RETURN_IF_ERROR(CheckNoInt8(described, folder));
+    return described;
   }
   const std::string config_path = folder + "/config.json";
   ASSIGN_OR_RETURN(Quantization config,
@@ -407,10 +441,7 @@ Expected<Quantization> DetectQuantization(const std::string& folder, std::string
                                       "{} is already quantized ({}): leave the flag out",
                                       flag, folder, description ? "ascend" : Name(config.method())));
   }
-  if (flag == "none" && (description || config.method() != QuantMethod::kNone)) {
-    return Unexpected(InvalidArgument("--quantization none: the INT8 weights in {} are not made BF16; leave the flag out",
-                                      folder));
-  }
+  if (flag == "none") RETURN_IF_ERROR(CheckNoInt8(config, folder));
   if (flag == "ascend" && config.method() != QuantMethod::kAscend) {
     return Unexpected(NoDescription(folder));
   }

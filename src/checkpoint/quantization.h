@@ -25,14 +25,20 @@ enum class QuantMethod : uint8_t { kNone, kAscend, kCompressedTensors };
 std::string_view Name(QuantMethod method);
 
 // How one linear's weight and input are quantized. Symmetric INT8 weights with a scale per output
-// column in every case but kFloat.
+// column in every case but kFloat and those of four bits.
 enum class LinearScheme : uint8_t {
   kFloat,
   kStatic,      // W8A8: one scale and offset for every input
   kDynamic,     // W8A8_DYNAMIC: a scale for each token, found as it comes
   kMix,         // W8A8_MIX: has the tensors of both
   kWeightOnly,  // W8A16: BF16 inputs
+  kInt4,            // W4A8_DYNAMIC: see ascend_int4_checkpoint.h
+  kInt4WeightOnly,  // W4A16: the same codes, in other places
 };
+
+constexpr bool IsInt4(LinearScheme scheme) {
+  return scheme == LinearScheme::kInt4 || scheme == LinearScheme::kInt4WeightOnly;
+}
 
 class Quantization {
  public:
@@ -57,9 +63,16 @@ class Quantization {
   const std::string& path() const { return path_; }
 
   // The scheme of linear `name` ("model.layers.0.mlp.up_proj") whose weight is stored as `type` ("I8",
-  // "BF16"): refused if the two do not fit, if the description lacks the tensor, or names a type that
+  // "BF16", or "I4" as ascend_int4_checkpoint.h shows it): refused if the two do not fit, if the description lacks the tensor, or names a type that
   // is not offered.
   Expected<LinearScheme> SchemeOf(const std::string& name, const std::string& type) const;
+
+  // What a description says of the linear: nothing, if it has no such tensor or a type that is not offered.
+  std::optional<LinearScheme> DescribedScheme(const std::string& name) const;
+  // Of a description: how many inputs share a scale; 0: all of a row, or it does not say.
+  int64_t group_size() const { return group_size_; }
+  // Whether linears are INT8.
+  bool HasInt8() const;
 
   // The KV cache that the checkpoint is meant for: kI8 with scales by channel (C8), kF8E4M3 (compressed-tensors'
   // kv_cache_scheme), or nothing.
@@ -75,6 +88,7 @@ class Quantization {
   QuantMethod method_ = QuantMethod::kNone;
   std::string path_;
   std::unordered_map<std::string, std::string> types_;    // kAscend: by tensor
+  int64_t group_size_ = 0;
   LinearScheme int8_scheme_ = LinearScheme::kFloat;        // kCompressedTensors: of INT8 weights
   std::optional<DType> kv_cache_;
   std::vector<std::string> notices_;

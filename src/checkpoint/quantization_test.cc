@@ -40,17 +40,33 @@ TEST(QuantDescription, EveryTypeOfALinear) {
       "model_quant_type": "W8A8", "version": "1.0.0", "group_size": 0, "metadata": {"a.b": 1},
       "optional": null,
       "a.weight": "FLOAT", "b.weight": "W8A8", "c.weight": "W8A8_DYNAMIC", "d.weight": "W8A8_MIX",
-      "e.weight": "W8A16", "b.deq_scale": "W8A8"})");
+      "e.weight": "W8A16", "b.deq_scale": "W8A8", "f.weight": "W4A8_DYNAMIC", "g.weight": "W4A16"})");
   EXPECT_EQ(q.method(), QuantMethod::kAscend);
   EXPECT_EQ(*q.SchemeOf("a", "BF16"), LinearScheme::kFloat);
   EXPECT_EQ(*q.SchemeOf("b", "I8"), LinearScheme::kStatic);
   EXPECT_EQ(*q.SchemeOf("c", "I8"), LinearScheme::kDynamic);
   EXPECT_EQ(*q.SchemeOf("d", "I8"), LinearScheme::kMix);
   EXPECT_EQ(*q.SchemeOf("e", "I8"), LinearScheme::kWeightOnly);
+  EXPECT_EQ(*q.SchemeOf("f", "I4"), LinearScheme::kInt4);
+  EXPECT_EQ(*q.SchemeOf("g", "I4"), LinearScheme::kInt4WeightOnly);
   EXPECT_FALSE(q.kv_cache().has_value());
   EXPECT_THAT(q.notices(), IsEmpty());
   EXPECT_THAT(q.TensorNames(),
-              ElementsAre("a.weight", "b.deq_scale", "b.weight", "c.weight", "d.weight", "e.weight"));
+              ElementsAre("a.weight", "b.deq_scale", "b.weight", "c.weight", "d.weight", "e.weight", "f.weight",
+                          "g.weight"));
+  EXPECT_EQ(q.DescribedScheme("f"), LinearScheme::kInt4);
+  EXPECT_EQ(q.DescribedScheme("h"), std::nullopt);
+  EXPECT_EQ(q.group_size(), 0);
+  EXPECT_TRUE(q.HasInt8());
+}
+
+TEST(QuantDescription, GroupsOfFourBits) {
+  for (const auto& [json, size] : {std::pair{"256", 256}, {"0", 0}, {"-1", 0}, {"null", 0}, {"\"256\"", 0}, {"1e300", 0},
+                                   {"18446744073709551615", 0}}) {
+    const Quantization q = Description(fmt::format(R"({{"group_size": {}, "a.weight": "W4A8_DYNAMIC", "a.weight_scale": "W4A8_DYNAMIC"}})", json));
+    EXPECT_EQ(q.group_size(), size) << json;
+    EXPECT_FALSE(q.HasInt8());
+  }
 }
 
 TEST(QuantDescription, DuplicatesOfOldVersionsDoNotCount) {
@@ -69,7 +85,7 @@ TEST(QuantDescription, KvCache) {
 
 TEST(QuantDescription, WhatIsWrongIsNamed) {
   const Quantization q = Description(
-      R"({"a.weight": "FLOAT", "b.weight": "W8A8", "c.weight": "W4A4_DYNAMIC"})");
+      R"({"a.weight": "FLOAT", "b.weight": "W8A8", "c.weight": "W4A4_DYNAMIC", "d.weight": "W4A8_DYNAMIC"})");
   const auto error = [&](const char* name, const char* type) {
     const auto scheme = q.SchemeOf(name, type);
     return scheme.has_value() ? "no error" : scheme.error().message();
@@ -77,9 +93,11 @@ TEST(QuantDescription, WhatIsWrongIsNamed) {
   EXPECT_THAT(error("missing", "I8"), AllOf(HasSubstr("m/quant_model_description.json"),
                                             HasSubstr("no entry for tensor \"missing.weight\"")));
   EXPECT_THAT(error("c", "I8"), AllOf(HasSubstr("c.weight: found type \"W4A4_DYNAMIC\""),
-                                      HasSubstr("FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")));
+                                      HasSubstr("FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16, W4A8_DYNAMIC, W4A16")));
   EXPECT_THAT(error("a", "I8"), HasSubstr("says FLOAT, and the tensor is stored as I8"));
   EXPECT_THAT(error("b", "BF16"), HasSubstr("says W8A8, and the tensor is stored as BF16"));
+  EXPECT_THAT(error("d", "BF16"), HasSubstr("says W4A8_DYNAMIC, and the tensor is stored as BF16"));
+  for (const char* name : {"a", "b"}) EXPECT_THAT(error(name, "I4"), HasSubstr("the tensor is stored as I4"));
 
   EXPECT_THAT(DescriptionError("[]"), HasSubstr("expected a JSON object"));
   EXPECT_THAT(DescriptionError("{}"), HasSubstr("names no tensor"));
@@ -280,6 +298,9 @@ TEST_F(DetectTest, FloatModelsOnlyAreQuantizedWhileLoading) {
   EXPECT_THAT(Error("int8"), HasSubstr("already quantized (ascend)"));
   EXPECT_THAT(Error("int4"), HasSubstr("already quantized (ascend)"));
   EXPECT_THAT(Error("none"), HasSubstr("are not made BF16"));
+  Write("quant_model_description.json", R"({"a.weight": "W4A8_DYNAMIC", "b.weight": "FLOAT"})");
+  EXPECT_EQ(Detect("none")->method(), QuantMethod::kAscend);
+  EXPECT_THAT(Error("int4"), HasSubstr("already quantized (ascend)"));
 }
 
 TEST_F(DetectTest, TheDescriptionWinsWithoutAFlagAndLosesToOne) {

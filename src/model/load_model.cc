@@ -97,7 +97,7 @@ std::string DescribeQuantization(const checkpoint::Checkpoint& checkpoint, const
       case checkpoint::QuantizeTo::kNone: return options.keep_blocks ? DescribeBlocks(checkpoint) : "";
     }
   }
-  int64_t count[5] = {};
+  int64_t count[7] = {};
   int64_t total = 0;
   for (const std::string& name : checkpoint.Names()) {
     constexpr std::string_view kEnd = "_proj.weight";
@@ -117,6 +117,9 @@ std::string DescribeQuantization(const checkpoint::Checkpoint& checkpoint, const
   add(checkpoint::LinearScheme::kDynamic, "W8A8 per token");
   add(checkpoint::LinearScheme::kMix, options.mix_static ? "W8A8_MIX read as static" : "W8A8_MIX read per token");
   add(checkpoint::LinearScheme::kWeightOnly, "W8A16 dequantized to BF16");
+  add(checkpoint::LinearScheme::kInt4, options.keep_blocks ? "W4A8 kept as they are" : "W4A8 dequantized to BF16");
+  add(checkpoint::LinearScheme::kInt4WeightOnly,
+      options.keep_blocks ? "W4A16 kept as they are, with INT8 inputs" : "W4A16 dequantized to BF16");
   add(checkpoint::LinearScheme::kFloat, "float");
   return text;
 }

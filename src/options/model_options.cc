@@ -46,7 +46,7 @@ constexpr OptionSpec kModelConfig[] = {
     {"--quantization -q", Kind::kString, "", Effect::kUsed,
      "ascend and compressed-tensors read quantized checkpoints, and are found without the flag; int8 and "
      "int4 quantize a float model as it is loaded (W8A8 with a scale per token; 4 bits with a scale for "
-     "each 128 weights). The weights of GGUF, GPTQ, AWQ and FP8 files stay as they are: none makes BF16 of them.",
+     "each 128 weights). The weights of GGUF, GPTQ, AWQ, W4A8 and FP8 files stay as they are: none makes BF16 of them.",
      "ascend|compressed-tensors|int8|int4|none|awq|gptq|fp8|gguf|bitsandbytes|modelopt|awq_marlin|"
      "gptq_marlin|marlin|experts_int8|quark|torchao|auto-round|mxfp4|inc"},
     {"--quantization-config", Kind::kJson, "", Effect::kRefused,

@@ -60,6 +60,7 @@ const char* AscendTypeName(QuantScheme scheme) {
     case QuantScheme::kStatic: return "W8A8";
     case QuantScheme::kDynamic: return "W8A8_DYNAMIC";
     case QuantScheme::kMix: return "W8A8_MIX";
+    case QuantScheme::kW4A8: return "W4A8_DYNAMIC";
     case QuantScheme::kInt4: break;
   }
   return "";
@@ -123,15 +124,20 @@ Status AscendFormat::Write(const LinearJob& job, const LinearSource& source, che
 }
 
 Status AscendFormat::Finish(const std::vector<TypedTensor>& tensors, const std::string& folder) const {
+  return WriteDescription(tensors, options_, folder);
+}
+
+Status WriteDescription(const std::vector<TypedTensor>& tensors, const QuantizeOptions& options, const std::string& folder) {
   const std::string path = folder + "/quant_model_description.json";
   std::ofstream file(path);
   file << "{\n";
   for (const TypedTensor& t : tensors) {
     file << "    " << options::JsonQuote(t.tensor.name) << ": " << options::JsonQuote(t.type) << ",\n";
   }
-  if (options_.kv_int8) file << "    \"kv_cache_type\": \"C8\",\n";
-  file << "    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"" << AscendTypeName(options_.scheme)
-       << "\",\n    \"metadata\": {},\n    \"group_size\": 0,\n    \"optional\": {}\n}\n";
+  if (options.kv_int8) file << "    \"kv_cache_type\": \"C8\",\n";
+  file << "    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"" << AscendTypeName(options.scheme)
+       << "\",\n    \"metadata\": {},\n    \"group_size\": " << (options.scheme == QuantScheme::kW4A8 ? options.group : 0)
+       << ",\n    \"optional\": {}\n}\n";
   file.close();
   return file ? OkStatus() : ResourceExhausted("{}: cannot be written", path);
 }

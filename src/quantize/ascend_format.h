@@ -35,4 +35,7 @@ class AscendFormat final : public LinearFormat {
 // "W8A8" and so on.
 const char* AscendTypeName(QuantScheme scheme);
 
+// The quantizer's description of these tensors, in `folder`.
+Status WriteDescription(const std::vector<TypedTensor>& tensors, const QuantizeOptions& options, const std::string& folder);
+
 }  // namespace tiercel::quantize

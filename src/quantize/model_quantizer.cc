@@ -11,6 +11,7 @@
 #include "checkpoint/tensor_reader.h"
 #include "model/layer_calibration.h"
 #include "quantize/ascend_format.h"
+#include "quantize/ascend_int4_format.h"
 #include "quantize/awq.h"
 #include "quantize/packed_format.h"
 #include "quantize/smoothing.h"
@@ -39,6 +40,8 @@ class Quantizer {
         callbacks_(callbacks) {
     if (options.scheme == QuantScheme::kInt4) {
       format_ = std::make_unique<PackedFormat>(options, environment->team.get());
+    } else if (options.scheme == QuantScheme::kW4A8) {
+      format_ = std::make_unique<AscendInt4Format>(options, environment->team.get());
     } else {
       format_ = std::make_unique<AscendFormat>(options, environment->team.get());
     }
@@ -282,10 +285,10 @@ Expected<std::string> QuantizeModel(const checkpoint::Checkpoint& checkpoint, co
     return Unexpected(InvalidArgument("{}: is quantized already; give the float model",
                                       checkpoint.quantization().path()));
   }
-  const bool int4 = options.scheme == QuantScheme::kInt4;
+  const bool int4 = IsFourBits(options.scheme);
   if (int4 && (options.smooth > 0 || options.kv_int8)) {
-    return Unexpected(InvalidArgument("--scheme int4 writes weights alone; leave {} out",
-                                      options.kv_int8 ? "--kv" : "--smooth"));
+    return Unexpected(InvalidArgument("--scheme {} writes weights alone; leave {} out",
+                                      options.scheme == QuantScheme::kW4A8 ? "w4a8" : "int4", options.kv_int8 ? "--kv" : "--smooth"));
   }
   const char* const wants = options.method == Rounding::kGptq               ? "GPTQ"
                             : options.method == Rounding::kAwq              ? "AWQ"

@@ -1,6 +1,6 @@
-// ModelQuantizer: writes a float checkpoint with quantized linears, layer by layer: INT8 as the Ascend quantizer has it
-// (quantize/ascend_format.h), or four bits as compressed-tensors has them (quantize/packed_format.h). Smoothing before
-// it: quantize/smoothing.h, quantize/awq.h. GGUF files: quantize/gguf_quantizer.h.
+// ModelQuantizer: writes a float checkpoint with quantized linears, layer by layer: INT8 or four bits as the Ascend
+// quantizer has them (ascend_format.h, ascend_int4_format.h), or four bits as compressed-tensors does (packed_format.h).
+// Smoothing before it: smoothing.h, awq.h. GGUF files: gguf_quantizer.h.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +14,15 @@
 
 namespace tiercel::quantize {
 
-enum class QuantScheme { kStatic, kDynamic, kMix, kInt4 };  // W8A8, W8A8_DYNAMIC, W8A8_MIX, W4A16
+// W8A8, W8A8_DYNAMIC, W8A8_MIX, W4A8_DYNAMIC; compressed-tensors' W4A16
+enum class QuantScheme { kStatic, kDynamic, kMix, kW4A8, kInt4 };
+constexpr bool IsFourBits(QuantScheme scheme) { return scheme == QuantScheme::kW4A8 || scheme == QuantScheme::kInt4; }
 enum class Rounding { kNearest, kGptq, kAwq };  // the last one is to the nearest, of scaled weights
 
 struct QuantizeOptions {
   QuantScheme scheme = QuantScheme::kDynamic;
-  Rounding method = Rounding::kNearest;  // kInt4. Others than the nearest need calibration
-  int64_t group = 128;                   // kInt4: inputs that share a scale
+  Rounding method = Rounding::kNearest;  // of four bits. Others than the nearest need calibration
+  int64_t group = 128;                   // of four bits: inputs that share a scale
   double smooth = 0;                 // α; 0: none. Needs calibration
   // kStatic: inputs that lose more than this (InputLoss::one_scale) are quantized per token. 1: none.
   double static_loss = 0.1;

@@ -86,6 +86,14 @@ constexpr BlockFormatInfo InfoOf(BlockFormat format) {
   return {"none", 0, 128, 128, BlockScales::kHalf, 0};
 }
 
+// The format of four-bit codes with a binary16 scale, and unless `symmetric` a zero point, for each `group` inputs: a
+// multiple of 32, of which larger ones are several groups of the format.
+constexpr BlockFormat GroupedInt4(int64_t group, bool symmetric) {
+  if (group % 128 == 0) return symmetric ? BlockFormat::kI4 : BlockFormat::kU4;
+  if (group % 64 == 0) return symmetric ? BlockFormat::kI4_64 : BlockFormat::kU4_64;
+  return symmetric ? BlockFormat::kQ4_0 : BlockFormat::kU4_32;
+}
+
 // Bytes of a strip of k inputs, padded to whole units. kNone: 0.
 constexpr int64_t StripBytes(BlockFormat format, int64_t k) {
   if (format == BlockFormat::kNone) return 0;

@@ -1,5 +1,5 @@
-// tiercel quantize: writes a float model as W8A8, in the format of the Ascend quantizer, in four bits as compressed-tensors
-// has them, or as a GGUF file.
+// tiercel quantize: writes a float model as W8A8 or W4A8, in the format of the Ascend quantizer, in four bits as
+// compressed-tensors has them, or as a GGUF file.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -34,18 +34,19 @@ namespace fs = std::filesystem;
 constexpr OptionSpec kQuantizeOptions[] = {
     {"--scheme", Kind::kString, "w8a8-dynamic", Effect::kUsed,
      "w8a8: one input scale for all tokens, from calibration. w8a8-dynamic: a scale for each token, "
-     "found as it comes. w8a8-mix: the tensors of both. int4: weights of four bits with a scale for each group. q4_0, q4_k_m, "
-     "q5_k_m, q6_k, q8_0: a GGUF file in llama.cpp's mix of that name.",
-     "w8a8|w8a8-dynamic|w8a8-mix|int4|q4_0|q4_k_m|q5_k_m|q6_k|q8_0"},
+     "found as it comes. w8a8-mix: the tensors of both. w4a8, int4: weights of four bits with a scale for each group, as "
+     "the Ascend quantizer and as compressed-tensors have them. q4_0, q4_k_m, q5_k_m, q6_k, q8_0: a GGUF file in llama.cpp's "
+     "mix of that name.",
+     "w8a8|w8a8-dynamic|w8a8-mix|w4a8|int4|q4_0|q4_k_m|q5_k_m|q6_k|q8_0"},
     {"--method", Kind::kString, "rtn", Effect::kUsed,
-     "With int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
+     "With w4a8 and int4. rtn: each weight is rounded to the nearest. gptq: later inputs make up for the errors of earlier ones, "
      "by the inputs in calibration. awq: weights of large inputs are scaled up first, as what comes before them is scaled "
      "down, and then rounded.",
      "rtn|gptq|awq"},
-    {"--group", Kind::kInt, "128", Effect::kUsed, "With int4: inputs of a row that share a scale: 32, 64 or 128."},
+    {"--group", Kind::kInt, "128", Effect::kUsed, "With w4a8 and int4: inputs of a row that share a scale: 32, 64 or 128."},
     {"--calibration", Kind::kString, "", Effect::kUsed,
-     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With int4 "
-     "and GGUF it adds what outputs lose to the table."},
+     "A text file like what the model will get; needed by w8a8, w8a8-mix, gptq, awq, --smooth and --kv. With w4a8, "
+     "int4 and GGUF it adds what outputs lose to the table."},
     {"--calibration-tokens", Kind::kHumanInt, "8192", Effect::kUsed,
      "Tokens of the text to use, in sequences of 512."},
     {"--smooth", Kind::kFloat, "0", Effect::kUsed,
@@ -67,7 +68,7 @@ const OptionTable& QuantizeTable() {
 
 constexpr CommandHelp kHelp = {
     "tiercel quantize MODEL OUT [options]",
-    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 weights in "
+    "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 or INT4 weights in "
     "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors; or to the new file OUT, in GGUF. "
     "Memory: one layer at a time.",
     "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
@@ -83,10 +84,11 @@ Expected<quantize::QuantizeOptions> ReadOptions(const ParsedOptions& options) {
   const std::string scheme = options.String("scheme");
   result.scheme = scheme == "w8a8"       ? quantize::QuantScheme::kStatic
                   : scheme == "w8a8-mix" ? quantize::QuantScheme::kMix
+                  : scheme == "w4a8"     ? quantize::QuantScheme::kW4A8
                   : scheme == "int4"     ? quantize::QuantScheme::kInt4
                                          : quantize::QuantScheme::kDynamic;
-  if (result.scheme != quantize::QuantScheme::kInt4 && (options.Given("method") || options.Given("group"))) {
-    return Unexpected(InvalidArgument("argument --{}: belongs to --scheme int4",
+  if (!quantize::IsFourBits(result.scheme) && (options.Given("method") || options.Given("group"))) {
+    return Unexpected(InvalidArgument("argument --{}: belongs to --scheme w4a8 and int4",
                                       options.Given("method") ? "method" : "group"));
   }
   const std::string method = options.String("method");
@@ -253,16 +255,16 @@ quantize::QuantizeCallbacks Callbacks(serving::ProgressBar* bar, void (*print)(i
 Status WriteFolder(const checkpoint::Checkpoint& checkpoint, const std::string& model,
                    const quantize::QuantizeOptions& options, kernels::Environment* environment, const std::string& out) {
   RETURN_IF_ERROR(MakeFolder(out));
-  const bool int4 = options.scheme == quantize::QuantScheme::kInt4;
+  const bool four_bits = quantize::IsFourBits(options.scheme);
   std::string config;
   {
     serving::ProgressBar bar("Quantizing", true);
-    const auto callbacks = Callbacks(&bar, int4 ? &PrintInt4Errors : &PrintInt8Errors);
+    const auto callbacks = Callbacks(&bar, four_bits ? &PrintInt4Errors : &PrintInt8Errors);
     ASSIGN_OR_RETURN(config, quantize::QuantizeModel(checkpoint, options, environment, out, callbacks));
   }
   RETURN_IF_ERROR(CopyOtherFiles(model, out, config));
   std::printf("%s: written; serve it with: tiercel serve %s%s\n", out.c_str(), out.c_str(),
-              int4 ? "" : " --quantization ascend");
+              options.scheme == quantize::QuantScheme::kInt4 ? "" : " --quantization ascend");
   return OkStatus();
 }
 

@@ -146,6 +146,43 @@ def test_int4_is_served(group, kept, model, tmp_path):
     assert again.returncode == 2 and "has weights of four bits already" in again.stderr
 
 
+def test_w4a8_has_the_weights_of_int4_in_the_ascend_quantizers_layout(model, tmp_path):
+    for scheme in ("w4a8", "int4"):
+        result = run("quantize", model, tmp_path / scheme, "--scheme", scheme, "--group", "64", "--exclude", "*.1.mlp.down_proj")
+        assert result.returncode == 0, result.stderr
+    stored, int4 = read_tensors(tmp_path / "w4a8"), read_tensors(tmp_path / "int4")
+    description = json.loads((tmp_path / "w4a8" / "quant_model_description.json").read_text())
+    assert (description["version"], description["group_size"], description["model_quant_type"]) == ("1.0.0", 64, "W4A8_DYNAMIC")
+    assert {name for name in description if "." in name} == set(stored)
+    assert description["model.layers.1.mlp.down_proj.weight"] == "FLOAT"
+    packed = [name.removesuffix("_packed") for name in int4 if name.endswith(".weight_packed")]
+    assert len(packed) == 13
+    for name in packed:
+        n, k = int4[name + "_packed"][1][0], int4[name + "_packed"][1][1] * 8
+        groups, stem = k // 64, name.removesuffix(".weight")
+        assert stored[name][:2] == ("I8", [n // 2, k])
+        assert all(not any(stored[f"{name}_offset{end}"][2]) for end in ("", "_second"))
+        assert stored[name + "_scale"][1] == [n, 1] and stored[name + "_scale_second"][1] == [n, groups]
+        words = struct.unpack(f"<{n * k // 8}I", int4[name + "_packed"][2])
+        bytes_, scales = stored[name][2], bf16_values(int4[name + "_scale"][2])
+        rows = struct.unpack(f"<{n}f", stored[name + "_scale"][2])
+        seconds = struct.unpack(f"<{n * groups}f", stored[name + "_scale_second"][2])
+        assert all(rows[i // groups] * second == scales[i] for i, second in enumerate(seconds))
+        codes = [(word >> 4 * i & 15) - 8 for word in words for i in range(8)]
+        signed = [(byte >> 4 * (r % 2) & 15 ^ 8) - 8 for r in range(n) for byte in bytes_[r // 2 * k:(r // 2 + 1) * k]]
+        assert signed == codes
+        shape, data = stored[stem + ".scale_bias"][1:]
+        parts = 16 if stem.endswith(("o_proj", "down_proj")) else 1
+        assert shape == [n, parts]
+        sums = struct.unpack(f"<{n * parts}f", data)
+        for i in range(0, n * parts, 37):
+            first = i // parts * k + i % parts * k // parts
+            assert sums[i] == pytest.approx(8 * sum(codes[j] * scales[j // 64] for j in range(first, first + k // parts)), abs=1e-3)
+    said, log = greedy(tmp_path / "w4a8", "--quantization", "ascend")
+    assert "ascend: of 14 linears, 13 W4A8 kept as they are, 1 float" in log
+    assert said == greedy(tmp_path / "int4")[0]
+
+
 @pytest.mark.parametrize("words, error", [
     (("MODEL",), "the following arguments are required"),
     (("MODEL", "OUT", "--scheme", "w4a4"), "invalid choice: 'w4a4'"),
@@ -154,7 +191,8 @@ def test_int4_is_served(group, kept, model, tmp_path):
     (("MODEL", "OUT", "--scheme", "int4", "--method", "gptq"), "GPTQ needs --calibration"),
     (("MODEL", "OUT", "--scheme", "int4", "--group", "100"), "argument --group: found 100, expected 32, 64 or 128"),
     (("MODEL", "OUT", "--scheme", "int4", "--kv", "int8"), "leave --kv out"),
-    (("MODEL", "OUT", "--method", "gptq"), "argument --method: belongs to --scheme int4"),
+    (("MODEL", "OUT", "--method", "gptq"), "argument --method: belongs to --scheme w4a8 and int4"),
+    (("MODEL", "OUT", "--scheme", "w4a8", "--smooth", "0.5"), "--scheme w4a8 writes weights alone; leave --smooth out"),
     (("MODEL", "OUT", "--static-loss", "2"), "argument --static-loss: found 2"),
     (("MODEL", "OUT", "--smooth", "2"), "argument --smooth: found 2"),
     (("MODEL", "OUT", "--calibration", "/nowhere"), "/nowhere cannot be opened"),

@@ -15,7 +15,7 @@ void Check(const tiercel::Expected<tiercel::checkpoint::Quantization>& q) {
   for (const std::string& notice : q->notices()) fuzz::ExpectOneLine(notice);
   for (const std::string& name : q->TensorNames()) {
     const size_t dot = name.rfind('.');
-    for (const char* type : {"I8", "BF16"}) {
+    for (const char* type : {"I8", "I4", "BF16"}) {
       fuzz::ExpectOneLineError(q->SchemeOf(name.substr(0, dot), type));
     }
   }
