@@ -104,6 +104,13 @@ Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptio
                           : InvalidArgument("argument --reference: only kl compares two models"));
   }
   ASSIGN_OR_RETURN(config.model, serving::MakeServeConfig(options, environ));
+  if (config.model.environment.engines > 1 || config.model.data_parallel_size > 1) {
+    return Unexpected(InvalidArgument("argument --data-parallel-size: found {}, expected 1: eval runs one engine",
+                                      config.model.data_parallel_size));
+  }
+  if (config.model.job) {
+    return Unexpected(InvalidArgument("eval runs in one process: found a job of several"));
+  }
   config.reference = options.String("reference");
   config.text = options.String("text");
   ASSIGN_OR_RETURN(config.tokens, options.IntBetween("tokens", 0, kMaxTokens));
@@ -125,8 +132,10 @@ Expected<serving::LoadedModel> Load(serving::ServeConfig config, const Environ& 
   return serving::LoadAll(config, path, environ, {&environment, 1});
 }
 
-Expected<serving::ServeConfig> ReferenceConfig(const std::string& name, const Environ& environ) {
-  ASSIGN_OR_RETURN(const ParsedOptions options, ParseOptions(options::ServeOptionTable(), {name}, 1));
+// On as many ranks as the model it is compared with: both run on one team.
+Expected<serving::ServeConfig> ReferenceConfig(const std::string& name, int64_t ranks, const Environ& environ) {
+  ASSIGN_OR_RETURN(const ParsedOptions options,
+                   ParseOptions(options::ServeOptionTable(), {name, fmt::format("--tensor-parallel-size={}", ranks)}, 1));
   return serving::MakeServeConfig(options, environ);
 }
 
@@ -244,13 +253,14 @@ Status CheckFinite(const EvalConfig& config, const std::vector<double>& values) 
 }
 
 Status Evaluate(const EvalConfig& config, const Environ& environ) {
-  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
-  ASSIGN_OR_RETURN(const serving::LoadedModel loaded, Load(config.model, environ, environment.get()));
+  ASSIGN_OR_RETURN(const auto environments, kernels::CreateEnvironments(config.model.environment));
+  kernels::Environment* const environment = environments[0].get();
+  ASSIGN_OR_RETURN(const serving::LoadedModel loaded, Load(config.model, environ, environment));
   ASSIGN_OR_RETURN(const Prepared prepared, PrepareText(config, loaded));
   serving::LoadedModel reference;
   if (config.metric == "kl") {
-    ASSIGN_OR_RETURN(serving::ServeConfig other, ReferenceConfig(config.reference, environ));
-    ASSIGN_OR_RETURN(reference, Load(std::move(other), environ, environment.get()));
+    ASSIGN_OR_RETURN(serving::ServeConfig other, ReferenceConfig(config.reference, config.model.tensor_parallel_size, environ));
+    ASSIGN_OR_RETURN(reference, Load(std::move(other), environ, environment));
     RETURN_IF_ERROR(CheckSameTokens(config, loaded, reference, prepared));
   }
 
@@ -258,10 +268,10 @@ Status Evaluate(const EvalConfig& config, const Environ& environ) {
   const auto progress = [&](int64_t done, int64_t total) { bar.Update(done, total); };
   KlScores scores;
   if (config.metric == "kl") {
-    ASSIGN_OR_RETURN(scores, ScoreKl(loaded.models[0].get(), reference.models[0].get(), environment.get(),
+    ASSIGN_OR_RETURN(scores, ScoreKl(loaded.models[0].get(), reference.models[0].get(), environment,
                                      prepared.text(), progress));
   } else {
-    ASSIGN_OR_RETURN(NllScores only, ScorePerplexity(loaded.models[0].get(), environment.get(),
+    ASSIGN_OR_RETURN(NllScores only, ScorePerplexity(loaded.models[0].get(), environment,
                                                      prepared.text(), progress));
     scores.nll = std::move(only.nll);
   }

@@ -108,6 +108,7 @@ def test_progress_bar_on_a_terminal(folder):
     (("perplexity", "MODEL", "--text", "TEXT", "--window", "100k"), "--window"),
     (("perplexity", "MODEL", "--text", "TEXT", "--window", "64", "--stride", "65"), "--stride"),
     (("perplexity", "MODEL", "--text", "TEXT", "--tokens", "1"), "at least 2"),
+    (("perplexity", "MODEL", "--text", "TEXT", "--data-parallel-size", "2"), "--data-parallel-size: found 2, expected 1"),
     (("perplexity", "MODEL", "--text", "/nowhere/text"), "/nowhere/text"),
     (("perplexity", "/nowhere/model", "--text", "TEXT"), "/nowhere/model"),
 ])

@@ -113,6 +113,8 @@ def write_pair(root, layout, group=128, symmetric=None, order=None):
     (int4 / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
     exact, stored = {}, {}
     for i, (name, tensor) in enumerate(read_safetensors(floats).items()):
+        if "norm" in name:  # large enough that the linears decide what comes
+            tensor = ("BF16", tensor[1], bf16([8.0 if name == "model.norm.weight" else 1.0] * tensor[1][0]))
         if "_proj" not in name:
             exact[name] = stored[name] = tensor
             continue
@@ -145,7 +147,7 @@ def test_weights_are_those_of_the_file(layout, group, symmetric, kind, tmp_path)
     int4, floats = write_pair(tmp_path, layout, group, symmetric)
     # As BF16 they are the very same model; kept in four bits, inputs are INT8.
     assert kl(int4, floats, "--quantization", "none")["kl_max"] == 0
-    assert 0 < kl(int4, floats)["kl_mean"] < 0.01
+    assert 0 < kl(int4, floats)["kl_mean"] < 0.002
     with Server(int4, "--max-model-len", "256") as server:
         server.wait_ready()
         assert f"{kind} 14: kept as they are" in server.log
@@ -156,7 +158,7 @@ def test_weights_are_those_of_the_file(layout, group, symmetric, kind, tmp_path)
 def test_reordered_inputs_stay_packed(order, tmp_path):
     int4, floats = write_pair(tmp_path, "gptq", 64, order=order)
     assert kl(int4, floats, "--quantization", "none")["kl_max"] == 0
-    assert 0 < kl(int4, floats)["kl_mean"] < 0.01
+    assert 0 < kl(int4, floats)["kl_mean"] < 0.002
     with Server(int4, "--max-model-len", "256") as server:
         server.wait_ready()
         assert "U4_64 14: kept as they are" in server.log
@@ -165,7 +167,9 @@ def test_reordered_inputs_stay_packed(order, tmp_path):
 
 def test_ranks_have_no_whole_groups_of_reordered_inputs(tmp_path):
     int4, floats = write_pair(tmp_path, "gptq", 64, order=READS.get)
-    assert 0 < kl(int4, floats, "--tensor-parallel-size", "2")["kl_mean"] < 0.01
+    two = kl(int4, floats, "--tensor-parallel-size", "2")["kl_mean"]
+    assert 0 < two < 0.002
+    assert two != kl(int4, floats)["kl_mean"], "o and down are BF16, so it is another model, if ranks compute it"
     with Server(int4, "--max-model-len", "256", "--tensor-parallel-size", "2") as server:
         server.wait_ready()
         assert server.log.count("4 linears of four bits have reordered inputs (desc_act)") == 1

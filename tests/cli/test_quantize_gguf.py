@@ -232,7 +232,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(model, tmp_path):
 @pytest.mark.parametrize("words, error", [
     (("--scheme", "q4_k_m", "--smooth", "0.5"), "--scheme q4_k_m writes weights alone; leave --smooth out"),
     (("--scheme", "q4_k_m", "--kv", "int8"), "--scheme q4_k_m writes weights alone; leave --kv out"),
-    (("--scheme", "q4_0", "--method", "gptq"), "argument --method: belongs to --scheme int4"),
+    (("--scheme", "q4_0", "--method", "gptq"), "argument --method: belongs to --scheme w4a8 and int4"),
     (("--scheme", "q2_k"), "invalid choice: 'q2_k'"),
 ])
 def test_flags_of_other_schemes_are_refused(words, error, model, tmp_path):

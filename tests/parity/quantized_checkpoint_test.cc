@@ -463,9 +463,9 @@ TEST_F(QuantizedCheckpointTest, FilesThatDoNotFitAreRefused) {
   SetDescription(bad);
   EXPECT_THAT(Error(), HasSubstr("no entry for tensor \"" + linear + "weight\""));
   bad = good;
-  bad[linear + "weight"] = "W4A8_DYNAMIC";
+  bad[linear + "weight"] = "W4A4_DYNAMIC";
   SetDescription(bad);
-  EXPECT_THAT(Error(), AllOf(HasSubstr("found type \"W4A8_DYNAMIC\""), HasSubstr("W8A8_MIX")));
+  EXPECT_THAT(Error(), AllOf(HasSubstr("found type \"W4A4_DYNAMIC\""), HasSubstr("W8A8_MIX")));
   bad = good;
   bad[linear + "weight"] = "FLOAT";
   SetDescription(bad);
