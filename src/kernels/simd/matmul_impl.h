@@ -116,7 +116,8 @@ class MatmulNest {
     const int64_t height = std::min(args_.rows, kPanelRows);
     // How often a chunk of the weights is walked over.
     const int64_t steps = args_.rows == 1 ? 1 : TilesOf(height) * kSubtiles;
-    chunk_ = steps == 1 ? k_bytes_ : ChunkOf(steps);
+    one_step_ = steps == 1;
+    chunk_ = one_step_ ? k_bytes_ : ChunkOf(steps);
     if constexpr (kUnpacks) {
       unpacks_ = args_.rows >= P::kUnpackRows;
       const int64_t chunks = (k_bytes_ + chunk_ - 1) / chunk_;
@@ -148,8 +149,7 @@ class MatmulNest {
 
   // The sums of a panel and a part of the columns; those from `next` on follow.
   void Sums(Range rows, Range part, int64_t next) {
-    const bool one_step = args_.rows == 1;
-    StreamAhead<kToL2> ahead(Weights(part.begin, 0) + (one_step ? kStepAhead : chunk_ * WidthOf(part.begin)));
+    StreamAhead<kToL2> ahead(Weights(part.begin, 0) + (one_step_ ? kStepAhead : chunk_ * WidthOf(part.begin)));
     for (int64_t k = 0; k < k_bytes_; k += chunk_) {
       Place place;
       place.fours = std::min(chunk_, k_bytes_ - k) / kLaneBytes;
@@ -321,6 +321,7 @@ class MatmulNest {
   const int64_t panels_;
   int64_t end_ = 0;  // of the columns
   int64_t chunk_ = 0;  // bytes of k
+  bool one_step_ = false;  // over the weights, which are then all of k
   int64_t part_columns_ = kColumnBlock;
   bool unpacks_ = false;
   bool all_of_x_ = false;  // in scratch.x; else it holds the chunk at hand
