@@ -10,8 +10,10 @@ CORES = len(os.sched_getaffinity(0))
 
 
 def output_of(command, environment=None):
-    return subprocess.run([str(word) for word in command], check=True, text=True,
-                          capture_output=True, env={**os.environ, **(environment or {})}).stdout
+    """What it prints, some of it to where errors go."""
+    result = subprocess.run([str(word) for word in command], check=True, text=True,
+                            capture_output=True, env={**os.environ, **(environment or {})})
+    return result.stdout + result.stderr
 
 
 def json_lines(command, environment=None):
@@ -123,7 +125,7 @@ class IkLlamaCpp(LlamaCpp):
     def alone(self, work, repeat):
         output = output_of([self.bin / "llama-bench", "-m", self.gguf, "-t", CORES, "-rtr", 1, *work, "-r", repeat,
                             "-o", "json"], self.environment())
-        return json.loads(output[output.index("["):])[-1]["samples_ts"]
+        return json.JSONDecoder().raw_decode(output, output.index("[\n"))[0][-1]["samples_ts"]
 
     def together(self, sequences, context):
         output = output_of([self.bin / "llama-batched-bench", "-m", self.gguf, "-t", CORES, "-tb", CORES, "-rtr",
