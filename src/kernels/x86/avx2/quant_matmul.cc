@@ -66,7 +66,7 @@ struct WideningProduct {
 
 void QuantMatmul(const QuantMatmulArgs& args, Share share) { simd::Matmul<WideningProduct>(args, share); }
 
-// Ten independent sums: a vpmaddwd and the addition that it needs, of three ports.
+// Ten independent sums of what the matmul does.
 int64_t PeakMatmulI8(int64_t iterations) {
   constexpr int kChains = 10;
   __m256i acc[kChains];
@@ -74,11 +74,7 @@ int64_t PeakMatmulI8(int64_t iterations) {
   __m256i a = _mm256_set1_epi16(3), b = _mm256_set1_epi16(-5);
   for (int64_t i = 0; i < iterations; ++i) {
 #pragma GCC unroll 10
-    for (int c = 0; c < kChains; ++c) {
-      __m256i product = _mm256_madd_epi16(a, b);
-      asm volatile("" : "+x"(product));  // each one anew
-      acc[c] = _mm256_add_epi32(acc[c], product);
-    }
+    for (int c = 0; c < kChains; ++c) acc[c] = WideningProduct::Dot(acc[c], a, b);
     asm volatile("" : "+x"(a), "+x"(b));
   }
   for (__m256i& x : acc) asm volatile("" : : "x"(x));
