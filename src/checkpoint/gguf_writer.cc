@@ -97,7 +97,7 @@ Expected<std::unique_ptr<GgufWriter>> GgufWriter::Create(const std::string& path
   }
   header.append(static_cast<size_t>(Padding(std::ssize(header))), '\0');
   std::unique_ptr<GgufWriter> writer(new GgufWriter(path, std::move(tensors)));
-  writer->file_.open(path, std::ios::binary);
+  writer->file_.open(writer->part_, std::ios::binary);
   if (!writer->file_) {
     writer->finished_ = true;  // nothing to remove
     return Unexpected(FailedPrecondition("{}: cannot be made: is its folder there, and may you write to it?", path));
@@ -111,7 +111,7 @@ GgufWriter::~GgufWriter() {
   if (finished_) return;
   file_.close();
   std::error_code ignored;
-  std::filesystem::remove(path_, ignored);
+  std::filesystem::remove(part_, ignored);
 }
 
 Status GgufWriter::Written() const {
@@ -138,6 +138,9 @@ Status GgufWriter::Finish() {
   CHECK_EQ(next_, tensors_.size());
   file_.close();
   RETURN_IF_ERROR(Written());
+  std::error_code error;
+  std::filesystem::rename(part_, path_, error);
+  if (error) return FailedPrecondition("{}: {} cannot get this name: {}", path_, part_, error.message());
   finished_ = true;
   return OkStatus();
 }

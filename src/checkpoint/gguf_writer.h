@@ -45,7 +45,8 @@ struct PlannedGgufTensor {
 
 class GgufWriter {
  public:
-  // A new file at `path`, where there was none. Errors are the disk's, here and below.
+  // A new file at `path`, where there was none; until it is finished it lies beside, as `path`.part. Errors are the disk's,
+  // here and below.
   static Expected<std::unique_ptr<GgufWriter>> Create(const std::string& path, const GgufEntries& entries,
                                                       std::vector<PlannedGgufTensor> tensors);
   // A file that was not finished is removed.
@@ -58,10 +59,10 @@ class GgufWriter {
 
  private:
   GgufWriter(std::string path, std::vector<PlannedGgufTensor> tensors)
-      : path_(std::move(path)), tensors_(std::move(tensors)) {}
+      : path_(std::move(path)), part_(path_ + ".part"), tensors_(std::move(tensors)) {}
   Status Written() const;
 
-  const std::string path_;
+  const std::string path_, part_;
   const std::vector<PlannedGgufTensor> tensors_;
   size_t next_ = 0;
   int64_t of_next_ = 0;  // bytes of it that are there

@@ -72,7 +72,7 @@ constexpr CommandHelp kHelp = {
     "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors; or to the new file OUT, in GGUF. "
     "Memory: one layer at a time.",
     "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
-    "  OUT         the folder to write, which must not exist or be empty; with GGUF the file, *.gguf, which must not exist"};
+    "  OUT         the folder to write, which must not exist or be empty; with GGUF the file, *.gguf, which must not exist (OUT.part until it is whole)"};
 
 int Fail(const Status& status) {
   std::fprintf(stderr, "tiercel quantize: %s\n", status.message().c_str());
