@@ -4,15 +4,16 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0))
 
 
-def output_of(command, environment=None):
+def output_of(command, environment=None, folder=None):
     """What it prints, some of it to where errors go."""
     result = subprocess.run([str(word) for word in command], check=True, text=True,
-                            capture_output=True, env={**os.environ, **(environment or {})})
+                            capture_output=True, env={**os.environ, **(environment or {})}, cwd=folder)
     return result.stdout + result.stderr
 
 
@@ -68,8 +69,8 @@ class LlamaCpp(Engine):
     name = "llama.cpp"
 
     def __init__(self, peers, gguf):
-        self.bin = peers / self.name / "bin"
-        self.gguf = gguf
+        self.bin = (peers / self.name / "bin").resolve()
+        self.gguf = gguf.resolve()
 
     def needs(self):
         return [self.bin / "llama-bench", self.gguf]
@@ -128,9 +129,10 @@ class IkLlamaCpp(LlamaCpp):
         return json.JSONDecoder().raw_decode(output, output.index("[\n"))[0][-1]["samples_ts"]
 
     def together(self, sequences, context):
-        output = output_of([self.bin / "llama-batched-bench", "-m", self.gguf, "-t", CORES, "-tb", CORES, "-rtr",
-                            "-c", sequences * (context + 64), "-b", 2048, "-ub", 512, "-npp", context - 64,
-                            "-ntg", 64, "-npl", sequences], self.environment())
+        with tempfile.TemporaryDirectory() as folder:  # it leaves a log where it runs
+            output = output_of([self.bin / "llama-batched-bench", "-m", self.gguf, "-t", CORES, "-tb", CORES, "-rtr",
+                                "-c", sequences * (context + 64), "-b", 2048, "-ub", 512, "-npp", context - 64,
+                                "-ntg", 64, "-npl", sequences], self.environment(), folder)
         table = [line.split("|") for line in output.splitlines() if line.startswith("|")]
         head, last = [word.strip() for word in table[0]], table[-1]
         return float(last[head.index("S_TG t/s")])

@@ -25,11 +25,10 @@ constexpr const char* kProbe =
 
 // The text, then each added token between words.
 std::string Probe(const GgufVocab& vocab) {
-  constexpr int32_t kControl = 3, kUserDefined = 4;
   std::string probe = kProbe;
   for (size_t id = 0; id < vocab.tokens.size(); ++id) {
     const int32_t type = vocab.token_types[id];
-    if (type == kControl || type == kUserDefined) probe += "a " + vocab.tokens[id] + " b" + vocab.tokens[id];
+    if (type == kControlToken || type == kUserDefinedToken) probe += "a " + vocab.tokens[id] + " b" + vocab.tokens[id];
   }
   return probe;
 }

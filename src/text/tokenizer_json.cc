@@ -52,7 +52,6 @@ Expected<GgufVocab> ParseVocab(std::string_view json, const std::string& path) {
   if (!has("vocab", Json::value_t::object) || !has("merges", Json::value_t::array) || !IsByteLevel(parsed)) {
     return Unexpected(Unimplemented("{}: expected a byte-level BPE, which is what becomes a GGUF vocabulary here", path));
   }
-  constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4;
   GgufVocab vocab;
   vocab.model = "gpt2";
   bool valid = true;
@@ -67,10 +66,11 @@ Expected<GgufVocab> ParseVocab(std::string_view json, const std::string& path) {
     vocab.tokens[at] = token;
     vocab.token_types[at] = type;
   };
-  for (const auto& [token, id] : model["vocab"].items()) set(token, id, kNormal);
+  for (const auto& [token, id] : model["vocab"].items()) set(token, id, kNormalToken);
   for (const Json& added : parsed.value("added_tokens", Json::array())) {
     const bool is_token = added.is_object() && added.value("content", Json()).is_string();
-    if (is_token) set(added["content"].get<std::string>(), added.value("id", Json()), added.value("special", Json()) == true ? kControl : kUserDefined);
+    const int32_t type = is_token && added.value("special", Json()) == true ? kControlToken : kUserDefinedToken;
+    if (is_token) set(added["content"].get<std::string>(), added.value("id", Json()), type);
     valid = valid && is_token;
   }
   for (const Json& merge : model["merges"]) {

@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <string_view>
 
 #include "text/tokenizer.h"
 
@@ -23,8 +22,8 @@ struct TokenizerConfig {
 // What cannot be read counts as absent: the file is a supplement.
 TokenizerConfig ParseTokenizerConfig(std::string_view json);
 
-// GGUF's type and spelling of an id that has no token.
-inline constexpr int32_t kUnusedToken = 5;
+// GGUF's types of tokens that are written, and its spelling of an id that has none: of the type kUnusedToken.
+inline constexpr int32_t kNormalToken = 1, kControlToken = 3, kUserDefinedToken = 4, kUnusedToken = 5;
 std::string PaddingToken(size_t id);
 
 // The model, tokens, token types and merges of a tokenizer.json with a byte-level BPE. Ids that have no token get an unused

@@ -104,7 +104,7 @@ Expected<EvalConfig> MakeEvalConfig(const std::string& metric, const ParsedOptio
                           : InvalidArgument("argument --reference: only kl compares two models"));
   }
   ASSIGN_OR_RETURN(config.model, serving::MakeServeConfig(options, environ));
-  if (config.model.environment.engines > 1 || config.model.data_parallel_size > 1) {
+  if (config.model.data_parallel_size > 1) {
     return Unexpected(InvalidArgument("argument --data-parallel-size: found {}, expected 1: eval runs one engine",
                                       config.model.data_parallel_size));
   }

@@ -182,7 +182,7 @@ class TileAttention {
     } else {
       tile.Load(sums, sums_stride);
     }
-    tile.AddMatrix(x, stride, scratch_.strip, count, [] {});
+    tile.AddMatrix(x, stride, scratch_.strip, count);
     if (scales != nullptr) tile.Scale([&](int v) { return S::Load(scales + v * S::kLanes); });
     tile.Store(sums, sums_stride);
   }

@@ -21,21 +21,19 @@ struct RegisterTile {
     }
   }
 
-  // From and to rows that are `stride` floats apart, their vectors `vector_stride`.
-  [[gnu::always_inline]] void Load(const float* from, int64_t stride,
-                                   int64_t vector_stride = S::kLanes) {
+  // From and to rows that are `stride` floats apart.
+  [[gnu::always_inline]] void Load(const float* from, int64_t stride) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Load(from + r * stride + v * vector_stride);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = S::Load(from + r * stride + v * S::kLanes);
     }
   }
-  [[gnu::always_inline]] void Store(float* to, int64_t stride,
-                                    int64_t vector_stride = S::kLanes) const {
+  [[gnu::always_inline]] void Store(float* to, int64_t stride) const {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) S::Store(to + r * stride + v * vector_stride, sum[r][v]);
+      for (int v = 0; v < kVectors; ++v) S::Store(to + r * stride + v * S::kLanes, sum[r][v]);
     }
   }
 
@@ -61,12 +59,9 @@ struct RegisterTile {
     });
   }
   // sum += x · w over `count` numbers k, a multiple of 4: rows of x are x_stride apart, w is
-  // [count][kVectors · kLanes]. Once in 4 numbers between() is called.
-  template <typename Between>
-  [[gnu::always_inline]] void AddMatrix(const float* x, int64_t x_stride, const float* w,
-                                        int64_t count, const Between& between) {
+  // [count][kVectors · kLanes].
+  [[gnu::always_inline]] void AddMatrix(const float* x, int64_t x_stride, const float* w, int64_t count) {
     for (const float* const end = x + count; x < end; x += 4) {
-      between();
 #pragma GCC unroll 4
       for (int k = 0; k < 4; ++k, w += kVectors * S::kLanes) {
         AddProducts(
