@@ -8,8 +8,9 @@
 // order of the keys; keys that a row does not see have p = 0 and add nothing. So a row's bits depend
 // neither on the other rows of its tile nor on chunking.
 //
-// Many rows take keys and values in strips, two vectors wide, that are unpacked to FP32 once for all of
-// them; few rows unpack them in registers. An element's chain of FMAs is the same.
+// Many rows take keys and values in strips, two vectors wide, that are unpacked once for all of them, to FP32 or to BF16
+// pairs; few rows unpack them in registers. An element's chain of products is the same. Rows are so many because a strip
+// is also read from L2 only once for them.
 //
 // The bytes of an INT8 cache are taken as they are: a key's scale is multiplied to its scores, a
 // value's to its p; a channel's scale of K to q, of V to the result. Those of an FP8 cache, which are one for
@@ -34,6 +35,8 @@
 namespace tiercel::kernels::simd {
 
 inline constexpr int64_t kStep = 128;    // keys: an unpacked strip of them, 8 or 16 KiB, stays in L1
+// Floats from one row's scores to the next one's: were they a power of two, all rows would share a few sets of L1.
+inline constexpr int64_t kScores = kStep + 16;
 inline constexpr int64_t kMaxRows = 72;  // so many rows share each key that is read
 static_assert(kSegmentKeys % kStep == 0);
 
@@ -57,7 +60,7 @@ template <typename S>
 struct AttentionScratch {
   TileRowSums sums;
   float* q;       // [rows, head_dim], scaled
-  float* scores;  // [rows, kStep], of few rows [S::kRowBlock, kStep]
+  float* scores;  // [rows, kScores], of few rows [S::kRowBlock, kScores]
   float* strip;   // [max(head_dim, kStep), kStrip]
 
   static int64_t Rows(const AttentionArgs& args) {
@@ -67,7 +70,7 @@ struct AttentionScratch {
   static constexpr int64_t kStrip = 2 * S::kLanes;  // columns: keys, or dimensions of values
   static int64_t Bytes(const AttentionArgs& args) {
     const int64_t rows = Rows(args), d = args.layout.head_dim;
-    const int64_t floats = TileRowSums::Floats(rows, d) + rows * (d + kStep) +
+    const int64_t floats = TileRowSums::Floats(rows, d) + rows * (d + kScores) +
                            std::max<int64_t>(d, kStep) * kStrip;
     return (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
   }
@@ -75,7 +78,7 @@ struct AttentionScratch {
       : sums(static_cast<float*>(args.scratch), Rows(args), args.layout.head_dim) {
     q = sums.end;
     scores = q + Rows(args) * args.layout.head_dim;
-    strip = scores + Rows(args) * kStep;
+    strip = scores + Rows(args) * kScores;
   }
 };
 
@@ -88,6 +91,11 @@ class TileAttention {
   static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
   static constexpr bool kDot = S::kPairDot;
+  static constexpr float kLog2E = 1.44269504f;  // scores are in units of log2
+  static V Exp2(V x) { return Exp2OfScore<S, kDot>(x); }
+  struct Sums : S {
+    static V Exp(V x) { return Exp2(x); }
+  };
   // What S::Part makes of an E4M3 number is a 256th of it.
   static constexpr float kUnit = kFp8 && !kDot ? 256 : 1;
 
@@ -100,12 +108,11 @@ class TileAttention {
         group_(args.num_q_heads / args.layout.num_kv_heads),
         rows_(int64_t{tile.tokens} * group_),
         blocks_(args.block_table + tile.seq * args.block_table_stride),
-        score_scale_(args.scale * (kFp8 ? args.kv_scales.key : 1) * kUnit),
+        score_scale_(args.scale * kLog2E * (kFp8 ? args.kv_scales.key : 1) * kUnit),
         sums_(args, tile, scratch_.sums) {}
 
-  // Rows of one register tile use each key once: they ask for their keys ahead.
   void Run(KvAhead<S, Element>* ahead) {
-    ahead_ = rows_ <= S::kRowBlock ? ahead : nullptr;
+    ahead_ = ahead;
     LoadQueries();
     const auto step = [&](int64_t key) {
       if constexpr (kInt8) TakeScales(key);
@@ -119,16 +126,18 @@ class TileAttention {
 
  private:
   // A block of twelve rows hides the two operations that unpack a vector of BF16 pairs in registers, but
-  // not the six of bytes; one of six hides neither.
-  static constexpr bool kStrips = !kDot && (sizeof(Element) == 1 || S::kRowBlock < 12);
+  // not the six of bytes; one of six hides neither. Pairs are in strips because two blocks find them in L1.
+  static constexpr bool kStrips = kDot || sizeof(Element) == 1 || S::kRowBlock < 12;
+  static constexpr bool kPairs = kDot && sizeof(Element) == sizeof(BF16);  // as they lie in the cache
   // As many as let a strip's unpacking, about 400 cycles, take an eighth of the time of its products.
-  static constexpr int64_t kStripRows = 4 * S::kRowBlock;
+  static constexpr int64_t kStripRows = (kPairs ? 2 : 4) * S::kRowBlock;
 
   void Step(int64_t key) {
     for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
       const int64_t rows = std::min<int64_t>(S::kRowBlock, rows_ - row);
       const int64_t count = std::min(kStep, Visible(row + rows - 1) - key);
       if (count <= 0) continue;
+      asking_ = row == 0;
       switch (TileRows<S>(rows)) {
         case 1: Block<1>(row, key, count); break;
         case 2: Block<2>(row, key, count); break;
@@ -143,6 +152,8 @@ class TileAttention {
   void StepInStrips(int64_t key) {
     constexpr int kRows = S::kRowBlock;
     const int d = layout_.head_dim;
+    const int64_t blocks = (rows_ + kRows - 1) / kRows;
+    asking_ = true;
     // The keys of the step that a block's rows see, rounded up to vectors.
     const auto seen = [&](int64_t row) {
       const int64_t count = std::clamp<int64_t>(Visible(row + kRows - 1) - key, 0, kStep);
@@ -150,11 +161,11 @@ class TileAttention {
     };
     const int64_t most = seen(rows_ - 1);
     for (int64_t k = 0; k < most; k += kStrip) {
-      UnpackKeys(key + k);
+      const Strip keys = KeyStrip(key + k);
       for (int64_t row = 0; row < rows_; row += kRows) {
+        Ask(LinesOf(kStrip * d) / blocks);
         if (k >= seen(row)) continue;
-        StripTile(scratch_.q + row * d, d, d, scratch_.scores + row * kStep + k, kStep, true,
-                  kInt8 ? key_scales_ + k : nullptr);
+        StripTile(scratch_.q + row * d, d, d, keys, scratch_.scores + row * kScores + k, kScores, true, &k);
       }
     }
     for (int64_t row = 0; row < rows_; row += kRows) {
@@ -162,61 +173,107 @@ class TileAttention {
       for (int r = 0; count > 0 && r < kRows; ++r) Softmax(row + r, row + r, key, count);
     }
     for (int column = 0; column < d; column += kStrip) {
-      UnpackValues(key, most, column);
+      const Strip values = ValueStrip(key, most, column);
       for (int64_t row = 0; row < rows_; row += kRows) {
+        Ask(LinesOf(kStrip * most) / blocks);
         const int64_t count = seen(row);
         if (count == 0) continue;
-        StripTile(scratch_.scores + row * kStep, kStep, count, sums_.acc(row) + column, d,
-                  sums_.fresh(), nullptr);
+        StripTile(scratch_.scores + row * kScores, kScores, count, values, sums_.acc(row) + column, d, sums_.fresh(), nullptr);
       }
     }
   }
+  static int64_t LinesOf(int64_t elements) { return elements * static_cast<int64_t>(sizeof(Element)) / kLine; }
 
-  // sums[r, :] += x[r, 0 … count) · strip for a block of rows, or = with `fresh`, then · scales[:] if there
-  // are any. Rows are `stride` apart.
-  [[gnu::noinline]] void StripTile(const float* x, int64_t stride, int64_t count, float* sums,
-                                   int64_t sums_stride, bool fresh, const float* scales) const {
+  // Two vectors of columns, `vectors` floats apart: a number of FP32 or a BF16 pair of each. The next ones are `next`
+  // floats further on.
+  struct Strip {
+    const float* at;
+    int64_t vectors, next;
+  };
+
+  // sums[r, :] += x[r, 0 … count) · strip for a block of rows, or = with `fresh`; scores of the keys from *key of the
+  // step on are scaled. Rows are `stride` floats apart.
+  [[gnu::noinline]] void StripTile(const float* x, int64_t stride, int64_t count, const Strip& strip, float* sums,
+                                   int64_t sums_stride, bool fresh, const int64_t* key) const {
     Tile<S::kRowBlock, 2> tile;
     if (fresh) {
       tile.Clear();
     } else {
       tile.Load(sums, sums_stride);
     }
-    tile.AddMatrix(x, stride, scratch_.strip, count);
-    if (scales != nullptr) tile.Scale([&](int v) { return S::Load(scales + v * S::kLanes); });
+    if constexpr (kDot) {
+      const BF16* pairs = PairsOf(x);
+      const float* at = strip.at;
+      for (const BF16* const end = pairs + count; pairs < end;) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i, pairs += 2, at += strip.next) {
+          MultiplyPairs(tile, pairs, 2 * stride, [&](int v) __attribute__((always_inline)) {
+            return S::LoadRaw(at + v * strip.vectors);
+          });
+        }
+      }
+      if (key != nullptr) tile.Scale([&](int) { return S::Set(score_scale_); });
+    } else {
+      tile.AddMatrix(x, stride, strip.at, count);  // of Unpacked()
+    }
+    if (kInt8 && key != nullptr) tile.Scale([&](int v) { return S::Load(key_scales_ + *key + v * S::kLanes); });
     tile.Store(sums, sums_stride);
   }
 
-  // strip = [head_dim][kStrip] of the keys from `key` on, which lie sixteen by sixteen.
-  void UnpackKeys(int64_t key) {
+  Strip Unpacked() const { return {scratch_.strip, S::kLanes, kStrip}; }
+  // [head_dim][kStrip] of the keys from `key` on, which lie sixteen by sixteen.
+  Strip KeyStrip(int64_t key) const {
     const Element* const keys = Head(key) + layout_.KeyOffset(Slot(key), 0);
-    const int d = layout_.head_dim;
-    for (int64_t first = 0; first < kStrip; first += S::kLanes) {
-      const Element* at = keys + first / 16 * (16 * d) + first % 16 * kTogether;
-      for (int i = 0; i < d; i += kTogether, at += 16 * kTogether) {
-        UnpackParts<S, Element>(at, scratch_.strip + i * kStrip + first, kStrip);
+    const int64_t d = layout_.head_dim;
+    const auto place = [&](int64_t k) { return k / 16 * (16 * d) + k % 16 * kTogether; };
+    if constexpr (kPairs) {
+      return {reinterpret_cast<const float*>(keys), place(S::kLanes) / kTogether, 16};
+    } else {
+      for (int64_t k = 0; k < kStrip; k += S::kLanes) {
+        Unpack<1>(keys + place(k), 16 * kTogether, d, scratch_.strip + k);
       }
+      return Unpacked();
     }
   }
-  // strip = [count][kStrip] of the values' columns from `column` on.
-  void UnpackValues(int64_t first, int64_t count, int column) {
-    const int64_t together = int64_t{kTogether} * layout_.head_dim;
+  // [count][kStrip] of the values' columns from `column` on. Pairs are copied, too: those of a column lie so far apart
+  // that they share few sets of L1.
+  Strip ValueStrip(int64_t first, int64_t count, int column) const {
     for (int64_t k = 0; k < count;) {
       const int slot = Slot(first + k);
-      const Element* at = Head(first + k) + layout_.ValueOffset(slot, column);
-      const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
-      for (; k < end; k += kTogether, at += together) {
-        for (int64_t c = 0; c < kStrip; c += S::kLanes) {
-          UnpackParts<S, Element>(at + c * kTogether, scratch_.strip + k * kStrip + c, kStrip);
+      const int64_t together = std::min<int64_t>(count - k, layout_.block_size - slot);
+      Unpack<2>(Head(first + k) + layout_.ValueOffset(slot, column), int64_t{kTogether} * layout_.head_dim, together,
+                scratch_.strip + (kDot ? k / 2 : k) * kStrip);
+      k += together;
+    }
+    return Unpacked();
+  }
+  // strip[0 … count)[kVectors · S::kLanes] = what lies at `from`; the next kTogether are `next` elements further on.
+  template <int kVectors>
+  static void Unpack(const Element* from, int64_t next, int64_t count, float* strip) {
+    for (int64_t k = 0; k < count; k += kTogether, from += next) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        const Element* const at = from + v * S::kLanes * kTogether;
+        float* const to = strip + v * S::kLanes;
+        if constexpr (!kDot) {
+          UnpackParts<S, Element>(at, to, kStrip);
+        } else if constexpr (kPairs) {
+          S::StoreRaw(to, S::LoadRaw(at));
+        } else {
+          typename S::Raw first, second;
+          S::WidenPairs(S::LoadRaw(at), &first, &second);
+          S::StoreRaw(to, first);
+          S::StoreRaw(to + kStrip, second);
         }
       }
+      strip += (kDot ? kTogether / 2 : kTogether) * kStrip;
     }
   }
 
   // Elements of a key between two askings: four lines of a group of 16 keys.
   static constexpr int kAskDims = 4 * kTogether;
   [[gnu::always_inline]] void Ask(int64_t lines) const {
-    if (ahead_ != nullptr) ahead_->Ask(lines);
+    if (asking_) ahead_->Ask(lines);
   }
 
   // Rows beyond the tile (padding of the last register tile) see what the last row sees.
@@ -245,6 +302,7 @@ class TileAttention {
 
   // Where a row of FP32 numbers holds BF16 ones instead, from its beginning on.
   static BF16* PairsOf(float* row) { return reinterpret_cast<BF16*>(row); }
+  static const BF16* PairsOf(const float* row) { return reinterpret_cast<const BF16*>(row); }
 
   void LoadQueries() {
     const int d = layout_.head_dim;
@@ -308,24 +366,26 @@ class TileAttention {
     }
   }
 
+  // tile += (factors as pairs)[r · stride] · pairs(v)
+  template <int kRows, int kVectors, typename Pairs>
+  [[gnu::always_inline]] static void MultiplyPairs(Tile<kRows, kVectors>& tile, const BF16* factors, int64_t stride,
+                                                   const Pairs& pairs) {
+    tile.Accumulate([&](int r) __attribute__((always_inline)) { return S::SetPair(factors + r * stride); }, pairs,
+                    [](V sum, auto pair, auto raw) __attribute__((always_inline)) { return S::Dot(sum, raw, pair); });
+  }
+
   // tile += (factors as pairs)[r · stride] · load(v); of bytes a second pair each.
   template <int kRows, int kVectors, typename Load>
   [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
                                               int64_t stride, const Load& load) {
-    const auto add = [&](const BF16* f, const auto& pairs) __attribute__((always_inline)) {
-      tile.Accumulate([&](int r) __attribute__((always_inline)) { return S::SetPair(f + r * stride); },
-                      pairs, [](V sum, auto pair, auto raw) __attribute__((always_inline)) {
-                        return S::Dot(sum, raw, pair);
-                      });
-    };
     if constexpr (sizeof(Element) == 1) {
       typename S::Raw first[kVectors], second[kVectors];
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) S::WidenPairs(load(v), &first[v], &second[v]);
-      add(factors, [&](int v) __attribute__((always_inline)) { return first[v]; });
-      add(factors + 2, [&](int v) __attribute__((always_inline)) { return second[v]; });
+      MultiplyPairs(tile, factors, stride, [&](int v) __attribute__((always_inline)) { return first[v]; });
+      MultiplyPairs(tile, factors + 2, stride, [&](int v) __attribute__((always_inline)) { return second[v]; });
     } else {
-      add(factors, load);
+      MultiplyPairs(tile, factors, stride, load);
     }
   }
 
@@ -386,39 +446,49 @@ class TileAttention {
     if constexpr (kInt8) {
       tile.Scale([&](int v) { return S::Load(key_scales_ + k + v * S::kLanes); });
     }
-    tile.Store(scratch_.scores + k, kStep);
+    tile.Store(scratch_.scores + k, kScores);
   }
 
   // scores of one row become p; its sums so far are scaled to the new maximum.
   void Softmax(int64_t row, int r, int64_t first, int64_t count) {
-    const int d = layout_.head_dim;
     const int64_t seen = Visible(row) - first;
-    const V none = S::Set(-std::numeric_limits<float>::infinity());
-    float* s = scratch_.scores + r * kStep;
-    if (seen <= 0) {
+    float* const s = scratch_.scores + r * kScores;
+    if (seen >= (count + S::kLanes - 1) / S::kLanes * S::kLanes) {  // most rows: all numbers of the vectors
+      SoftmaxOf(row, s, count, [](V v, int64_t, V) __attribute__((always_inline)) { return v; });
+    } else if (seen > 0) {
+      SoftmaxOf(row, s, count, [&](V v, int64_t k, V other) __attribute__((always_inline)) {
+        return S::KeepFirst(v, seen - k, other);
+      });
+    } else {
       std::memset(s, 0, kStep * sizeof(float));
-      return;
     }
-    // Most rows see all keys of the step.
-    const auto keep_seen = [&](V v, int64_t k, V other) __attribute__((always_inline)) {
-      return seen - k >= S::kLanes ? v : S::KeepFirst(v, seen - k, other);
-    };
+  }
+
+  // keep(v, k, other): v where the row sees the keys from the k-th on, or `other`.
+  template <typename Keep>
+  [[gnu::always_inline]] void SoftmaxOf(int64_t row, float* s, int64_t count, const Keep& keep) {
+    const V none = S::Set(-std::numeric_limits<float>::infinity());
     V max = none;
-    for (int64_t k = 0; k < count; k += S::kLanes) {
-      max = S::Max(max, keep_seen(S::Load(s + k), k, none));
-    }
+    for (int64_t k = 0; k < count; k += S::kLanes) max = S::Max(max, keep(S::Load(s + k), k, none));
     const float before = sums_.max_before(row);
     const float now = std::max(before, S::ReduceMax(max));
     const V m = S::Set(now);
     V sum = S::Zero();
-    for (int64_t k = 0; k < count; k += S::kLanes) {
-      V p = keep_seen(ExpOfScore<S>(S::Sub(S::Load(s + k), m)), k, S::Zero());
+    const auto p = [&](int64_t k) __attribute__((always_inline)) {
+      const V p = keep(Exp2(S::Sub(S::Load(s + k), m)), k, S::Zero());
       sum = S::Add(sum, p);
-      if constexpr (kInt8) p = S::Mul(p, S::Load(value_scales_ + k));
-      S::Store(s + k, p);
-    }
+      return kInt8 ? S::Mul(p, S::Load(value_scales_ + k)) : p;
+    };
+    int64_t k = 0;
     if constexpr (kDot) {
-      for (int64_t k = 0; k < count; k += S::kLanes) S::Narrow(PairsOf(s) + k, S::Load(s + k));
+      // Pairs take half of the place that they are made from.
+      for (; k + S::kLanes < count; k += 2 * S::kLanes) {
+        const V low = p(k), high = p(k + S::kLanes);
+        S::NarrowPair(PairsOf(s) + k, low, high);
+      }
+      if (k < count) S::NarrowPair(PairsOf(s) + k, p(k), S::Zero());
+    } else {
+      for (; k < count; k += S::kLanes) S::Store(s + k, p(k));
     }
     sums_.max(row) = now;
     if (sums_.fresh()) {
@@ -426,11 +496,11 @@ class TileAttention {
       return;
     }
     float factor[S::kLanes];
-    S::Store(factor, ExpOfScore<S>(S::Set(before - now)));
+    S::Store(factor, Exp2(S::Set(before - now)));
     sums_.sum(row) = sums_.sum(row) * factor[0] + S::Sum(sum);
     if (now == before) return;  // the factor is 1
     float* acc = sums_.acc(row);
-    for (int i = 0; i < d; i += S::kLanes) {
+    for (int i = 0; i < layout_.head_dim; i += S::kLanes) {
       S::Store(acc + i, S::Mul(S::Load(acc + i), S::Set(factor[0])));
     }
   }
@@ -471,9 +541,9 @@ class TileAttention {
         };
         __builtin_prefetch(values + kTogether * kVectors * S::kLanes, 0, kToL1);
         if constexpr (kDot) {
-          AddPairs(tile, pairs, 2 * kStep, load);
+          AddPairs(tile, pairs, 2 * kScores, load);
         } else {
-          AddParts(tile, p, kStep, load);
+          AddParts(tile, p, kScores, load);
         }
         values += pair;
         p += kTogether;
@@ -519,8 +589,9 @@ class TileAttention {
   const int64_t rows_;
   const int32_t* const blocks_;
   const float score_scale_;  // of q · (what is multiplied as the key)
-  TileSums<S> sums_;
+  TileSums<Sums> sums_;
   KvAhead<S, Element>* ahead_ = nullptr;
+  bool asking_ = false;  // of a tile's blocks of rows one asks for the keys and values that all read
   static constexpr int64_t kSmallestBlock = 32;  // tokens: blocks are a multiple of it (KvLayout)
   alignas(64) float key_scales_[kInt8 ? kStep : 1], value_scales_[kInt8 ? kStep : 1];  // of the step
 };
@@ -529,7 +600,7 @@ template <typename S, typename Element>
 void AttentionOver(const AttentionArgs& args, Share share) {
   const int group = args.num_q_heads / args.layout.num_kv_heads;
   const int max_tokens = std::max(1, static_cast<int>(kMaxRows) / group);
-  KvAhead<S, Element> ahead(args, share, max_tokens, S::kRowBlock, kStep);
+  KvAhead<S, Element> ahead(args, share, max_tokens, AttentionScratch<S>::Rows(args), kStep);
   AttentionTiles tiles(args, share, max_tokens);
   AttentionTile tile;
   while (tiles.Next(&tile)) TileAttention<S, Element>(args, tile).Run(&ahead);

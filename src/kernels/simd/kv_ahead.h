@@ -1,9 +1,8 @@
-// Asks for the cache lines of K and V that a share's tiles of few rows read, in the order of reading.
+// Asks for the cache lines of K and V that a share's tiles read, in the order of reading.
 //
 // Few rows use each key once: it must come at the memory's speed. So each product asks for as many
 // lines as it reads, kAheadBytes further on: of this step's values, of the next step, or of the tiles
-// that follow, however short they are. Tiles of many rows read the lines again and again; here they
-// are passed over.
+// that follow, however short they are. Tiles of more than max_rows rows, whose kernel does not ask, are passed over.
 //
 // As in StreamAhead two halves of pages are on their way at a time, if possible of different pages.
 #pragma once

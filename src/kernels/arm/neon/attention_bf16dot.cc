@@ -14,6 +14,10 @@ struct SimdBf16Dot : Simd {
     const uint32x4_t all = vdupq_n_u32(pair);
     return {all, all};
   }
+  static void NarrowPair(BF16* p, V low, V high) {
+    Narrow(p, low);
+    Narrow(p + kLanes, high);
+  }
   static V Dot(V sum, Raw a, Raw b) {
     return Both([](float32x4_t s, uint32x4_t x, uint32x4_t y) __attribute__((always_inline)) {
       return vbfdotq_f32(s, vreinterpretq_bf16_u32(x), vreinterpretq_bf16_u32(y));

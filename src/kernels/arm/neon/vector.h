@@ -172,6 +172,10 @@ struct Simd {
     const auto* bytes = static_cast<const uint8_t*>(p);
     return {vreinterpretq_u32_u8(vld1q_u8(bytes)), vreinterpretq_u32_u8(vld1q_u8(bytes + 16))};
   }
+  static void StoreRaw(void* p, Raw v) {
+    vst1q_u32(static_cast<uint32_t*>(p), v.low);
+    vst1q_u32(static_cast<uint32_t*>(p) + 4, v.high);
+  }
   template <typename Element, int part>
   static V Part(Raw raw) {
     if constexpr (std::is_same_v<Element, E4M3>) {

@@ -16,6 +16,10 @@ struct PairDot : Simd {
     std::memcpy(&pair, p, sizeof(pair));
     return _mm512_set1_epi32(pair);
   }
+  // 32 numbers. Subnormal ones become 0.
+  static void NarrowPair(BF16* p, V low, V high) {
+    _mm512_storeu_si512(p, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  }
   static V Dot(V sum, Raw a, Raw b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }

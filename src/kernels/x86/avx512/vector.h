@@ -130,6 +130,7 @@ struct Simd {
   // in bytes; E4M3 ones times 2⁻⁸.
   using Raw = __m512i;
   static Raw LoadRaw(const void* p) { return _mm512_loadu_si512(p); }
+  static void StoreRaw(void* p, Raw v) { _mm512_storeu_si512(p, v); }
   template <typename Element, int part>
   static V Part(Raw raw) {
     if constexpr (sizeof(Element) == sizeof(BF16)) {
