@@ -23,6 +23,7 @@
 #include <cstdint>
 
 #include "kernels/ops.h"
+#include "kernels/simd/epilogue_impl.h"
 #include "kernels/simd/stream_ahead.h"
 
 namespace tiercel::kernels::simd {
@@ -34,6 +35,8 @@ inline constexpr int64_t kPanelRows = 132;
 inline constexpr int64_t kStepAhead = 4096;
 // Weights that are taken apart in registers come so many fours ahead from L2.
 inline constexpr int64_t kFoursAhead = 8;
+// Rows of the output, far apart in memory, are asked for so many ahead.
+inline constexpr int64_t kRowsAhead = 8;
 // A strip of columns, as wide as the tile, × a chunk of k stays in an L1 of 32 KiB while all rows of a panel pass, a tile's
 // x beside it (6 KiB). A tile's sums are loaded and stored once in 1536 cycles of two FMA ports.
 inline constexpr int64_t kUnpackedBytes = 16 << 10;
@@ -74,6 +77,7 @@ class MatmulNest {
         const Range rows = {args_.rows * panel / panels_, args_.rows * (panel + 1) / panels_};
         Sums(rows, part, panel + 1 < panels_ ? part.begin : part.end);
         for (int64_t r = 0; r < rows.size(); ++r) {
+          if (r + kRowsAhead < rows.size()) AskForRow(args_, rows.begin + r + kRowsAhead, part.begin, part.size());
           P::FinishRow(args_, rows.begin + r, part.begin, part.size(), scratch_.sums + r * kSumsStride);
         }
       }
