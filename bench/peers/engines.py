@@ -157,7 +157,7 @@ class OpenVino(PythonPeer):
 
     def __init__(self, peers, model):
         self.python = peers / "openvino/bin/python"
-        self.model = peers / f"models/{model.name}-openvino"
+        self.model = model if model.suffix == ".gguf" else peers / f"models/{model.name}-openvino"
 
     def needs(self):
         return [self.python, self.model]
@@ -195,6 +195,6 @@ class Vllm(PythonPeer):
 def all_engines(build, peers, model):
     """Those that read `model`: a folder, or a GGUF file, which all of them take as it is."""
     if model.suffix == ".gguf":
-        return [Tiercel(build, model), LlamaCpp(peers, model), IkLlamaCpp(peers, model)]
+        return [Tiercel(build, model), LlamaCpp(peers, model), IkLlamaCpp(peers, model), OpenVino(peers, model)]
     gguf = peers / f"models/{model.name}.gguf"
     return [Tiercel(build, model), LlamaCpp(peers, gguf), OpenVino(peers, model), Vllm(peers, model)]

@@ -13,6 +13,7 @@
 #include "checkpoint/matrix_view.h"
 #include "checkpoint/tensor_account.h"
 #include "checkpoint/tensor_reader.h"
+#include "tensor/shape.h"
 
 namespace tiercel::checkpoint {
 namespace {
@@ -98,10 +99,7 @@ class AscendInt4Checkpoint final : public MatrixView<AscendInt4Matrix> {
 
 int64_t AscendInt4Checkpoint::Count(const std::string& name) const {
   const std::optional<TensorInfo> info = stored().Find(name);
-  if (!info) return 0;
-  int64_t count = 1;
-  for (const int64_t size : info->shape) count *= size;
-  return count;
+  return info ? ElementsOf(info->shape) : 0;
 }
 
 Status AscendInt4Checkpoint::FindPacking(const std::string& name, bool by_inputs, AscendInt4Matrix* m) const {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "tensor/shape.h"
 
 namespace tiercel::checkpoint {
 namespace {
@@ -70,9 +71,7 @@ void GgufEntries::AddI32s(std::string_view key, const std::vector<int32_t>& valu
 int64_t PlannedGgufTensor::bytes() const {
   const GgufBlock block = *GgufBlockOf(static_cast<uint32_t>(type));
   CHECK_EQ(shape.back() % block.elements, 0);
-  int64_t count = block.bytes;
-  for (const int64_t size : shape) count *= size;
-  return count / block.elements;
+  return ElementsOf(shape) / block.elements * block.bytes;
 }
 
 Expected<std::unique_ptr<GgufWriter>> GgufWriter::Create(const std::string& path, const GgufEntries& entries,

@@ -4,13 +4,12 @@
 
 #include "base/check.h"
 #include "checkpoint/json_fields.h"
+#include "tensor/shape.h"
 
 namespace tiercel::checkpoint {
 
 int64_t PlannedTensor::bytes() const {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count * static_cast<int64_t>(SizeOf(dtype));
+  return ElementsOf(shape) * static_cast<int64_t>(SizeOf(dtype));
 }
 
 Status SafetensorsWriter::BeginPart(std::vector<PlannedTensor> tensors) {

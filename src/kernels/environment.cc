@@ -49,27 +49,6 @@ bool DividesCpus(const platform::Topology& topology, const EnvironmentOptions& o
          std::ssize(topology.cpus) >= platform::OnlineCpus();
 }
 
-Expected<platform::Placement> PlaceRanks(const platform::Topology& topology,
-                                         const EnvironmentOptions& options) {
-  const int processes = DividesCpus(topology, options) ? options.neighbors.count : 1;
-  platform::PlacementOptions place;
-  place.engines = options.engines * processes;
-  place.ranks = options.ranks;
-  place.threads = options.threads;
-  // It only lowers; an explicit number of threads may exceed the cores (tests do).
-  place.most = options.threads > 0 ? 0 : OmpNumThreads();
-  place.reserved = options.reserved_cpus;
-  place.binding = options.binding;
-  ASSIGN_OR_RETURN(platform::Placement placement, platform::Place(topology, place));
-  placement.pin = placement.pin && options.pin;
-  if (processes > 1) {
-    const auto own = std::ssize(placement.ranks) / processes;
-    const auto begin = placement.ranks.begin() + options.neighbors.index * own;
-    placement.ranks = {begin, begin + own};
-  }
-  return placement;
-}
-
 // The team of one engine: its ranks' workers one after the other.
 Expected<std::unique_ptr<Environment>> MakeOne(const EnvironmentOptions& options,
                                                const Environment& machine,
@@ -143,6 +122,27 @@ void LogPlacement(const EnvironmentOptions& options, const Environment& machine,
 }
 
 }  // namespace
+
+Expected<platform::Placement> PlaceRanks(const platform::Topology& topology,
+                                         const EnvironmentOptions& options) {
+  const int processes = DividesCpus(topology, options) ? options.neighbors.count : 1;
+  platform::PlacementOptions place;
+  place.engines = options.engines * processes;
+  place.ranks = options.ranks;
+  place.threads = options.threads;
+  // It only lowers; an explicit number of threads may exceed the cores (tests do).
+  place.most = options.threads > 0 ? 0 : OmpNumThreads();
+  place.reserved = options.reserved_cpus;
+  place.binding = options.binding;
+  ASSIGN_OR_RETURN(platform::Placement placement, platform::Place(topology, place));
+  placement.pin = placement.pin && options.pin;
+  if (processes > 1) {
+    const auto own = std::ssize(placement.ranks) / processes;
+    const auto begin = placement.ranks.begin() + options.neighbors.index * own;
+    placement.ranks = {begin, begin + own};
+  }
+  return placement;
+}
 
 Expected<Environments> CreateEnvironments(const EnvironmentOptions& options) {
   Environment machine;

@@ -32,6 +32,9 @@ struct EnvironmentOptions {
   int reserved_cpus = 0;  // of each rank
 };
 
+// Where the workers of this process go, with what OMP_NUM_THREADS leaves of them.
+Expected<platform::Placement> PlaceRanks(const platform::Topology& topology, const EnvironmentOptions& options);
+
 struct Environment {
   platform::CpuFeatures cpu;
   platform::Topology topology;

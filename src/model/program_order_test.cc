@@ -281,11 +281,13 @@ void OrderTest::Check(const Case& c, Team team, int64_t num_kv_heads, How how) {
   for (int seed = 0; seed < c.schedules; ++seed) {
     ASSERT_EQ(step.InRandomOrder(seed), expected) << step.program().ToString();
   }
+#ifndef TIERCEL_SANITIZED  // that a barrier is needed is nothing about memory, and takes most of the time
   for (const Step::Entries& missing : step.Barriers()) {
     bool found = false;
     for (int seed = 0; seed < 200 && !found; ++seed) found = step.InRandomOrder(seed, missing) != expected;
     EXPECT_TRUE(found) << "without entry " << missing[0] << " of " << step.program().ToString();
   }
+#endif
 }
 
 TEST_P(OrderTest, WholeKvGroups) {

@@ -138,7 +138,7 @@ class SmallModel {
 
   // `linear`, whose inputs are quantized per token, with one scale for inputs that are about `size` large.
   static Linear Static(Linear linear, float size) {
-    linear.input = {checkpoint::InputKind::kStatic, size / 32, 3};
+    linear.input = {checkpoint::InputKind::kStatic, size / 32, 3, {}};
     for (float& scale : linear.scale) scale *= linear.input.scale;
     return linear;
   }

@@ -19,6 +19,7 @@
 #include "quantize/block_quantizer.h"
 #include "quantize/output_loss.h"
 #include "quantize/smoothing.h"
+#include "tensor/shape.h"
 
 namespace tiercel::quantize {
 namespace {
@@ -90,9 +91,7 @@ std::vector<Matrix> GgufQuantizer::Ends() const {
 Status GgufQuantizer::Plan(const std::string& tensor, GgufTensorType type, const std::vector<int64_t>& shape) {
   RETURN_IF_ERROR(checkpoint::CheckTensor(checkpoint_, tensor, shape));
   plan_.push_back({checkpoint::GgufName(tensor), type, shape});
-  int64_t elements = 1;
-  for (const int64_t size : shape) elements *= size;
-  total_ += elements * static_cast<int64_t>(sizeof(BF16));
+  total_ += ElementsOf(shape) * static_cast<int64_t>(sizeof(BF16));
   return OkStatus();
 }
 

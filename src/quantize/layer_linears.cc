@@ -8,12 +8,6 @@
 
 namespace tiercel::quantize {
 
-int64_t Elements(const checkpoint::TensorInfo& info) {
-  int64_t count = 1;
-  for (const int64_t size : info.shape) count *= size;
-  return count;
-}
-
 bool IsExcluded(const std::vector<std::string>& patterns, const std::string& linear) {
   return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& p) {
     return ::fnmatch(p.c_str(), linear.c_str(), FNM_NOESCAPE) == 0;

@@ -64,6 +64,5 @@ std::vector<std::string> NormsOf(const checkpoint::ModelConfig& config, int64_t 
 std::array<model::LinearInputs*, 7> InputsOf(model::LayerInputs* inputs);
 // "self_attn.q_proj" of "model.layers.0.self_attn.q_proj".
 std::string NameInLayer(const std::string& linear);
-int64_t Elements(const checkpoint::TensorInfo& info);
 
 }  // namespace tiercel::quantize

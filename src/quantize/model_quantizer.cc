@@ -15,6 +15,7 @@
 #include "quantize/awq.h"
 #include "quantize/packed_format.h"
 #include "quantize/smoothing.h"
+#include "tensor/shape.h"
 
 namespace tiercel::quantize {
 namespace {
@@ -125,7 +126,7 @@ Status Quantizer::CheckAll(const std::vector<std::string>& ends) {
   const auto check_float = [&](const std::string& name) -> Status {
     const std::optional<checkpoint::TensorInfo> info = checkpoint_.Find(name);
     if (!info) return checkpoint::CheckTensor(checkpoint_, name, {});
-    total_ += Elements(*info);
+    total_ += ElementsOf(info->shape);
     return OkStatus();
   };
   for (int64_t i = 0; i < config_.num_layers; ++i) {
@@ -229,7 +230,7 @@ Status Quantizer::WriteCache(int64_t layer, const LayerInputs& inputs) {
 
 void Quantizer::Advance(const std::string& tensor) {
   checkpoint_.DontNeed(tensor);
-  done_ += Elements(*checkpoint_.Find(tensor)) * static_cast<int64_t>(sizeof(BF16));
+  done_ += ElementsOf(checkpoint_.Find(tensor)->shape) * static_cast<int64_t>(sizeof(BF16));
   if (callbacks_.progress) callbacks_.progress(done_, total_);
 }
 
@@ -246,7 +247,7 @@ Status Quantizer::WriteNorm(const std::string& name, const std::vector<float>* s
 
 Status Quantizer::WriteFloat(const std::string& name) {
   const checkpoint::TensorInfo info = *checkpoint_.Find(name);
-  std::vector<BF16> values(static_cast<size_t>(Elements(info)));
+  std::vector<BF16> values(static_cast<size_t>(ElementsOf(info.shape)));
   RETURN_IF_ERROR(checkpoint_.ReadRows(name, 0, info.shape[0], values.data()));
   RETURN_IF_ERROR(writer_->WriteValues(name, values));
   Advance(name);

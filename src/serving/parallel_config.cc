@@ -148,6 +148,16 @@ Status FillBinding(const ParsedOptions& options, const Environ& environ, ServeCo
 
 }  // namespace
 
+Expected<kernels::EnvironmentOptions> EnvironmentOfVariables(const Environ& environ) {
+  kernels::EnvironmentOptions options;
+  ASSIGN_OR_RETURN(options.binding, platform::ParseCpuBinding(EnvValue(environ, kBind), kBind));
+  std::vector<std::vector<int>>& lists = options.binding.lists;
+  for (size_t rank = 1; rank < lists.size(); ++rank) lists[0].insert(lists[0].end(), lists[rank].begin(), lists[rank].end());
+  if (lists.size() > 1) lists.resize(1);
+  options.reserved_cpus = static_cast<int>(options::EnvInt(environ, kReserved).value_or(0));
+  return options;
+}
+
 Status FillParallel(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   RETURN_IF_ERROR(FillRanks(options, environ, config));
   RETURN_IF_ERROR(FillEngines(options, config));

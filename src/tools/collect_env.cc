@@ -14,6 +14,7 @@
 #include "platform/cpu_features.h"
 #include "platform/placement.h"
 #include "platform/topology.h"
+#include "serving/parallel_config.h"
 #include "serving/progress_bar.h"
 #include "serving/version.h"
 #include "tools/command.h"
@@ -83,18 +84,15 @@ void PrintKernels(const platform::CpuFeatures& cpu, const Environ& environ) {
   if (!wanted.empty()) Line("TIERCEL_CPU_ISA", wanted);
 }
 
-void PrintTopology(const platform::Topology& topology, const Environ& environ) {
-  std::vector<int> ids;
-  for (const platform::Cpu& cpu : topology.cpus) ids.push_back(cpu.id);
-  Line("CPUs allowed", JoinInts(ids));
-  Line("CPU quota", topology.cpu_quota > 0 ? fmt::format("{:.2f} cores", topology.cpu_quota)
-                                           : "none");
-  const auto placement = platform::Place(topology, {});
+void PrintWorkers(const platform::Topology& topology, const Environ& environ) {
+  const Expected<kernels::EnvironmentOptions> options = serving::EnvironmentOfVariables(environ);
+  if (!options) return Line("Worker threads on", options.error().message());
+  const auto placement = kernels::PlaceRanks(topology, *options);
   Line("Worker threads on", placement ? JoinInts(placement->ranks[0]) : placement.error().message());
   const std::vector<int> kinds = placement ? topology.KindsOf(placement->ranks[0]) : std::vector<int>{};
   const std::string by_hand = EnvValue(environ, "TIERCEL_CPU_SHARES");
   if (!by_hand.empty() || std::set<int>(kinds.begin(), kinds.end()).size() > 1) {
-    const auto environment = kernels::Environment::Create({});
+    const auto environment = kernels::Environment::Create(*options);
     Line("Workers × share", !environment                     ? environment.error().message()
                             : (*environment)->shares.empty() ? "all the same"
                                                              : kernels::DescribeShares((*environment)->shares, 1));
@@ -102,6 +100,14 @@ void PrintTopology(const platform::Topology& topology, const Environ& environ) {
   if (const std::string omp = EnvValue(environ, "OMP_NUM_THREADS"); !omp.empty()) {
     Line("OMP_NUM_THREADS", omp);
   }
+}
+
+void PrintTopology(const platform::Topology& topology) {
+  std::vector<int> ids;
+  for (const platform::Cpu& cpu : topology.cpus) ids.push_back(cpu.id);
+  Line("CPUs allowed", JoinInts(ids));
+  Line("CPU quota", topology.cpu_quota > 0 ? fmt::format("{:.2f} cores", topology.cpu_quota)
+                                           : "none");
   Line("NUMA nodes", std::to_string(topology.numa_nodes));
   Line("Caches", fmt::format("L1d {} KiB, L2 {} KiB, L3 {} KiB", topology.l1d_bytes >> 10,
                              topology.l2_bytes >> 10, topology.l3_bytes >> 10));
@@ -133,7 +139,8 @@ int RunCollectEnv(const std::vector<std::string>& words) {
     Line("Topology", topology.error().message());
     return kExitFailure;
   }
-  PrintTopology(*topology, environ);
+  PrintTopology(*topology);
+  PrintWorkers(*topology, environ);
   for (const auto& [name, value] : environ) {
     const bool secret = name.find("KEY") != std::string::npos ||
                         name.find("TOKEN") != std::string::npos;

@@ -19,6 +19,7 @@
 #include "quantize/model_quantizer.h"
 #include "serving/generation_defaults.h"
 #include "serving/model_path.h"
+#include "serving/parallel_config.h"
 #include "serving/progress_bar.h"
 #include "text/chat_template.h"
 #include "text/gguf_vocab.h"
@@ -311,6 +312,7 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
   const std::string out = parsed.positional()[1];
   const quantize::GgufScheme* const gguf = quantize::FindGgufScheme(parsed.String("scheme"));
   if (gguf != nullptr) RETURN_IF_ERROR(CheckGgufOptions(parsed, out));
+  ASSIGN_OR_RETURN(const kernels::EnvironmentOptions workers, serving::EnvironmentOfVariables(environ));
   ASSIGN_OR_RETURN(const std::string model, serving::FindModel(parsed.positional()[0], {}, environ));
   std::error_code error;
   if (!fs::is_directory(model, error)) {
@@ -329,7 +331,7 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
                                      parsed.Int("calibration-tokens"),
                                      checkpoint->config().vocab_size));
   }
-  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create({}));
+  ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create(workers));
   if (gguf != nullptr) return WriteGguf(*checkpoint, model, *gguf, std::move(options), environment.get(), out);
   return WriteFolder(*checkpoint, model, options, environment.get(), out);
 }

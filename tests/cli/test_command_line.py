@@ -1,5 +1,6 @@
 """Help, errors and exit codes, without a server."""
 import json
+import os
 import socket
 
 import pytest
@@ -70,6 +71,22 @@ def test_collect_env():
                  "NUMA nodes", "Huge pages", "CPU quota", "Memory"):
         assert part in result.stdout
     assert "scalar" in run("collect-env", env={"TIERCEL_CPU_ISA": "scalar"}).stdout
+
+
+def test_commands_without_flags_for_it_take_the_cpus_that_the_variables_name(tmp_path):
+    def workers(**variables):
+        return run("collect-env", env=variables).stdout.split("Worker threads on", 1)[1].splitlines()[0].strip(" :")
+    cpus = sorted(os.sched_getaffinity(0))
+    last = str(cpus[-1])
+    assert workers(VLLM_CPU_OMP_THREADS_BIND=last) == last
+    if len(cpus) > 1:  # of two ranks: all of them
+        assert workers(VLLM_CPU_OMP_THREADS_BIND=f"{cpus[0]}|{last}") == f"{cpus[0]},{last}"
+    assert len(workers(OMP_NUM_THREADS="1").split(",")) == 1
+    for command in (("collect-env",), ("quantize", TINY, tmp_path / "out")):
+        said = run(*command, env={"VLLM_CPU_OMP_THREADS_BIND": "all of them"})
+        assert "VLLM_CPU_OMP_THREADS_BIND: found 'all of them'" in said.stdout + said.stderr
+    unknown = run("quantize", TINY.parent / "models/qwen3-tied", tmp_path / "out", env={"VLLM_CPU_OMP_THREADS_BIND": "4095"})
+    assert unknown.returncode != 0 and "4095" in unknown.stderr
 
 
 def test_busy_port_is_found_before_anything_is_loaded():

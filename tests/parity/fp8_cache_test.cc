@@ -68,7 +68,7 @@ TEST(Fp8Cache, LogitsAreNearThoseOverABF16Cache) {
 TEST(Fp8Cache, BitsDependNeitherOnStepsNorOnWhatIsBesideNorOnWorkers) {
   for (const kernels::KernelTable* kernels : AllKernels()) {
     const Logits logits = RunModel(MakeRunner(kFolder, DType::kF8E4M3, {1, 1}, kernels).get(), kTokens);
-    for (const Team team : {Team{1, 1}, Team{1, 3}}) {
+    for (const Team& team : {Team{1, 1}, Team{1, 3}}) {
       const auto runner = MakeRunner(kFolder, DType::kF8E4M3, team, kernels);
       for (const int64_t step : {1, 5, 33}) EXPECT_EQ(RunModel(runner.get(), step), logits) << kernels->detail << " " << step;
       EXPECT_EQ(RunModel(runner.get(), 9, 3), logits) << kernels->detail;
@@ -131,7 +131,7 @@ TEST(Fp8Cache, TheCheckpointsScalesAreThoseOfTheWeightsAroundTheCache) {
   const ScaledModel none(ScaledModel::Scales::kNone), tensors(ScaledModel::Scales::kTensors),
       weights(ScaledModel::Scales::kWeights);
   for (const kernels::KernelTable* kernels : AllKernels()) {
-    for (const Team team : kernels == AllKernels().back() ? std::vector{Team{1, 2}, Team{2, 1}} : std::vector{Team{1, 2}}) {
+    for (const Team& team : kernels == AllKernels().back() ? std::vector{Team{1, 2}, Team{2, 1}} : std::vector{Team{1, 2}}) {
       const Logits expected = RunModel(MakeRunner(weights, DType::kF8E4M3, team, kernels).get(), 5);
       EXPECT_EQ(RunModel(MakeRunner(tensors, DType::kF8E4M3, team, kernels).get(), 5), expected) << kernels->detail;
       EXPECT_NE(RunModel(MakeRunner(none, DType::kF8E4M3, team, kernels).get(), 5), expected) << kernels->detail;

@@ -37,7 +37,8 @@ struct RunnerOptions {
   int64_t num_blocks = 1024;
 };
 
-// The kernel tables that this CPU runs, and a name for each that fits into a test's name.
+// The kernel tables that this CPU runs, and a name for each that fits into a test's name. With a sanitizer the best
+// alone: whole models ten times slower, whose kernels have tests of their own.
 std::vector<const kernels::KernelTable*> AllKernels();
 // The scalar ones and the best: for what depends on the ranks rather than on the kernels.
 std::vector<const kernels::KernelTable*> FirstAndLastKernels();

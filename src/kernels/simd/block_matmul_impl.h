@@ -317,6 +317,7 @@ void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_
     }
   }
   for (int64_t r = 0; r < panel.size(); ++r) {
+    if (r + kRowsAhead < panel.size()) AskForRow(args, panel.begin + r + kRowsAhead, column, width);
     FinishRow<typename D::Simd>(args, panel.begin + r, column, width, sums + r * kColumnBlock);
   }
 }

@@ -47,6 +47,9 @@ template <typename S, typename Args, typename Sum, typename Store>
   }
 }
 
+// Rows of the output, far apart in memory, are asked for so many ahead.
+inline constexpr int64_t kRowsAhead = 8;
+
 // Asks for the lines of the output, for writing, to which FinishRow will store these columns, at most two, and for
 // those that it will add from other ranks, at most two of each.
 // Only ever inlined: GCC takes a function that does nothing else for one without effect, and leaves out its calls.

@@ -35,8 +35,6 @@ inline constexpr int64_t kPanelRows = 132;
 inline constexpr int64_t kStepAhead = 4096;
 // Weights that are taken apart in registers come so many fours ahead from L2.
 inline constexpr int64_t kFoursAhead = 8;
-// Rows of the output, far apart in memory, are asked for so many ahead.
-inline constexpr int64_t kRowsAhead = 8;
 // A strip of columns, as wide as the tile, × a chunk of k stays in an L1 of 32 KiB while all rows of a panel pass, a tile's
 // x beside it (6 KiB). A tile's sums are loaded and stored once in 1536 cycles of two FMA ports.
 inline constexpr int64_t kUnpackedBytes = 16 << 10;

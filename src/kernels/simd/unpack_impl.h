@@ -2,7 +2,7 @@
 // is an ISA's Simd).
 #pragma once
 
-#include "kernels/ops.h"
+#include <cstdint>
 
 namespace tiercel::kernels::simd {
 
