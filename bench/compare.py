@@ -49,7 +49,7 @@ class Run:
         self.args = args
         self.values = {}
         self.limits = []
-        self.work = {}  # row: bytes and FLOPs, as Tiercel's benchmark counts them
+        self.work = {}  # row: bytes, FLOPs and operations in INT8, as Tiercel's benchmark counts them
         if args.append:
             before = json.loads(pathlib.Path(f"{args.out}.json").read_text())["run"]
             self.values, self.limits, self.work = before["values"], before["limits"], before["work"]
@@ -57,8 +57,9 @@ class Run:
     def measure_limits(self):
         """Before and after every turn; the row itself is judged by the run's median."""
         for row in engines.json_lines([self.args.build / "bench/step_benchmark", "--json", "none", "limits"]):
-            self.limits.append((row["read_gb_s"], row["gflop_s"]))
-            print(f"  limits: read {row['read_gb_s']:.1f} GB/s, matmul {row['gflop_s']:.0f} GFLOP/s", flush=True)
+            self.limits.append((row["read_gb_s"], row["gflop_s"], row["int8_gop_s"]))
+            print(f"  limits: read {row['read_gb_s']:.1f} GB/s, matmul {row['gflop_s']:.0f} GFLOP/s, in INT8 "
+                  f"{row['int8_gop_s']:.0f} GOP/s", flush=True)
 
     def add(self, engine, row, value):
         self.values.setdefault(engine.name, {}).setdefault(row, []).append(value)
@@ -67,7 +68,7 @@ class Run:
     def offline(self, engine, rows):
         for row in engine.offline(rows, self.args.repeat):
             if "bytes" in row:
-                self.work[row["row"]] = (row["bytes"], row["flop"])
+                self.work[row["row"]] = (row["bytes"], row["flop"], row["int8_op"])
             self.add(engine, row["row"], statistics.median(row["tok_s"]))
 
     def neighbor(self, engine):

@@ -33,29 +33,29 @@ def tokens_of(row):
     return int(row[1:].split("x")[0])
 
 
-def limit_of(row, work, read_gb_s, gflop_s):
+def limit_of(row, work, limits):
     """Tokens per second if the nearer of the two limits were met; None for rows without one."""
     if row == "server_output_tok_s":
-        return server_limit(work, read_gb_s, gflop_s)
+        return server_limit(work, limits)
     if row not in work:
         return None
-    return tokens_of(row) / seconds_of(row, work, read_gb_s, gflop_s)
+    return tokens_of(row) / seconds_of(row, work, limits)
 
 
-def seconds_of(row, work, read_gb_s, gflop_s):
-    size, flop = work[row]
-    by_flop = flop / (gflop_s * 1e9)
+def seconds_of(row, work, limits):
+    """limits: GB/s, GFLOP/s, GOP/s in INT8; work[row]: bytes, FLOPs, operations in INT8."""
+    by_bytes, by_flop, by_int8 = (amount / (limit * 1e9) for amount, limit in zip(work[row], limits))
     # A prefill's weights come from memory while it computes: only the arithmetic counts.
-    return by_flop if row[0] in "pc" else max(size / (read_gb_s * 1e9), by_flop)
+    return by_flop + by_int8 if row[0] in "pc" else max(by_bytes, by_flop + by_int8)
 
 
-def server_limit(work, read_gb_s, gflop_s):
+def server_limit(work, limits):
     """serve_load's default load: 8 streams at a context of 264 on average, 128 steps for every 8 prompts
     of 200 tokens."""
     if "p512" not in work or "d8x256" not in work:
         return None
-    prefill = 8 * 200 / 512 * seconds_of("p512", work, read_gb_s, gflop_s)
-    decode = 128 * seconds_of("d8x256", work, read_gb_s, gflop_s)
+    prefill = 8 * 200 / 512 * seconds_of("p512", work, limits)
+    decode = 128 * seconds_of("d8x256", work, limits)
     return 8 * 128 / (prefill + decode)
 
 
@@ -66,13 +66,12 @@ def machine():
 
 
 def summarize(engines, run):
-    read = statistics.median(r for r, _ in run.limits)
-    gflop = statistics.median(g for _, g in run.limits)
+    limits = [statistics.median(of_one) for of_one in zip(*run.limits)]
     rows = list(dict.fromkeys(row for figures in run.values.values() for row in figures))
     table = []
     for row in rows:
         medians = {e: statistics.median(run.values[e][row]) for e in engines if row in run.values.get(e, {})}
-        limit = limit_of(row, run.work, read, gflop)
+        limit = limit_of(row, run.work, limits)
         entry = {"row": row, "title": title(row), "limit": limit, "medians": medians,
                  "turns": len(run.values.get("tiercel", {}).get(row, []))}
         others = [v for e, v in medians.items() if e != "tiercel"]
@@ -82,14 +81,15 @@ def summarize(engines, run):
         if limit and "tiercel" in medians:
             entry["share"] = medians["tiercel"] / limit
         table.append(entry)
-    return {"machine": machine(), "read_gb_s": read, "gflop_s": gflop, "rows": table,
+    return {"machine": machine(), "limits": limits, "rows": table,
             "run": {"values": run.values, "limits": run.limits, "work": run.work}}
 
 
 def markdown(summary, model, engines):
     number = lambda v: "" if v is None else f"{v:.2f}" if v < 10 else f"{v:.0f}"
-    lines = [f"{pathlib.Path(model).name} on {summary['machine']}; read {summary['read_gb_s']:.1f} GB/s, "
-             f"matmul {summary['gflop_s']:.0f} GFLOP/s (medians of the run).", "",
+    read, gflop, int8_gop = summary["limits"]
+    lines = [f"{pathlib.Path(model).name} on {summary['machine']}; read {read:.1f} GB/s, matmul {gflop:.0f} GFLOP/s, in INT8 "
+             f"{int8_gop:.0f} GOP/s (medians of the run).", "",
              "| work | limit | " + " | ".join(engines) + " | tiercel ÷ limit | tiercel ahead of the best peer |",
              "|---" * (len(engines) + 4) + "|"]
     for row in summary["rows"]:

@@ -338,8 +338,8 @@ class Bench {
     fmt::print("limits: read {:.1f} GB/s, matmul {:.0f} GFLOP/s\n", limits.read_gb_per_s,
                limits.matmul_gflop_per_s);
     if (options_.json) {
-      fmt::print("{{\"row\": \"limits\", \"read_gb_s\": {:.2f}, \"gflop_s\": {:.1f}}}\n",
-                 limits.read_gb_per_s, limits.matmul_gflop_per_s);
+      fmt::print("{{\"row\": \"limits\", \"read_gb_s\": {:.2f}, \"gflop_s\": {:.1f}, \"int8_gop_s\": {:.1f}}}\n",
+                 limits.read_gb_per_s, limits.matmul_gflop_per_s, limits.int8_gop_per_s);
     }
     std::fflush(stdout);
   }

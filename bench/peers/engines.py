@@ -55,7 +55,7 @@ class Tiercel(Engine):
         unknown = [row for row in rows if row not in self.work]
         for row in json_lines([self.build / "bench/step_benchmark", self.model, "--json", "--graphs",
                                "--distinct", 32, "--repeat", 1, *unknown]) if unknown else []:
-            self.work[row["row"]] = {"bytes": row["bytes"], "flop": row["flop"]}
+            self.work[row["row"]] = {name: row[name] for name in ("bytes", "flop", "int8_op")}
         for row in json_lines([self.python, HERE / "tiercel_bench.py", "--model", self.model,
                                "--repeat", repeat, *rows]):
             yield {**row, **self.work[row["row"]]}

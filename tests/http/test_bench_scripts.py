@@ -46,10 +46,10 @@ def test_missing_peers_are_skipped_by_name(tmp_path):
     (tmp_path / "build/tiercel").touch()
     benchmark.write_text("""#!/bin/sh
 case "$*" in
-  *limits) echo '{"row": "limits", "read_gb_s": 30, "gflop_s": 1000}' ;;
+  *limits) echo '{"row": "limits", "read_gb_s": 30, "gflop_s": 1000, "int8_gop_s": 2000}' ;;
   *"--repeat 1 p512 d1x512") echo noise
-    echo '{"row": "p512", "tok_s": 1, "bytes": 1e9, "flop": 5e11}'
-    echo '{"row": "d1x512", "tok_s": 1, "bytes": 1e9, "flop": 1e9}' ;;
+    echo '{"row": "p512", "tok_s": 1, "bytes": 1e9, "flop": 3e11, "int8_op": 4e11}'
+    echo '{"row": "d1x512", "tok_s": 1, "bytes": 1e9, "flop": 1e9, "int8_op": 0}' ;;
   *) exit 3 ;;
 esac
 """)
@@ -72,7 +72,7 @@ esac
     summary = json.loads((tmp_path / "out.json").read_text())
     assert {row["row"]: row["share"] for row in summary["rows"]} == {"p512": 0.5, "d1x512": 0.5}
     assert summary["run"]["values"]["tiercel"]["d1x512"] == [15, 15]
-    assert summary["run"]["limits"] == [[30, 1000]] * 4  # before each turn and after each round
+    assert summary["run"]["limits"] == [[30, 1000, 2000]] * 4  # before each turn and after each round
 
 
 def test_comparison_needs_tiercel(tmp_path):
@@ -84,8 +84,10 @@ def test_comparison_needs_tiercel(tmp_path):
 
 def test_table_of_three_turns(tmp_path):
     run = types.SimpleNamespace(
-        limits=[(30.0, 1000.0), (20.0, 900.0), (40.0, 2000.0)],  # medians 30 GB/s and 1000 GFLOP/s
-        work={"p512": (1e9, 500e9), "d8x256": (1.5e9, 10e9)},  # half a second; 50 ms by bytes
+        # medians 30 GB/s, 1000 GFLOP/s, 4000 GOP/s
+        limits=[(30.0, 1000.0, 4000.0), (20.0, 900.0, 5000.0), (40.0, 2000.0, 3000.0)],
+        # 0.3 and 0.2 s of arithmetic; 50 ms by bytes
+        work={"p512": (1e9, 300e9, 800e9), "d8x256": (1.5e9, 10e9, 0)},
         values={"tiercel": {"p512": [512.0, 500.0, 900.0], "d8x256": [120.0], "start_s": [0.5],
                             "server_output_tok_s": [40.0]},
                 "peer": {"p512": [256.0], "start_s": [2.0]},
