@@ -5,13 +5,12 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/round_up.h"
 #include "kernels/attention_work.h"
 #include "model/step_parts.h"
 
 namespace tiercel::model {
 namespace {
-
-constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // Hands out pieces of one buffer; with a null base it only counts.
 class Arena {

@@ -5,11 +5,10 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/round_up.h"
 
 namespace tiercel::model {
 namespace {
-
-constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // One column's share of a line: a pair of BF16 values or a quad of INT8 ones.
 using Word = uint32_t;

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/round_up.h"
 #include "checkpoint/tensor_reader.h"
 #include "comm/rank_places.h"
 #include "kernels/attention_work.h"
@@ -25,8 +26,6 @@
 
 namespace tiercel::model {
 namespace {
-
-constexpr int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // Whether the weights lie in strips of block formats.
 bool HasStrips(checkpoint::InputKind kind) {

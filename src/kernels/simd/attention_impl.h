@@ -23,6 +23,7 @@
 #include <type_traits>
 
 #include "base/e4m3.h"
+#include "base/round_up.h"
 #include "kernels/attention_work.h"
 #include "kernels/ops.h"
 #include "kernels/simd/attention_out.h"
@@ -65,7 +66,7 @@ struct AttentionScratch {
 
   static int64_t Rows(const AttentionArgs& args) {
     const int64_t group = args.num_q_heads / args.layout.num_kv_heads;
-    return (std::max(kMaxRows, group) + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
+    return RoundUp(std::max(kMaxRows, group), S::kRowBlock);
   }
   static constexpr int64_t kStrip = 2 * S::kLanes;  // columns: keys, or dimensions of values
   static int64_t Bytes(const AttentionArgs& args) {
@@ -91,7 +92,7 @@ class TileAttention {
   static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
   static constexpr bool kDot = S::kPairDot;
-  static constexpr float kLog2E = 1.44269504f;  // scores are in units of log2
+  // Scores are in units of log2.
   static V Exp2(V x) { return Exp2OfScore<S, kDot>(x); }
   struct Sums : S {
     static V Exp(V x) { return Exp2(x); }
@@ -157,7 +158,7 @@ class TileAttention {
     // The keys of the step that a block's rows see, rounded up to vectors.
     const auto seen = [&](int64_t row) {
       const int64_t count = std::clamp<int64_t>(Visible(row + kRows - 1) - key, 0, kStep);
-      return (count + S::kLanes - 1) / S::kLanes * S::kLanes;
+      return RoundUp(count, S::kLanes);
     };
     const int64_t most = seen(rows_ - 1);
     for (int64_t k = 0; k < most; k += kStrip) {
@@ -308,8 +309,7 @@ class TileAttention {
     const int d = layout_.head_dim;
     const V scale = S::Set(score_scale_);
     const float* channels = Channels(args_.kv_scales.k_scale);
-    const int64_t padded = rows_ <= S::kRowBlock ? TileRows<S>(rows_)
-                                                 : (rows_ + S::kRowBlock - 1) / S::kRowBlock * S::kRowBlock;
+    const int64_t padded = rows_ <= S::kRowBlock ? TileRows<S>(rows_) : RoundUp(rows_, S::kRowBlock);
     for (int64_t row = 0; row < padded; ++row) {
       const int64_t source = std::min(row, rows_ - 1);
       const BF16* q = args_.qkv + (tile_.first_row + source / group_) * args_.ldqkv +
@@ -453,7 +453,7 @@ class TileAttention {
   void Softmax(int64_t row, int r, int64_t first, int64_t count) {
     const int64_t seen = Visible(row) - first;
     float* const s = scratch_.scores + r * kScores;
-    if (seen >= (count + S::kLanes - 1) / S::kLanes * S::kLanes) {  // most rows: all numbers of the vectors
+    if (seen >= RoundUp(count, S::kLanes)) {  // most rows: all numbers of the vectors
       SoftmaxOf(row, s, count, [](V v, int64_t, V) __attribute__((always_inline)) { return v; });
     } else if (seen > 0) {
       SoftmaxOf(row, s, count, [&](V v, int64_t k, V other) __attribute__((always_inline)) {
@@ -550,7 +550,7 @@ class TileAttention {
         pairs += kTogether;
       };
       while (k < end) {
-        const int64_t keys = std::min<int64_t>(16, (end - k + S::kLanes - 1) / S::kLanes * S::kLanes);
+        const int64_t keys = std::min<int64_t>(16, RoundUp(end - k, S::kLanes));
         Ask(keys * kVectors * S::kLanes * static_cast<int64_t>(sizeof(Element)) / kLine);
         for (int64_t i = 0; i < keys; i += 2 * kTogether) {
           add();

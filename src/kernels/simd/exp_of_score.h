@@ -3,6 +3,8 @@
 
 namespace tiercel::kernels::simd {
 
+inline constexpr float kLog2E = 0x1.715476p+0f;
+
 // 2^x for x ≤ 0, in half of the operations that S::Exp needs for all x: x = n + r, (1 + r·q(r)) · 2ⁿ, where q
 // interpolates (2^r − 1) / r at Chebyshev's nodes. To about 1 ulp (the polynomial is off by 5e-9); where p is rounded to
 // BF16, kShort, by 7e-6 at most: a five hundredth of that rounding. Below −124 it stays 2⁻¹²⁴. A NaN stays one:

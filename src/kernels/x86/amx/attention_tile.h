@@ -15,8 +15,10 @@
 #include <cstring>
 #include <limits>
 
+#include "base/round_up.h"
 #include "kernels/attention_work.h"
 #include "kernels/simd/attention_sums.h"
+#include "kernels/simd/exp_of_score.h"
 #include "kernels/simd/kv_ahead.h"
 #include "kernels/x86/amx/tile_config.h"
 #include "kernels/x86/avx512/vector.h"
@@ -30,9 +32,7 @@ inline constexpr int64_t kTileRows = 16;
 inline constexpr int64_t kStep = 256;
 static_assert(kSegmentKeys % kStep == 0);
 inline constexpr int64_t kMaxRows = 128;  // each key read from memory is used 128 times in prefill
-inline constexpr float kLog2E = 0x1.715476p+0f;
-
-inline int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+using simd::kLog2E;
 
 // 2^x for x ≤ 0 to 4e-6: a polynomial of degree 4 for 2^r, r = x − ⌊x⌋, fitted to the least
 // relative error with 1 at 0 and 2 at 1. P is rounded to BF16 (4e-3) or to 1.5e-5 of its largest:
