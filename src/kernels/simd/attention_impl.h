@@ -30,8 +30,10 @@
 #include "kernels/simd/attention_sums.h"
 #include "kernels/simd/exp_of_score.h"
 #include "kernels/simd/kv_ahead.h"
+#include "kernels/simd/kv_head.h"
+#include "kernels/simd/kv_products.h"
+#include "kernels/simd/kv_strips.h"
 #include "kernels/simd/register_tile.h"
-#include "kernels/simd/unpack_impl.h"
 
 namespace tiercel::kernels::simd {
 
@@ -86,6 +88,8 @@ struct AttentionScratch {
 template <typename S, typename Element>
 class TileAttention {
   using V = typename S::V;
+  template <int kRows, int kVectors>
+  using Tile = RegisterTile<S, kRows, kVectors>;
   static constexpr bool kInt8 = std::is_same_v<Element, int8_t>;
   static constexpr bool kFp8 = std::is_same_v<Element, E4M3>;
   static constexpr int kTogether = kernels::kTogether<Element>;
@@ -108,7 +112,8 @@ class TileAttention {
         scratch_(args),
         group_(args.num_q_heads / args.layout.num_kv_heads),
         rows_(int64_t{tile.tokens} * group_),
-        blocks_(args.block_table + tile.seq * args.block_table_stride),
+        kv_(args, tile),
+        strips_(kv_, scratch_.strip),
         score_scale_(args.scale * kLog2E * (kFp8 ? args.kv_scales.key : 1) * kUnit),
         sums_(args, tile, scratch_.sums) {}
 
@@ -129,9 +134,8 @@ class TileAttention {
   // A block of twelve rows hides the two operations that unpack a vector of BF16 pairs in registers, but
   // not the six of bytes; one of six hides neither. Pairs are in strips because two blocks find them in L1.
   static constexpr bool kStrips = kDot || sizeof(Element) == 1 || S::kRowBlock < 12;
-  static constexpr bool kPairs = kDot && sizeof(Element) == sizeof(BF16);  // as they lie in the cache
   // As many as let a strip's unpacking, about 400 cycles, take an eighth of the time of its products.
-  static constexpr int64_t kStripRows = (kPairs ? 2 : 4) * S::kRowBlock;
+  static constexpr int64_t kStripRows = (KvStrips<S, Element>::kInPlace ? 2 : 4) * S::kRowBlock;
 
   void Step(int64_t key) {
     for (int64_t row = 0; row < rows_; row += S::kRowBlock) {
@@ -162,11 +166,11 @@ class TileAttention {
     };
     const int64_t most = seen(rows_ - 1);
     for (int64_t k = 0; k < most; k += kStrip) {
-      const Strip keys = KeyStrip(key + k);
+      const KvStrip keys = strips_.Keys(key + k);
       for (int64_t row = 0; row < rows_; row += kRows) {
         Ask(LinesOf(kStrip * d) / blocks);
         if (k >= seen(row)) continue;
-        StripTile(scratch_.q + row * d, d, d, keys, scratch_.scores + row * kScores + k, kScores, true, &k);
+        StripScores(row, k, keys);
       }
     }
     for (int64_t row = 0; row < rows_; row += kRows) {
@@ -174,34 +178,37 @@ class TileAttention {
       for (int r = 0; count > 0 && r < kRows; ++r) Softmax(row + r, row + r, key, count);
     }
     for (int column = 0; column < d; column += kStrip) {
-      const Strip values = ValueStrip(key, most, column);
+      const KvStrip values = strips_.Values(key, most, column);
       for (int64_t row = 0; row < rows_; row += kRows) {
         Ask(LinesOf(kStrip * most) / blocks);
         const int64_t count = seen(row);
         if (count == 0) continue;
-        StripTile(scratch_.scores + row * kScores, kScores, count, values, sums_.acc(row) + column, d, sums_.fresh(), nullptr);
+        StripSums(row, count, column, values);
       }
     }
   }
   static int64_t LinesOf(int64_t elements) { return elements * static_cast<int64_t>(sizeof(Element)) / kLine; }
 
-  // Two vectors of columns, `vectors` floats apart: a number of FP32 or a BF16 pair of each. The next ones are `next`
-  // floats further on.
-  struct Strip {
-    const float* at;
-    int64_t vectors, next;
-  };
-
-  // sums[r, :] += x[r, 0 … count) · strip for a block of rows, or = with `fresh`; scores of the keys from *key of the
-  // step on are scaled. Rows are `stride` floats apart.
-  [[gnu::noinline]] void StripTile(const float* x, int64_t stride, int64_t count, const Strip& strip, float* sums,
-                                   int64_t sums_stride, bool fresh, const int64_t* key) const {
+  // A block's scores of the strip's keys, which are the step's from the k-th on.
+  [[gnu::noinline]] void StripScores(int64_t row, int64_t k, const KvStrip& keys) const {
+    const int d = layout_.head_dim;
     Tile<S::kRowBlock, 2> tile;
-    if (fresh) {
-      tile.Clear();
-    } else {
-      tile.Load(sums, sums_stride);
-    }
+    tile.Clear();
+    MultiplyStrip(tile, scratch_.q + row * d, d, d, keys);
+    StoreScores(tile, scratch_.scores + row * kScores, k);
+  }
+  // Its sums += p · the strip's columns of `count` values; = in a segment's first step.
+  [[gnu::noinline]] void StripSums(int64_t row, int64_t count, int column, const KvStrip& values) const {
+    float* const sums = sums_.acc(row) + column;
+    Tile<S::kRowBlock, 2> tile;
+    Begin(tile, sums);
+    MultiplyStrip(tile, scratch_.scores + row * kScores, kScores, count, values);
+    tile.Store(sums, layout_.head_dim);
+  }
+
+  // tile += x[:, 0 … count) · strip; rows of x are `stride` floats apart.
+  [[gnu::always_inline]] static void MultiplyStrip(Tile<S::kRowBlock, 2>& tile, const float* x, int64_t stride, int64_t count,
+                                                   const KvStrip& strip) {
     if constexpr (kDot) {
       const BF16* pairs = PairsOf(x);
       const float* at = strip.at;
@@ -213,62 +220,29 @@ class TileAttention {
           });
         }
       }
-      if (key != nullptr) tile.Scale([&](int) { return S::Set(score_scale_); });
     } else {
-      tile.AddMatrix(x, stride, strip.at, count);  // of Unpacked()
+      tile.AddMatrix(x, stride, strip.at, count);
     }
-    if (kInt8 && key != nullptr) tile.Scale([&](int v) { return S::Load(key_scales_ + *key + v * S::kLanes); });
-    tile.Store(sums, sums_stride);
   }
 
-  Strip Unpacked() const { return {scratch_.strip, S::kLanes, kStrip}; }
-  // [head_dim][kStrip] of the keys from `key` on, which lie sixteen by sixteen.
-  Strip KeyStrip(int64_t key) const {
-    const Element* const keys = Head(key) + layout_.KeyOffset(Slot(key), 0);
-    const int64_t d = layout_.head_dim;
-    const auto place = [&](int64_t k) { return k / 16 * (16 * d) + k % 16 * kTogether; };
-    if constexpr (kPairs) {
-      return {reinterpret_cast<const float*>(keys), place(S::kLanes) / kTogether, 16};
+  // The sums of a segment's first step begin with 0.
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] void Begin(Tile<kRows, kVectors>& tile, const float* sums) const {
+    if (sums_.fresh()) {
+      tile.Clear();
     } else {
-      for (int64_t k = 0; k < kStrip; k += S::kLanes) {
-        Unpack<1>(keys + place(k), 16 * kTogether, d, scratch_.strip + k);
-      }
-      return Unpacked();
+      tile.Load(sums, layout_.head_dim);
     }
   }
-  // [count][kStrip] of the values' columns from `column` on. Pairs are copied, too: those of a column lie so far apart
-  // that they share few sets of L1.
-  Strip ValueStrip(int64_t first, int64_t count, int column) const {
-    for (int64_t k = 0; k < count;) {
-      const int slot = Slot(first + k);
-      const int64_t together = std::min<int64_t>(count - k, layout_.block_size - slot);
-      Unpack<2>(Head(first + k) + layout_.ValueOffset(slot, column), int64_t{kTogether} * layout_.head_dim, together,
-                scratch_.strip + (kDot ? k / 2 : k) * kStrip);
-      k += together;
+
+  // scores[:, k …) = q · keys, scaled.
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] void StoreScores(Tile<kRows, kVectors>& tile, float* scores, int64_t k) const {
+    if constexpr (kDot) tile.Scale([&](int) { return S::Set(score_scale_); });
+    if constexpr (kInt8) {
+      tile.Scale([&](int v) { return S::Load(key_scales_ + k + v * S::kLanes); });
     }
-    return Unpacked();
-  }
-  // strip[0 … count)[kVectors · S::kLanes] = what lies at `from`; the next kTogether are `next` elements further on.
-  template <int kVectors>
-  static void Unpack(const Element* from, int64_t next, int64_t count, float* strip) {
-    for (int64_t k = 0; k < count; k += kTogether, from += next) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        const Element* const at = from + v * S::kLanes * kTogether;
-        float* const to = strip + v * S::kLanes;
-        if constexpr (!kDot) {
-          UnpackParts<S, Element>(at, to, kStrip);
-        } else if constexpr (kPairs) {
-          S::StoreRaw(to, S::LoadRaw(at));
-        } else {
-          typename S::Raw first, second;
-          S::WidenPairs(S::LoadRaw(at), &first, &second);
-          S::StoreRaw(to, first);
-          S::StoreRaw(to + kStrip, second);
-        }
-      }
-      strip += (kDot ? kTogether / 2 : kTogether) * kStrip;
-    }
+    tile.Store(scores + k, kScores);
   }
 
   // Elements of a key between two askings: four lines of a group of 16 keys.
@@ -281,17 +255,12 @@ class TileAttention {
   int64_t Visible(int64_t row) const {
     return tile_.first_visible + std::min(row, rows_ - 1) / group_;
   }
-  const Element* Head(int64_t key) const {
-    return static_cast<const Element*>(args_.kv) +
-           layout_.HeadOffset(blocks_[key / layout_.block_size], tile_.kv_head);
-  }
-  int Slot(int64_t key) const { return static_cast<int>(key % layout_.block_size); }
   // Those of the INT8 keys and values of the step from `first` on that any row sees, side by side.
   void TakeScales(int64_t first) {
     const int64_t count = std::min(kStep, Visible(rows_ - 1) - first);
     for (int64_t k = 0; k < count; k += kSmallestBlock) {
-      const Element* const head = Head(first + k);
-      const int slot = Slot(first + k);
+      const Element* const head = kv_.BlockOf(first + k);
+      const int slot = kv_.Slot(first + k);
       std::memcpy(key_scales_ + k, head + layout_.KeyScaleOffset(slot), kSmallestBlock * sizeof(float));
       std::memcpy(value_scales_ + k, head + layout_.ValueScaleOffset(slot), kSmallestBlock * sizeof(float));
     }
@@ -300,10 +269,6 @@ class TileAttention {
   const float* Channels(const float* scales) const {
     return kInt8 && scales != nullptr ? scales + tile_.kv_head * layout_.head_dim : nullptr;
   }
-
-  // Where a row of FP32 numbers holds BF16 ones instead, from its beginning on.
-  static BF16* PairsOf(float* row) { return reinterpret_cast<BF16*>(row); }
-  static const BF16* PairsOf(const float* row) { return reinterpret_cast<const BF16*>(row); }
 
   void LoadQueries() {
     const int d = layout_.head_dim;
@@ -326,69 +291,6 @@ class TileAttention {
     }
   }
 
-  template <int kRows, int kVectors>
-  using Tile = RegisterTile<S, kRows, kVectors>;
-
-  // tile += factors[r · stride + part] · the numbers `part` of load(v), from part 0 on.
-  template <int part = 0, int kRows, int kVectors, typename Load>
-  [[gnu::always_inline]] static void AddParts(Tile<kRows, kVectors>& tile, const float* factors,
-                                              int64_t stride, const Load& load) {
-    if constexpr (kFp8) return AddHalfs(tile, factors, stride, load);
-    tile.AddProducts(
-        [&](int r) __attribute__((always_inline)) { return S::Set(factors[r * stride + part]); },
-        [&](int v) __attribute__((always_inline)) {
-          return S::template Part<Element, part>(load(v));
-        });
-    if constexpr (part + 1 < kTogether) {
-      // Loaded again: the sums leave no registers for what was loaded and all that is made of it.
-      asm volatile("" : : : "memory");
-      AddParts<part + 1>(tile, factors, stride, load);
-    }
-  }
-
-  // The same of E4M3 numbers, of which it takes no more to unpack two parts than one.
-  template <int half = 0, int kRows, int kVectors, typename Load>
-  [[gnu::always_inline]] static void AddHalfs(Tile<kRows, kVectors>& tile, const float* factors,
-                                              int64_t stride, const Load& load) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      const auto halfs = S::template Halfs<half>(load(v));
-      const V first = S::WidenLower(halfs), second = S::WidenUpper(halfs);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const float* f = factors + r * stride + 2 * half;
-        tile.sum[r][v] = S::Fma(S::Set(f[1]), second, S::Fma(S::Set(f[0]), first, tile.sum[r][v]));
-      }
-    }
-    if constexpr (half == 0) {
-      asm volatile("" : : : "memory");
-      AddHalfs<1>(tile, factors, stride, load);
-    }
-  }
-
-  // tile += (factors as pairs)[r · stride] · pairs(v)
-  template <int kRows, int kVectors, typename Pairs>
-  [[gnu::always_inline]] static void MultiplyPairs(Tile<kRows, kVectors>& tile, const BF16* factors, int64_t stride,
-                                                   const Pairs& pairs) {
-    tile.Accumulate([&](int r) __attribute__((always_inline)) { return S::SetPair(factors + r * stride); }, pairs,
-                    [](V sum, auto pair, auto raw) __attribute__((always_inline)) { return S::Dot(sum, raw, pair); });
-  }
-
-  // tile += (factors as pairs)[r · stride] · load(v); of bytes a second pair each.
-  template <int kRows, int kVectors, typename Load>
-  [[gnu::always_inline]] static void AddPairs(Tile<kRows, kVectors>& tile, const BF16* factors,
-                                              int64_t stride, const Load& load) {
-    if constexpr (sizeof(Element) == 1) {
-      typename S::Raw first[kVectors], second[kVectors];
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) S::WidenPairs(load(v), &first[v], &second[v]);
-      MultiplyPairs(tile, factors, stride, [&](int v) __attribute__((always_inline)) { return first[v]; });
-      MultiplyPairs(tile, factors + 2, stride, [&](int v) __attribute__((always_inline)) { return second[v]; });
-    } else {
-      MultiplyPairs(tile, factors, stride, load);
-    }
-  }
-
   template <int kRows>
   void Block(int64_t row, int64_t first, int64_t count) {
     Scores<kRows>(row, first, count);
@@ -402,11 +304,11 @@ class TileAttention {
     constexpr int kVectors = KeyVectors(kRows);
     for (int64_t k = 0; k < count;) {
       // The keys of a block lie together, sixteen by sixteen.
-      const int slot = Slot(first + k);
+      const int slot = kv_.Slot(first + k);
       const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
       // Where the step's first key would be if this block went back so far.
       const Element* const step =
-          Head(first + k) + layout_.KeyOffset(slot, 0) - k * layout_.head_dim;
+          kv_.BlockOf(first + k) + layout_.KeyOffset(slot, 0) - k * layout_.head_dim;
       for (; k + (kVectors - 1) * S::kLanes < end; k += kVectors * S::kLanes) {
         ScoreTile<kRows, kVectors>(row, first, k, step);
       }
@@ -432,9 +334,9 @@ class TileAttention {
         return S::LoadRaw(keys[v] + i * 16);
       };
       if constexpr (kDot) {
-        AddPairs(tile, PairsOf(scratch_.q + row * d) + i, 2 * d, load);
+        AddPairs<Element>(tile, PairsOf(scratch_.q + row * d) + i, 2 * d, load);
       } else {
-        AddParts(tile, q + i, d, load);
+        AddParts<Element>(tile, q + i, d, load);
       }
     };
     for (int i = 0; i < d; i += 2 * kTogether) {
@@ -442,11 +344,7 @@ class TileAttention {
       add(i);
       add(i + kTogether);
     }
-    if constexpr (kDot) tile.Scale([&](int) { return S::Set(score_scale_); });
-    if constexpr (kInt8) {
-      tile.Scale([&](int v) { return S::Load(key_scales_ + k + v * S::kLanes); });
-    }
-    tile.Store(scratch_.scores + k, kScores);
+    StoreScores(tile, scratch_.scores, k);
   }
 
   // scores of one row become p; its sums so far are scaled to the new maximum.
@@ -522,17 +420,13 @@ class TileAttention {
     const int d = layout_.head_dim;
     float* const sums = sums_.acc(row) + column;
     Tile<kRows, kVectors> tile;
-    if (sums_.fresh()) {
-      tile.Clear();
-    } else {
-      tile.Load(sums, d);
-    }
+    Begin(tile, sums);
     const int64_t pair = kTogether * d;  // elements of the keys that lie together
     const float* p = scratch_.scores;
     const BF16* pairs = PairsOf(scratch_.scores);  // with kDot
     for (int64_t k = 0; k < count;) {
-      const int slot = Slot(first + k);
-      const Element* values = Head(first + k) + layout_.ValueOffset(slot, column);
+      const int slot = kv_.Slot(first + k);
+      const Element* values = kv_.BlockOf(first + k) + layout_.ValueOffset(slot, column);
       // The keys of a block lie together. p is 0 from the last seen one to the end of its vector.
       const int64_t end = std::min<int64_t>(count, k + layout_.block_size - slot);
       const auto add = [&]() __attribute__((always_inline)) {
@@ -541,9 +435,9 @@ class TileAttention {
         };
         __builtin_prefetch(values + kTogether * kVectors * S::kLanes, 0, kToL1);
         if constexpr (kDot) {
-          AddPairs(tile, pairs, 2 * kScores, load);
+          AddPairs<Element>(tile, pairs, 2 * kScores, load);
         } else {
-          AddParts(tile, p, kScores, load);
+          AddParts<Element>(tile, p, kScores, load);
         }
         values += pair;
         p += kTogether;
@@ -587,7 +481,8 @@ class TileAttention {
   const AttentionScratch<S> scratch_;
   const int64_t group_;
   const int64_t rows_;
-  const int32_t* const blocks_;
+  const KvHead<S, Element> kv_;
+  const KvStrips<S, Element> strips_;
   const float score_scale_;  // of q · (what is multiplied as the key)
   TileSums<Sums> sums_;
   KvAhead<S, Element>* ahead_ = nullptr;
