@@ -39,11 +39,11 @@ class MemoryCheckpoint final : public Checkpoint {
   }
   int64_t FileBytes() const override { return 0; }
   Status ReadRows(const std::string&, int64_t, int64_t, BF16*) const override { return Internal("not asked for"); }
-  // Of matrices in FP32.
+  // Of matrices and vectors in FP32.
   Status ReadRows(const std::string& name, int64_t begin, int64_t end, float* out) const override {
     const Tensor& t = tensors.at(name);
     if (t.info.type != "F32") return Internal("not asked for");
-    const auto row = static_cast<size_t>(t.info.shape[1]) * sizeof(float);
+    const auto row = static_cast<size_t>(t.info.shape.size() > 1 ? t.info.shape[1] : 1) * sizeof(float);
     std::memcpy(out, t.bytes.data() + static_cast<size_t>(begin) * row, static_cast<size_t>(end - begin) * row);
     return OkStatus();
   }

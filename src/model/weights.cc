@@ -1,10 +1,8 @@
 #include "model/weights.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <iterator>
 #include <memory>
 #include <numeric>
@@ -18,48 +16,14 @@
 #include "comm/rank_places.h"
 #include "kernels/attention_work.h"
 #include "model/block_packing.h"
-#include "model/column_order.h"
 #include "model/kv_channels.h"
+#include "model/pack_matrix.h"
 #include "model/packing.h"
 #include "model/rank.h"
 #include "model/stages.h"
 
 namespace tiercel::model {
 namespace {
-
-// Whether the weights lie in strips of block formats.
-bool HasStrips(checkpoint::InputKind kind) {
-  return kind == checkpoint::InputKind::kBlocks || kind == checkpoint::InputKind::kBF16ForFp8;
-}
-
-// One shard of a fused linear: which tensors of the checkpoint, which of their rows, and what was read
-// of them.
-struct Shard {
-  std::string name;  // without ".weight"
-  Range rows;        // the rank's
-  checkpoint::LinearTensors tensors;
-};
-
-// A linear as the checkpoint has it.
-struct FusedLinear {
-  Order order = Order::kPlain;
-  std::vector<Shard> shards;
-  int64_t k = 0;
-  Range slice;  // of k: the rank's
-  // Where ranks have slices, their products are added: what belongs to the sum is the first rank's.
-  bool has_bias = true;
-};
-
-// One matrix to pack: those of the shards whose inputs are quantized in one way.
-struct Job {
-  Linear* linear = nullptr;  // null: the BF16 embedding table, copied row by row
-  const FusedLinear* source = nullptr;
-  checkpoint::InputQuantization input;
-  int64_t offset = 0;  // bytes in the buffer
-  int64_t bytes = 0;
-
-  bool Has(const Shard& shard) const { return shard.tensors.input == input; }
-};
 
 class Loader {
  public:
@@ -95,7 +59,7 @@ class Loader {
                   cut_orders_);
     }
     RETURN_IF_ERROR(Allocate());
-    for (const Job& job : jobs_) {
+    for (const MatrixJob& job : jobs_) {
       if (job.linear != nullptr) {
         job.linear->weight.data = DataOf(job);
       } else if (job.bytes > 0) {
@@ -107,7 +71,9 @@ class Loader {
 
   // The matrices, one after the other; every rank has as many.
   size_t num_jobs() const { return jobs_.size(); }
-  Status Pack(size_t job, int worker) const { return PackOne(jobs_[job], worker); }
+  Status Pack(size_t job, int worker) const {
+    return PackMatrix(checkpoint_, part_, jobs_[job], DataOf(jobs_[job]), worker, workers_);
+  }
   void WillNeed(size_t job) const {
     for (const Shard& shard : jobs_[job].source->shards) checkpoint_.WillNeed(shard.name + ".weight");
   }
@@ -152,12 +118,7 @@ class Loader {
   Status ReadVector(const std::string& name, int64_t n, std::vector<float>* out);
   Status ReadNorm(const std::string& name, int64_t n, NormWeights* out);
   Status FindKvChannels(const FusedLinear& qkv, LayerWeights& layer);
-  Status ReadKvChannels(const std::string& attention, KvCacheScales* out);
-  Status ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out);
-  Status PackOne(const Job& job, int worker) const;
-  Status PackStrips(const Job& job, int worker) const;
-  Status PackEmbedding(const Job& job, int worker) const;
-  std::byte* DataOf(const Job& job) const {
+  std::byte* DataOf(const MatrixJob& job) const {
     return weights_.buffer.as<std::byte>() + job.offset;
   }
 
@@ -171,7 +132,7 @@ class Loader {
   const int workers_;  // of the rank
   Weights weights_;
   std::vector<std::unique_ptr<FusedLinear>> sources_;  // jobs point to them
-  std::vector<Job> jobs_;
+  std::vector<MatrixJob> jobs_;
   int64_t total_ = 0;
   int64_t cut_orders_ = 0;            // linears whose reordered inputs ranks would have to share
   std::vector<int64_t> layer_begin_;  // offset of each layer's matrices; with the end of the last
@@ -282,7 +243,7 @@ Status Loader::PlanLayer(int64_t i) {
     RETURN_IF_ERROR(ReadNorm(attention + "k_norm", c.head_dim, &layer.k_norm));
   }
   if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache() == DType::kI8) {
-    RETURN_IF_ERROR(ReadKvChannels(attention, &layer.kv));
+    ASSIGN_OR_RETURN(layer.kv.int8, checkpoint::ReadKvChannelScales(checkpoint_, attention, kv_rows, kv));
   } else if (weights_.kv_dtype == DType::kI8) {
     RETURN_IF_ERROR(FindKvChannels(*sources_.back(), layer));
   } else if (weights_.kv_dtype == DType::kF8E4M3) {
@@ -319,7 +280,7 @@ Status Loader::PlanEmbedding(const std::string& name) {
     return Unimplemented("{}.weight: found {}, expected float embeddings", name,
                          input.kind == checkpoint::InputKind::kBF16ForFp8 ? "FP8" : "INT8");
   }
-  Job job;
+  MatrixJob job;
   job.source = source.get();
   job.offset = total_;
   job.bytes = rows * source->k * static_cast<int64_t>(sizeof(BF16));
@@ -380,7 +341,7 @@ Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const check
   m.n = RoundUp(rows, m.granule);
 
   if (blocks) RETURN_IF_ERROR(PlanStrips(linear, source));
-  Job job{linear, &source, input, total_, m.Offset(m.n)};
+  MatrixJob job{linear, &source, input, total_, m.Offset(m.n)};
   if (linear->is_int8()) {
     linear->acc_bias.assign(m.n, 0);
     linear->scale.assign(m.n, 0.0f);
@@ -452,101 +413,7 @@ Status Loader::FindKvChannels(const FusedLinear& qkv, LayerWeights& layer) {
                    OutputSizes(checkpoint_, k.name, k.tensors, layer.input_norm.weight, k.rows));
   const std::vector<float>& norm = layer.k_norm.weight;
   for (size_t i = 0; i < sizes.size() && !norm.empty(); ++i) sizes[i] *= std::abs(norm[i % norm.size()]);
-  layer.kv.k_scale = KeyScales(sizes, config_.head_dim);
-  return OkStatus();
-}
-
-// C8: a scale and an offset for each channel of k (as rotated) and of v.
-Status Loader::ReadKvChannels(const std::string& attention, KvCacheScales* out) {
-  const std::string k = attention + "k_proj.kv_cache_", v = attention + "v_proj.kv_cache_";
-  RETURN_IF_ERROR(ReadKvScale(k + "scale", true, &out->k_scale));
-  RETURN_IF_ERROR(ReadKvScale(k + "offset", false, &out->k_offset));
-  RETURN_IF_ERROR(ReadKvScale(v + "scale", true, &out->v_scale));
-  return ReadKvScale(v + "offset", false, &out->v_offset);
-}
-
-// [KV heads · head_dim], or one for all of them; of these the rank's.
-Status Loader::ReadKvScale(const std::string& name, bool is_scale, std::vector<float>* out) {
-  const int64_t n = config_.num_kv_heads * config_.head_dim;
-  const auto info = checkpoint_.Find(name);
-  const bool one = info.has_value() && info->shape == std::vector<int64_t>{1};
-  RETURN_IF_ERROR(ReadVector(name, one ? 1 : n, out));
-  if (one) out->assign(n, out->front());
-  for (const float x : *out) {
-    if (is_scale ? checkpoint::IsScale(x) : std::isfinite(x)) continue;
-    return InvalidArgument("{}: found {}, expected a {}", name, x,
-                           is_scale ? "scale from 1e-18 to 1e+18" : "finite offset");
-  }
-  const Range heads = KvHeadsOf(config_, rank_);
-  out->resize(static_cast<size_t>(heads.end * config_.head_dim));
-  out->erase(out->begin(), out->begin() + heads.begin * config_.head_dim);
-  return OkStatus();
-}
-
-Status Loader::PackEmbedding(const Job& job, int worker) const {
-  const Shard& shard = job.source->shards[0];
-  const int64_t k = job.source->k;
-  BF16* const data = reinterpret_cast<BF16*>(DataOf(job));
-  checkpoint::WeightReader reader(checkpoint_, shard.name, shard.tensors, k, {0, k});
-  const Range rows = SplitRange(shard.rows.size(), 1, {worker, workers_});
-  for (int64_t r = rows.begin; r < rows.end; ++r) {
-    RETURN_IF_ERROR(reader.ReadBF16(r, data + r * k));
-  }
-  return OkStatus();
-}
-
-Status Loader::PackOne(const Job& job, int worker) const {
-  if (job.linear == nullptr) return PackEmbedding(job, worker);
-  if (HasStrips(job.input.kind)) return PackStrips(job, worker);
-  const FusedLinear& source = *job.source;
-  std::vector<checkpoint::WeightReader> readers;
-  for (const Shard& shard : source.shards) {
-    readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k, source.slice);
-  }
-  Linear& linear = *job.linear;
-  return PackColumns(linear.weight, DataOf(job), worker, [&](int64_t column, void* row) -> Status {
-    const Place place = PlaceOf(source.order, part_, column, source.shards[0].rows.size());
-    if (place.part < 0 || !job.Has(source.shards[place.part])) {
-      std::memset(row, 0, static_cast<size_t>(linear.weight.k) * SizeOf(linear.weight.dtype));
-      return OkStatus();
-    }
-    checkpoint::WeightReader& reader = readers[place.part];
-    const int64_t from = source.shards[place.part].rows.begin + place.row;
-    if (!linear.is_int8()) return reader.ReadBF16(from, static_cast<BF16*>(row));
-    ASSIGN_OR_RETURN(const checkpoint::WeightReader::Int8Row read,
-                     reader.ReadInt8(from, static_cast<int8_t*>(row)));
-    // Modulo 2³², as the kernels sum.
-    const int32_t factor = source.shards[place.part].tensors.weight_sum_factor;
-    linear.acc_bias[column] = static_cast<int32_t>(
-        static_cast<uint32_t>(linear.acc_bias[column]) -
-        static_cast<uint32_t>(factor) * static_cast<uint32_t>(read.sum));
-    if (read.scale != 0) linear.scale[column] = read.scale;
-    return OkStatus();
-  });
-}
-
-Status Loader::PackStrips(const Job& job, int worker) const {
-  const FusedLinear& source = *job.source;
-  const PackedMatrix& matrix = job.linear->weight;
-  std::vector<checkpoint::WeightReader> readers;
-  for (const Shard& shard : source.shards) {
-    readers.emplace_back(checkpoint_, shard.name, shard.tensors, source.k, source.slice);
-  }
-  std::array<checkpoint::BlockRow, kStripColumns> rows;
-  const Range range = matrix.ColumnRange(worker);
-  for (int64_t first = range.begin; first < range.end; first += kStripColumns) {
-    const BlockStrip& strip = matrix.strips[first / kStripColumns];
-    StripRows strip_rows = {};
-    if (strip.format == BlockFormat::kNone) continue;
-    for (int64_t c = 0; c < kStripColumns; ++c) {
-      const Place place = PlaceOf(source.order, part_, first + c, source.shards[0].rows.size());
-      if (place.part < 0 || !job.Has(source.shards[place.part])) continue;
-      checkpoint::BlockRow& row = rows[static_cast<size_t>(c)];
-      RETURN_IF_ERROR(readers[place.part].ReadBlocks(source.shards[place.part].rows.begin + place.row, &row));
-      strip_rows[static_cast<size_t>(c)] = &row;
-    }
-    PackStrip(strip.format, strip_rows, source.slice, reinterpret_cast<uint8_t*>(DataOf(job)) + strip.offset);
-  }
+  layer.kv.int8.k_scale = KeyScales(sizes, config_.head_dim);
   return OkStatus();
 }
 

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/config.h"
+#include "checkpoint/kv_channel_scales.h"
 #include "checkpoint/kv_tensor_scales.h"
 #include "checkpoint/linear_tensors.h"
 #include "comm/transport.h"
@@ -50,12 +51,12 @@ struct NormWeights {
 };
 
 struct KvCacheScales {
-  // Of an INT8 cache, [KV heads · head_dim] each or empty: a checkpoint's, or scales alone (kv_channels.h).
-  std::vector<float> k_scale, k_offset, v_scale, v_offset;
+  // Of an INT8 cache, [KV heads · head_dim] each or empty: a checkpoint's, or scales of keys alone (kv_channels.h).
+  checkpoint::KvChannelScales int8;
   checkpoint::KvTensorScales fp8;  // of an FP8 cache
   kernels::KvScales view() const {
     const auto of = [](const std::vector<float>& channels) { return channels.empty() ? nullptr : channels.data(); };
-    return {of(k_scale), of(k_offset), of(v_scale), of(v_offset), fp8.key, fp8.value};
+    return {of(int8.k_scale), of(int8.k_offset), of(int8.v_scale), of(int8.v_offset), fp8.key, fp8.value};
   }
 };
 
