@@ -53,6 +53,8 @@ class Run:
         if args.append:
             before = json.loads(pathlib.Path(f"{args.out}.json").read_text())["run"]
             self.values, self.limits, self.work = before["values"], before["limits"], before["work"]
+            if any(len(of) != 3 for of in [*self.limits, *self.work.values()]):
+                sys.exit(f"compare.py: --append: {args.out}.json is from before INT8 operations were counted; measure anew")
 
     def measure_limits(self):
         """Before and after every turn; the row itself is judged by the run's median."""

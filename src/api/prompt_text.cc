@@ -1,5 +1,7 @@
 #include "api/prompt_text.h"
 
+#include "base/round_up.h"
+
 #include <algorithm>
 
 namespace tiercel::api {
@@ -24,7 +26,7 @@ Result<std::vector<int32_t>> EncodeText(std::string_view text, bool add_special,
   const auto size = static_cast<int64_t>(text.size());
   if (size > MaxTextBytes(model)) {
     const int64_t longest = MaxTextBytes(model) / model.max_model_len;
-    return Fail(ContextOverflow((size + longest - 1) / longest, true, model));
+    return Fail(ContextOverflow(CeilDiv(size, longest), true, model));
   }
   Expected<std::vector<int32_t>> ids = model.tokenizer->Encode(text, add_special);
   if (!ids) return Fail(FromStatus(ids.error()));

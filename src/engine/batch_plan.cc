@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/round_up.h"
 
 namespace tiercel::engine {
 
 BatchPlan::BatchPlan(const model::RunLimits& limits, int64_t max_length, int block_size)
-    : block_size_(block_size), stride_((max_length + block_size - 1) / block_size) {
+    : block_size_(block_size), stride_(CeilDiv(max_length, block_size)) {
   const auto rows = static_cast<size_t>(limits.max_rows);
   const auto seqs = static_cast<size_t>(limits.max_seqs);
   entries_.reserve(seqs);
@@ -61,7 +62,7 @@ void BatchPlan::AddBlocks(const Sequence& sequence, int64_t context) {
   TableRow& row = table_rows_[static_cast<size_t>(sequence.slot)];
   int32_t* const table = block_table_.data() + sequence.slot * stride_;
   if (row.stay != sequence.stay) row = {sequence.stay, 0};
-  const int64_t used = (context + block_size_ - 1) / block_size_;
+  const int64_t used = CeilDiv(context, block_size_);
   CHECK_LE(used, std::min(stride_, static_cast<int64_t>(sequence.blocks.size())));
   for (; row.count < used; ++row.count) {
     table[row.count] = sequence.blocks[static_cast<size_t>(row.count)];

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/round_up.h"
 
 namespace tiercel::engine {
 
@@ -15,8 +16,6 @@ int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory) {
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Status ResolveModelLen(EngineOptions* o, int64_t derived) {
   if (o->max_model_len == 0) o->max_model_len = derived;

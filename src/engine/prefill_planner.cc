@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "base/round_up.h"
+
 namespace tiercel::engine {
 namespace {
 
@@ -25,11 +27,9 @@ constexpr double kLeastOverrun = 1.02, kMostOverrun = 2;
 // Cuts fall on multiples of this: kernels compute 4 to 16 rows at a time.
 constexpr int64_t kGrain = 8;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // `left` in so many parts of the same size.
 int64_t EvenPart(int64_t left, int64_t parts) {
-  return std::min(left, CeilDiv(CeilDiv(left, parts), kGrain) * kGrain);
+  return std::min(left, RoundUp(CeilDiv(left, parts), kGrain));
 }
 
 }  // namespace
@@ -119,7 +119,7 @@ void PrefillPlanner::FindEfficientPart(int64_t start) {
   };
   // Four sizes an octave.
   const auto next = [this](int64_t count) {
-    return std::min(max_tokens_, CeilDiv(count * 19 / 16, kGrain) * kGrain);
+    return std::min(max_tokens_, RoundUp(count * 19 / 16, kGrain));
   };
   best_rate_ = 0;
   for (int64_t count = std::min(kGrain, max_tokens_);; count = next(count)) {

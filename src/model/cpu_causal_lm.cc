@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/round_up.h"
 #include "comm/agreement.h"
 #include "kernels/attention_work.h"
 #include "model/kv_block.h"
@@ -237,7 +238,7 @@ void CpuCausalLm::CopyInputs(const StepBatch& batch) {
   const int64_t block_size = a.layout.block_size;
   for (int64_t s = 0; s < std::ssize(batch.context_len); ++s) {
     const int32_t* blocks = batch.block_tables[s];
-    const int64_t used = (batch.context_len[s] + block_size - 1) / block_size;
+    const int64_t used = CeilDiv(batch.context_len[s], block_size);
     CHECK_LE(used, a.block_table_stride);
     std::copy_n(blocks, used, a.block_table + s * a.block_table_stride);
     for (int64_t t = batch.query_start[s]; t < batch.query_start[s + 1]; ++t) {

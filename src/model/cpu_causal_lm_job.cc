@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/round_up.h"
 #include "model/cpu_causal_lm.h"
 #include "model/logit_transfers.h"
 #include "model/order.h"
@@ -34,7 +35,7 @@ Status CpuCausalLm::TellInputs(const StepBatch& part) {
   order.rows = std::ssize(part.token_ids);
   order.seqs = std::ssize(part.context_len);
   order.logit_rows = std::ssize(part.logit_rows);
-  order.blocks = (longest + block_size - 1) / block_size;
+  order.blocks = CeilDiv(longest, block_size);
   std::vector<comm::Transfer> sends;
   for (int peer = 1; peer < transport_->process().count; ++peer) {
     sends.push_back(comm::TransferOf(peer, &order, 1));

@@ -1,5 +1,6 @@
 // AWQ (Lin et al. 2023): before weights are rounded to four bits, those of inputs that are large on average are scaled up,
-// and so lose less of what counts, by s = mean|x|^α. What comes before the linear is divided by s, as in smoothing.
+// and so lose less of what counts, by s = mean|x|^α, or by that ÷ size(w)^(1 − α), as inputs whose weights are small in their
+// groups lose the most. What comes before the linear is divided by s, as in smoothing.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,8 @@
 
 namespace tiercel::quantize {
 
-// A layer's s, of the geometric middle 1. Linears with one input share an α, that of 0, 0.05 … 0.95 with which their outputs on the
-// sample of `inputs` lose least when each weight is rounded to the nearest, in groups of `group`. Of linears of which none
+// A layer's s, of the geometric middle 1. size(w) is the mean over rows of |w| ÷ the largest of its group. Linears with one input
+// share an s, that of the forty with α = 0, 0.05 … 0.95 with which their outputs on the sample of `inputs` lose least when each weight is rounded to the nearest, in groups of `group`. Of linears of which none
 // is `rounded` there are none.
 Expected<LayerSmoothing> FindAwqScales(const checkpoint::Checkpoint& checkpoint, platform::WorkerTeam* team, int64_t layer,
                                        const model::LayerInputs& inputs, int64_t group,

@@ -59,17 +59,40 @@ std::vector<double> Means(const model::LinearInputs& inputs, int64_t k) {
   return means;
 }
 
+std::vector<float> Weights(const checkpoint::Checkpoint& checkpoint, const std::string& linear, int64_t k) {
+  const std::string name = "model.layers.1." + linear + ".weight";
+  const int64_t n = checkpoint.Find(name)->shape[0];
+  std::vector<float> w(static_cast<size_t>(n * k));
+  EXPECT_TRUE(checkpoint.ReadRows(name, 0, n, w.data()).ok());
+  return w;
+}
+
+// How large an input's weights are in their groups: the mean of |w| ÷ the largest over all rows.
+std::vector<double> Sizes(const checkpoint::Checkpoint& checkpoint, const std::vector<std::string>& linears, int64_t k) {
+  std::vector<double> sizes(static_cast<size_t>(k));
+  double rows = 0;
+  for (const std::string& linear : linears) {
+    const std::vector<float> w = Weights(checkpoint, linear, k);
+    for (int64_t r = 0; r < std::ssize(w) / k; ++r, ++rows) {
+      for (int64_t i = 0; i < k; ++i) {
+        double largest = 0;
+        for (int64_t j = 0; j < kGroup; ++j) largest = std::max(largest, std::abs(double{w[r * k + i / kGroup * kGroup + j]}));
+        sizes[i] += std::abs(double{w[r * k + i]}) / largest;
+      }
+    }
+  }
+  for (double& size : sizes) size /= rows;
+  return sizes;
+}
+
 // What the outputs lose when W · s is rounded and divided by s, in doubles: the largest of a group becomes −8.
 double Loss(const checkpoint::Checkpoint& checkpoint, const std::vector<std::string>& linears,
             const model::LinearInputs& inputs, const std::vector<double>& s) {
   const auto k = std::ssize(s);
   double loss = 0;
   for (const std::string& linear : linears) {
-    const std::string name = "model.layers.1." + linear + ".weight";
-    const int64_t n = checkpoint.Find(name)->shape[0];
-    std::vector<float> w(static_cast<size_t>(n * k));
-    EXPECT_TRUE(checkpoint.ReadRows(name, 0, n, w.data()).ok());
-    for (int64_t r = 0; r < n; ++r) {
+    const std::vector<float> w = Weights(checkpoint, linear, k);
+    for (int64_t r = 0; r < std::ssize(w) / k; ++r) {
       std::vector<double> lost(static_cast<size_t>(k));
       for (int64_t g = 0; g < k; g += kGroup) {
         double largest = 0;
@@ -91,15 +114,20 @@ double Loss(const checkpoint::Checkpoint& checkpoint, const std::vector<std::str
   return loss;
 }
 
-// `found` is one of the twenty powers of the means, and none of them loses less but by what floats round.
+// `found` is one of the twenty powers of the means, by themselves or each over its rest to 1 of the weights' sizes, and none of
+// them loses less but by what floats round.
 void ExpectBest(const checkpoint::Checkpoint& checkpoint, const std::vector<std::string>& linears,
-                const model::LinearInputs& inputs, const std::vector<double>& means, const std::vector<float>& found) {
+                const model::LinearInputs& inputs, const std::vector<double>& means, const std::vector<double>& sizes,
+                const std::vector<float>& found) {
   ASSERT_EQ(found.size(), means.size());
-  const auto [least, most] = std::minmax_element(means.begin(), means.end());
   double best = 1e300, of_found = -1;
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 40; ++i) {
+    const double alpha = 0.05 * (i % 20), beta = i < 20 ? 0 : 1 - alpha;
     std::vector<double> s;
-    for (const double mean : means) s.push_back(std::pow(mean / std::sqrt(*least * *most), 0.05 * i));
+    for (size_t j = 0; j < means.size(); ++j) s.push_back(std::pow(means[j], alpha) / std::pow(sizes[j], beta));
+    const auto [least, most] = std::minmax_element(s.begin(), s.end());
+    const double middle = std::sqrt(*least * *most);
+    for (double& x : s) x /= middle;
     const double loss = Loss(checkpoint, linears, inputs, s);
     best = std::min(best, loss);
     const bool same = std::equal(s.begin(), s.end(), found.begin(),
@@ -123,22 +151,27 @@ TEST(Awq, FindsTheScalesThatLoseLeast) {
   const auto team = Team();
   const auto found = FindAwqScales(*checkpoint, team.get(), 1, inputs, kGroup, [](const std::string&) { return true; });
   ASSERT_TRUE(found.has_value()) << found.error();
-  ExpectBest(*checkpoint, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, inputs.qkv,
-             Means(inputs.qkv, kHidden), found->qkv);
-  ExpectBest(*checkpoint, {"mlp.gate_proj", "mlp.up_proj"}, inputs.gate_up, Means(inputs.gate_up, kHidden),
-             found->gate_up);
-  ExpectBest(*checkpoint, {"mlp.down_proj"}, inputs.down, Means(inputs.down, kInner), found->down);
+  const auto expect_best = [&](const std::vector<std::string>& linears, const model::LinearInputs& of, int64_t k,
+                               const std::vector<float>& scales) {
+    ExpectBest(*checkpoint, linears, of, Means(of, k), Sizes(*checkpoint, linears, k), scales);
+  };
+  expect_best({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, inputs.qkv, kHidden, found->qkv);
+  expect_best({"mlp.gate_proj", "mlp.up_proj"}, inputs.gate_up, kHidden, found->gate_up);
+  expect_best({"mlp.down_proj"}, inputs.down, kInner, found->down);
   // Heads 0 and 1 of the queries read head 0 of v, heads 2 and 3 head 1.
   std::vector<double> means = Means(inputs.o, kHeads * kHead);
+  std::vector<double> sizes = Sizes(*checkpoint, {"self_attn.o_proj"}, kHeads * kHead);
   for (int64_t i = 0; i < kHead; ++i) {
     for (const int64_t pair : {0, 2}) {
-      double& a = means[pair * kHead + i];
-      double& b = means[(pair + 1) * kHead + i];
-      a = b = (a + b) / 2;
+      for (std::vector<double>* of : {&means, &sizes}) {
+        double& a = (*of)[pair * kHead + i];
+        double& b = (*of)[(pair + 1) * kHead + i];
+        a = b = (a + b) / 2;
+      }
       EXPECT_EQ(found->v[pair / 2 * kHead + i], found->o[pair * kHead + i]);
     }
   }
-  ExpectBest(*checkpoint, {"self_attn.o_proj"}, inputs.o, means, found->o);
+  ExpectBest(*checkpoint, {"self_attn.o_proj"}, inputs.o, means, sizes, found->o);
 }
 
 TEST(Awq, WhatStaysFloatHasNoSay) {
@@ -149,7 +182,8 @@ TEST(Awq, WhatStaysFloatHasNoSay) {
     return linear == "model.layers.1.self_attn.k_proj" || linear == "model.layers.1.mlp.down_proj";
   });
   ASSERT_TRUE(found.has_value()) << found.error();
-  ExpectBest(*checkpoint, {"self_attn.k_proj"}, inputs.qkv, Means(inputs.qkv, kHidden), found->qkv);
+  ExpectBest(*checkpoint, {"self_attn.k_proj"}, inputs.qkv, Means(inputs.qkv, kHidden),
+             Sizes(*checkpoint, {"self_attn.k_proj"}, kHidden), found->qkv);
   EXPECT_EQ(found->down.size(), kInner);
   EXPECT_TRUE(found->o.empty() && found->v.empty() && found->gate_up.empty());
 }

@@ -176,6 +176,7 @@ Expected<bench::TuningSubject> DescribeSubject(const TuneConfig& config, const s
   subject.num_heads = model.num_heads;
   subject.num_kv_heads = model.num_kv_heads;
   subject.float_weights = checkpoint->quantization().method() == checkpoint::QuantMethod::kNone;
+  subject.float_cache = !checkpoint->quantization().kv_cache();
   subject.exact = exact;
   return subject;
 }

@@ -217,6 +217,7 @@ void Fp8Panel(const MatmulArgs& args, Range panel, Range columns, Fp8Scratch<D>&
       }
     }
     for (int64_t r = 0; r < rows; ++r) {
+      if (r + kRowsAhead < rows) AskForRow(args, panel.begin + r + kRowsAhead, column, width);
       FinishRow<typename D::Simd>(args, panel.begin + r, column, width, scratch.y + r * kStripColumns,
                                   rows * kStripColumns);
     }
