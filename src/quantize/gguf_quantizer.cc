@@ -60,7 +60,7 @@ class GgufQuantizer {
   Status WriteRopeFactors();
   // Which of the checkpoint's rows is the file's.
   int64_t SourceRow(const std::string& tensor, int64_t row) const;
-  void Advance(int64_t elements);
+  Status Advance(int64_t elements);
 
   const checkpoint::Checkpoint& checkpoint_;
   const checkpoint::ModelConfig& config_;
@@ -123,9 +123,9 @@ int64_t GgufQuantizer::SourceRow(const std::string& tensor, int64_t row) const {
   return row - in_head + in_head % 2 * (config_.head_dim / 2) + in_head / 2;
 }
 
-void GgufQuantizer::Advance(int64_t elements) {
+Status GgufQuantizer::Advance(int64_t elements) {
   done_ += elements * static_cast<int64_t>(sizeof(BF16));
-  if (callbacks_.progress) callbacks_.progress(done_, total_);
+  return callbacks_.progress ? callbacks_.progress(done_, total_) : OkStatus();
 }
 
 bool AllFinite(const std::vector<float>& values) {
@@ -165,7 +165,7 @@ Status GgufQuantizer::WriteMatrix(const Matrix& matrix, const OutputNorm* output
     }));
     const std::span<const uint8_t> written(blocks.data(), static_cast<size_t>(rows * row_bytes));
     RETURN_IF_ERROR(writer_->Append(checkpoint::GgufName(tensor), written));
-    Advance(rows * k);
+    RETURN_IF_ERROR(Advance(rows * k));
   }
   checkpoint_.DontNeed(tensor);
   const bool is_float = type == GgufTensorType::kBF16;
@@ -183,8 +183,7 @@ Status GgufQuantizer::WriteVector(const std::string& tensor) {
   RETURN_IF_ERROR(checkpoint_.ReadRows(tensor, 0, n, values.data()));
   for (int64_t i = 0; i < n; ++i) ordered[static_cast<size_t>(i)] = values[static_cast<size_t>(SourceRow(tensor, i))];
   RETURN_IF_ERROR(writer_->Append(checkpoint::GgufName(tensor), BytesOf(ordered)));
-  Advance(n);
-  return OkStatus();
+  return Advance(n);
 }
 
 // Llama 3's scaling as divisors of the plain frequencies.

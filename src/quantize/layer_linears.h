@@ -49,7 +49,8 @@ struct LinearError {
 };
 
 struct QuantizeCallbacks {
-  std::function<void(int64_t done, int64_t total)> progress;  // bytes of the float weights
+  // Bytes of the float weights. An error ends the work, which returns it.
+  std::function<Status(int64_t done, int64_t total)> progress;
   std::function<void(int64_t layer, const std::vector<LinearError>& errors)> layer;
 };
 

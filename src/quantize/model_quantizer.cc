@@ -65,7 +65,7 @@ class Quantizer {
   Status WriteFloat(const std::string& name);
   Status WriteLinear(const LinearJob& job, LinearError* error);
   Status WriteExcluded(const LinearJob& job, const LinearSource& source);
-  void Advance(const std::string& tensor);
+  Status Advance(const std::string& tensor);
 
   const checkpoint::Checkpoint& checkpoint_;
   const checkpoint::ModelConfig& config_;
@@ -228,10 +228,10 @@ Status Quantizer::WriteCache(int64_t layer, const LayerInputs& inputs) {
   return write(inputs.v, smooth_v, names[2], names[3]);
 }
 
-void Quantizer::Advance(const std::string& tensor) {
+Status Quantizer::Advance(const std::string& tensor) {
   checkpoint_.DontNeed(tensor);
   done_ += ElementsOf(checkpoint_.Find(tensor)->shape) * static_cast<int64_t>(sizeof(BF16));
-  if (callbacks_.progress) callbacks_.progress(done_, total_);
+  return callbacks_.progress ? callbacks_.progress(done_, total_) : OkStatus();
 }
 
 Status Quantizer::WriteNorm(const std::string& name, const std::vector<float>* smooth) {
@@ -241,8 +241,7 @@ Status Quantizer::WriteNorm(const std::string& name, const std::vector<float>* s
   std::vector<BF16> out;
   for (size_t i = 0; i < values.size(); ++i) out.push_back(ToBF16(values[i] / (*smooth)[i]));
   RETURN_IF_ERROR(writer_->WriteValues(name, out));
-  Advance(name);
-  return OkStatus();
+  return Advance(name);
 }
 
 Status Quantizer::WriteFloat(const std::string& name) {
@@ -250,8 +249,7 @@ Status Quantizer::WriteFloat(const std::string& name) {
   std::vector<BF16> values(static_cast<size_t>(ElementsOf(info.shape)));
   RETURN_IF_ERROR(checkpoint_.ReadRows(name, 0, info.shape[0], values.data()));
   RETURN_IF_ERROR(writer_->WriteValues(name, values));
-  Advance(name);
-  return OkStatus();
+  return Advance(name);
 }
 
 Status Quantizer::WriteExcluded(const LinearJob& job, const LinearSource& source) {
@@ -273,8 +271,7 @@ Status Quantizer::WriteExcluded(const LinearJob& job, const LinearSource& source
 Status Quantizer::WriteLinear(const LinearJob& job, LinearError* error) {
   const LinearSource source(checkpoint_, job);
   RETURN_IF_ERROR(job.excluded ? WriteExcluded(job, source) : format_->Write(job, source, &*writer_, error));
-  Advance(job.name + ".weight");
-  return OkStatus();
+  return Advance(job.name + ".weight");
 }
 
 }  // namespace

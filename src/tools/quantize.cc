@@ -1,6 +1,7 @@
 // tiercel quantize: writes a float model as W8A8 or W4A8, in the format of the Ascend quantizer, in four bits as
 // compressed-tensors has them, or as a GGUF file.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -26,6 +27,8 @@
 #include "text/tokenizer.h"
 #include "tools/command.h"
 #include "tools/commands.h"
+#include "tools/interrupt.h"
+#include "tools/output_folder.h"
 
 namespace tiercel::tools {
 namespace {
@@ -158,16 +161,6 @@ Expected<std::vector<std::vector<int32_t>>> ReadCalibration(const std::string& p
   return sequences;
 }
 
-Status MakeFolder(const std::string& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return FailedPrecondition("{}: cannot be made: {}", folder, error.message());
-  if (!fs::is_empty(folder, error) || error) {
-    return InvalidArgument("{}: is not an empty folder; name a new one", folder);
-  }
-  return OkStatus();
-}
-
 // Everything that is no weight: configuration, tokenizer, chat template.
 Status CopyOtherFiles(const std::string& from, const std::string& to, const std::string& quantization_config) {
   for (const std::string& name : checkpoint::ListFiles(from, "")) {
@@ -249,21 +242,28 @@ void PrintInt8Errors(int64_t layer, const std::vector<quantize::LinearError>& er
   std::fflush(stdout);
 }
 
-quantize::QuantizeCallbacks Callbacks(serving::ProgressBar* bar, void (*print)(int64_t, const std::vector<quantize::LinearError>&)) {
-  return {[bar](int64_t done, int64_t total) { bar->Update(done, total); }, print};
+quantize::QuantizeCallbacks Callbacks(serving::ProgressBar* bar, const std::atomic<bool>* stop,
+                                      void (*print)(int64_t, const std::vector<quantize::LinearError>&)) {
+  const auto progress = [bar, stop](int64_t done, int64_t total) -> Status {
+    bar->Update(done, total);
+    return *stop ? Status(StatusCode::kCancelled, "interrupted") : OkStatus();
+  };
+  return {progress, print};
 }
 
 Status WriteFolder(const checkpoint::Checkpoint& checkpoint, const std::string& model,
-                   const quantize::QuantizeOptions& options, kernels::Environment* environment, const std::string& out) {
-  RETURN_IF_ERROR(MakeFolder(out));
+                   const quantize::QuantizeOptions& options, kernels::Environment* environment, const std::string& out,
+                   const std::atomic<bool>* stop) {
+  ASSIGN_OR_RETURN(OutputFolder folder, OutputFolder::Make(out));
   const bool four_bits = quantize::IsFourBits(options.scheme);
   std::string config;
   {
     serving::ProgressBar bar("Quantizing", true);
-    const auto callbacks = Callbacks(&bar, four_bits ? &PrintInt4Errors : &PrintInt8Errors);
+    const auto callbacks = Callbacks(&bar, stop, four_bits ? &PrintInt4Errors : &PrintInt8Errors);
     ASSIGN_OR_RETURN(config, quantize::QuantizeModel(checkpoint, options, environment, out, callbacks));
   }
   RETURN_IF_ERROR(CopyOtherFiles(model, out, config));
+  folder.Keep();
   std::printf("%s: written; serve it with: tiercel serve %s%s\n", out.c_str(), out.c_str(),
               options.scheme == quantize::QuantScheme::kInt4 ? "" : " --quantization ascend");
   return OkStatus();
@@ -289,7 +289,8 @@ Status DescribeTokenizer(const checkpoint::Checkpoint& checkpoint, const std::st
 }
 
 Status WriteGguf(const checkpoint::Checkpoint& checkpoint, const std::string& model, const quantize::GgufScheme& scheme,
-                 quantize::QuantizeOptions options, kernels::Environment* environment, const std::string& out) {
+                 quantize::QuantizeOptions options, kernels::Environment* environment, const std::string& out,
+                 const std::atomic<bool>* stop) {
   quantize::GgufOptions gguf;
   gguf.scheme = &scheme;
   gguf.exclude = std::move(options.exclude);
@@ -300,14 +301,14 @@ Status WriteGguf(const checkpoint::Checkpoint& checkpoint, const std::string& mo
   {
     serving::ProgressBar bar("Quantizing", true);
     ASSIGN_OR_RETURN(types, quantize::QuantizeToGguf(checkpoint, std::move(gguf), environment, out,
-                                                     Callbacks(&bar, &PrintInt4Errors)));
+                                                     Callbacks(&bar, stop, &PrintInt4Errors)));
   }
   std::printf("%s: written, %s (tensors: %s); serve it with: tiercel serve %s\n", out.c_str(),
               HumanBytes(static_cast<int64_t>(fs::file_size(out))).c_str(), types.c_str(), out.c_str());
   return OkStatus();
 }
 
-Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
+Status Quantize(const ParsedOptions& parsed, const Environ& environ, Interrupt* interrupt) {
   ASSIGN_OR_RETURN(quantize::QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
   const quantize::GgufScheme* const gguf = quantize::FindGgufScheme(parsed.String("scheme"));
@@ -332,8 +333,9 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ) {
                                      checkpoint->config().vocab_size));
   }
   ASSIGN_OR_RETURN(const auto environment, kernels::Environment::Create(workers));
-  if (gguf != nullptr) return WriteGguf(*checkpoint, model, *gguf, std::move(options), environment.get(), out);
-  return WriteFolder(*checkpoint, model, options, environment.get(), out);
+  const std::atomic<bool>* const stop = interrupt->Watch();
+  if (gguf != nullptr) return WriteGguf(*checkpoint, model, *gguf, std::move(options), environment.get(), out, stop);
+  return WriteFolder(*checkpoint, model, options, environment.get(), out, stop);
 }
 
 }  // namespace
@@ -353,7 +355,12 @@ int RunQuantize(const std::vector<std::string>& words) {
   const Environ environ = ReadEnviron();
   if (const Status status = options::CheckEnvironValues(environ); !status.ok()) return Fail(status);
   InitLogging(options::EnvLogLevel(environ));
-  const Status status = Quantize(*options, environ);
+  Interrupt interrupt;
+  const Status status = Quantize(*options, environ, &interrupt);
+  if (status.code() == StatusCode::kCancelled && interrupt.stopped()) {
+    std::fprintf(stderr, "tiercel quantize: interrupted; nothing is left of %s\n", options->positional()[1].c_str());
+    return Interrupt::kExitCode;
+  }
   return status.ok() ? kExitOk : Fail(status);
 }
 
