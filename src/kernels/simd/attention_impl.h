@@ -93,7 +93,8 @@ class TileAttention {
   static constexpr bool kInt8 = std::is_same_v<Element, int8_t>;
   static constexpr bool kFp8 = std::is_same_v<Element, E4M3>;
   static constexpr int kTogether = kernels::kTogether<Element>;
-  static constexpr int64_t kStrip = AttentionScratch<S>::kStrip;
+  static constexpr int64_t kStrip = KvStrips<S, Element>::kColumns;
+  static_assert(kStrip == AttentionScratch<S>::kStrip);
   // By an instruction that multiplies BF16 pairs: q stays as it is and p is rounded to BF16.
   static constexpr bool kDot = S::kPairDot;
   // Scores are in units of log2.
