@@ -14,6 +14,7 @@
 #include "kernels/guarded_buffer.h"
 #include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -186,7 +187,7 @@ struct Problem {
     }
     std::mt19937 random(seed);
     for (int64_t i = 0; i < rows * blocks; ++i) x.as<QuantizedBlock>()[i] = RandomBlock(random, extreme);
-    std::normal_distribution<float> normal;
+    NormalDistribution normal;
     for (int64_t c = 0; c < n; ++c) bias.push_back(normal(random));
     for (int64_t i = 0; i < rows * n; ++i) residual.push_back(ToBF16(normal(random)));
     matrix = {data->as<void>(), DType::kU8, n, k, blocks * 128, granule, workers, places.data()};

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "kernels/rank_parts_test_util.h"
 #include "kernels/registry.h"
 #include "kernels/test_kernels.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -32,6 +34,12 @@ std::string Describe(const Shape& s, int64_t rows, Epilogue epilogue) {
          " epilogue=" + std::to_string(static_cast<int>(epilogue));
 }
 
+// Σ x·w in double, and Σ |x·w|, to which rounding errors are proportional.
+struct Truth {
+  double value = 0;
+  double magnitude = 0;
+};
+
 // A matmul with random operands. Weights [n, k] are kept row-major and packed for a team.
 struct Problem {
   Problem(const Shape& shape, int64_t max_rows, uint32_t seed)
@@ -39,9 +47,10 @@ struct Problem {
         k_padded((shape.k + kKBlock - 1) / kKBlock * kKBlock),
         weights(shape.n * shape.k),
         packed(shape.n * k_padded * sizeof(BF16)),
-        x(max_rows * k_padded * sizeof(BF16)) {
+        x(max_rows * k_padded * sizeof(BF16)),
+        truths(max_rows * shape.n) {
     std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
+    NormalDistribution normal;
     for (BF16& w : weights) w = ToBF16(normal(random));
     bias.resize(shape.n);
     for (float& b : bias) b = normal(random);
@@ -79,6 +88,7 @@ struct Problem {
   std::vector<float> bias;
   std::vector<BF16> residual;
   PackedMatrix matrix;
+  mutable std::vector<std::optional<Truth>> truths;  // of every row and column that Dot was asked for
 };
 
 // The output of one call for every worker, as raw bytes, and the padding of each row checked.
@@ -131,19 +141,19 @@ float ValueAt(const std::vector<uint8_t>& bytes, Epilogue epilogue, int64_t i) {
   return ToFloat(reinterpret_cast<const BF16*>(bytes.data())[i]);
 }
 
-// Σ x·w + bias in double, and Σ |x·w| + |bias|, to which rounding errors are proportional.
-struct Truth {
-  double value = 0;
-  double magnitude = 0;
-};
+// Of Σ x·w + bias. The products are summed once, not again for every kernel and epilogue.
 Truth Dot(const Problem& p, int64_t row, int64_t column, bool with_bias) {
-  Truth t;
-  for (int64_t k = 0; k < p.shape.k; ++k) {
-    const double product = double{ToFloat(p.x.as<BF16>()[row * p.k_padded + k])} *
-                           ToFloat(p.weights[column * p.shape.k + k]);
-    t.value += product;
-    t.magnitude += std::abs(product);
+  std::optional<Truth>& sum = p.truths[row * p.shape.n + column];
+  if (!sum) {
+    sum.emplace();
+    for (int64_t k = 0; k < p.shape.k; ++k) {
+      const double product = double{ToFloat(p.x.as<BF16>()[row * p.k_padded + k])} *
+                             ToFloat(p.weights[column * p.shape.k + k]);
+      sum->value += product;
+      sum->magnitude += std::abs(product);
+    }
   }
+  Truth t = *sum;
   if (with_bias) {
     t.value += p.bias[column];
     t.magnitude += std::abs(p.bias[column]);

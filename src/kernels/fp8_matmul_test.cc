@@ -15,6 +15,7 @@
 #include "kernels/guarded_buffer.h"
 #include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -42,7 +43,7 @@ struct Problem {
       : n(16 * strips), k(k), blocks((k + 127) / 128), ldx((k + 31) / 32 * 32), codes(n * blocks * 128, 0),
         scales(n * blocks), x(rows * ldx * 2), data(strips * blocks * kUnit) {
     std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
+    NormalDistribution normal;
     for (int64_t c = 0; c < n; ++c) {
       for (int64_t b = 0; b < blocks; ++b) scales[c * blocks + b] = std::exp(normal(random)) / 300;
       // Every code comes, those that are no NaN.

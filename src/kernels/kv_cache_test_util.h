@@ -13,6 +13,7 @@
 
 #include "kernels/attention_bytes.h"
 #include "kernels/attention_team.h"
+#include "kernels/test_random.h"
 #include "platform/buffer.h"
 
 namespace tiercel::kernels {
@@ -32,7 +33,7 @@ struct CachedSequence {
         ones(tokens * heads.head_dim / 2, 1.0f),
         zeros(tokens * heads.head_dim / 2, 0.0f) {
     std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
+    NormalDistribution normal;
     for (BF16& x : qkv) x = ToBF16(normal(random));
     const int num_blocks = (tokens + heads.block_size - 1) / heads.block_size;
     for (int b = 0; b < num_blocks; ++b) table.push_back(num_blocks - b);  // block 0 is unused

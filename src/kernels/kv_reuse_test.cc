@@ -12,6 +12,7 @@
 
 #include "kernels/attention_team.h"
 #include "kernels/test_kernels.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -58,7 +59,7 @@ class ReusedCache {
   // The tokens of a healthy sequence, from the first slot on.
   void WriteHealthy(const KernelTable& kernels) {
     std::mt19937 random(7);
-    std::normal_distribution<float> normal;
+    NormalDistribution normal;
     qkv_.resize(tokens_ * ld_);
     for (BF16& x : qkv_) x = ToBF16(normal(random));
     Write(kernels, &qkv_, tokens_);

@@ -12,6 +12,7 @@
 #include "kernels/guarded_buffer.h"
 #include "kernels/rank_parts_test_util.h"
 #include "kernels/test_kernels.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -34,7 +35,7 @@ struct Problem {
         x(max_rows * k_padded) {
     std::mt19937 random(seed);
     std::uniform_int_distribution<int> byte(0, 255);
-    std::normal_distribution<float> normal;
+    NormalDistribution normal;
     const auto next = [&] {
       return values == Values::kRandom ? byte(random) : (byte(random) < 32 ? 255 : 0);
     };

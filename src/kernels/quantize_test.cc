@@ -12,6 +12,7 @@
 
 #include "kernels/guarded_buffer.h"
 #include "kernels/test_kernels.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 namespace {
@@ -34,7 +35,7 @@ std::vector<BF16> AllBF16() {
 
 std::vector<BF16> NormalBF16(int64_t n, uint32_t seed, float spread) {
   std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, spread);
+  NormalDistribution normal(0, spread);
   std::vector<BF16> values(n);
   for (BF16& v : values) v = ToBF16(normal(random));
   return values;

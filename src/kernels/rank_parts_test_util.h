@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#include "kernels/test_random.h"
 
 namespace tiercel::kernels {
 
@@ -17,7 +18,7 @@ class ThreeRanks {
   ThreeRanks(int64_t first_row, int64_t rows, int64_t n) : ld_(n + 3) {
     for (int rank = 0; rank < 3; ++rank) {
       std::mt19937 random(rank);
-      std::normal_distribution<float> normal;
+      NormalDistribution normal;
       std::vector<float> part(static_cast<size_t>(kOffset));
       for (int64_t i = 0; i < (first_row + rows) * ld_; ++i) {
         const float value = normal(random);  // the own one is not to be read

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/test_random.h"
 #include "model/program.h"
 #include "model/program_test_util.h"
 
@@ -69,8 +70,7 @@ class Step {
     FillInputs(c);
     const int64_t values = model_.num_blocks() * a_.layout.block_stride;
     std::mt19937 random(1);
-    std::uniform_real_distribution<float> value(-0.5f, 0.5f);
-    for (int64_t i = 0; i < values; ++i) cache_.push_back(ToBF16(value(random)));
+    for (int64_t i = 0; i < values; ++i) cache_.push_back(ToBF16(kernels::Uniform(random) - 0.5f));
     programs_.resize(static_cast<size_t>(options.ranks));
     for (int r = 0; r < ranks(); ++r) model_.Record(shape_, &programs_[static_cast<size_t>(r)], r);
   }
