@@ -10,8 +10,12 @@ function(tiercel_precompiled_header name header)
   target_precompile_headers(${name} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/precompiled/${header})
 endfunction()
 tiercel_precompiled_header(tiercel_pch external.h)
+# A release build's tests take three fifths of the processor's time to compile that they take with -O2 -g (40 s, not
+# 69, for 17 sources), and run as fast. With -O0 those that compute their own truths run for 2 to 6 times as long.
+set(TIERCEL_TEST_FLAGS $<$<CONFIG:Release>:-O1;-g1>)
 if(TIERCEL_BUILD_TESTS)
   tiercel_precompiled_header(tiercel_test_pch external_test.h GTest::gtest GTest::gmock)
+  target_compile_options(tiercel_test_pch PRIVATE "${TIERCEL_TEST_FLAGS}")
   # The tests are programs: compiled as they are, or the compiler refuses it.
   set_target_properties(tiercel_test_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 endif()
@@ -48,7 +52,7 @@ function(tiercel_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS;LINK" ${ARGN})
   list(TRANSFORM ARG_DEPENDS PREPEND tiercel_)
   add_executable(${name} ${ARG_SOURCES})
-  target_compile_options(${name} PRIVATE ${TIERCEL_WARNINGS})
+  target_compile_options(${name} PRIVATE ${TIERCEL_WARNINGS} "${TIERCEL_TEST_FLAGS}")
   target_compile_definitions(
     ${name} PRIVATE TIERCEL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
     $<$<BOOL:${TIERCEL_SANITIZED}>:TIERCEL_SANITIZED>)
