@@ -357,6 +357,39 @@ TEST(MatmulBatchInvariance, FmaKernelsAreOneChain) {
   }
 }
 
+// BFMMLA is defined as two BFDOT. So it has its bits, also where sums overflow, are denormal or no numbers.
+TEST(MatmulBatchInvariance, BfdotAndBfmmlaAreOneChain) {
+  std::vector<const KernelTable*> tables;
+  for (const KernelTable* kernels : Kernels()) {
+    if (std::string(kernels->detail).find("bf16 by bf") != std::string::npos) tables.push_back(kernels);
+  }
+  if (tables.size() < 2) GTEST_SKIP() << "this CPU has no BFMMLA";
+  for (const Shape& shape : {Shape{16, 1}, Shape{48, 33}, Shape{208, 330}, Shape{80, 1100, 16, 2}, Shape{592, 96}}) {
+    Problem problem(shape, 140, static_cast<uint32_t>(shape.n));
+    const float powers[] = {1.0f, 0x1p60f, 0x1p-60f, 0x1p66f, 0x1p-66f};
+    for (int64_t i = 0; i < shape.n * shape.k; ++i) {
+      problem.weights[i] = ToBF16(ToFloat(problem.weights[i]) * powers[i / shape.k % 3]);
+    }
+    problem.Pack(shape.workers);
+    std::mt19937 random(7);
+    for (int64_t i = 0; i < 140 * problem.k_padded; ++i) {
+      const int64_t row = i / problem.k_padded;
+      BF16& x = problem.x.as<BF16>()[i];
+      x = ToBF16(ToFloat(x) * powers[row % 5]);
+      if (row % 7 == 3 && random() % 64 == 0) x.bits = static_cast<uint16_t>(random());
+    }
+    std::vector<int64_t> counts = {132, 133, 140};
+    for (int64_t rows = 1; rows <= 20; ++rows) counts.push_back(rows);
+    for (const int64_t rows : counts) {
+      const std::vector<uint8_t> one = RunMatmul(*tables[0], problem, 0, rows, Epilogue::kStoreF32, false);
+      for (const KernelTable* kernels : tables) {
+        EXPECT_EQ(RunMatmul(*kernels, problem, 0, rows, Epilogue::kStoreF32, false), one)
+            << kernels->detail << " " << Describe(shape, rows, Epilogue::kStoreF32);
+      }
+    }
+  }
+}
+
 // SwiGLU where exp overflows, underflows or is not a number.
 TEST(MatmulConformance, SwiGluOfExtremeGates) {
   Problem problem({32, 32}, 1, 1);

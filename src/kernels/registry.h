@@ -41,8 +41,8 @@ const KernelTable* ChooseByPeak(std::span<const Peak> peaks);
 bool Decided(std::span<const Peak> peaks);
 
 // The table to use: the one that `override` names ("", or TIERCEL_CPU_ISA's value: scalar, avx2,
-// avx512, avx512_bf16, amx; neon, neon_dot, neon_bf16), else the one that `peaks` decide for, else the last that runs. A name
-// that is unknown, not built or not runnable here is an error that lists those that are.
+// avx512, avx512_bf16, amx; neon, neon_dot, neon_bf16, neon_i8mm), else the one that `peaks` decide for, else the last that
+// runs. A name that is unknown, not built or not runnable here is an error that lists those that are.
 Expected<const KernelTable*> SelectKernels(const platform::CpuFeatures& cpu,
                                            std::string_view override, std::span<const Peak> peaks);
 

@@ -18,7 +18,8 @@ struct CpuFeatures {
   // AArch64
   bool neon = false;          // with FP32 FMA and conversions of binary16
   bool neon_dotprod = false;  // SDOT, UDOT
-  bool neon_bf16 = false;     // BFDOT
+  bool neon_bf16 = false;     // BFDOT, BFMMLA
+  bool neon_i8mm = false;     // SMMLA, USMMLA
   std::string vendor;         // "GenuineIntel"
   std::string model_name;     // /proc/cpuinfo's
 

@@ -13,6 +13,7 @@ CpuFeatures CpuFeatures::Detect() {
   features.neon = (first & HWCAP_ASIMD) != 0;
   features.neon_dotprod = features.neon && (first & HWCAP_ASIMDDP) != 0;
   features.neon_bf16 = features.neon && (second & HWCAP2_BF16) != 0;
+  features.neon_i8mm = features.neon && (second & HWCAP2_I8MM) != 0;
   // AArch64's /proc/cpuinfo has numbers for names: 0x41 is Arm, 0xd40 its Neoverse V1.
   const std::string info = ReadTextFile("/proc/cpuinfo").value_or("");
   features.vendor = "implementer " + FindTextField(info, "CPU implementer").value_or("unknown");

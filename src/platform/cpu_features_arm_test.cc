@@ -15,6 +15,7 @@ TEST(CpuFeatures, AreConsistent) {
   if (f.neon_bf16) {
     EXPECT_TRUE(f.neon_dotprod);  // no CPU has the first alone
   }
+  EXPECT_EQ(f.neon_i8mm, f.neon_bf16);  // of Armv8.6 both
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ std::string FeatureList(const platform::CpuFeatures& cpu) {
        {std::pair{"avx2", cpu.avx2}, {"avx512", cpu.avx512}, {"avx512_bf16", cpu.avx512_bf16},
         {"avx512_vbmi", cpu.avx512_vbmi}, {"avx512_vnni", cpu.avx512_vnni}, {"avx_vnni", cpu.avx_vnni}, {"amx_bf16", cpu.amx_bf16},
         {"amx_int8", cpu.amx_int8}, {"neon", cpu.neon}, {"neon_dotprod", cpu.neon_dotprod},
-        {"neon_bf16", cpu.neon_bf16}}) {
+        {"neon_bf16", cpu.neon_bf16}, {"neon_i8mm", cpu.neon_i8mm}}) {
     if (present) text += (text.empty() ? "" : " ") + std::string(name);
   }
   return text.empty() ? "none of those used here" : text;

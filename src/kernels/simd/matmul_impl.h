@@ -6,11 +6,15 @@
 //   kParts                   operands that four bytes make: 1, which are W itself, or 2 that Part takes out of it
 //   kTileRows × kTileVectors the register tile for many rows
 //   Zero, Load, Store: of sums;  LoadWeights;  Broadcast: one operand to every lane;  Dot;  FinishRow
-// and, where kParts is 1,
+// and, where operands are what lies in memory,
 //   Chunk(steps)             bytes of k that all rows take, in so many steps over the weights, before the next ones
-// or, where it is 2,
+// or, where they have to be unpacked,
 //   kUnpackRows              from so many rows on the weights are unpacked once for all tiles of rows
 //   Part<part>(W), LoadOperands, Unpack: as operands, in a register, from memory and to memory;  UnpackX: of x
+// A Dot may take two rows of x and two fours of k (kTakesPairs is there, and at least two rows). V are the sums of two rows,
+// W and X operands of eight bytes, kParts is 1, and to unpack is to put fours, or rows, beside each other:
+//   Load, Store, LoadWeights, LoadOperands, Unpack, UnpackX: also take the bytes, of sums the numbers, from the first row
+//                            or four to the second;  LoadX in the place of Broadcast;  no Part
 // Every output element is one chain of Dot over k ascending, whose sum is kept as it is between two chunks: neither
 // chunks nor tiles nor the number of rows change a bit.
 //
@@ -43,8 +47,13 @@ inline constexpr int64_t kPartColumns = 512;
 // All of x in a part of L2, where it fits: unpacked once, and not for every part of the columns.
 inline constexpr int64_t kUnpackedXBytes = 256 << 10;
 
+template <typename P>
+concept Unpacks = requires { P::kUnpackRows; };
+template <typename P>
+concept TakesPairs = requires { P::kTakesPairs; };
+
 // Memory of one worker's matmul, on its stack. Rows of sums are a line apart from a power of two.
-template <typename P, bool kUnpacks = (P::kParts > 1)>
+template <typename P, bool kUnpacks = Unpacks<P>>
 struct MatmulScratch {
   static constexpr int64_t kSumsStride = kColumnBlock;
   alignas(64) typename P::Sum sums[kPanelRows * kSumsStride];  // 33 KiB
@@ -86,7 +95,8 @@ class MatmulNest {
   using Sum = typename P::Sum;
   using Scratch = MatmulScratch<P>;
   static constexpr int64_t kSumsStride = Scratch::kSumsStride;
-  static constexpr bool kUnpacks = P::kParts > 1;
+  static constexpr bool kUnpacks = Unpacks<P>;
+  static constexpr bool kPairs = TakesPairs<P>;
   static constexpr int64_t kStrip = P::kTileVectors * P::kLanes;
   static constexpr int64_t kSubtiles = std::max<int64_t>(1, kColumnBlock / kStrip);
   static constexpr int kGroupVectors = kColumnGroup / P::kLanes;
@@ -113,6 +123,13 @@ class MatmulNest {
     return static_cast<const char*>(args_.weight->data) + args_.weight->Offset(column) + k * WidthOf(column);
   }
   static constexpr int64_t TilesOf(int64_t rows) { return (rows + P::kTileRows - 1) / P::kTileRows; }
+  // Nearly equal heights: 8 rows are 4 + 4, not 6 + 2. Pairs stay together: 10 rows are 4 + 6.
+  static int64_t TileBegin(int64_t tile, int64_t tiles, int64_t rows) {
+    if constexpr (kPairs) return std::min(rows, (rows + 1) / 2 * tile / tiles * 2);
+    else return rows * tile / tiles;
+  }
+  // That rows of x take once they are unpacked: an odd last one has a pair of its own.
+  static constexpr int64_t UnpackedRows(int64_t rows) { return kPairs ? (rows + 1) / 2 * 2 : rows; }
 
   void Plan() {
     const int64_t height = std::min(args_.rows, kPanelRows);
@@ -123,10 +140,10 @@ class MatmulNest {
     if constexpr (kUnpacks) {
       unpacks_ = args_.rows >= P::kUnpackRows;
       const int64_t chunks = (k_bytes_ + chunk_ - 1) / chunk_;
-      all_of_x_ = panels_ == 1 && args_.rows * P::kParts * chunks * chunk_ <= kUnpackedXBytes;
+      all_of_x_ = panels_ == 1 && UnpackedRows(args_.rows) * P::kParts * chunks * chunk_ <= kUnpackedXBytes;
       if (all_of_x_) {
         for (int64_t k = 0; k < k_bytes_; k += chunk_) {
-          UnpackX({0, args_.rows}, k, scratch_.x + k * args_.rows * P::kParts);
+          UnpackX({0, args_.rows}, k, scratch_.x + k * UnpackedRows(args_.rows) * P::kParts);
         }
       } else {
         chunk_ = std::min(chunk_, kUnpackedXBytes / P::kParts);  // of one row
@@ -144,8 +161,15 @@ class MatmulNest {
   // to = [row][chunk] of x's operands from byte k on.
   void UnpackX(Range rows, int64_t k, char* to) {
     const int64_t count = std::min(chunk_, k_bytes_ - k);
-    for (int64_t row = rows.begin; row < rows.end; ++row, to += chunk_ * P::kParts) {
-      P::UnpackX(reinterpret_cast<const char*>(args_.x + row * args_.ldx) + k, count, to);
+    constexpr int kTogether = kPairs ? 2 : 1;
+    for (int64_t row = rows.begin; row < rows.end; row += kTogether, to += kTogether * chunk_ * P::kParts) {
+      const char* x = reinterpret_cast<const char*>(args_.x + row * args_.ldx) + k;
+      if constexpr (kPairs) {
+        const int64_t next = args_.ldx * static_cast<int64_t>(sizeof(*args_.x));
+        P::UnpackX(x, row + 1 < rows.end ? next : 0, count, to);
+      } else {
+        P::UnpackX(x, count, to);
+      }
     }
   }
 
@@ -158,7 +182,7 @@ class MatmulNest {
       place.first = k == 0;
       place.ahead = &ahead;
       if constexpr (kUnpacks) {
-        place.x = scratch_.x + (all_of_x_ ? k * args_.rows * P::kParts : 0);
+        place.x = scratch_.x + (all_of_x_ ? k * UnpackedRows(args_.rows) * P::kParts : 0);
         place.ldx = chunk_ * P::kParts;
         if (!all_of_x_) UnpackX(rows, k, scratch_.x);
       } else {
@@ -198,11 +222,10 @@ class MatmulNest {
       tile.w_stride = width * kLaneBytes;
       if (kUnpacks && unpacks_) Unpack(strip, tile);
       for (int64_t i = 0; i < tiles; ++i) {
-        // Nearly equal heights: 8 rows are 4 + 4, not 6 + 2.
-        const int64_t first = rows * i / tiles;
+        const int64_t first = TileBegin(i, tiles, rows);
         tile.x = place.x + first * place.ldx;
         tile.sums = place.sums + first * kSumsStride + c;
-        const int height = static_cast<int>(rows * (i + 1) / tiles - first);
+        const int height = static_cast<int>(TileBegin(i + 1, tiles, rows) - first);
         switch (strip / kColumnGroup) {
           case 1: Tiles<1>(height, tile); break;
           case 2: Tiles<2>(height, tile); break;
@@ -217,10 +240,15 @@ class MatmulNest {
   void Unpack(int64_t strip, Place& place) {
     if constexpr (kUnpacks) {
       const int64_t part = strip * kLaneBytes;
+      constexpr int kTogether = kPairs ? 2 : 1;
       const char* w = place.w;
       char* to = scratch_.w;
-      for (int64_t i = 0; i < place.fours; ++i, w += place.w_stride, to += P::kParts * part) {
-        for (int64_t c = 0; c < part; c += P::kLanes * kLaneBytes) P::Unpack(w + c, to + c, part);
+      for (int64_t i = 0; i < place.fours;
+           i += kTogether, w += kTogether * place.w_stride, to += kTogether * P::kParts * part) {
+        for (int64_t c = 0; c < part; c += P::kLanes * kLaneBytes) {
+          if constexpr (kPairs) P::Unpack(w + c, place.w_stride, to + c, part);
+          else P::Unpack(w + c, to + c, part);
+        }
       }
       place.w = scratch_.w;
       place.w_stride = P::kParts * part;
@@ -231,7 +259,7 @@ class MatmulNest {
   void Tiles(int rows, const Place& place) const {
     constexpr int kVectors = kGroups * kGroupVectors;
     if constexpr (kGroups * kColumnGroup > kStrip) {
-      Tile<1, kVectors, false>(place);  // one row alone takes a block of columns at once
+      if constexpr (!kPairs) Tile<1, kVectors, false>(place);  // one row alone takes a block of columns at once
     } else {
       if constexpr (kUnpacks) {
         if (unpacks_) return TileOf<P::kTileRows, kVectors, true>(rows, place);
@@ -245,13 +273,14 @@ class MatmulNest {
     if constexpr (kRows > LeastHeight<kUnpacked>()) {
       if (rows < kRows) return TileOf<kRows - 1, kVectors, kUnpacked>(rows, place);
     }
-    Tile<kRows, kVectors, kUnpacked>(place);
+    if constexpr (kPairs) PairTile<kRows, kVectors, kUnpacked>(place);
+    else Tile<kRows, kVectors, kUnpacked>(place);
   }
   // Rows are shared out evenly among the tiles: of many rows no tile has fewer.
   template <bool kUnpacked>
   static constexpr int LeastHeight() {
     if constexpr (kUnpacked) return P::kUnpackRows / static_cast<int>(TilesOf(P::kUnpackRows));
-    return 1;
+    return kPairs ? 2 : 1;
   }
 
   // sums += x · w. GCC keeps the sums in registers only if the loops over them are gone before it looks: hence the pragmas.
@@ -302,6 +331,56 @@ class MatmulNest {
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) P::Store(place.sums + r * kSumsStride + v * P::kLanes, sum[r][v]);
+    }
+    *place.ahead = ahead;
+  }
+
+  // The same of pairs. The x of all rows stays in registers while the weights pass: there is less of it. An odd last row is
+  // its own second one, so its sums are computed and stored twice.
+  template <int kRows, int kVectors, bool kUnpacked>
+  [[gnu::noinline]] static void PairTile(const Place& place) {
+    constexpr int kHeight = (kRows + 1) / 2;
+    constexpr int64_t kFour = P::kLanes * kLaneBytes;  // of a vector of columns
+    const auto next = [](int pair) __attribute__((always_inline)) { return 2 * pair + 1 < kRows ? kSumsStride : 0; };
+    typename P::V sum[kHeight][kVectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < kHeight; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        const Sum* sums = place.sums + 2 * r * kSumsStride + v * P::kLanes;
+        sum[r][v] = place.first ? P::Zero() : P::Load(sums, next(r));
+      }
+    }
+    const char* x = place.x;
+    const char* w = place.w;
+    StreamAhead<kToL2> ahead = *place.ahead;
+    const int64_t w_stride = kUnpacked ? kVectors * kFour : place.w_stride;
+    int64_t pairs = place.pairs;
+    for (int64_t i = 0; i < place.fours; i += 2, w += 2 * w_stride, x += 4 * kLaneBytes) {
+      for (int64_t line = 0; line < place.lines && pairs > 0; ++line, --pairs) ahead.AskPair();
+      typename P::X operands[kHeight];
+#pragma GCC unroll 16
+      for (int r = 0; r < kHeight; ++r) operands[r] = P::LoadX(x + r * 2 * kUnpackedChunk);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        const char* at = w + v * kFour;
+        if constexpr (!kUnpacked) {
+          if (v % kGroupVectors == 0) {
+            __builtin_prefetch(at + kFoursAhead * w_stride);
+            __builtin_prefetch(at + (kFoursAhead + 1) * w_stride);
+          }
+        }
+        const typename P::W weights = kUnpacked ? P::LoadOperands(at, w_stride) : P::LoadWeights(at, w_stride);
+#pragma GCC unroll 16
+        for (int r = 0; r < kHeight; ++r) sum[r][v] = P::Dot(sum[r][v], operands[r], weights);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kHeight; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        P::Store(place.sums + 2 * r * kSumsStride + v * P::kLanes, next(r), sum[r][v]);
+      }
     }
     *place.ahead = ahead;
   }

@@ -65,4 +65,19 @@ const KernelTable& Bf16DotTable() {
   return table;
 }
 
+// The same but for matmuls of two rows or more.
+const KernelTable& MmlaTable() {
+  static const KernelTable table = [] {
+    KernelTable t = Bf16DotTable();
+    t.isa = "neon_i8mm";
+    t.detail = "neon_i8mm: bf16 by bfmmla, int8 by usmmla";
+    t.matmul = MatmulMmla;
+    t.quant_matmul = QuantMatmulMmla;
+    t.peak_matmul = PeakMatmulMmla;
+    t.peak_matmul_i8 = PeakMatmulI8Mmla;
+    return t;
+  }();
+  return table;
+}
+
 }  // namespace tiercel::kernels::neon
