@@ -7,7 +7,7 @@ set(NEON_SOURCES
 set(NEON_DOT_SOURCES arm/neon/block_matmul_dot.cc arm/neon/quant_matmul_dot.cc)
 set(NEON_BF16_SOURCES arm/neon/attention_bf16dot.cc arm/neon/fp8_matmul_bf16dot.cc arm/neon/matmul_bf16dot.cc
   arm/neon/matmul_mmla.cc)
-set(NEON_I8MM_SOURCES arm/neon/quant_matmul_mmla.cc)
+set(NEON_I8MM_SOURCES arm/neon/block_matmul_mmla.cc arm/neon/quant_matmul_mmla.cc)
 set(ARCHITECTURE_SOURCES
   arm/architecture.cc arm/neon/table.cc ${NEON_SOURCES} ${NEON_DOT_SOURCES} ${NEON_BF16_SOURCES}
   ${NEON_I8MM_SOURCES})

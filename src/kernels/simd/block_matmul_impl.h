@@ -10,6 +10,10 @@
 //   Zero, Broadcast(int), ShiftLeft<n>, ToFloat(I), SetF(float), Fma, Mul, Store(float*, F): of lanes
 //   Halfs(p), Bytes(p), SignedBytes(p): kLanes values widened to FP32;  SixBits<part, odd>(low, high): of kSubMin the
 //     scales' (part 0) or the minima's (1) six bits, of an odd group or an even one, from their bytes
+// Where a register holds two rows (kTakesPairs is there), I and F have kLanes values of each:
+//   W                     codes of two quads, as Weights<kBits>(first, second) puts them beside each other
+//   Dot(sum, W, x, next)  of x's eight values and those of the second row, `next` bytes behind
+//   Broadcast, SetF: of two rows, (p, next);  Store(float*, next, F)
 // A strip's codes are unpacked once for a tile of rows: rows come in panels that stay in L2, the weights once a panel
 // from memory and then from L1 or L2.
 #pragma once
@@ -19,6 +23,7 @@
 
 #include "kernels/ops.h"
 #include "kernels/simd/epilogue_impl.h"
+#include "kernels/simd/row_pairs.h"
 #include "kernels/simd/stream_ahead.h"
 
 namespace tiercel::kernels::simd {
@@ -81,52 +86,84 @@ struct StripScales {
   }
 };
 
+// Of a row's block, and where registers hold two of the one that lies `next` bytes behind.
+template <typename D>
+[[gnu::always_inline]] inline typename D::I Broadcast(const int32_t* p, int64_t next) {
+  if constexpr (TakesPairs<D>) return D::Broadcast(p, next);
+  else return D::Broadcast(p);
+}
+template <typename D>
+[[gnu::always_inline]] inline typename D::F ScaleOf(const QuantizedBlock* x, int64_t next) {
+  if constexpr (TakesPairs<D>) return D::SetF(&x->scale, next);
+  else return D::SetF(x->scale);
+}
+
 constexpr int Log2(int x) { return x <= 1 ? 0 : 1 + Log2(x / 2); }
 
 // The sums I_g of kRows rows begin with what their zero point takes away.
 template <typename D, int kZero>
-[[gnu::always_inline]] inline typename D::I BeginSum(const int32_t* minus_sum) {
+[[gnu::always_inline]] inline typename D::I BeginSum(const int32_t* minus_sum, int64_t next) {
   if constexpr (kZero == 0) return D::Zero();
-  return D::template ShiftLeft<Log2(kZero)>(D::Broadcast(minus_sum));
+  return D::template ShiftLeft<Log2(kZero)>(Broadcast<D>(minus_sum, next));
+}
+
+// Adds the products of a quad, or of two, and of x to the sums of each row.
+template <typename D, int kBits, int kRows, typename Codes>
+[[gnu::always_inline]] inline void AddQuad(Codes codes, const int8_t* const (&x)[kRows], int at,
+                                           typename D::I (&sum)[kRows]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sum[r] = D::template Dot<kBits>(sum[r], codes, x[r] + at);
+}
+template <typename D, int kBits, int kRows, typename Codes>
+[[gnu::always_inline]] inline void AddQuads(Codes first, Codes second, const int8_t* const (&x)[kRows],
+                                            const int64_t (&next)[kRows], int at, typename D::I (&sum)[kRows]) {
+  if constexpr (TakesPairs<D>) {
+    const typename D::W w = D::template Weights<kBits>(first, second);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sum[r] = D::Dot(sum[r], w, x[r] + at, next[r]);
+  } else {
+    AddQuad<D, kBits>(first, x, at, sum);
+    AddQuad<D, kBits>(second, x, at + static_cast<int>(kQuad), sum);
+  }
 }
 
 // Adds the products of the quads [kQuadBegin, kQuadEnd) of 32 inputs to the sums of each row.
 template <typename D, int kBits, int kFirst, int kRows, int kQuadBegin, int kQuadEnd>
 [[gnu::always_inline]] inline void AddCodes(const uint8_t* codes, const int8_t* const (&x)[kRows],
-                                            typename D::I (&sum)[kRows]) {
-  using I = typename D::I;
+                                            const int64_t (&next)[kRows], typename D::I (&sum)[kRows]) {
   constexpr int kByte = kFirst * static_cast<int>(kQuad), quad = kQuadBegin;
-  constexpr int kNext = quad + (kBits == 8 ? 1 : 2);
+  constexpr int kNext = quad + (kBits == 8 && !TakesPairs<D> ? 1 : 2), at = quad * static_cast<int>(kQuad);
   if constexpr (kBits == 8) {
-    const I w = D::Load(codes + quad * kCodeLine + kByte);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sum[r] = D::template Dot<kBits>(sum[r], w, x[r] + quad * kQuad);
+    const auto first = D::Load(codes + quad * kCodeLine + kByte);
+    if constexpr (TakesPairs<D>) {
+      AddQuads<D, kBits>(first, D::Load(codes + (quad + 1) * kCodeLine + kByte), x, next, at, sum);
+    } else {
+      AddQuad<D, kBits>(first, x, at, sum);
+    }
   } else {
-    const I line = D::Load(codes + quad / 2 * kCodeLine + kByte);
-    I low = D::And(line, D::Set8(15));
-    I high = D::And(D::template Shift<-4>(line), D::Set8(15));
+    const auto line = D::Load(codes + quad / 2 * kCodeLine + kByte);
+    auto low = D::And(line, D::Set8(15));
+    auto high = D::And(D::template Shift<-4>(line), D::Set8(15));
     if constexpr (kBits == 5) {
-      const I fifth = D::Load(codes + 4 * kCodeLine + kByte);
+      const auto fifth = D::Load(codes + 4 * kCodeLine + kByte);
       low = D::AddBits(low, D::template Shift<4 - quad>(fifth), D::Set8(0x10));
       high = D::AddBits(high, D::template Shift<3 - quad>(fifth), D::Set8(0x10));
     } else if constexpr (kBits == 6) {
-      const I two = D::Load(codes + (4 + quad / 4) * kCodeLine + kByte);
+      const auto two = D::Load(codes + (4 + quad / 4) * kCodeLine + kByte);
       low = D::AddBits(low, D::template Shift<4 - quad % 4 * 2>(two), D::Set8(0x30));
       high = D::AddBits(high, D::template Shift<2 - quad % 4 * 2>(two), D::Set8(0x30));
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sum[r] = D::template Dot<kBits>(sum[r], low, x[r] + quad * kQuad);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sum[r] = D::template Dot<kBits>(sum[r], high, x[r] + (quad + 1) * kQuad);
+    AddQuads<D, kBits>(low, high, x, next, at, sum);
   }
-  if constexpr (kNext < kQuadEnd) AddCodes<D, kBits, kFirst, kRows, kNext, kQuadEnd>(codes, x, sum);
+  if constexpr (kNext < kQuadEnd) AddCodes<D, kBits, kFirst, kRows, kNext, kQuadEnd>(codes, x, next, sum);
 }
 
 // t of ops.h, of one vector of columns from kFirst on: adds a group's sums, the unit's g-th; the block's first one
 // begins it. minus_sum(r): of the group.
 template <typename D, BlockFormat kFormat, int kFirst, bool kBegins, bool kOdd, int kRows, typename MinusSum>
 [[gnu::always_inline]] inline void AddGroup(const uint8_t* unit, int64_t g, const typename D::I (&sum)[kRows],
-                                            MinusSum&& minus_sum, typename D::F (&t)[kRows]) {
+                                            const int64_t (&next)[kRows], MinusSum&& minus_sum,
+                                            typename D::F (&t)[kRows]) {
   using F = typename D::F;
   using Scales = StripScales<D, kFormat, kFirst>;
   const F scale = Scales::template Scale<kOdd>(unit, g);
@@ -138,7 +175,7 @@ template <typename D, BlockFormat kFormat, int kFirst, bool kBegins, bool kOdd, 
   if constexpr (Scales::kHasMin) {
     const F min = Scales::template Min<kOdd>(unit, g);
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) t[r] = D::Fma(D::ToFloat(D::Broadcast(minus_sum(r))), min, t[r]);
+    for (int r = 0; r < kRows; ++r) t[r] = D::Fma(D::ToFloat(Broadcast<D>(minus_sum(r), next[r])), min, t[r]);
   }
 }
 
@@ -146,8 +183,8 @@ template <typename D, BlockFormat kFormat, int kFirst, bool kBegins, bool kOdd, 
 // begins with.
 template <typename D, BlockFormat kFormat, int kFirst, int kPart, int kRows>
 [[gnu::always_inline]] inline void AddPart(const uint8_t* unit, const uint8_t* codes, int64_t g,
-                                           const QuantizedBlock* const (&x)[kRows], typename D::I (&sum)[kRows],
-                                           typename D::F (&t)[kRows]) {
+                                           const QuantizedBlock* const (&x)[kRows], const int64_t (&next)[kRows],
+                                           typename D::I (&sum)[kRows], typename D::F (&t)[kRows]) {
   constexpr BlockFormatInfo kInfo = InfoOf(kFormat);
   constexpr int kBits = kInfo.bits, kGroup = static_cast<int>(kInfo.group);
   static_assert(kBits < 8 || kInfo.zero == 128);
@@ -157,65 +194,70 @@ template <typename D, BlockFormat kFormat, int kFirst, int kPart, int kRows>
   for (int r = 0; r < kRows; ++r) q[r] = x[r]->q + kPart * kCodeGroup;
   const auto begin = [&](auto&& minus_sum) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sum[r] = BeginSum<D, kZero>(minus_sum(r));
+    for (int r = 0; r < kRows; ++r) sum[r] = BeginSum<D, kZero>(minus_sum(r), next[r]);
   };
   if constexpr (kGroup == 16) {
     constexpr bool kFirstOfAll = kPart == 0;
     const auto half0 = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum16[2 * kPart]; };
     const auto half1 = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum16[2 * kPart + 1]; };
     begin(half0);
-    AddCodes<D, kBits, kFirst, kRows, 0, 4>(codes, q, sum);
-    AddGroup<D, kFormat, kFirst, kFirstOfAll, false, kRows>(unit, g + 2 * kPart, sum, half0, t);
+    AddCodes<D, kBits, kFirst, kRows, 0, 4>(codes, q, next, sum);
+    AddGroup<D, kFormat, kFirst, kFirstOfAll, false, kRows>(unit, g + 2 * kPart, sum, next, half0, t);
     begin(half1);
-    AddCodes<D, kBits, kFirst, kRows, 4, 8>(codes, q, sum);
-    AddGroup<D, kFormat, kFirst, false, true, kRows>(unit, g + 2 * kPart + 1, sum, half1, t);
+    AddCodes<D, kBits, kFirst, kRows, 4, 8>(codes, q, next, sum);
+    AddGroup<D, kFormat, kFirst, false, true, kRows>(unit, g + 2 * kPart + 1, sum, next, half1, t);
   } else if constexpr (kGroup == 32) {
     const auto of_32 = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum32[kPart]; };
     begin(of_32);
-    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, sum);
-    AddGroup<D, kFormat, kFirst, kPart == 0, kPart % 2 == 1, kRows>(unit, g + kPart, sum, of_32, t);
+    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, next, sum);
+    AddGroup<D, kFormat, kFirst, kPart == 0, kPart % 2 == 1, kRows>(unit, g + kPart, sum, next, of_32, t);
   } else if constexpr (kGroup == 64) {
     constexpr int kHalf = kPart / 2;
     const auto of_64 = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum64[kHalf]; };
     if constexpr (kPart % 2 == 0) begin(of_64);
-    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, sum);
+    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, next, sum);
     if constexpr (kPart % 2 == 1) {
-      AddGroup<D, kFormat, kFirst, kHalf == 0, kHalf == 1, kRows>(unit, g + kHalf, sum, of_64, t);
+      AddGroup<D, kFormat, kFirst, kHalf == 0, kHalf == 1, kRows>(unit, g + kHalf, sum, next, of_64, t);
     }
   } else {
     static_assert(kGroup == kBlockInputs);
     const auto all = [&](int r) __attribute__((always_inline)) { return &x[r]->minus_sum; };
     if constexpr (kPart == 0) begin(all);
-    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, sum);
-    if constexpr (kPart == 3) AddGroup<D, kFormat, kFirst, true, false, kRows>(unit, g, sum, all, t);
+    AddCodes<D, kBits, kFirst, kRows, 0, 8>(codes, q, next, sum);
+    if constexpr (kPart == 3) AddGroup<D, kFormat, kFirst, true, false, kRows>(unit, g, sum, next, all, t);
   }
 }
 
 // y of ops.h, of one vector of columns from kFirst on: adds the block `b` of each row, the unit's i-th.
 template <typename D, BlockFormat kFormat, int kFirst, int kRows>
 [[gnu::always_inline]] inline void AddBlock(const uint8_t* unit, const StripTile& tile, int64_t b, int64_t i,
-                                            typename D::F (&total)[kRows]) {
+                                            typename D::F (&total)[HeightOf<D>(kRows)]) {
   constexpr BlockFormatInfo kInfo = InfoOf(kFormat);
   constexpr int64_t kCodes = kInfo.CodeBytes();
   const int64_t g = i * (kBlockInputs / kInfo.group);
   const uint8_t* codes = unit + kInfo.ScaleBytes() + i * (kBlockInputs / kCodeGroup) * kCodes;
-  const QuantizedBlock* x[kRows];
+  constexpr int kHeight = HeightOf<D>(kRows), kTogether = TakesPairs<D> ? 2 : 1;
+  const QuantizedBlock* x[kHeight];
+  int64_t next[kHeight];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) x[r] = tile.x + r * tile.ldx + b;
-  typename D::I sum[kRows];
-  typename D::F t[kRows];
-  AddPart<D, kFormat, kFirst, 0, kRows>(unit, codes, g, x, sum, t);
-  AddPart<D, kFormat, kFirst, 1, kRows>(unit, codes + kCodes, g, x, sum, t);
-  AddPart<D, kFormat, kFirst, 2, kRows>(unit, codes + 2 * kCodes, g, x, sum, t);
-  AddPart<D, kFormat, kFirst, 3, kRows>(unit, codes + 3 * kCodes, g, x, sum, t);
+  for (int r = 0; r < kHeight; ++r) {
+    x[r] = tile.x + kTogether * r * tile.ldx + b;
+    next[r] = kTogether * r + 1 < kRows ? tile.ldx * static_cast<int64_t>(sizeof(QuantizedBlock)) : 0;
+  }
+  typename D::I sum[kHeight];
+  typename D::F t[kHeight];
+  AddPart<D, kFormat, kFirst, 0>(unit, codes, g, x, next, sum, t);
+  AddPart<D, kFormat, kFirst, 1>(unit, codes + kCodes, g, x, next, sum, t);
+  AddPart<D, kFormat, kFirst, 2>(unit, codes + 2 * kCodes, g, x, next, sum, t);
+  AddPart<D, kFormat, kFirst, 3>(unit, codes + 3 * kCodes, g, x, next, sum, t);
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) total[r] = D::Fma(t[r], D::SetF(x[r]->scale), total[r]);
+  for (int r = 0; r < kHeight; ++r) total[r] = D::Fma(t[r], ScaleOf<D>(x[r], next[r]), total[r]);
 }
 
 // The same of all vectors, from kVector on.
 template <typename D, BlockFormat kFormat, int kRows, int kVector = 0, int kVectors>
 [[gnu::always_inline]] inline void AddBlocks(const uint8_t* unit, const StripTile& tile, int64_t b, int64_t i,
-                                             typename D::F (&total)[kVectors][kRows]) {
+                                             typename D::F (&total)[kVectors][HeightOf<D>(kRows)]) {
   AddBlock<D, kFormat, kVector * D::kLanes, kRows>(unit, tile, b, i, total[kVector]);
   if constexpr (kVector + 1 < kVectors) AddBlocks<D, kFormat, kRows, kVector + 1>(unit, tile, b, i, total);
 }
@@ -227,11 +269,12 @@ template <typename D, BlockFormat kFormat, int kRows>
   constexpr int kVectors = static_cast<int>(kStripColumns) / D::kLanes;
   constexpr int64_t kBlocksPerUnit = kInfo.unit / kBlockInputs;
   const StripTile tile = tile_in;
-  F total[kVectors][kRows];
+  constexpr int kHeight = HeightOf<D>(kRows);
+  F total[kVectors][kHeight];
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) total[v][r] = D::SetF(0.0f);
+    for (int r = 0; r < kHeight; ++r) total[v][r] = D::SetF(0.0f);
   }
   const uint8_t* unit = tile.w;
   StreamAhead<kToL2> ahead(unit + kBlockAhead);
@@ -247,8 +290,12 @@ template <typename D, BlockFormat kFormat, int kRows>
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      D::Store(tile.sums + r * kColumnBlock + v * D::kLanes, total[v][r]);
+    for (int r = 0; r < kHeight; ++r) {
+      if constexpr (TakesPairs<D>) {
+        D::Store(tile.sums + 2 * r * kColumnBlock + v * D::kLanes, 2 * r + 1 < kRows ? kColumnBlock : 0, total[v][r]);
+      } else {
+        D::Store(tile.sums + r * kColumnBlock + v * D::kLanes, total[v][r]);
+      }
     }
   }
 }
@@ -308,8 +355,7 @@ void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_
     const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
     tile.w = static_cast<const uint8_t*>(weight.data) + strip.offset;
     for (int64_t i = 0; i < tiles; ++i) {
-      // Nearly equal heights: 9 rows are 5 + 4, not 8 + 1.
-      const int64_t first = panel.size() * i / tiles, end = panel.size() * (i + 1) / tiles;
+      const int64_t first = TileBegin<D>(i, tiles, panel.size()), end = TileBegin<D>(i + 1, tiles, panel.size());
       tile.x = args.x + (panel.begin + first) * args.ldx;
       tile.sums = sums + first * kColumnBlock + c;
       tile.ask = i == 0;

@@ -28,6 +28,7 @@
 
 #include "kernels/ops.h"
 #include "kernels/simd/epilogue_impl.h"
+#include "kernels/simd/row_pairs.h"
 #include "kernels/simd/stream_ahead.h"
 
 namespace tiercel::kernels::simd {
@@ -49,8 +50,6 @@ inline constexpr int64_t kUnpackedXBytes = 256 << 10;
 
 template <typename P>
 concept Unpacks = requires { P::kUnpackRows; };
-template <typename P>
-concept TakesPairs = requires { P::kTakesPairs; };
 
 // Memory of one worker's matmul, on its stack. Rows of sums are a line apart from a power of two.
 template <typename P, bool kUnpacks = Unpacks<P>>
@@ -97,6 +96,7 @@ class MatmulNest {
   static constexpr int64_t kSumsStride = Scratch::kSumsStride;
   static constexpr bool kUnpacks = Unpacks<P>;
   static constexpr bool kPairs = TakesPairs<P>;
+  static constexpr int kTogether = kPairs ? 2 : 1;  // rows of x and fours of k that a Dot takes
   static constexpr int64_t kStrip = P::kTileVectors * P::kLanes;
   static constexpr int64_t kSubtiles = std::max<int64_t>(1, kColumnBlock / kStrip);
   static constexpr int kGroupVectors = kColumnGroup / P::kLanes;
@@ -117,19 +117,15 @@ class MatmulNest {
     int64_t lines;              // so many for each four bytes of k until they have been asked for
   };
 
+  int64_t RowBytes() const { return args_.ldx * static_cast<int64_t>(sizeof(*args_.x)); }  // from a row of x to the next
   int64_t WidthOf(int64_t column) const { return std::min(kColumnBlock, end_ - column); }
   // The packed block of columns from `column` on, from byte k on.
   const char* Weights(int64_t column, int64_t k) const {
     return static_cast<const char*>(args_.weight->data) + args_.weight->Offset(column) + k * WidthOf(column);
   }
   static constexpr int64_t TilesOf(int64_t rows) { return (rows + P::kTileRows - 1) / P::kTileRows; }
-  // Nearly equal heights: 8 rows are 4 + 4, not 6 + 2. Pairs stay together: 10 rows are 4 + 6.
-  static int64_t TileBegin(int64_t tile, int64_t tiles, int64_t rows) {
-    if constexpr (kPairs) return std::min(rows, (rows + 1) / 2 * tile / tiles * 2);
-    else return rows * tile / tiles;
-  }
-  // That rows of x take once they are unpacked: an odd last one has a pair of its own.
-  static constexpr int64_t UnpackedRows(int64_t rows) { return kPairs ? (rows + 1) / 2 * 2 : rows; }
+  // With the place beside an odd last row of pairs.
+  static constexpr int64_t UnpackedRows(int64_t rows) { return (rows + kTogether - 1) / kTogether * kTogether; }
 
   void Plan() {
     const int64_t height = std::min(args_.rows, kPanelRows);
@@ -161,15 +157,10 @@ class MatmulNest {
   // to = [row][chunk] of x's operands from byte k on.
   void UnpackX(Range rows, int64_t k, char* to) {
     const int64_t count = std::min(chunk_, k_bytes_ - k);
-    constexpr int kTogether = kPairs ? 2 : 1;
     for (int64_t row = rows.begin; row < rows.end; row += kTogether, to += kTogether * chunk_ * P::kParts) {
       const char* x = reinterpret_cast<const char*>(args_.x + row * args_.ldx) + k;
-      if constexpr (kPairs) {
-        const int64_t next = args_.ldx * static_cast<int64_t>(sizeof(*args_.x));
-        P::UnpackX(x, row + 1 < rows.end ? next : 0, count, to);
-      } else {
-        P::UnpackX(x, count, to);
-      }
+      if constexpr (kPairs) P::UnpackX(x, row + 1 < rows.end ? RowBytes() : 0, count, to);
+      else P::UnpackX(x, count, to);
     }
   }
 
@@ -186,7 +177,7 @@ class MatmulNest {
         place.ldx = chunk_ * P::kParts;
         if (!all_of_x_) UnpackX(rows, k, scratch_.x);
       } else {
-        place.ldx = args_.ldx * static_cast<int64_t>(sizeof(*args_.x));
+        place.ldx = RowBytes();
         place.x = reinterpret_cast<const char*>(args_.x) + rows.begin * place.ldx + k;
       }
       for (int64_t column = part.begin; column < part.end; column += kColumnBlock) {
@@ -222,10 +213,10 @@ class MatmulNest {
       tile.w_stride = width * kLaneBytes;
       if (kUnpacks && unpacks_) Unpack(strip, tile);
       for (int64_t i = 0; i < tiles; ++i) {
-        const int64_t first = TileBegin(i, tiles, rows);
+        const int64_t first = TileBegin<P>(i, tiles, rows);
         tile.x = place.x + first * place.ldx;
         tile.sums = place.sums + first * kSumsStride + c;
-        const int height = static_cast<int>(TileBegin(i + 1, tiles, rows) - first);
+        const int height = static_cast<int>(TileBegin<P>(i + 1, tiles, rows) - first);
         switch (strip / kColumnGroup) {
           case 1: Tiles<1>(height, tile); break;
           case 2: Tiles<2>(height, tile); break;
@@ -240,7 +231,6 @@ class MatmulNest {
   void Unpack(int64_t strip, Place& place) {
     if constexpr (kUnpacks) {
       const int64_t part = strip * kLaneBytes;
-      constexpr int kTogether = kPairs ? 2 : 1;
       const char* w = place.w;
       char* to = scratch_.w;
       for (int64_t i = 0; i < place.fours;
@@ -280,7 +270,7 @@ class MatmulNest {
   template <bool kUnpacked>
   static constexpr int LeastHeight() {
     if constexpr (kUnpacked) return P::kUnpackRows / static_cast<int>(TilesOf(P::kUnpackRows));
-    return kPairs ? 2 : 1;
+    return kTogether;
   }
 
   // sums += x · w. GCC keeps the sums in registers only if the loops over them are gone before it looks: hence the pragmas.
@@ -339,7 +329,7 @@ class MatmulNest {
   // its own second one, so its sums are computed and stored twice.
   template <int kRows, int kVectors, bool kUnpacked>
   [[gnu::noinline]] static void PairTile(const Place& place) {
-    constexpr int kHeight = (kRows + 1) / 2;
+    constexpr int kHeight = HeightOf<P>(kRows);
     constexpr int64_t kFour = P::kLanes * kLaneBytes;  // of a vector of columns
     const auto next = [](int pair) __attribute__((always_inline)) { return 2 * pair + 1 < kRows ? kSumsStride : 0; };
     typename P::V sum[kHeight][kVectors];

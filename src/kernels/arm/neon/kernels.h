@@ -18,6 +18,7 @@ void QuantMatmulDot(const QuantMatmulArgs& args, Share share);
 void QuantMatmulMmla(const QuantMatmulArgs& args, Share share);
 void BlockMatmul(const BlockMatmulArgs& args, Share share);
 void BlockMatmulDot(const BlockMatmulArgs& args, Share share);
+void BlockMatmulMmla(const BlockMatmulArgs& args, Share share);
 void Fp8Matmul(const MatmulArgs& args, Share share);
 void SwiGlu(const SwiGluArgs& args, Share share);
 void AddParts(const AddPartsArgs& args, Share share);

@@ -51,8 +51,8 @@ struct PairLanes {
   static void UnpackX(const char* x, int64_t next, int64_t bytes, char* to) {
     for (int64_t i = 0; i < bytes; i += 16) {
       const V pairs = Interleave(vreinterpretq_u64_u32(LoadX(x + i)), vreinterpretq_u64_u32(LoadX(x + next + i)));
-      vst1q_u64(reinterpret_cast<uint64_t*>(to) + i / 4, pairs.low);
-      vst1q_u64(reinterpret_cast<uint64_t*>(to) + i / 4 + 2, pairs.high);
+      vst1q_u64(reinterpret_cast<uint64_t*>(to + 2 * i), pairs.low);
+      vst1q_u64(reinterpret_cast<uint64_t*>(to + 2 * i + 16), pairs.high);
     }
   }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width, const Sum* sums) {

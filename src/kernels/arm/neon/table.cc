@@ -70,9 +70,10 @@ const KernelTable& MmlaTable() {
   static const KernelTable table = [] {
     KernelTable t = Bf16DotTable();
     t.isa = "neon_i8mm";
-    t.detail = "neon_i8mm: bf16 by bfmmla, int8 by usmmla";
+    t.detail = "neon_i8mm: bf16 by bfmmla, int8 by usmmla and smmla";
     t.matmul = MatmulMmla;
     t.quant_matmul = QuantMatmulMmla;
+    t.block_matmul = BlockMatmulMmla;
     t.peak_matmul = PeakMatmulMmla;
     t.peak_matmul_i8 = PeakMatmulI8Mmla;
     return t;

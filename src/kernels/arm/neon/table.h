@@ -11,7 +11,7 @@ const KernelTable& Table();
 const KernelTable& DotTable();
 // And BF16 products by BFDOT.
 const KernelTable& Bf16DotTable();
-// And matmuls of several rows by BFMMLA and USMMLA.
+// And matmuls of several rows by BFMMLA, USMMLA and SMMLA.
 const KernelTable& MmlaTable();
 
 }  // namespace tiercel::kernels::neon
