@@ -86,7 +86,7 @@ struct StripScales {
   }
 };
 
-// Of a row's block, and where registers hold two of the one that lies `next` bytes behind.
+// Of a row, or of a pair whose second row lies `next` bytes behind. (Up to AddBlock a pair counts as one of kRows.)
 template <typename D>
 [[gnu::always_inline]] inline typename D::I Broadcast(const int32_t* p, int64_t next) {
   if constexpr (TakesPairs<D>) return D::Broadcast(p, next);
@@ -107,7 +107,7 @@ template <typename D, int kZero>
   return D::template ShiftLeft<Log2(kZero)>(Broadcast<D>(minus_sum, next));
 }
 
-// Adds the products of a quad, or of two, and of x to the sums of each row.
+// Adds the products of a quad, or of two, and of x's inputs from `at` on to the sums of each row.
 template <typename D, int kBits, int kRows, typename Codes>
 [[gnu::always_inline]] inline void AddQuad(Codes codes, const int8_t* const (&x)[kRows], int at,
                                            typename D::I (&sum)[kRows]) {
