@@ -244,6 +244,7 @@ Status Loader::PlanLayer(int64_t i) {
   }
   if (weights_.kv_dtype == DType::kI8 && checkpoint_.quantization().kv_cache() == DType::kI8) {
     ASSIGN_OR_RETURN(layer.kv.int8, checkpoint::ReadKvChannelScales(checkpoint_, attention, kv_rows, kv));
+    weights_.bytes += 4 * kv.size() * static_cast<int64_t>(sizeof(float));
   } else if (weights_.kv_dtype == DType::kI8) {
     RETURN_IF_ERROR(FindKvChannels(*sources_.back(), layer));
   } else if (weights_.kv_dtype == DType::kF8E4M3) {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,28 +42,39 @@ std::vector<float> Means(const model::LinearInputs& inputs, int64_t k) {
   return means;
 }
 
-// The mean over the linears' rows of each input's |w| ÷ the largest of its group.
-Expected<std::vector<float>> WeightSizes(const checkpoint::Checkpoint& checkpoint, platform::WorkerTeam* team,
-                                         const std::vector<std::string>& linears, int64_t k, int64_t group) {
-  std::vector<std::vector<double>> sums(static_cast<size_t>(team->size()), std::vector<double>(static_cast<size_t>(k)));
-  double rows = 0;
+// Calls use(w, rows, worker) for a sample of the linears' rows, in parallel: each stands for so many.
+Status ForSample(const checkpoint::Checkpoint& checkpoint, platform::WorkerTeam* team, const std::vector<std::string>& linears,
+                 int64_t k, FunctionRef<void(const std::vector<float>& w, int64_t rows, int worker)> use) {
   for (const std::string& linear : linears) {
     const std::string name = linear + ".weight";
     const int64_t n = checkpoint.Find(name)->shape[0], step = CeilDiv(n, kRows);
-    rows += static_cast<double>(CeilDiv(n, step));
     RETURN_IF_ERROR(ForRows(team, CeilDiv(n, step), [&](int64_t index, int worker) -> Status {
       std::vector<float> w(static_cast<size_t>(k));
       RETURN_IF_ERROR(checkpoint.ReadRows(name, index * step, index * step + 1, w.data()));
-      for (int64_t g = 0; g < k; g += group) {
-        float largest = kLeastSize;
-        for (int64_t i = g; i < g + group; ++i) largest = std::max(largest, std::fabs(w[static_cast<size_t>(i)]));
-        for (int64_t i = g; i < g + group; ++i) {
-          sums[static_cast<size_t>(worker)][static_cast<size_t>(i)] += std::fabs(w[static_cast<size_t>(i)]) / largest;
-        }
-      }
+      use(w, step, worker);
       return OkStatus();
     }));
   }
+  return OkStatus();
+}
+
+// The mean over the linears' rows of each input's |w| ÷ the largest of its group.
+Expected<std::vector<float>> WeightSizes(const checkpoint::Checkpoint& checkpoint, platform::WorkerTeam* team,
+                                         const std::vector<std::string>& linears, int64_t k, int64_t group) {
+  const auto workers = static_cast<size_t>(team->size());
+  std::vector<std::vector<double>> sums(workers, std::vector<double>(static_cast<size_t>(k)));
+  std::vector<int64_t> taken(workers);
+  RETURN_IF_ERROR(ForSample(checkpoint, team, linears, k, [&](const std::vector<float>& w, int64_t, int worker) {
+    ++taken[static_cast<size_t>(worker)];
+    for (int64_t g = 0; g < k; g += group) {
+      float largest = kLeastSize;
+      for (int64_t i = g; i < g + group; ++i) largest = std::max(largest, std::fabs(w[static_cast<size_t>(i)]));
+      for (int64_t i = g; i < g + group; ++i) {
+        sums[static_cast<size_t>(worker)][static_cast<size_t>(i)] += std::fabs(w[static_cast<size_t>(i)]) / largest;
+      }
+    }
+  }));
+  const auto rows = static_cast<double>(std::accumulate(taken.begin(), taken.end(), int64_t{0}));
   std::vector<float> sizes(static_cast<size_t>(k));
   for (size_t i = 0; i < sizes.size(); ++i) {
     double sum = 0;
@@ -102,29 +113,22 @@ Expected<std::vector<float>> BestScales(const checkpoint::Checkpoint& checkpoint
     }
   }
   std::vector<std::array<double, kCandidates>> losses(static_cast<size_t>(team->size()));
-  for (const std::string& linear : linears) {
-    const std::string name = linear + ".weight";
-    const int64_t n = checkpoint.Find(name)->shape[0], step = CeilDiv(n, kRows);
-    RETURN_IF_ERROR(ForRows(team, CeilDiv(n, step), [&](int64_t index, int worker) -> Status {
-      const int64_t row = index * step;
-      std::vector<float> w(static_cast<size_t>(k)), scaled = w;
-      std::vector<int8_t> codes(static_cast<size_t>(k));
-      std::vector<BF16> group_scales(static_cast<size_t>(k / group));
-      RETURN_IF_ERROR(checkpoint.ReadRows(name, row, row + 1, w.data()));
-      for (int i = 0; i < kCandidates; ++i) {
-        const std::vector<float>& s = scales[static_cast<size_t>(i)];
-        for (size_t j = 0; j < w.size(); ++j) scaled[j] = w[j] * s[j];
-        RoundRow(scaled.data(), k, group, {codes.data(), group_scales.data()});
-        for (size_t j = 0; j < w.size(); ++j) {
-          const float scale = ToFloat(group_scales[static_cast<size_t>(static_cast<int64_t>(j) / group)]);
-          scaled[j] = w[j] - scale * static_cast<float>(codes[j]) / s[j];
-        }
-        const double loss = outputs.Square(scaled.data()) * static_cast<double>(step);
-        losses[static_cast<size_t>(worker)][static_cast<size_t>(i)] += loss;
+  RETURN_IF_ERROR(ForSample(checkpoint, team, linears, k, [&](const std::vector<float>& w, int64_t rows, int worker) {
+    std::vector<float> scaled(w.size());
+    std::vector<int8_t> codes(w.size());
+    std::vector<BF16> group_scales(static_cast<size_t>(k / group));
+    for (int i = 0; i < kCandidates; ++i) {
+      const std::vector<float>& s = scales[static_cast<size_t>(i)];
+      for (size_t j = 0; j < w.size(); ++j) scaled[j] = w[j] * s[j];
+      RoundRow(scaled.data(), k, group, {codes.data(), group_scales.data()});
+      for (size_t j = 0; j < w.size(); ++j) {
+        const float scale = ToFloat(group_scales[static_cast<size_t>(static_cast<int64_t>(j) / group)]);
+        scaled[j] = w[j] - scale * static_cast<float>(codes[j]) / s[j];
       }
-      return OkStatus();
-    }));
-  }
+      const double loss = outputs.Square(scaled.data()) * static_cast<double>(rows);
+      losses[static_cast<size_t>(worker)][static_cast<size_t>(i)] += loss;
+    }
+  }));
   size_t best = 0;
   std::array<double, kCandidates> sums = {};
   for (size_t i = 0; i < sums.size(); ++i) {

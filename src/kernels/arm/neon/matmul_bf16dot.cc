@@ -1,6 +1,7 @@
 // Matmul by BFDOT. One instruction adds the products of a k pair for 4 columns: their sum and the new one are rounded
 // to odd, unless the CPU has FEAT_EBF16 and the system asks for it, which Linux does not.
 #include "kernels/arm/neon/kernels.h"
+#include "kernels/arm/neon/peak_chains.h"
 #include "kernels/arm/neon/vector.h"
 #include "kernels/simd/matmul_impl.h"
 #include "kernels/simd/epilogue_impl.h"
@@ -39,21 +40,12 @@ struct Bf16DotLanes {
 
 void MatmulBf16Dot(const MatmulArgs& args, Share share) { simd::Matmul<Bf16DotLanes>(args, share); }
 
-// Sixteen independent chains cover a latency of 4 to 5 cycles on two to four ports.
 int64_t PeakMatmulBf16Dot(int64_t iterations) {
-  constexpr int kChains = 16;
-  float32x4_t acc[kChains];
-  for (float32x4_t& x : acc) x = vdupq_n_f32(0);
-  uint32x4_t a = vdupq_n_u32(0x3f803f80), b = a;  // pairs of 1.0
-  for (int64_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 16
-    for (int c = 0; c < kChains; ++c) {
-      acc[c] = vbfdotq_f32(acc[c], vreinterpretq_bf16_u32(a), vreinterpretq_bf16_u32(b));
-    }
-    asm volatile("" : "+w"(a), "+w"(b));
-  }
-  for (float32x4_t& x : acc) asm volatile("" : : "w"(x));
-  return iterations * kChains * 8 * 2;
+  const uint32x4_t ones = vdupq_n_u32(0x3f803f80);  // pairs of 1.0
+  return PeakOfChains(iterations, 8 * 2, vdupq_n_f32(0), ones, ones,
+                      [](float32x4_t sum, uint32x4_t a, uint32x4_t b) __attribute__((always_inline)) {
+                        return vbfdotq_f32(sum, vreinterpretq_bf16_u32(a), vreinterpretq_bf16_u32(b));
+                      });
 }
 
 }  // namespace tiercel::kernels::neon

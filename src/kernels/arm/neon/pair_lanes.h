@@ -1,4 +1,4 @@
-// What simd/matmul_impl.h is written in for the matrix products, but for the product: one instruction adds those of two rows
+// What simd/matmul_impl.h is written in for the matrix products: one instruction adds those of two rows
 // of x and two columns, of eight bytes of k each, to four sums.
 #pragma once
 
@@ -9,9 +9,9 @@
 
 namespace tiercel::kernels::neon {
 
-// 64 bits of a register are the sums of a row and two columns, of an operand the eight bytes of a row or a column; `low` has
+// Product::Add(sums, x, w) is that instruction. 64 bits of a register are the sums of a row and two columns, of an operand the eight bytes of a row or a column; `low` has
 // the first two of four columns.
-template <typename A, typename S>
+template <typename A, typename S, typename Product>
 struct PairLanes {
   using Args = A;
   using Sum = S;
@@ -54,6 +54,9 @@ struct PairLanes {
       vst1q_u64(reinterpret_cast<uint64_t*>(to + 2 * i), pairs.low);
       vst1q_u64(reinterpret_cast<uint64_t*>(to + 2 * i + 16), pairs.high);
     }
+  }
+  [[gnu::always_inline]] static V Dot(V sum, X x, W w) {
+    return {Product::Add(sum.low, x, w.low), Product::Add(sum.high, x, w.high)};
   }
   static void FinishRow(const Args& args, int64_t row, int64_t column, int64_t width, const Sum* sums) {
     simd::FinishRow<Simd>(args, row, column, width, sums);

@@ -1,23 +1,14 @@
 #include <arm_neon.h>
 
 #include "kernels/arm/neon/kernels.h"
+#include "kernels/arm/neon/peak_chains.h"
 #include "kernels/simd/stream_ahead.h"
 
 namespace tiercel::kernels::neon {
 
-// Sixteen independent chains cover a latency of 4 cycles on four ports.
 int64_t PeakMatmul(int64_t iterations) {
-  constexpr int kChains = 16;
-  float32x4_t acc[kChains];
-  for (float32x4_t& x : acc) x = vdupq_n_f32(0);
-  float32x4_t a = vdupq_n_f32(1.0f), b = vdupq_n_f32(0.5f);
-  for (int64_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 16
-    for (int c = 0; c < kChains; ++c) acc[c] = vfmaq_f32(acc[c], a, b);
-    asm volatile("" : "+w"(a), "+w"(b));
-  }
-  for (float32x4_t& x : acc) asm volatile("" : : "w"(x));
-  return iterations * kChains * 4 * 2;
+  return PeakOfChains(iterations, 4 * 2, vdupq_n_f32(0), vdupq_n_f32(1.0f), vdupq_n_f32(0.5f),
+                      [](float32x4_t sum, float32x4_t a, float32x4_t b) __attribute__((always_inline)) { return vfmaq_f32(sum, a, b); });
 }
 
 uint64_t ReadStream(const void* data, int64_t bytes) {
