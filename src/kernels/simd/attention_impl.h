@@ -158,7 +158,7 @@ class TileAttention {
   void StepInStrips(int64_t key) {
     constexpr int kRows = S::kRowBlock;
     const int d = layout_.head_dim;
-    const int64_t blocks = (rows_ + kRows - 1) / kRows;
+    const int64_t blocks = CeilDiv(rows_, kRows);
     asking_ = true;
     // The keys of the step that a block's rows see, rounded up to vectors.
     const auto seen = [&](int64_t row) {

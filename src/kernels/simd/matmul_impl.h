@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/round_up.h"
 #include "kernels/ops.h"
 #include "kernels/simd/epilogue_impl.h"
 #include "kernels/simd/row_pairs.h"
@@ -125,7 +126,7 @@ class MatmulNest {
   }
   static constexpr int64_t TilesOf(int64_t rows) { return (rows + P::kTileRows - 1) / P::kTileRows; }
   // With the place beside an odd last row of pairs.
-  static constexpr int64_t UnpackedRows(int64_t rows) { return (rows + kTogether - 1) / kTogether * kTogether; }
+  static constexpr int64_t UnpackedRows(int64_t rows) { return RoundUp(rows, kTogether); }
 
   void Plan() {
     const int64_t height = std::min(args_.rows, kPanelRows);
