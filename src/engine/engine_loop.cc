@@ -45,6 +45,9 @@ Status OutOfMemory() {
 constexpr double kLeadSeconds = 0.001;
 constexpr double kLeadFraction = 0.15;
 
+// A client that sends one request after the other should not meet work that waited for it to pause.
+constexpr double kRestSeconds = 0.1;
+
 // How soon readers that could not be told for want of memory are told again.
 constexpr double kRetrySeconds = 0.01;
 
@@ -66,6 +69,7 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
     free_batches_.push_back(batches_.back().get());
   }
   plan_.entries.reserve(static_cast<size_t>(config.options.max_num_seqs));
+  rest_ends_ = clock->Now() + kRestSeconds;
 }
 
 void EngineLoop::Run(const std::function<void()>& on_idle) {
@@ -80,6 +84,7 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
       go_on = TakeMail();
       if (go_on && Idle()) status = model_->Check();
       if (status.ok() && go_on && !Idle() && SecondsUntilPlanning() <= 0) status = Step();
+      if (status.ok() && go_on) UseIdleTime();
       LogIfDue();
       NotifyReaders();
     }
@@ -117,6 +122,7 @@ double EngineLoop::SecondsUntilPlanning() {
 double EngineLoop::SecondsUntilWork() {
   double seconds = SecondsUntilPlanning();
   if (Idle()) seconds = std::min({seconds, stats_.SecondsUntilLine(clock_->Now()), model_->SecondsBetweenChecks()});
+  if (Idle() && has_idle_work_) seconds = std::min(seconds, std::max(0.0, rest_ends_ - clock_->Now()));
   if (hook_due_ || !with_news_.empty()) seconds = std::min(seconds, kRetrySeconds);
   return seconds;
 }
@@ -154,6 +160,10 @@ void EngineLoop::SleepIfIdle() {
   model_->EmptyCache();
   for (std::promise<bool>* answer : sleepers_) answer->set_value(true);
   sleepers_.clear();
+}
+
+void EngineLoop::UseIdleTime() {
+  if (Idle() && has_idle_work_ && clock_->Now() >= rest_ends_) has_idle_work_ = model_->UseIdleTime();
 }
 
 void EngineLoop::Accept(std::unique_ptr<ActiveRequest> owned) {
@@ -253,6 +263,8 @@ Status EngineLoop::ProcessResults() {
   ASSIGN_OR_RETURN(BatchPlan* const batch, runner_.Wait());
   waits_for_result_ = false;
   const double now = clock_->Now();
+  rest_ends_ = now + kRestSeconds;
+  has_idle_work_ = true;
   const int64_t prompt_tokens = batch->num_prompt_tokens();
   if (prompt_tokens > 0 && batch->work().rows > prompt_tokens) {
     scheduler_.MixedStepTook(batch->work(), batch->seconds());

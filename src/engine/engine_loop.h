@@ -59,6 +59,7 @@ class EngineLoop {
   void Grant(const StreamState& stream, int index);
 
   void SleepIfIdle();
+  void UseIdleTime();
 
   // Steps.
   Status Step();
@@ -97,6 +98,8 @@ class EngineLoop {
   std::vector<BatchPlan*> free_batches_;
   std::unordered_map<uint64_t, std::unique_ptr<ActiveRequest>> requests_;  // by RequestState::id
   double plan_time_ = 0;  // when to plan the step after the running one
+  double rest_ends_ = 0;           // from then on the model may use idle time
+  bool has_idle_work_ = true;      // it may have a use for it
   bool waits_for_result_ = false;  // nothing can be planned before one comes, or new mail
   ModelRunner runner_;  // destroyed first of these: its thread uses the batches
   StreamList with_news_;

@@ -422,6 +422,41 @@ TEST(EngineChecksTest, AnIdleEngineSeesThatItsModelCannotRun) {
   EXPECT_FALSE(test.engine->Submit(MakeRequest(4, 1, 1), nullptr).has_value());
 }
 
+// A clock that any thread may read while the test moves it.
+class TestClock final : public Clock {
+ public:
+  double Now() const override { return now_; }
+  void Set(double now) { now_ = now; }
+
+ private:
+  std::atomic<double> now_{0};
+};
+
+// The model may use idle time, but not between two requests that follow each other closely.
+TEST_P(EngineTest, IdleTimeIsTheModelsAfterARest) {
+  TestClock clock;
+  EngineOptions options = Options();
+  options.clock = &clock;
+  FakeLmOptions fake;
+  fake.idle_work = 3;
+  TestEngine test = MakeEngine(options, fake);
+  const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+  int64_t expected = 0;
+  for (double now = 0; now < 3; ++now) {
+    pause();
+    EXPECT_EQ(test.lm->idle_calls(), expected);
+    clock.Set(now + 0.5);
+    expected += 4;  // with one that had nothing to do
+    for (int i = 0; i < 2000 && test.lm->idle_calls() < expected; ++i) pause();
+    pause();
+    EXPECT_EQ(test.lm->idle_calls(), expected);
+    clock.Set(now + 1);
+    auto stream = test.engine->Submit(MakeRequest(4, 1, 3), nullptr);
+    ASSERT_TRUE(stream.has_value());
+    EXPECT_EQ(Collect(stream->get())[0].tokens.size(), 3);
+  }
+}
+
 // Whoever was let in before a drain ends; nobody is forgotten between the two.
 TEST_P(EngineTest, DrainAgainstSubmissions) {
   for (int round = 0; round < 20; ++round) {

@@ -34,13 +34,15 @@ struct FakeLmOptions {
   bool fail_by_throwing = false;  // instead of by its Status
   double seconds_between_checks = std::numeric_limits<double>::infinity();
   int64_t kv_block_bytes = 1024;
+  int64_t idle_work = 0;  // so many calls have something to do, after the start and after each step
   // Overrides the logits of a row: (tokens up to and with the row's, logits [vocab_size]).
   std::function<void(const std::vector<int32_t>&, float*)> logits;
 };
 
 class FakeLm final : public model::CausalLm {
  public:
-  explicit FakeLm(FakeLmOptions options = {}) : options_(std::move(options)) {}
+  explicit FakeLm(FakeLmOptions options = {})
+      : options_(std::move(options)), idle_work_(options_.idle_work) {}
 
   int64_t vocab_size() const override { return options_.vocab_size; }
   checkpoint::Head head() const override {
@@ -67,6 +69,13 @@ class FakeLm final : public model::CausalLm {
     return broken_ ? Unavailable("injected absence") : OkStatus();
   }
   double SecondsBetweenChecks() const override { return options_.seconds_between_checks; }
+  bool UseIdleTime() override {
+    CHECK(!running_);
+    const bool had_work = idle_work_ > 0;
+    idle_work_ -= had_work ? 1 : 0;
+    ++idle_calls_;
+    return had_work;
+  }
   void Break() { broken_ = true; }  // any thread
 
   void BindThread() override { bound_ = std::this_thread::get_id(); }
@@ -109,6 +118,7 @@ class FakeLm final : public model::CausalLm {
 
   int64_t steps() const { return steps_; }
   int64_t most_under_way() const { return most_under_way_; }
+  int64_t idle_calls() const { return idle_calls_; }
   int64_t rows() const { return rows_; }  // tokens computed in all
   // The plain function: the logits after `tokens`.
   static void LogitsOf(const std::vector<int32_t>& tokens, int64_t vocab_size, float* logits) {
@@ -135,6 +145,7 @@ class FakeLm final : public model::CausalLm {
       std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
     }
     CheckShapes(batch);
+    idle_work_ = options_.idle_work;
     for (size_t s = 0; s < batch.context_len.size(); ++s) WriteCache(batch, s);
     const auto rows = static_cast<int64_t>(batch.logit_rows.size());
     size_t s = 0;
@@ -233,6 +244,8 @@ class FakeLm final : public model::CausalLm {
   std::vector<float> logits_;
   std::vector<int32_t> history_;
   std::thread::id bound_;
+  int64_t idle_work_;  // calls that are left; not while a step runs
+  std::atomic<int64_t> idle_calls_{0};
   std::atomic<bool> broken_{false};
   std::atomic<bool> running_{false};
   std::deque<UnderWay> under_way_;

@@ -153,6 +153,7 @@ class ActivationMemory {
                                              const RankTeam& team, const KvOptions& kv,
                                              const RunLimits& limits);
   void EmptyCache() { kv_buffer_.Empty(); }
+  int64_t cache_bytes() const { return static_cast<int64_t>(kv_buffer_.size()); }
   // What the ranks of this process, `memories`, have in common is the first one's, and each gets a place for its
   // logits there. Once, when all have been allocated; `memories` and `buffers` then stay where they are.
   // `head_columns`: of the heads of all ranks.

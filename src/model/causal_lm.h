@@ -83,6 +83,10 @@ class CausalLm {
   // what the cache held is gone.
   virtual void EmptyCache() {}
 
+  // While nothing runs, and worth a call when nothing has for a while: does a few milliseconds of work that later steps
+  // are spared. False: there is none.
+  virtual bool UseIdleTime() { return false; }
+
   // Prepares the calling thread for Run, where it is worker 0. Once, by a thread other than the one
   // that made the environment.
   virtual void BindThread() {}

@@ -82,7 +82,34 @@ int64_t CpuCausalLm::WeightBytesInMemory() const {
 
 void CpuCausalLm::EmptyCache() {
   if (leads()) (void)Tell({.kind = Order::Kind::kEmptyCache});  // the next step would fail, too
-  for (RankState& rank : ranks_) rank.memory.EmptyCache();
+  for (RankState& rank : ranks_) {
+    rank.memory.EmptyCache();
+    rank.cache_ahead.Forget();
+  }
+}
+
+bool CpuCausalLm::UseIdleTime() {
+  bool any = false;
+  for (RankState& rank : ranks_) any |= rank.cache_ahead.BeginIdle();
+  if (!any) return false;
+  platform::WorkerTeam& team = *environment_->team;
+  const int rank_size = team.size() / team.ranks();
+  team.Run([&](int worker) { ranks_[static_cast<size_t>(worker / rank_size)].cache_ahead.Touch(worker % rank_size); });
+  return true;
+}
+
+void CpuCausalLm::BeginCacheAhead(int64_t rows) {
+  const int64_t* const slots = inputs().kv_slot;
+  const int64_t blocks = *std::max_element(slots, slots + rows) / kv_.block_size + 1;
+  for (RankState& rank : ranks_) {
+    const int64_t block_bytes = BlockBytes(rank);
+    rank.cache_ahead.BeginStep(blocks * block_bytes, rows * block_bytes / kv_.block_size);
+  }
+}
+
+int64_t CpuCausalLm::BlockBytes(const RankState& rank) {
+  const kernels::KvLayout& layout = rank.memory.get().layout;
+  return layout.block_stride * static_cast<int64_t>(SizeOf(layout.dtype));
 }
 
 // Of fewer KV heads than ranks several have the same.
@@ -127,6 +154,9 @@ Status CpuCausalLm::PrepareHere() {
     ASSIGN_OR_RETURN(rank.memory,
                      ActivationMemory::Allocate(rank.config, rank.weights, *environment_->kernels,
                                                 rank.team, kv_, limits_));
+    const int64_t longest = limits_.max_context > 0 ? limits_.max_context : max_position();
+    rank.cache_ahead = CacheAhead(rank.memory.get().kv, rank.memory.cache_bytes(),
+                                  CeilDiv(longest, kv_.block_size) * BlockBytes(rank), rank.team.workers);
     memories.push_back(&rank.memory);
   }
   RETURN_IF_ERROR(ActivationMemory::Join(memories, head_columns_, places_, transport_.get(), &buffers_));
@@ -274,6 +304,7 @@ Status CpuCausalLm::Stage(const StepBatch& part) {
 }
 
 void CpuCausalLm::ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows) {
+  BeginCacheAhead(rows);
   num_heads_ = 0;
   // A pure decode step: one row a sequence, every row's logits wanted.
   if (!ranks_[0].graphs.empty() && rows == seqs && rows == logit_rows) {
@@ -340,6 +371,7 @@ Status CpuCausalLm::Dispatch(int64_t first, int64_t logit_rows, UseLogits after)
   const int64_t group_rows = limits_.logit_group_rows;
   team.Run([&](int worker) {
     const RankState& rank = ranks_[static_cast<size_t>(worker / rank_size)];
+    rank.cache_ahead.Touch(worker % rank_size);
     rank.program->Replay(*environment_->kernels, team, worker % rank_size);
     LogitGroup group{first, std::min(group_rows, logit_rows), a.logits, a.logits_stride};
     const auto use = [&] {

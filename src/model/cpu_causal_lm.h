@@ -13,6 +13,7 @@
 #include "comm/transport.h"
 #include "kernels/environment.h"
 #include "model/activations.h"
+#include "model/cache_ahead.h"
 #include "model/causal_lm.h"
 #include "model/graph_cache.h"
 #include "model/order.h"
@@ -74,6 +75,7 @@ class CpuCausalLm final : public CausalLm {
   double SecondsBetweenChecks() const override;
   Status Follow() override;
   void EmptyCache() override;
+  bool UseIdleTime() override;
   void BindThread() override;
   GraphStats graph_stats() const override;
 
@@ -87,6 +89,7 @@ class CpuCausalLm final : public CausalLm {
     PrefetchBytes prefetch;
     RankTeam team;
     ActivationMemory memory;
+    CacheAhead cache_ahead;
     GraphCache graphs;
     Program eager;
     std::vector<Program> heads;  // as many as were ever needed; the first num_heads_ are the part's
@@ -111,6 +114,9 @@ class CpuCausalLm final : public CausalLm {
   void Record(RankState* rank, const StepShape& shape);
   // The same once the inputs are there: of so many rows, sequences and logit rows.
   void ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows);
+  static int64_t BlockBytes(const RankState& rank);  // of its cache, with all layers
+  // How far the part that was staged writes the cache, for CacheAhead.
+  void BeginCacheAhead(int64_t rows);
   // Replays the part that was staged, and for each group of its logit rows, the first one `first`, calls `after`
   // on each worker.
   Status Dispatch(int64_t first, int64_t logit_rows, UseLogits after);

@@ -95,6 +95,7 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
     spans.emplace(*config.traces, net::HttpClientOptions::FromEnviron(environ));
     config.server.spans = &*spans;
   }
+  kernels::Environments environments;  // outlive the engines, which the server has
   auto server = server::Server::Bind(config.server);
   if (!server) return Fail(server.error());
   LogStart(config);
@@ -104,9 +105,10 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
   auto path = serving::FindModel(config.model, config.hub, environ);
   if (!path) return Fail(path.error());
   if (const Status status = serving::JoinJob(&config, nullptr); !status.ok()) return Fail(status);
-  auto environments = kernels::CreateEnvironments(config.environment);
-  if (!environments) return Fail(environments.error());
-  auto serving = serving::LoadServingModel(&config, *path, environ, *environments);
+  auto created = kernels::CreateEnvironments(config.environment);
+  if (!created) return Fail(created.error());
+  environments = *std::move(created);
+  auto serving = serving::LoadServingModel(&config, *path, environ, environments);
   if (!serving) return Fail(serving.error());
   if (const Status status = (*server)->SetModel(std::move(*serving)); !status.ok()) {
     return Fail(status);

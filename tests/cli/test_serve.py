@@ -63,6 +63,16 @@ def test_idle_server_stops_at_once(sig):
         assert time.monotonic() - start < 5
 
 
+def test_a_server_stops_while_it_uses_idle_time():
+    """Half a GiB of the cache is touched ahead, for some tenths of a second after the start."""
+    for wait in (0.1, 0.15, 0.2, 0.3):
+        with dummy_server("--max-model-len", "2000000", "--kv-cache-memory-bytes", "4G",
+                          env={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}) as server:
+            server.wait_ready()
+            time.sleep(wait)
+            assert server.stop() == 0
+
+
 def test_running_requests_get_the_shutdown_timeout():
     with dummy_server("--shutdown-timeout", "30", "--served-model-name", "m") as server:
         server.wait_ready()

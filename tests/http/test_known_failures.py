@@ -104,7 +104,8 @@ def test_tools_stay_in_the_prompt_when_none_may_be_called(server, make_server):
 
 def test_memory_does_not_grow_with_tools(make_server):
     """Every request has tools of its own, of 8 kB, which its answer is forced to call."""
-    server = make_server("--chat-template", "{{ tools | tojson | length }}")
+    server = make_server("--chat-template", "{{ tools | tojson | length }}", "--max-model-len", "2048",
+                         "--num-gpu-blocks-override", "20")  # a cache that is soon in memory
 
     def resident():
         with open(f"/proc/{server.process.pid}/status") as file:
