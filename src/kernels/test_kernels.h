@@ -22,4 +22,7 @@ inline const std::vector<const KernelTable*>& Kernels() {
   return tables;
 }
 
+// The scalar kernels compute each row by itself, and take most of a test's time: one way to cut a prompt shows it.
+inline bool TakesRowsTogether(const KernelTable& kernels) { return &kernels != Kernels()[0]; }
+
 }  // namespace tiercel::kernels
