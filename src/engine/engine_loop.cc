@@ -121,8 +121,11 @@ double EngineLoop::SecondsUntilPlanning() {
 
 double EngineLoop::SecondsUntilWork() {
   double seconds = SecondsUntilPlanning();
-  if (Idle()) seconds = std::min({seconds, stats_.SecondsUntilLine(clock_->Now()), model_->SecondsBetweenChecks()});
-  if (Idle() && has_idle_work_) seconds = std::min(seconds, std::max(0.0, rest_ends_ - clock_->Now()));
+  if (Idle()) {
+    const double now = clock_->Now();
+    seconds = std::min({seconds, stats_.SecondsUntilLine(now), model_->SecondsBetweenChecks()});
+    if (has_idle_work_) seconds = std::min(seconds, std::max(0.0, rest_ends_ - now));
+  }
   if (hook_due_ || !with_news_.empty()) seconds = std::min(seconds, kRetrySeconds);
   return seconds;
 }

@@ -4,7 +4,6 @@
 
 #include "base/check.h"
 #include "base/round_up.h"
-#include "platform/buffer.h"
 
 namespace tiercel::model {
 namespace {

@@ -12,11 +12,13 @@
 
 #include <cstdint>
 
+#include "platform/buffer.h"
+
 namespace tiercel::model {
 
 class CacheAhead {
  public:
-  static constexpr int64_t kPage = int64_t{2} << 20;
+  static constexpr auto kPage = static_cast<int64_t>(platform::Buffer::kHugePage);
   // What prompts of some thousand tokens fill; of a small cache at most a quarter.
   // At most so far, a quarter of the cache, and what the longest request fills.
   static constexpr int64_t kMaxAhead = int64_t{512} << 20;
@@ -33,10 +35,6 @@ class CacheAhead {
   void Touch(int worker) const;
   // The cache has no memory any more, and needs none before the next step.
   void Forget();
-
-  // Pages that are to be touched by Touch.
-  int64_t begin() const { return begin_; }
-  int64_t end() const { return touched_; }
 
  private:
   void Take(int64_t pages);

@@ -43,10 +43,12 @@ class CacheAheadTest : public testing::Test {
     for (int64_t page = 0; page < end; ++page) pages.push_back(page);
     return pages;
   }
+  // Pages that came into memory.
   int64_t Step(int64_t end, int64_t bytes) {
+    const int64_t before = std::ssize(PagesInMemory());
     ahead_.BeginStep(end, bytes);
     TouchAll();
-    return ahead_.end() - ahead_.begin();
+    return std::ssize(PagesInMemory()) - before;
   }
   void TouchAll() {
     for (int worker = 0; worker < kWorkers; ++worker) ahead_.Touch(worker);

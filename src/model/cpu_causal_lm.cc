@@ -102,26 +102,22 @@ void CpuCausalLm::BeginCacheAhead(int64_t rows) {
   const int64_t* const slots = inputs().kv_slot;
   const int64_t blocks = *std::max_element(slots, slots + rows) / kv_.block_size + 1;
   for (RankState& rank : ranks_) {
-    const int64_t block_bytes = BlockBytes(rank);
+    const int64_t block_bytes = KvBlockBytes(rank, kv_.block_size);
     rank.cache_ahead.BeginStep(blocks * block_bytes, rows * block_bytes / kv_.block_size);
   }
-}
-
-int64_t CpuCausalLm::BlockBytes(const RankState& rank) {
-  const kernels::KvLayout& layout = rank.memory.get().layout;
-  return layout.block_stride * static_cast<int64_t>(SizeOf(layout.dtype));
 }
 
 // Of fewer KV heads than ranks several have the same.
 int64_t CpuCausalLm::KvBlockBytes(int block_size) const {
   int64_t bytes = 0;
-  for (const RankState& rank : ranks_) {
-    kernels::KvLayout layout{static_cast<int>(rank.config.num_kv_heads),
-                             static_cast<int>(config_.head_dim), block_size};
-    layout.dtype = rank.weights.kv_dtype;
-    bytes += config_.num_layers * layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
-  }
+  for (const RankState& rank : ranks_) bytes += KvBlockBytes(rank, block_size);
   return bytes;
+}
+
+int64_t CpuCausalLm::KvBlockBytes(const RankState& rank, int block_size) {
+  kernels::KvLayout layout{static_cast<int>(rank.config.num_kv_heads), static_cast<int>(rank.config.head_dim), block_size};
+  layout.dtype = rank.weights.kv_dtype;
+  return rank.config.num_layers * layout.BlockSize() * static_cast<int64_t>(SizeOf(layout.dtype));
 }
 
 int64_t CpuCausalLm::ActivationBytes(const RunLimits& limits) const {
@@ -156,7 +152,8 @@ Status CpuCausalLm::PrepareHere() {
                                                 rank.team, kv_, limits_));
     const int64_t longest = limits_.max_context > 0 ? limits_.max_context : max_position();
     rank.cache_ahead = CacheAhead(rank.memory.get().kv, rank.memory.cache_bytes(),
-                                  CeilDiv(longest, kv_.block_size) * BlockBytes(rank), rank.team.workers);
+                                  CeilDiv(longest, kv_.block_size) * KvBlockBytes(rank, kv_.block_size),
+                                  rank.team.workers);
     memories.push_back(&rank.memory);
   }
   RETURN_IF_ERROR(ActivationMemory::Join(memories, head_columns_, places_, transport_.get(), &buffers_));

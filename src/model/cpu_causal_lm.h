@@ -114,7 +114,7 @@ class CpuCausalLm final : public CausalLm {
   void Record(RankState* rank, const StepShape& shape);
   // The same once the inputs are there: of so many rows, sequences and logit rows.
   void ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows);
-  static int64_t BlockBytes(const RankState& rank);  // of its cache, with all layers
+  static int64_t KvBlockBytes(const RankState& rank, int block_size);  // in its cache, with all layers
   // How far the part that was staged writes the cache, for CacheAhead.
   void BeginCacheAhead(int64_t rows);
   // Replays the part that was staged, and for each group of its logit rows, the first one `first`, calls `after`

@@ -20,7 +20,7 @@
 namespace tiercel::platform {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kHugePage = Buffer::kHugePage;
 
 // From <linux/mman.h>: log2 of the page size in the flag's upper bits.
 constexpr int kMapHuge2Mb = 21 << 26;

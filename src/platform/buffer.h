@@ -16,6 +16,8 @@ namespace tiercel::platform {
 // refuses one only at its first touch, by a signal: there they are all touched when they are allocated.
 class Buffer {
  public:
+  static constexpr size_t kHugePage = size_t{2} << 20;
+
   Buffer() = default;
   // `root` prefixes /proc and /sys, for tests.
   static Expected<Buffer> Allocate(size_t bytes, const std::string& root = "");
