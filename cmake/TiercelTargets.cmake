@@ -21,6 +21,15 @@ if(TIERCEL_BUILD_TESTS)
   set_target_properties(tiercel_test_pch PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 endif()
 
+# Eight sources at a time, if TIERCEL_UNITY_BUILD. Those with compiler flags of their own stay alone.
+function(tiercel_unity_build target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${TIERCEL_UNITY_BUILD} UNITY_BUILD_BATCH_SIZE 8)
+  if(TIERCEL_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC takes a source that another one includes for a header.
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  endif()
+endfunction()
+
 # tiercel_library(NAME [INTERFACE] [NO_PRECOMPILED] SOURCES … DEPENDS folders… LINK external targets…)
 # A folder's library, target tiercel_NAME, include root src/.
 function(tiercel_library name)
@@ -40,6 +49,7 @@ function(tiercel_library name)
   if(NOT ARG_NO_PRECOMPILED)
     target_precompile_headers(tiercel_${name} REUSE_FROM tiercel_pch)
   endif()
+  tiercel_unity_build(tiercel_${name})
 endfunction()
 
 # tiercel_test(NAME SOURCES … DEPENDS folders… [LABELS …] [DATA dir])
@@ -60,6 +70,7 @@ function(tiercel_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} ${ARG_LINK} GTest::gtest_main GTest::gmock)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   target_precompile_headers(${name} REUSE_FROM tiercel_test_pch)
+  tiercel_unity_build(${name})
   add_test(NAME ${name} COMMAND ${name})
   # An emulator takes some ten times as long.
   set_tests_properties(${name} PROPERTIES TIMEOUT $<IF:$<BOOL:${CMAKE_CROSSCOMPILING}>,9000,900> LABELS "${ARG_LABELS}")

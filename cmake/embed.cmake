@@ -7,9 +7,9 @@ string(REGEX REPLACE "(.........................................................
 file(WRITE ${OUTPUT} "#include <string_view>
 namespace tiercel::server {
 namespace {
-constexpr unsigned char kBytes[] = {
+constexpr unsigned char ${NAME}Bytes[] = {
 ${bytes}};
 }  // namespace
-extern const std::string_view ${NAME}{reinterpret_cast<const char*>(kBytes), sizeof(kBytes)};
+extern const std::string_view ${NAME}{reinterpret_cast<const char*>(${NAME}Bytes), sizeof(${NAME}Bytes)};
 }  // namespace tiercel::server
 ")

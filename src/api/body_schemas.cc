@@ -23,19 +23,16 @@ V Logprobs(const ApiOptions& options) {
                                   : V::Integer().AtLeast(0).AtMost(options.max_logprobs);
 }
 
-V Text() { return V::String(); }
-V Named(size_t most_bytes) { return V::String().AtMostLong(most_bytes); }
-
 V Conversation() {
   return V::List(V::Object({
-                     {"role", Named(kMaxRoleBytes), "system, developer, user, assistant or tool.",
+                     {"role", V::String().AtMostLong(kMaxRoleBytes), "system, developer, user, assistant or tool.",
                       true},
                      {"content", ContentSchema(), "A text, or a list of texts in parts."},
-                     {"name", Named(kMaxRoleBytes), "For templates that show it."},
+                     {"name", V::String().AtMostLong(kMaxRoleBytes), "For templates that show it."},
                      {"tool_calls", V::List(V::Any()).AtMostLong(kMaxTools), "Of the assistant."},
-                     {"tool_call_id", Named(kMaxRoleBytes), "Of a tool's result."},
-                     {"reasoning", Text(), "What the assistant thought."},
-                     {"reasoning_content", Text(), "An older name of reasoning."},
+                     {"tool_call_id", V::String().AtMostLong(kMaxRoleBytes), "Of a tool's result."},
+                     {"reasoning", V::String(), "What the assistant thought."},
+                     {"reasoning_content", V::String(), "An older name of reasoning."},
                  }))
       .NotEmpty()
       .AtMostLong(kMaxMessages);
@@ -46,8 +43,8 @@ V Tools() {
              V::Object(
                  {{"type", V::OneOf({"function"}), "The only kind."},
                   {"function",
-                   V::Object({{"name", Text(), "What calls name.", true},
-                              {"description", Text(), "What the model is told of it."},
+                   V::Object({{"name", V::String(), "What calls name.", true},
+                              {"description", V::String(), "What the model is told of it."},
                               {"parameters", V::Map(V::Any()), "A JSON Schema of the arguments."},
                               {"strict", V::Boolean(), "Calls obey the schema."}}),
                    "The function.", true}}))
@@ -81,7 +78,7 @@ FieldSchemas DistributionSchemas(const SamplingDefaults& d, const ApiOptions& op
 }
 
 FieldSchemas EndSchemas(const ModelInfo& model, const ApiOptions& options) {
-  const V stop = Named(kMaxStopBytes);
+  const V stop = V::String().AtMostLong(kMaxStopBytes);
   return {
       {"min_tokens", V::Integer().AtLeast(0).Default("0"),
        "Nothing ends an answer before so many tokens."},
@@ -130,13 +127,13 @@ FieldSchemas ConstraintSchemas(const ApiOptions& options) {
        V::Object({{"json", V::Any(), "A JSON Schema, or its text."},
                   {"json_object", V::Boolean(), "Any JSON object."},
                   {"regex", V::String().NotEmpty(), "A regular expression of the whole answer."},
-                  {"choice", V::List(Text()).NotEmpty(), "One of these texts."},
+                  {"choice", V::List(V::String()).NotEmpty(), "One of these texts."},
                   {"grammar", V::String().NotEmpty(), "A grammar: EBNF, GBNF or Lark."},
                   {"structural_tag", V::Any(), "Schemas within tags, or their text."},
                   {"disable_any_whitespace", V::Boolean(), "No blanks between the parts of JSON."},
                   {"disable_additional_properties", V::Boolean(),
                    "No members that a schema does not name."},
-                  {"whitespace_pattern", Text(), "The blanks between the parts of JSON."}}),
+                  {"whitespace_pattern", V::String(), "The blanks between the parts of JSON."}}),
        "The same in other words: one of json, json_object, regex, choice, grammar and "
        "structural_tag."},
       {"thinking_token_budget", thinks ? V::Integer().AtLeast(0) : V::Nothing(),
@@ -164,7 +161,7 @@ FieldSchemas AnswerSchemas(const ApiOptions& options) {
 }
 
 FieldSchemas UnofferedSchemas() {
-  FieldSchemas fields = {{"user", Text(), kNoEffect},
+  FieldSchemas fields = {{"user", V::String(), kNoEffect},
                          {"spaces_between_special_tokens", V::Boolean(), kNoEffect},
                          {"vllm_xargs", V::Map(V::Any()), kNoEffect}};
   for (const std::string_view name :
@@ -194,7 +191,7 @@ FieldSchemas ChatOnlySchemas(const ModelInfo& model, const ApiOptions& options) 
       {"top_logprobs", Logprobs(options), "And those of so many likely tokens; with logprobs."},
       {"tool_choice",
        V::Either({V::OneOf({"none", "auto", "required"}),
-                  V::Object({{"function", V::Object({{"name", Text(), "Of the tool.", true}}),
+                  V::Object({{"function", V::Object({{"name", V::String(), "Of the tool.", true}}),
                               "The tool that must be called.", true}})}),
        "Which tools are called; auto needs --enable-auto-tool-choice."},
       {"parallel_tool_calls", V::Boolean().Default("true"),
@@ -245,16 +242,16 @@ ValueSchema TokenLimitSchema(const ModelInfo& model) {
 
 ValueSchema ContentSchema() {
   return V::Either(
-      {Text(),
+      {V::String(),
        V::List(
-           V::Either({Text(), V::Object({{"type", Text(), "text alone: no images, no sound.", true},
-                                         {"text", Text(), "What it says."}})}))
+           V::Either({V::String(), V::Object({{"type", V::String(), "text alone: no images, no sound.", true},
+                                         {"text", V::String(), "What it says."}})}))
            .AtMostLong(kMaxContentParts)});
 }
 
 FieldSchemas BaseFieldSchemas(const ModelInfo& model, const ApiOptions& options) {
   return {
-      {"model", Text(), kModelMeaning},
+      {"model", V::String(), kModelMeaning},
       {"truncate_prompt_tokens", V::Integer().AtLeast(-1).AtMost(model.max_model_len),
        "Keeps so many tokens of a prompt; -1: as many as there is room for."},
       {"truncation_side", V::OneOf({"left", "right"}).Default("\"left\""),
@@ -264,7 +261,7 @@ FieldSchemas BaseFieldSchemas(const ModelInfo& model, const ApiOptions& options)
        "The lowest runs first; with --scheduling-policy priority."},
       {"cache_salt", V::String().NotEmpty().AtMostLong(128),
        "Shares cached blocks of prompts only with those who know it; without @, / and \\."},
-      {"request_id", Text(), "Of the answer; the header X-Request-Id goes before it."},
+      {"request_id", V::String(), "Of the answer; the header X-Request-Id goes before it."},
   };
 }
 
@@ -332,10 +329,10 @@ BodyForms InvocationForms(const ModelInfo& model, const ApiOptions& options) {
 
 BodyForms TokenizeForms(const ModelInfo& /*model*/, const ApiOptions& options) {
   const FieldSchemas shared = {
-      {"model", Text(), kModelMeaning},
+      {"model", V::String(), kModelMeaning},
       {"return_token_strs", V::Boolean().Default("false"), "Gives the tokens' texts, too."}};
   const FieldSchemas of_text = {
-      {"prompt", Text(), "The text.", true},
+      {"prompt", V::String(), "The text.", true},
       {"add_special_tokens", V::Boolean().Default("true"), "Adds the tokenizer's special tokens."}};
   const FieldSchemas of_chat = {
       {"add_special_tokens", V::Boolean().Default("false"), "Adds them to the template's."}};
@@ -346,7 +343,7 @@ BodyForms TokenizeForms(const ModelInfo& /*model*/, const ApiOptions& options) {
 BodyForms DetokenizeForms(const ModelInfo& model, const ApiOptions& /*options*/) {
   const auto most = static_cast<size_t>(model.max_model_len);
   return {{"DetokenizeRequest",
-           {{"model", Text(), kModelMeaning},
+           {{"model", V::String(), kModelMeaning},
             {"tokens", V::List(V::Integer().AtLeast(0)).AtMostLong(most), "Their ids.", true}}}};
 }
 

@@ -7,20 +7,17 @@ namespace {
 
 using V = ValueSchema;
 
-V Text() { return V::String(); }
-V Named(size_t most_bytes) { return V::String().AtMostLong(most_bytes); }
-
 // Anthropic's words.
 V MessagesContent() {
   return V::Either(
-      {Text(),
-       V::List(V::Object({{"type", Text(), "text, tool_use, tool_result or thinking.", true},
-                          {"text", Text(), "Of text."},
-                          {"name", Text(), "Of tool_use: the tool."},
+      {V::String(),
+       V::List(V::Object({{"type", V::String(), "text, tool_use, tool_result or thinking.", true},
+                          {"text", V::String(), "Of text."},
+                          {"name", V::String(), "Of tool_use: the tool."},
                           {"input", V::Map(V::Any()), "Of tool_use: its arguments."},
-                          {"tool_use_id", Named(kMaxRoleBytes), "Of tool_result: the call."},
+                          {"tool_use_id", V::String().AtMostLong(kMaxRoleBytes), "Of tool_result: the call."},
                           {"content", V::Any(), "Of tool_result: a text, or a list of texts."},
-                          {"thinking", Text(), "Of thinking."}}))
+                          {"thinking", V::String(), "Of thinking."}}))
            .AtMostLong(kMaxContentParts)});
 }
 
@@ -40,23 +37,23 @@ FieldSchemas MessagesSchemas(const ModelInfo& model, const ApiOptions& options,
       {"system", ContentSchema(), "What stands before it."},
       {"tools",
        V::List(V::Object({{"type", V::OneOf({"custom"}), "The only kind."},
-                          {"name", Text(), "What calls name.", true},
-                          {"description", Text(), "What the model is told of it."},
+                          {"name", V::String(), "What calls name.", true},
+                          {"description", V::String(), "What the model is told of it."},
                           {"input_schema", V::Map(V::Any()), "A JSON Schema of the arguments."}}))
            .AtMostLong(kMaxTools),
        "What the model may call."},
       {"tool_choice",
        V::Object(
            {{"type", V::OneOf({"auto", "any", "tool", "none"}), "Which tools are called.", true},
-            {"name", Text(), "Of tool."},
+            {"name", V::String(), "Of tool."},
             {"disable_parallel_tool_use", V::Boolean(), "The first call alone is given."}}),
        "With tools."},
       {"thinking",
-       V::Object({{"type", Text(), "disabled, or any other word for a thought.", true},
+       V::Object({{"type", V::String(), "disabled, or any other word for a thought.", true},
                   {"budget_tokens", V::Integer().AtLeast(0), "Its most tokens."}}),
        "Whether there is a thought before the answer."},
       {"stop_sequences",
-       V::List(Named(kMaxStopBytes).NotEmpty())
+       V::List(V::String().AtMostLong(kMaxStopBytes).NotEmpty())
            .AtMostLong(static_cast<size_t>(options.max_stop_strings)),
        "Texts that end the answer."},
   };
@@ -67,18 +64,18 @@ FieldSchemas MessagesSchemas(const ModelInfo& model, const ApiOptions& options,
 
 BodyForms ResponsesForms(const ModelInfo& model, const ApiOptions& options) {
   const V tools =
-      V::List(V::Object({{"type", Text(), "function; others are left out.", true},
-                         {"name", Text(), "What calls name."},
-                         {"description", Text(), "What the model is told of it."},
+      V::List(V::Object({{"type", V::String(), "function; others are left out.", true},
+                         {"name", V::String(), "What calls name."},
+                         {"description", V::String(), "What the model is told of it."},
                          {"parameters", V::Map(V::Any()), "A JSON Schema of the arguments."},
                          {"strict", V::Boolean(), "Calls obey the schema."}}));
   const V format = V::Object(
       {{"type", V::OneOf({"text", "json_object", "json_schema"}), "What the answer must be.", true},
-       {"name", Text(), "Of the schema."},
+       {"name", V::String(), "Of the schema."},
        {"schema", V::Any(), "Of json_schema."},
        {"strict", V::Boolean(), kNoEffect}});
   FieldSchemas fields = {
-      {"input", V::Either({Text(), V::List(V::Map(V::Any())).NotEmpty().AtMostLong(kMaxMessages)}),
+      {"input", V::Either({V::String(), V::List(V::Map(V::Any())).NotEmpty().AtMostLong(kMaxMessages)}),
        "A text, or the items of a conversation: messages, thoughts, calls of functions and what "
        "they gave.",
        true},
@@ -87,15 +84,15 @@ BodyForms ResponsesForms(const ModelInfo& model, const ApiOptions& options) {
       {"tools", tools, "What the model may call."},
       {"tool_choice",
        V::Either({V::OneOf({"none", "auto", "required"}),
-                  V::Object({{"name", Text(), "Of the function that must be called.", true}})}),
+                  V::Object({{"name", V::String(), "Of the function that must be called.", true}})}),
        "Which tools are called."},
       {"text",
        V::Object({{"format", format, "The form."},
                   {"verbosity", V::OneOf({"low", "medium", "high"}), kNoEffect}}),
        "What form the answer must have."},
-      {"reasoning", V::Object({{"effort", Text(), "none turns thought off."}}),
+      {"reasoning", V::Object({{"effort", V::String(), "none turns thought off."}}),
        "Of models that think."},
-      {"previous_response_id", Text(), "The response that this one goes on from."},
+      {"previous_response_id", V::String(), "The response that this one goes on from."},
       {"store", V::Boolean().Default("true"), "Keeps it; with VLLM_ENABLE_RESPONSES_API_STORE=1."},
       {"background", V::Boolean().Default("false"), "Answers at once: ask for it by its id."},
       {"include",
@@ -111,8 +108,8 @@ BodyForms ResponsesForms(const ModelInfo& model, const ApiOptions& options) {
       {"service_tier", V::OneOf({"auto", "default", "flex", "scale", "priority"}), kNoEffect},
       {"max_tool_calls", V::Integer(), kNoEffect},
       {"metadata", V::Map(V::Any()), "Is repeated."},
-      {"prompt_cache_key", Text(), kNoEffect},
-      {"safety_identifier", Text(), kNoEffect},
+      {"prompt_cache_key", V::String(), kNoEffect},
+      {"safety_identifier", V::String(), kNoEffect},
   };
   for (const std::string_view name : {"conversation", "prompt"}) {
     fields.push_back({name, V::Nothing(), kNotOffered});

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/ascii_case.h"
 #include "text/blanks.h"
 
 namespace tiercel::api {
@@ -32,8 +33,7 @@ std::optional<bool> LaxBool(const Json& value) {
   if (const int64_t* v = value.integer(); v != nullptr && (*v == 0 || *v == 1)) return *v == 1;
   if (const auto v = value.real(); v && (*v == 0 || *v == 1)) return *v == 1;
   if (value.string() == nullptr) return std::nullopt;
-  std::string word = *value.string();
-  for (char& c : word) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const std::string word = LowerCase(*value.string());
   for (const char* yes : {"true", "t", "yes", "y", "on", "1"}) {
     if (word == yes) return true;
   }

@@ -1,7 +1,6 @@
 #include "api/tool_types.h"
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <string>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "api/chat_messages.h"
 #include "api/json_reader.h"
 #include "api/json_writer.h"
+#include "base/ascii_case.h"
 #include "base/split.h"
 #include "text/tags.h"
 
@@ -52,11 +52,6 @@ void AddTypes(const Json& schema, int depth, Types* types) {
   if (schema.Find("properties") != nullptr || schema.Find("items") != nullptr) types->other = true;
 }
 
-bool IsWord(std::string_view text, std::string_view word) {
-  return std::equal(text.begin(), text.end(), word.begin(), word.end(),
-                    [](unsigned char a, char b) { return std::tolower(a) == b; });
-}
-
 class SchemaTypes final : public text::ToolTypes {
  public:
   explicit SchemaTypes(const Json& tools) {
@@ -81,8 +76,8 @@ class SchemaTypes final : public text::ToolTypes {
                      std::string_view text) const override {
     const Types types = Find(function, parameter);
     const std::string_view stripped = Trimmed(text, text::kBlanks);
-    if (types.boolean && IsWord(stripped, "true")) return "true";
-    if (types.boolean && IsWord(stripped, "false")) return "false";
+    if (types.boolean && EqualsNoCase(stripped, "true")) return "true";
+    if (types.boolean && EqualsNoCase(stripped, "false")) return "false";
     if (const auto json = ParseJson(stripped)) {
       const bool is_number = json->integer() != nullptr || json->real().has_value();
       const bool is_other = json->array() != nullptr || json->object() != nullptr;

@@ -3,7 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
+
+#include "base/ascii_case.h"
 
 namespace tiercel {
 
@@ -27,9 +28,7 @@ std::string EnvValue(const Environ& environ, std::string_view name) {
 std::string PlainValue(std::string_view value) {
   constexpr std::string_view kBlanks = " \t\r\n";
   const size_t begin = std::min(value.find_first_not_of(kBlanks), value.size());
-  std::string plain(value.substr(begin, value.find_last_not_of(kBlanks) + 1 - begin));
-  for (char& c : plain) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return plain;
+  return LowerCase(value.substr(begin, value.find_last_not_of(kBlanks) + 1 - begin));
 }
 
 std::optional<bool> ParseSwitch(std::string_view value) {

@@ -3,18 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
+
+#include "base/ascii_case.h"
 
 namespace tiercel {
 namespace {
 
 constexpr size_t kLooked = 1024;
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower;
-}
 
 // The pointer file's "size 12345" line, digits only.
 std::string_view LfsSize(std::string_view pointer) {
@@ -37,7 +32,7 @@ std::string WrongFileHint(std::string_view contents) {
         size.empty() ? "" : fmt::format(" (expected {} bytes)", size));
   }
   const size_t start = contents.find_first_not_of(" \t\r\n\xef\xbb\xbf");
-  const std::string text = Lower(contents.substr(std::min(start, contents.size())));
+  const std::string text = LowerCase(contents.substr(std::min(start, contents.size())));
   if (text.starts_with("<!doctype") || text.starts_with("<html") || text.starts_with("<?xml")) {
     return ": this is an HTML page, not the file itself (an error or login page was downloaded); "
            "download it again";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace tiercel::bench {
 namespace {
@@ -14,6 +15,11 @@ constexpr double kStudent99[] = {63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.49
                                  3.106,  3.055, 3.012, 2.977, 2.947, 2.921, 2.898, 2.878, 2.861, 2.845};
 
 }  // namespace
+
+double Mean(std::span<const double> values) {
+  return values.empty() ? 0
+                        : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
 
 Interval ConfidenceInterval(std::span<const double> values, Confidence confidence) {
   Interval interval;

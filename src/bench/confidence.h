@@ -16,6 +16,8 @@ struct Interval {
 // In how many of 100 cases an interval holds the truth.
 enum class Confidence { k95, k99 };
 
+double Mean(std::span<const double> values);  // 0 of none
+
 // Student's interval for the mean of independent normal values.
 Interval ConfidenceInterval(std::span<const double> values, Confidence confidence);
 

@@ -12,8 +12,6 @@ namespace tiercel::bench {
 namespace {
 
 // How often `stop` is looked at while nothing comes.
-constexpr double kStopInterval = 0.1;
-
 class LoadRun {
  public:
   LoadRun(const Load& load, net::AsyncHttpClient* client, const Clock& clock)

@@ -13,6 +13,8 @@
 
 namespace tiercel::bench {
 
+constexpr double kStopInterval = 0.1;  // seconds between two looks at `stop`
+
 struct Load {
   std::vector<double> arrivals_s;  // ascending, of each request, after the start
   // The request itself, made when it is sent; and its prompt's length by the client's count.

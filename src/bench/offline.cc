@@ -12,8 +12,6 @@ namespace tiercel::bench {
 namespace {
 
 // How often `stop` is looked at.
-constexpr double kStopInterval = 0.1;
-
 // Which requests have something to read. Engine threads add, one thread takes.
 class News {
  public:

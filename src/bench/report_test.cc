@@ -48,7 +48,7 @@ std::vector<std::string> KeysOf(const api::Json& json) {
 }
 
 // The keys that vLLM's documentation and files of results have.
-const std::vector<std::string> kKeys = {"date",
+const std::vector<std::string> kReportKeys = {"date",
                                         "endpoint_type",
                                         "backend",
                                         "label",
@@ -89,14 +89,14 @@ TEST(ResultJson, KeysAreVllms) {
   const LoadResult load = OneAnswer();
   const Metrics metrics = CalculateMetrics(load.outcomes, load.duration_s, {});
   const api::Json json = ResultJson(PlainRun(), metrics, load, false);
-  EXPECT_THAT(KeysOf(json), ElementsAreArray(kKeys));
+  EXPECT_THAT(KeysOf(json), ElementsAreArray(kReportKeys));
   EXPECT_EQ(*json.FindString("request_rate"), "inf");
   EXPECT_TRUE(json.Find("label")->is_null());
   EXPECT_TRUE(json.Find("max_concurrency")->is_null());
   EXPECT_TRUE(json.Find("request_goodput")->is_null());
   EXPECT_NEAR(*json.Find("mean_ttft_ms")->real(), 100, 1e-9);
 
-  std::vector<std::string> detailed = kKeys;
+  std::vector<std::string> detailed = kReportKeys;
   const std::vector<std::string> more = {"input_lens",  "output_lens",     "ttfts", "itls",
                                          "start_times", "generated_texts", "errors"};
   detailed.insert(std::find(detailed.begin(), detailed.end(), "latencies"), more.begin(),

@@ -22,7 +22,7 @@ const char* const kRuns = R"([
   {"rate": 2.0, "seqs": 8, "kind": "a", "x": 2.5, "y": 40, "more": null},
   {"rate": null, "seqs": 8, "kind": "b", "x": 4, "y": 50, "more": true}])";
 
-size_t Count(std::string_view text, std::string_view part) {
+size_t Occurrences(std::string_view text, std::string_view part) {
   size_t count = 0;
   for (size_t at = 0; (at = text.find(part, at)) != std::string_view::npos; at += part.size()) ++count;
   return count;
@@ -91,8 +91,8 @@ TEST(SweepFigure, HasAChartForEachCellAndACurveForEachGroup) {
   EXPECT_THAT(svg, HasSubstr(">seqs=4</text>"));
   EXPECT_THAT(svg, HasSubstr(">kind=b</text>"));
   EXPECT_THAT(svg, HasSubstr("model=&lt;m&gt;; 4 runs"));
-  EXPECT_EQ(Count(svg, "<circle "), 4u);
-  EXPECT_EQ(Count(svg, "class=\"line\""), 4u);  // two curves in each of two charts
+  EXPECT_EQ(Occurrences(svg, "<circle "), 4u);
+  EXPECT_EQ(Occurrences(svg, "class=\"line\""), 4u);  // two curves in each of two charts
 }
 
 TEST(SweepFigure, LinesGoThroughTheMean) {
@@ -105,7 +105,7 @@ TEST(SweepFigure, WhatAnAxisCannotShowIsCounted) {
   SweepFigure figure = XY();
   figure.var_x = "rate";
   const std::string svg = *RenderSweepFigure(figure, {}, Table(kRuns));
-  EXPECT_EQ(Count(svg, "<circle "), 2u);
+  EXPECT_EQ(Occurrences(svg, "<circle "), 2u);
   EXPECT_THAT(svg, HasSubstr("4 runs; 2 runs without a value"));
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
 }

@@ -19,12 +19,6 @@ bool CannotRun(const Status& status) {
          status.code() == StatusCode::kResourceExhausted;
 }
 
-double Mean(const std::vector<double>& values) {
-  return values.empty() ? 0
-                        : std::accumulate(values.begin(), values.end(), 0.0) /
-                              static_cast<double>(values.size());
-}
-
 // `start` with every combination of the values of `knobs`; itself first.
 std::vector<Setting> Combinations(const Setting& start, const std::vector<int>& knobs,
                                   const TuningSpace& space) {

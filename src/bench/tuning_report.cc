@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -14,12 +13,6 @@ namespace tiercel::bench {
 namespace {
 
 using api::Json;
-
-double Mean(const std::vector<double>& values) {
-  return values.empty() ? 0
-                        : std::accumulate(values.begin(), values.end(), 0.0) /
-                              static_cast<double>(values.size());
-}
 
 constexpr std::string_view kAsGiven = "(as given)";
 

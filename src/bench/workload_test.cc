@@ -14,7 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-SweepItem One(std::string_view json) { return ParseParameterSweep("p.json", "[" + std::string(json) + "]")->at(0); }
+SweepItem OneItem(std::string_view json) { return ParseParameterSweep("p.json", "[" + std::string(json) + "]")->at(0); }
 
 Json::Array Results(std::string_view json) { return *api::ParseJson(json)->array(); }
 
@@ -45,14 +45,14 @@ TEST(Workload, PromptsAreThoseOfTheParametersOrTheCommand) {
   EXPECT_EQ(*PromptCount({}, {"x"}), 1000);
   EXPECT_EQ(*PromptCount({}, {"x", "--num-prompts", "30"}), 30);
   EXPECT_EQ(*PromptCount({}, {"x", "--num-prompts=31"}), 31);
-  EXPECT_EQ(*PromptCount(One(R"({"num-prompts": 5})"), {"x", "--num-prompts", "30"}), 5);
+  EXPECT_EQ(*PromptCount(OneItem(R"({"num-prompts": 5})"), {"x", "--num-prompts", "30"}), 5);
   EXPECT_FALSE(PromptCount({}, {"x", "--num-prompts", "none"}));
-  EXPECT_FALSE(PromptCount(One(R"({"num_prompts": 0})"), {"x"}));
+  EXPECT_FALSE(PromptCount(OneItem(R"({"num_prompts": 0})"), {"x"}));
 }
 
 TEST(Workload, FoldersNameTheLevel) {
-  const SweepItem bench = One(R"({"random_input_len": 5})");
-  EXPECT_EQ(SweepFolder(One(R"({"a": 1})"), WithParameter(bench, "max_concurrency", Json(int64_t{1})), "request_rate=1"),
+  const SweepItem bench = OneItem(R"({"random_input_len": 5})");
+  EXPECT_EQ(SweepFolder(OneItem(R"({"a": 1})"), WithParameter(bench, "max_concurrency", Json(int64_t{1})), "request_rate=1"),
             "SERVE--a=1-BENCH--random_input_len=5-max_concurrency=1-WL--request_rate=1");
   EXPECT_EQ(SweepFolder({}, {}, "request_rate=4"), "WL--request_rate=4");
 }

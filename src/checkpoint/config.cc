@@ -13,14 +13,12 @@ namespace tiercel::checkpoint {
 namespace {
 
 constexpr std::string_view kClassificationEnd = "ForSequenceClassification";
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 
 // As kMaxLayers and kMaxVocab.
 constexpr int64_t kMaxHidden = 1 << 17;
 constexpr int64_t kMaxHeads = 2048;
 constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxIntermediate = 1 << 20;
-constexpr int64_t kMaxPosition = 1 << 28;
 
 constexpr int64_t kMaxLabels = 4096;
 

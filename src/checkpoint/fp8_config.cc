@@ -6,12 +6,12 @@
 namespace tiercel::checkpoint {
 namespace {
 
-const Json kBlock = {128, 128};
+const Json kBlockShape = {128, 128};
 
 // Null and what is absent is fine: there is one scale for a tensor or a row.
 Status CheckBlock(const JsonFields& fields, const char* key) {
   const Json* block = fields.Get(key);
-  return block == nullptr || block->is_null() || *block == kBlock ? OkStatus() : fields.Wrong(key, "[128, 128]");
+  return block == nullptr || block->is_null() || *block == kBlockShape ? OkStatus() : fields.Wrong(key, "[128, 128]");
 }
 
 Status CheckFp8(const JsonFields& fields) {

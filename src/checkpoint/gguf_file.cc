@@ -6,6 +6,7 @@
 
 #include "base/file_hints.h"
 #include "checkpoint/gguf_types.h"
+#include "checkpoint/tensor_bounds.h"
 
 namespace tiercel::checkpoint {
 namespace {
@@ -15,13 +16,10 @@ static_assert(std::endian::native == std::endian::little, "files are little-endi
 // All of the header is read while the file is opened. The largest vocabularies (262,144 tokens with
 // merges and scores) take 20 MB; what goes on for longer is not a model, and a sparse file of
 // terabytes must not be walked through.
-constexpr uint64_t kMaxHeader = uint64_t{256} << 20;
+constexpr uint64_t kMaxGgufHeader = uint64_t{256} << 20;
 constexpr uint64_t kMaxString = uint64_t{16} << 20;  // a license's text, a chat template
 constexpr uint64_t kMaxMetadata = 1 << 16;
-constexpr uint64_t kMaxTensors = 1 << 18;
-constexpr uint64_t kMaxName = 1 << 12;
-constexpr uint32_t kMaxRank = 4;
-constexpr uint64_t kMaxDimension = uint64_t{1} << 40;
+constexpr uint32_t kMaxGgufRank = 4;
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kDefaultAlignment = 32;
 
@@ -95,7 +93,7 @@ GgufValue LoadScalar(GgufValueType type, const uint8_t* p) {
 class GgufParser {
  public:
   GgufParser(std::span<const uint8_t> file, const std::string& path)
-      : file_(file), header_(file.first(std::min<size_t>(file.size(), kMaxHeader))), path_(path) {}
+      : file_(file), header_(file.first(std::min<size_t>(file.size(), kMaxGgufHeader))), path_(path) {}
 
   Expected<GgufFile> Parse() {
     RETURN_IF_ERROR(CheckStart());
@@ -229,7 +227,7 @@ class GgufParser {
     std::string_view name;
     uint32_t rank = 0;
     if (!ReadString(kMaxName, name) || !Read(rank)) return false;
-    if (rank > kMaxRank) return Fail("tensor \"{}\" has {} dimensions", Short(name), rank);
+    if (rank > kMaxGgufRank) return Fail("tensor \"{}\" has {} dimensions", Short(name), rank);
     GgufTensor tensor;
     for (uint32_t i = 0; i < rank; ++i) {
       uint64_t dimension = 0;

@@ -16,6 +16,8 @@ namespace tiercel::checkpoint {
 
 using Json = nlohmann::json;
 
+constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // of a config.json, or what is merged into one
+
 // An object; `path` is for messages. Sizes beyond `max_bytes` and nesting beyond 32 levels are refused
 // before parsing.
 Expected<Json> ParseJsonObject(std::string_view text, const std::string& path, size_t max_bytes);

@@ -16,14 +16,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::string kAttention = "model.layers.3.self_attn.";
+const std::string kLayerPrefix = "model.layers.3.self_attn.";
 
-// Of a checkpoint with these scales, under names behind kAttention.
+// Of a checkpoint with these scales, under names behind kLayerPrefix.
 Expected<KvTensorScales> Read(const std::vector<std::pair<std::string, float>>& scales) {
   MemoryCheckpoint checkpoint;
-  for (const auto& [name, scale] : scales) checkpoint.Put(kAttention + name, "F32", {1}, std::vector<float>{scale});
+  for (const auto& [name, scale] : scales) checkpoint.Put(kLayerPrefix + name, "F32", {1}, std::vector<float>{scale});
   checkpoint.Put("model.layers.2.self_attn.k_scale", "F32", {1}, std::vector<float>{9});
-  return ReadKvTensorScales(checkpoint, kAttention);
+  return ReadKvTensorScales(checkpoint, kLayerPrefix);
 }
 
 void ExpectScales(const Expected<KvTensorScales>& scales, float key, float value) {
@@ -38,11 +38,11 @@ TEST(KvTensorScales, AllNamesThatQuantizersUse) {
                                    {"k_proj.k_scale", "v_proj.v_scale"}, {"k_proj.output_scale", "v_proj.output_scale"}}) {
     ExpectScales(Read({{key, 0.5f}, {value, 0.25f}}), 0.5f, 0.25f);
     ExpectScales(Read({{key, 0.5f}}), 0.5f, 0.5f);
-    EXPECT_TRUE(IsKvTensorScale(kAttention + key));
-    EXPECT_TRUE(IsKvTensorScale(kAttention + value));
+    EXPECT_TRUE(IsKvTensorScale(kLayerPrefix + key));
+    EXPECT_TRUE(IsKvTensorScale(kLayerPrefix + value));
   }
   ExpectScales(Read({{"kv_scale", 3}}), 3, 3);
-  EXPECT_TRUE(IsKvTensorScale(kAttention + "kv_scale"));
+  EXPECT_TRUE(IsKvTensorScale(kLayerPrefix + "kv_scale"));
   for (const char* other : {"model.layers.0.self_attn.q_scale", "model.layers.0.self_attn.k_proj.input_scale",
                             "model.layers.0.mlp.k_scale", "k_scale", "model.layers.0.self_attn.k_proj.weight_scale"}) {
     EXPECT_FALSE(IsKvTensorScale(other)) << other;
@@ -51,22 +51,22 @@ TEST(KvTensorScales, AllNamesThatQuantizersUse) {
 
 TEST(KvTensorScales, AnyFloatOfOneElement) {
   MemoryCheckpoint checkpoint;
-  checkpoint.Put(kAttention + "k_scale", "BF16", {}, std::vector{ToBF16(0.75f)});
-  checkpoint.Put(kAttention + "v_scale", "F16", {1}, std::vector<uint16_t>{ToHalf(1.5f)});
-  ExpectScales(ReadKvTensorScales(checkpoint, kAttention), 0.75f, 1.5f);
+  checkpoint.Put(kLayerPrefix + "k_scale", "BF16", {}, std::vector{ToBF16(0.75f)});
+  checkpoint.Put(kLayerPrefix + "v_scale", "F16", {1}, std::vector<uint16_t>{ToHalf(1.5f)});
+  ExpectScales(ReadKvTensorScales(checkpoint, kLayerPrefix), 0.75f, 1.5f);
 }
 
 TEST(KvTensorScales, OthersAreNamed) {
   for (const float bad : {0.0f, -1.0f, std::nanf(""), HUGE_VALF}) {
     const auto scales = Read({{"k_scale", 1}, {"v_scale", bad}});
     ASSERT_FALSE(scales.has_value());
-    EXPECT_THAT(scales.error().message(), HasSubstr(kAttention + "v_scale: found"));
+    EXPECT_THAT(scales.error().message(), HasSubstr(kLayerPrefix + "v_scale: found"));
   }
   MemoryCheckpoint checkpoint;
-  checkpoint.Put(kAttention + "k_scale", "F32", {2}, std::vector<float>{1, 2});
-  EXPECT_THAT(ReadKvTensorScales(checkpoint, kAttention).error().message(), HasSubstr("found [2], expected one scale"));
-  checkpoint.Put(kAttention + "k_scale", "I32", {1}, std::vector<int32_t>{1});
-  EXPECT_THAT(ReadKvTensorScales(checkpoint, kAttention).error().message(), HasSubstr("found I32, expected a float"));
+  checkpoint.Put(kLayerPrefix + "k_scale", "F32", {2}, std::vector<float>{1, 2});
+  EXPECT_THAT(ReadKvTensorScales(checkpoint, kLayerPrefix).error().message(), HasSubstr("found [2], expected one scale"));
+  checkpoint.Put(kLayerPrefix + "k_scale", "I32", {1}, std::vector<int32_t>{1});
+  EXPECT_THAT(ReadKvTensorScales(checkpoint, kLayerPrefix).error().message(), HasSubstr("found I32, expected a float"));
 }
 
 }  // namespace

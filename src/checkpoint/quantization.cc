@@ -25,7 +25,7 @@ constexpr std::string_view kOffered =
     "compressed-tensors with INT8 weights are read";
 
 // The types of the description that are offered, by their names in the file.
-constexpr std::array<std::pair<std::string_view, LinearScheme>, 7> kTypes = {{
+constexpr std::array<std::pair<std::string_view, LinearScheme>, 7> kNamedSchemes = {{
     {"FLOAT", LinearScheme::kFloat},
     {"W8A8", LinearScheme::kStatic},
     {"W8A8_DYNAMIC", LinearScheme::kDynamic},
@@ -36,7 +36,7 @@ constexpr std::array<std::pair<std::string_view, LinearScheme>, 7> kTypes = {{
 }};
 
 std::optional<LinearScheme> SchemeOfType(std::string_view type) {
-  for (const auto& [name, scheme] : kTypes) {
+  for (const auto& [name, scheme] : kNamedSchemes) {
     if (name == type) return scheme;
   }
   return std::nullopt;
@@ -380,7 +380,7 @@ Expected<LinearScheme> Quantization::SchemeOf(const std::string& name,
   const std::optional<LinearScheme> scheme = SchemeOfType(it->second);
   if (!scheme) {
     std::string names;
-    for (const auto& [known, unused] : kTypes) names += fmt::format(", {}", known);
+    for (const auto& [known, unused] : kNamedSchemes) names += fmt::format(", {}", known);
     return Unexpected(Unimplemented("{}: {}: found type {}, expected one of the supported ones: {}",
                                     path_, tensor, ShowJson(it->second), names.substr(2)));
   }

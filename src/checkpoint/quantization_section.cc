@@ -5,11 +5,6 @@
 #include "checkpoint/rope_config.h"
 
 namespace tiercel::checkpoint {
-namespace {
-
-constexpr int64_t kMaxConfigBytes = 16 << 20;
-
-}  // namespace
 
 Expected<std::optional<QuantizationSection>> ReadQuantizationSection(std::string_view config_json,
                                                                      std::string_view hf_overrides,

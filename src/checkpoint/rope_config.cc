@@ -6,7 +6,6 @@ namespace tiercel::checkpoint {
 namespace {
 
 constexpr double kMaxFactor = 1e6;
-constexpr int64_t kMaxPosition = 1 << 28;
 
 // Older files say `type`; within one object `rope_type` wins.
 void UnifyTypeKey(Json& rope) {

@@ -9,6 +9,8 @@
 
 namespace tiercel::checkpoint {
 
+constexpr int64_t kMaxPosition = 1 << 28;
+
 // Merges `overrides` (--hf-overrides) into `config`, objects field by field. Where the two spell
 // the same RoPE setting differently, the override's spelling is the one that is left.
 void MergeOverrides(Json overrides, Json& config);

@@ -11,16 +11,14 @@
 #include <string_view>
 
 #include "base/file_hints.h"
+#include "checkpoint/tensor_bounds.h"
 
 namespace tiercel::checkpoint {
 namespace {
 
 // The largest known models stay below 10 MB; the format's own limit is 100 MB.
 constexpr uint64_t kMaxHeader = uint64_t{64} << 20;
-constexpr size_t kMaxTensors = 1 << 18;
-constexpr size_t kMaxName = 1 << 12;
 constexpr size_t kMaxRank = 8;
-constexpr uint64_t kMaxDimension = uint64_t{1} << 40;
 constexpr uint64_t kMaxTensorBytes = uint64_t{1} << 60;
 
 static_assert(std::endian::native == std::endian::little, "files are little-endian");
@@ -29,7 +27,7 @@ struct TypeSize {
   std::string_view name;
   uint64_t bytes;
 };
-constexpr std::array<TypeSize, 16> kTypes = {{{"BF16", 2},
+constexpr std::array<TypeSize, 16> kTypeSizes = {{{"BF16", 2},
                                               {"F16", 2},
                                               {"F32", 4},
                                               {"F64", 8},
@@ -157,9 +155,9 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
 
 // Bytes of a tensor, or nullopt where the dtype is unknown or the product overflows.
 std::optional<uint64_t> TensorBytes(const SafetensorsEntry& entry) {
-  const auto type = std::find_if(kTypes.begin(), kTypes.end(),
+  const auto type = std::find_if(kTypeSizes.begin(), kTypeSizes.end(),
                                  [&](const TypeSize& t) { return t.name == entry.dtype; });
-  if (type == kTypes.end()) return std::nullopt;
+  if (type == kTypeSizes.end()) return std::nullopt;
   // Overflow is looked for without the zeros: later products of some dimensions must fit as well.
   uint64_t bytes = type->bytes;
   bool empty = false;

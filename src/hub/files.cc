@@ -6,18 +6,14 @@
 #include <filesystem>
 #include <set>
 
+#include "base/ascii_case.h"
+
 namespace tiercel::hub {
 namespace {
 
 namespace fs = std::filesystem;
 
 constexpr size_t kPartDigits = 5;  // of "-00002-of-00003"
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return lower;
-}
 
 bool IsSupportFile(const std::string& path) {
   return path.ends_with(".json") || path.ends_with(".jinja") || path.ends_with(".txt") ||
@@ -61,7 +57,7 @@ Expected<std::vector<HubFile>> SelectFiles(const std::vector<HubFile>& files, co
       has_model_files |= file.path.starts_with("model");
       safetensors.push_back(file);
     } else if (file.path.ends_with(".gguf") &&
-               Lower(file.path).find(Lower(id.variant)) != std::string::npos) {
+               LowerCase(file.path).find(LowerCase(id.variant)) != std::string::npos) {
       gguf.push_back(file);
     }
   }
@@ -139,7 +135,7 @@ Expected<std::string> LocalModel(const std::string& folder, const HubId& id) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename();
-    if (name.ends_with(".gguf") && Lower(name).find(Lower(id.variant)) != std::string::npos) {
+    if (name.ends_with(".gguf") && LowerCase(name).find(LowerCase(id.variant)) != std::string::npos) {
       return entry.path().string();
     }
   }

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
+
+#include "base/ascii_case.h"
 
 namespace tiercel::hub {
 namespace {
@@ -44,8 +45,7 @@ std::string StringMember(const Json& object, const char* key) {
 }
 
 std::string HashMember(const Json& object, const char* key, size_t size) {
-  std::string hash = StringMember(object, key);
-  for (char& c : hash) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  std::string hash = LowerCase(StringMember(object, key));
   return IsHex(hash, size) ? hash : "";
 }
 

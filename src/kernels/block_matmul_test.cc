@@ -167,9 +167,9 @@ QuantizedBlock RandomBlock(std::mt19937& random, bool extreme) {
   return block;
 }
 
-struct Problem {
+struct BlockProblem {
   // Strip i has formats[i].
-  Problem(std::vector<BlockFormat> formats, int64_t k, int64_t rows, uint32_t seed, bool extreme = false,
+  BlockProblem(std::vector<BlockFormat> formats, int64_t k, int64_t rows, uint32_t seed, bool extreme = false,
           int64_t granule = 16, int workers = 1)
       : n(16 * std::ssize(formats)), k(k), blocks((k + 127) / 128), x(rows * blocks * 192) {
     int64_t total = 0;
@@ -211,7 +211,7 @@ struct Problem {
 };
 
 // The output of all workers as floats; BF16 ones widened.
-std::vector<float> RunBlocks(const KernelTable& kernels, const Problem& p, int64_t first_row, int64_t rows, Epilogue epilogue,
+std::vector<float> RunBlocks(const KernelTable& kernels, const BlockProblem& p, int64_t first_row, int64_t rows, Epilogue epilogue,
                        bool with_bias) {
   BlockMatmulArgs args;
   args.x = p.x.as<QuantizedBlock>() + first_row * p.blocks;
@@ -219,7 +219,7 @@ std::vector<float> RunBlocks(const KernelTable& kernels, const Problem& p, int64
   return RunWithEpilogue(kernels.block_matmul, args, p, first_row, rows, epilogue, with_bias);
 }
 
-void ExpectExact(const Problem& p, int64_t rows, const std::string& what) {
+void ExpectExact(const BlockProblem& p, int64_t rows, const std::string& what) {
   for (const bool bias : {false, true}) {
     std::vector<float> y;
     for (int64_t r = 0; r < rows; ++r) {
@@ -257,7 +257,7 @@ TEST(BlockMatmul, EveryFormatIsExact) {
   for (const BlockFormat format : kFormats) {
     for (const int64_t k : {256, 768}) {
       for (const int64_t rows : {1, 3, 17}) {
-        ExpectExact(Problem({format, format}, k, rows, 3), rows, InfoOf(format).name);
+        ExpectExact(BlockProblem({format, format}, k, rows, 3), rows, InfoOf(format).name);
         if (HasFatalFailure()) return;
       }
     }
@@ -266,7 +266,7 @@ TEST(BlockMatmul, EveryFormatIsExact) {
 
 TEST(BlockMatmul, ExtremeValuesDoNotSaturate) {
   for (const BlockFormat format : kFormats) {
-    ExpectExact(Problem({format}, 1024, 5, 4, /*extreme=*/true), 5, InfoOf(format).name);
+    ExpectExact(BlockProblem({format}, 1024, 5, 4, /*extreme=*/true), 5, InfoOf(format).name);
     if (HasFatalFailure()) return;
   }
 }
@@ -281,7 +281,7 @@ TEST(BlockMatmul, StripsOfManyFormats) {
   formats.resize(16);
   for (const int workers : {1, 2, 3, 5}) {
     constexpr int32_t kUneven[] = {0, 32, 45, 58};
-    Problem problem(formats, 512, 9, 5, false, 32, workers);
+    BlockProblem problem(formats, 512, 9, 5, false, 32, workers);
     if (workers == 3) problem.matrix.bounds = kUneven;
     ExpectExact(problem, 9, "mixed");
     if (HasFatalFailure()) return;
@@ -291,7 +291,7 @@ TEST(BlockMatmul, StripsOfManyFormats) {
 // k that is no whole number of blocks: what lies behind it has no scale.
 TEST(BlockMatmul, RowsDoNotDependOnTheirNumber) {
   const int64_t kRows = 300;
-  const Problem problem({BlockFormat::kQ4_K, BlockFormat::kQ5_0, BlockFormat::kQ6_K, BlockFormat::kQ8_0, BlockFormat::kI4,
+  const BlockProblem problem({BlockFormat::kQ4_K, BlockFormat::kQ5_0, BlockFormat::kQ6_K, BlockFormat::kQ8_0, BlockFormat::kI4,
                          BlockFormat::kU4_32, BlockFormat::kU4_64},
                         512, kRows, 6);
   std::vector<std::pair<int64_t, int64_t>> cases = {{0, kRows}, {7, 257}, {1, 129}};
@@ -308,7 +308,7 @@ TEST(BlockMatmul, RowsDoNotDependOnTheirNumber) {
 
 // A tied embedding: W in BF16.
 TEST(Embed, ReadsColumnsOfBlockFormats) {
-  const Problem problem({BlockFormat::kQ6_K, BlockFormat::kQ4_K, BlockFormat::kQ5_1, BlockFormat::kU4}, 256, 1, 8);
+  const BlockProblem problem({BlockFormat::kQ6_K, BlockFormat::kQ4_K, BlockFormat::kQ5_1, BlockFormat::kU4}, 256, 1, 8);
   const std::vector<int32_t> ids = {0, 5, 17, 31, 32, 63, 48};
   std::vector<BF16> out(ids.size() * 256);
   for (const KernelTable* kernels : Kernels()) {

@@ -38,8 +38,8 @@ TEST(E4M3, EveryCode) {
   EXPECT_TRUE(std::signbit(E4M3ToFloat(0x80)));
 }
 
-struct Problem {
-  Problem(int64_t strips, int64_t k, int64_t rows, uint32_t seed, int workers = 1, int64_t granule = 16)
+struct Fp8Problem {
+  Fp8Problem(int64_t strips, int64_t k, int64_t rows, uint32_t seed, int workers = 1, int64_t granule = 16)
       : n(16 * strips), k(k), blocks((k + 127) / 128), ldx((k + 31) / 32 * 32), codes(n * blocks * 128, 0),
         scales(n * blocks), x(rows * ldx * 2), data(strips * blocks * kUnit) {
     std::mt19937 random(seed);
@@ -116,7 +116,7 @@ struct Problem {
   PackedMatrix matrix;
 };
 
-std::vector<float> RunFp8(const KernelTable& kernels, const Problem& p, int64_t first_row, int64_t rows, Epilogue epilogue,
+std::vector<float> RunFp8(const KernelTable& kernels, const Fp8Problem& p, int64_t first_row, int64_t rows, Epilogue epilogue,
                           bool with_bias) {
   MatmulArgs args;
   args.x = p.x.as<BF16>() + first_row * p.ldx;
@@ -130,7 +130,7 @@ const KernelTable& Bf16Of(const KernelTable& kernels) {
                         [&](const KernelTable* table) { return table->fp8_matmul == kernels.fp8_matmul; });
 }
 
-void ExpectExact(const KernelTable& kernels, const Problem& p, int64_t rows) {
+void ExpectExact(const KernelTable& kernels, const Fp8Problem& p, int64_t rows) {
   SCOPED_TRACE(std::string(kernels.detail) + " k " + std::to_string(p.k) + " rows " + std::to_string(rows));
   for (const bool bias : {false, true}) {
     const std::vector<float> y = p.Exact(Bf16Of(kernels), rows, bias);
@@ -164,7 +164,7 @@ TEST(Fp8Matmul, IsExact) {
   // of a tile, and of several.
   for (const int64_t k : {128, 384, 200, 73, 1152}) {
     for (const int64_t rows : {1, 2, 3, 5, 6, 7, 8, 24, 25, 33, 130}) {
-      const Problem problem(4, k, rows, 3);
+      const Fp8Problem problem(4, k, rows, 3);
       for (const KernelTable* kernels : Kernels()) {
         if (std::string(kernels->isa) == "scalar" && rows > 33) continue;
         ExpectExact(*kernels, problem, rows);
@@ -177,7 +177,7 @@ TEST(Fp8Matmul, IsExact) {
 // As far from the sum of the numbers themselves as k roundings of FP32 may take it.
 TEST(Fp8Matmul, IsNearTheExactSum) {
   constexpr int64_t kRows = 3;
-  const Problem p(2, 1000, kRows, 8);
+  const Fp8Problem p(2, 1000, kRows, 8);
   for (const KernelTable* kernels : Kernels()) {
     const std::vector<float> y = RunFp8(*kernels, p, 0, kRows, Epilogue::kStoreF32, false);
     for (int64_t i = 0; i < kRows * p.n; ++i) {
@@ -196,7 +196,7 @@ TEST(Fp8Matmul, IsNearTheExactSum) {
 
 // FP32 FMA is one chain for a block, on every ISA.
 TEST(Fp8Matmul, FmaKernelsAgree) {
-  const Problem problem(3, 1160, 50, 9);
+  const Fp8Problem problem(3, 1160, 50, 9);
   const std::vector<float> exact = RunFp8(*Kernels().front(), problem, 0, 50, Epilogue::kStoreF32, true);
   for (const KernelTable* kernels : Kernels()) {
     if (std::string(Bf16Of(*kernels).detail).find("bf16 by fp32 fma") == std::string::npos) continue;
@@ -208,7 +208,7 @@ TEST(Fp8Matmul, TeamsAndStripsOfNoFormat) {
   for (const int workers : {1, 2, 3}) {
     constexpr int32_t kUneven[] = {0, 32, 45, 58};
     for (const int64_t rows : {1, 9, 60}) {
-      Problem problem(12, 256, rows, 5, workers, 32);
+      Fp8Problem problem(12, 256, rows, 5, workers, 32);
       if (workers == 3) problem.matrix.bounds = kUneven;
       for (const size_t strip : {3, 4, 11}) {
         problem.places[strip].format = BlockFormat::kNone;
@@ -222,7 +222,7 @@ TEST(Fp8Matmul, TeamsAndStripsOfNoFormat) {
 
 TEST(Fp8Matmul, RowsDoNotDependOnTheirNumber) {
   constexpr int64_t kRows = 530;
-  const Problem problem(5, 1408, kRows, 6);
+  const Fp8Problem problem(5, 1408, kRows, 6);
   std::vector<std::pair<int64_t, int64_t>> cases = {{7, 257}, {1, 129}, {0, 512}};
   for (int64_t rows = 1; rows <= 80; ++rows) cases.push_back({rows % 13, rows});
   for (const KernelTable* kernels : Kernels()) {

@@ -26,8 +26,8 @@ struct Shape {
 enum class Values { kRandom, kExtreme };
 
 // Operands. Weights [n, k] are kept row-major and packed for a team.
-struct Problem {
-  Problem(const Shape& shape, int64_t max_rows, uint32_t seed, Values values = Values::kRandom)
+struct QuantProblem {
+  QuantProblem(const Shape& shape, int64_t max_rows, uint32_t seed, Values values = Values::kRandom)
       : shape(shape),
         k_padded((shape.k + kKBlockI8 - 1) / kKBlockI8 * kKBlockI8),
         weights(shape.n * shape.k),
@@ -107,7 +107,7 @@ struct Mode {
 
 constexpr QuantizedRows kOutScale = {.scale = 0.02f, .offset = 11};
 
-std::string Describe(const KernelTable& kernels, const Problem& p, int64_t rows, const Mode& m) {
+std::string Describe(const KernelTable& kernels, const QuantProblem& p, int64_t rows, const Mode& m) {
   return std::string(kernels.detail) + " n=" + std::to_string(p.shape.n) +
          " k=" + std::to_string(p.shape.k) + " workers=" + std::to_string(p.matrix.workers) +
          " rows=" + std::to_string(rows) + " epilogue=" +
@@ -115,12 +115,12 @@ std::string Describe(const KernelTable& kernels, const Problem& p, int64_t rows,
          (m.bias ? " bias" : "") + (m.quantized ? " quantized" : "");
 }
 
-int64_t OutColumns(const Problem& p, const Mode& m) {
+int64_t OutColumns(const QuantProblem& p, const Mode& m) {
   return m.epilogue == Epilogue::kSwiGlu ? p.shape.n / 2 : p.shape.n;
 }
 
 // The output of one call for every worker, as raw bytes; the padding of each row is checked.
-std::vector<uint8_t> RunQuant(const KernelTable& kernels, const Problem& p, int64_t first_row,
+std::vector<uint8_t> RunQuant(const KernelTable& kernels, const QuantProblem& p, int64_t first_row,
                          int64_t rows, const Mode& m) {
   const int64_t columns = OutColumns(p, m);
   const int64_t element = m.quantized ? 1 : (m.epilogue == Epilogue::kStoreF32 ? 4 : 2);
@@ -184,7 +184,7 @@ uint8_t QuantizeOut(BF16 y) {
 }
 
 // y [rows, n] of a mode.
-std::vector<float> ExactRows(const Problem& p, int64_t rows, const Mode& m) {
+std::vector<float> ExactRows(const QuantProblem& p, int64_t rows, const Mode& m) {
   std::vector<float> y;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < p.shape.n; ++c) y.push_back(p.Exact(r, c, m.dynamic, m.bias));
@@ -193,7 +193,7 @@ std::vector<float> ExactRows(const Problem& p, int64_t rows, const Mode& m) {
 }
 
 // The bits of a mode without SwiGLU.
-std::vector<uint8_t> ExactBytes(const Problem& p, const std::vector<float>& y, const Mode& m) {
+std::vector<uint8_t> ExactBytes(const QuantProblem& p, const std::vector<float>& y, const Mode& m) {
   if (m.epilogue == Epilogue::kStoreF32) return Bytes(y);
   std::vector<BF16> out;
   const int64_t n = p.shape.n;
@@ -212,7 +212,7 @@ std::vector<uint8_t> ExactBytes(const Problem& p, const std::vector<float>& y, c
 
 // exp errs by about 1 ulp, so a SwiGLU output is at most one BF16 step from the exact one; its
 // quantized form is to the bit that of the kernel's own BF16 output.
-void ExpectSwiGlu(const KernelTable& kernels, const Problem& p, const std::vector<float>& y,
+void ExpectSwiGlu(const KernelTable& kernels, const QuantProblem& p, const std::vector<float>& y,
                   int64_t rows, Mode m) {
   m.quantized = false;
   const std::vector<uint8_t> bytes = RunQuant(kernels, p, 0, rows, m);
@@ -231,7 +231,7 @@ void ExpectSwiGlu(const KernelTable& kernels, const Problem& p, const std::vecto
   ASSERT_EQ(RunQuant(kernels, p, 0, rows, m), quantized) << Describe(kernels, p, rows, m);
 }
 
-void ExpectExact(const Problem& p, int64_t rows, bool dynamic, bool bias) {
+void ExpectExact(const QuantProblem& p, int64_t rows, bool dynamic, bool bias) {
   const bool swiglu = p.shape.n % 32 == 0 && (p.shape.granule % 32 == 0 || p.matrix.workers == 1);
   const std::vector<float> y = ExactRows(p, rows, {.dynamic = dynamic, .bias = bias});
   for (const KernelTable* kernels : Kernels()) {
@@ -254,7 +254,7 @@ TEST(QuantMatmul, EveryEpilogueAndShapeIsExact) {
                           {352, 160, 32, 2}, {352, 96, 32, 3}, {192, 100, 64, 2}, {32, 70, 32, 5}};
   for (const Shape& shape : shapes) {
     for (int64_t rows : {1, 2, 7, 17, 33}) {
-      const Problem problem(shape, rows, static_cast<uint32_t>(shape.n * 7 + rows));
+      const QuantProblem problem(shape, rows, static_cast<uint32_t>(shape.n * 7 + rows));
       ExpectExact(problem, rows, rows % 2 == 0, rows > 2);
       if (HasFatalFailure()) return;
     }
@@ -265,11 +265,11 @@ TEST(QuantMatmul, EveryEpilogueAndShapeIsExact) {
 // largest product is the largest that a Qwen3-32B's down_proj could have.
 TEST(QuantMatmul, ExtremeValuesDoNotSaturate) {
   for (int64_t k : {64, 1000, 25600}) {
-    const Problem mixed({64, k}, 3, 5, Values::kExtreme);
+    const QuantProblem mixed({64, k}, 3, 5, Values::kExtreme);
     ExpectExact(mixed, 3, false, false);
     for (const auto& [byte, weight] : {std::pair<uint8_t, int8_t>{0, -128}, {0, 127}, {255, -128},
                                        {255, 127}}) {
-      Problem same({32, k}, 2, 6);
+      QuantProblem same({32, k}, 2, 6);
       std::memset(same.x.as<void>(), byte, 2 * same.k_padded);
       std::fill(same.weights.begin(), same.weights.end(), weight);
       std::fill(same.acc_bias.begin(), same.acc_bias.end(), -128 * static_cast<int>(k) * weight);
@@ -281,7 +281,7 @@ TEST(QuantMatmul, ExtremeValuesDoNotSaturate) {
 }
 
 TEST(QuantMatmul, NoRowsWritesNothing) {
-  const Problem problem({64, 64}, 1, 1);
+  const QuantProblem problem({64, 64}, 1, 1);
   for (const KernelTable* kernels : Kernels()) {
     EXPECT_TRUE(RunQuant(*kernels, problem, 0, 0, {}).empty());
   }
@@ -290,7 +290,7 @@ TEST(QuantMatmul, NoRowsWritesNothing) {
 // All numbers of rows, at any place, by teams of every size.
 TEST(QuantMatmul, RowsAndColumnsDoNotDependOnTheirNumberOrOnTheTeam) {
   constexpr int64_t kRows = 530;
-  Problem problem({16 * 11, 330}, kRows, 3);
+  QuantProblem problem({16 * 11, 330}, kRows, 3);
   const Mode mode{Epilogue::kStoreF32, true, true};
   const std::vector<float> y = ExactRows(problem, kRows, mode);
   const std::vector<uint8_t> exact = Bytes(y);
@@ -313,7 +313,7 @@ TEST(QuantMatmul, RowsAndColumnsDoNotDependOnTheirNumberOrOnTheTeam) {
 // Large enough for every level of blocking: more rows than a panel, more k than a chunk, more
 // columns than a band.
 TEST(QuantMatmul, LargeShapesAgreeWithTheScalarKernel) {
-  const Problem problem({16 * 37, 1600}, 600, 4);
+  const QuantProblem problem({16 * 37, 1600}, 600, 4);
   const Mode mode{Epilogue::kStoreF32, true, false};
   const std::vector<uint8_t> exact = RunQuant(*Kernels().front(), problem, 0, 600, mode);
   for (const KernelTable* kernels : Kernels()) {

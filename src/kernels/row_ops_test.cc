@@ -16,7 +16,7 @@ namespace tiercel::kernels {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kQuietNaN = std::numeric_limits<float>::quiet_NaN();
 
 std::vector<int64_t> Sizes() {
   std::vector<int64_t> sizes;
@@ -33,7 +33,7 @@ std::vector<float> Row(int64_t n, uint32_t seed, bool with_nan) {
     const uint32_t r = static_cast<uint32_t>(random());
     v = static_cast<float>(static_cast<int>(r % 41) - 20) * 0.75f;
     if (r >> 16 & 7) continue;
-    v = with_nan && (r >> 20 & 1) ? kNaN : -kInfinity;
+    v = with_nan && (r >> 20 & 1) ? kQuietNaN : -kInfinity;
   }
   return x;
 }
@@ -69,7 +69,7 @@ TEST(RowOps, ArgMaxIsTheFirstMaximumAndSkipsNaN) {
 TEST(RowOps, ArgMaxFindsEveryPlace) {
   for (const KernelTable* kernels : Kernels()) {
     for (int64_t n : {1, 8, 17, 70}) {
-      for (float rest : {-kInfinity, kNaN, -1.0f}) {
+      for (float rest : {-kInfinity, kQuietNaN, -1.0f}) {
         for (int64_t at = 0; at < n; ++at) {
           std::vector<float> x(n, rest);
           x[at] = x[n - 1] = 0.0f;  // tied with the last
@@ -89,7 +89,7 @@ TEST(RowOps, ArgMaxFindsEveryPlace) {
 TEST(RowOps, CollectAndCountAgreeWithTheirDefinition) {
   ForEveryRow([](const RowOps& ops, const std::vector<float>& x) {
     const int64_t n = static_cast<int64_t>(x.size());
-    for (float threshold : {-kInfinity, -3.0f, 0.0f, 14.25f, 15.0f, 16.0f, kInfinity, kNaN}) {
+    for (float threshold : {-kInfinity, -3.0f, 0.0f, 14.25f, 15.0f, 16.0f, kInfinity, kQuietNaN}) {
       std::vector<int32_t> expected;
       for (int64_t i = 0; i < n; ++i) {
         if (x[i] >= threshold) expected.push_back(static_cast<int32_t>(i));

@@ -7,7 +7,7 @@
 
 namespace tiercel::model {
 
-enum class Order {
+enum class ColumnOrder {
   kPlain,
   kQkvByGroup,  // KV group after KV group: [q heads of g][k head g][v head g]
   kGateUp,      // 16 gate, 16 up, and so on
@@ -21,6 +21,6 @@ struct Place {
 };
 
 // `rows_of_plain`: the rows of a plain linear; columns beyond them are padding.
-Place PlaceOf(Order order, const checkpoint::ModelConfig& config, int64_t column, int64_t rows_of_plain);
+Place PlaceOf(ColumnOrder order, const checkpoint::ModelConfig& config, int64_t column, int64_t rows_of_plain);
 
 }  // namespace tiercel::model

@@ -31,7 +31,7 @@ struct Shard {
 
 // A linear as the checkpoint has it.
 struct FusedLinear {
-  Order order = Order::kPlain;
+  ColumnOrder order = ColumnOrder::kPlain;
   std::vector<Shard> shards;
   int64_t k = 0;
   Range slice;  // of k: the rank's

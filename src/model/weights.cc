@@ -102,16 +102,16 @@ class Loader {
   Status AllocatePartlyOnDisk(int64_t in_memory);
   Status PlanEmbedding(const std::string& name);
   // By columns: each rank takes rows of the tensors. By rows (of the packed matrix): a slice of their k.
-  Status PlanByColumns(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k,
+  Status PlanByColumns(Linear* linear, ColumnOrder order, std::vector<ShardName> shards, int64_t k,
                        bool has_bias, checkpoint::QuantizeTo quantize) {
     return Plan(linear, order, std::move(shards), k, {0, k}, has_bias, quantize);
   }
   Status PlanByRows(Linear* linear, const std::string& name, int64_t k, Range slice, bool has_bias,
                     checkpoint::QuantizeTo quantize) {
     const int64_t rows = config_.hidden_size;
-    return Plan(linear, Order::kPlain, {{name, rows, {0, rows}}}, k, slice, has_bias, quantize);
+    return Plan(linear, ColumnOrder::kPlain, {{name, rows, {0, rows}}}, k, slice, has_bias, quantize);
   }
-  Status Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
+  Status Plan(Linear* linear, ColumnOrder order, std::vector<ShardName> shards, int64_t k, Range slice,
               bool has_bias, checkpoint::QuantizeTo quantize);
   Status PlanStrips(Linear* linear, const FusedLinear& source);
   Status PlanMatrix(Linear* linear, const FusedLinear& source, const checkpoint::InputQuantization& input);
@@ -213,7 +213,7 @@ Status Loader::PlanEnds() {
 // The last stage's.
 Status Loader::PlanHead(const std::string& name, checkpoint::QuantizeTo quantize) {
   if (!places_.is_last_stage()) return OkStatus();
-  return PlanByColumns(&weights_.lm_head, Order::kPlain,
+  return PlanByColumns(&weights_.lm_head, ColumnOrder::kPlain,
                        {{name, config_.vocab_size, VocabularyOf(config_, rank_)}}, config_.hidden_size, false, quantize);
 }
 
@@ -233,7 +233,7 @@ Status Loader::PlanLayer(int64_t i) {
   const Range inner = InnerColumnsOf(c, rank_);
   const checkpoint::QuantizeTo quantize = options_.quantize;
   RETURN_IF_ERROR(ReadNorm(prefix + "input_layernorm", c.hidden_size, &layer.input_norm));
-  RETURN_IF_ERROR(PlanByColumns(&layer.qkv, Order::kQkvByGroup,
+  RETURN_IF_ERROR(PlanByColumns(&layer.qkv, ColumnOrder::kQkvByGroup,
                                 {{attention + "q_proj", q_rows, q},
                                  {attention + "k_proj", kv_rows, kv},
                                  {attention + "v_proj", kv_rows, kv}},
@@ -253,7 +253,7 @@ Status Loader::PlanLayer(int64_t i) {
   RETURN_IF_ERROR(PlanByRows(&layer.o, attention + "o_proj", q_rows, q, c.o_bias, quantize));
   RETURN_IF_ERROR(ReadNorm(prefix + "post_attention_layernorm", c.hidden_size,
                            &layer.post_attention_norm));
-  RETURN_IF_ERROR(PlanByColumns(&layer.gate_up, Order::kGateUp,
+  RETURN_IF_ERROR(PlanByColumns(&layer.gate_up, ColumnOrder::kGateUp,
                                 {{mlp + "gate_proj", c.intermediate_size, inner},
                                  {mlp + "up_proj", c.intermediate_size, inner}},
                                 c.hidden_size, c.mlp_bias, quantize));
@@ -293,7 +293,7 @@ Status Loader::PlanEmbedding(const std::string& name) {
 
 // Reads the shards' small tensors, and plans a matrix for each way in which their inputs are
 // quantized.
-Status Loader::Plan(Linear* linear, Order order, std::vector<ShardName> shards, int64_t k, Range slice,
+Status Loader::Plan(Linear* linear, ColumnOrder order, std::vector<ShardName> shards, int64_t k, Range slice,
                     bool has_bias, checkpoint::QuantizeTo quantize) {
   auto source = std::make_unique<FusedLinear>();
   source->order = order;
@@ -332,9 +332,9 @@ Status Loader::PlanMatrix(Linear* linear, const FusedLinear& source, const check
   if (!weights_.bounds.empty()) m.bounds = weights_.bounds.data();
   int64_t rows = 0;
   for (const Shard& shard : source.shards) rows += shard.rows.size();
-  if (source.order == Order::kGateUp) {
+  if (source.order == ColumnOrder::kGateUp) {
     m.granule = 2 * kColumnGroup;
-  } else if (source.order == Order::kQkvByGroup &&
+  } else if (source.order == ColumnOrder::kQkvByGroup &&
              kernels::AttentionOwnsGroups(static_cast<int>(part_.num_kv_heads), m.ShareOf(0))) {
     // A worker gets whole KV groups, and keeps them from here through the attention.
     m.granule = rows / part_.num_kv_heads;

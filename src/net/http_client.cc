@@ -1,17 +1,12 @@
 #include "net/http_client.h"
 
-#include <strings.h>
-
+#include "base/ascii_case.h"
 #include "net/blocked_signals.h"
 #include "net/transfer.h"
 #include "net/url.h"
 
 namespace tiercel::net {
 namespace {
-
-bool EqualsNoCase(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
 
 std::string FirstOf(const Environ& environ, std::initializer_list<const char*> names) {
   for (const char* name : names) {

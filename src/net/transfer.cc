@@ -1,12 +1,12 @@
 #include "net/transfer.h"
 
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <mutex>
 #include <new>
 
+#include "base/ascii_case.h"
 #include "base/split.h"
 
 namespace tiercel::net {
@@ -14,10 +14,6 @@ namespace {
 
 // Of all header lines of one answer. Hubs send 2 to 4 KiB.
 constexpr size_t kMaxHeadBytes = 64 << 10;
-
-bool EqualsNoCase(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
 
 // Around names and values, and the end of a line.
 constexpr std::string_view kBlanks = " \t\r\n";

@@ -3,8 +3,9 @@
 #include <curl/curl.h>
 
 #include <algorithm>
-#include <cctype>
 #include <memory>
+
+#include "base/ascii_case.h"
 
 namespace tiercel::net {
 namespace {
@@ -39,8 +40,7 @@ Expected<Url> Read(CURLU* handle, std::string_view text) {
   Url url;
   url.scheme = Part(handle, CURLUPART_SCHEME);
   if (url.scheme != "http" && url.scheme != "https") return bad("expected http:// or https://");
-  url.host = Part(handle, CURLUPART_HOST);
-  for (char& c : url.host) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  url.host = LowerCase(Part(handle, CURLUPART_HOST));
   if (url.host.empty()) return bad("the host is missing");
   url.port = Part(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT);
   url.target = Part(handle, CURLUPART_PATH);

@@ -66,13 +66,14 @@ constexpr OptionSpec kOffloadConfig[] = {
     {"--offload-params", Kind::kStrings, "", Effect::kNone, "Weights already lie in main memory."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"CacheConfig", "The KV cache.", kCacheConfig},
-    {"OffloadConfig", "Weight offloading.", kOffloadConfig},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> CacheOptionGroups() { return kGroups; }
+std::span<const OptionGroup> CacheOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"CacheConfig", "The KV cache.", kCacheConfig},
+      {"OffloadConfig", "Weight offloading.", kOffloadConfig},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

@@ -196,20 +196,21 @@ constexpr OptionSpec kRemoved[] = {
      "Tokens are computed one at a time; they are the same either way."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"SchedulerConfig", "Batching.", kSchedulerConfig},
-    {"CompilationConfig", "Recorded programs.", kCompilationConfig},
-    {"KernelConfig", "Kernels.", kKernelConfig},
-    {"AttentionConfig", "Attention.", kAttentionConfig},
-    {"StructuredOutputsConfig", "Structured output and reasoning.", kStructuredOutputsConfig},
-    {"LoRAConfig", "Adapters.", kLoRAConfig},
-    {"VllmConfig", "Settings given as JSON.", kVllmConfig},
-    {"Engine", "The engine as a whole.", kEngine},
-    {"Removed", "Flags of older versions.", kRemoved},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> EngineOptionGroups() { return kGroups; }
+std::span<const OptionGroup> EngineOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"SchedulerConfig", "Batching.", kSchedulerConfig},
+      {"CompilationConfig", "Recorded programs.", kCompilationConfig},
+      {"KernelConfig", "Kernels.", kKernelConfig},
+      {"AttentionConfig", "Attention.", kAttentionConfig},
+      {"StructuredOutputsConfig", "Structured output and reasoning.", kStructuredOutputsConfig},
+      {"LoRAConfig", "Adapters.", kLoRAConfig},
+      {"VllmConfig", "Settings given as JSON.", kVllmConfig},
+      {"Engine", "The engine as a whole.", kEngine},
+      {"Removed", "Flags of older versions.", kRemoved},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

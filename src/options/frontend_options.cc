@@ -121,13 +121,14 @@ constexpr OptionSpec kServe[] = {
     {"--grpc", Kind::kSwitch, "False", Effect::kRefused, "There is no gRPC server."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"Frontend", "The HTTP server.", kFrontend},
-    {"Serve", "Of serve alone.", kServe},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> FrontendOptionGroups() { return kGroups; }
+std::span<const OptionGroup> FrontendOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"Frontend", "The HTTP server.", kFrontend},
+      {"Serve", "Of serve alone.", kServe},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

@@ -1,9 +1,10 @@
 #include "options/help.h"
 
 #include <algorithm>
-#include <cctype>
 
 #include <fmt/format.h>
+
+#include "base/ascii_case.h"
 
 namespace tiercel::options {
 namespace {
@@ -11,9 +12,9 @@ namespace {
 constexpr size_t kWidth = 100;
 constexpr size_t kIndent = 6;
 
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+// As searched for: "Max_Model_Len" → "max-model-len".
+std::string Plain(std::string_view text) {
+  std::string lower = LowerCase(text);
   std::replace(lower.begin(), lower.end(), '_', '-');
   return lower;
 }
@@ -73,9 +74,9 @@ std::string ListGroups(const OptionTable& table) {
 }
 
 std::string RenderTopic(const OptionTable& table, std::string_view topic) {
-  const std::string wanted = Lower(topic);
+  const std::string wanted = Plain(topic);
   for (const OptionGroup& group : table.groups()) {
-    if (Lower(group.name) == wanted) return RenderGroup(group);
+    if (Plain(group.name) == wanted) return RenderGroup(group);
   }
   std::string out;
   const std::string part = wanted.substr(std::min(wanted.find_first_not_of('-'), wanted.size()));

@@ -8,22 +8,22 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Text and nesting come from a command line or a file: both are bounded.
-constexpr size_t kMaxBytes = 1 << 20;
-constexpr int kMaxDepth = 64;
+constexpr size_t kMaxJsonBytes = 1 << 20;
+constexpr int kMaxJsonDepth = 64;
 
 Expected<Json> Parse(const std::string& text) {
-  if (text.size() > kMaxBytes) {
+  if (text.size() > kMaxJsonBytes) {
     return Unexpected(InvalidArgument("{} bytes of JSON, at most {} are taken", text.size(),
-                                      kMaxBytes));
+                                      kMaxJsonBytes));
   }
   bool too_deep = false;
   const Json::parser_callback_t guard = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep |= depth > kMaxDepth;
+    too_deep |= depth > kMaxJsonDepth;
     return !too_deep;
   };
   try {
     Json value = Json::parse(text, guard);
-    if (too_deep) return Unexpected(InvalidArgument("JSON nested deeper than {}", kMaxDepth));
+    if (too_deep) return Unexpected(InvalidArgument("JSON nested deeper than {}", kMaxJsonDepth));
     return value;
   } catch (const Json::parse_error& error) {
     std::string message = error.what();  // "[json.exception.parse_error.101] parse error at line…"
@@ -78,7 +78,7 @@ Expected<std::string> SetJsonPath(const std::string& json, std::string_view path
   while (true) {
     const size_t dot = path.find('.');
     const std::string key(path.substr(0, dot));
-    if (key.empty() || ++depth > kMaxDepth) {
+    if (key.empty() || ++depth > kMaxJsonDepth) {
       return Unexpected(InvalidArgument("empty key in the dotted path"));
     }
     if (!node->is_object()) *node = Json::object();

@@ -140,13 +140,14 @@ constexpr OptionSpec kLoadConfig[] = {
      "Files are mapped and packed in parallel; nothing to set."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"ModelConfig", "The model and its files.", kModelConfig},
-    {"LoadConfig", "How weights are found and read.", kLoadConfig},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> ModelOptionGroups() { return kGroups; }
+std::span<const OptionGroup> ModelOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"ModelConfig", "The model and its files.", kModelConfig},
+      {"LoadConfig", "How weights are found and read.", kLoadConfig},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

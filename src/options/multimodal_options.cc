@@ -64,13 +64,14 @@ constexpr OptionSpec kMambaConfig[] = {
     {"--mamba-cache-philox-rounds", Kind::kInt, "0", Effect::kNone, "For Mamba layers."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"MultiModalConfig", "Images, audio and video.", kMultiModalConfig},
-    {"MambaConfig", "State-space layers.", kMambaConfig},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> MultimodalOptionGroups() { return kGroups; }
+std::span<const OptionGroup> MultimodalOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"MultiModalConfig", "Images, audio and video.", kMultiModalConfig},
+      {"MambaConfig", "State-space layers.", kMambaConfig},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

@@ -45,13 +45,14 @@ constexpr OptionSpec kObservabilityConfig[] = {
      "Not offered; /metrics and the log have the figures."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"LoggingConfig", "The log.", kLoggingConfig},
-    {"ObservabilityConfig", "Metrics and traces.", kObservabilityConfig},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> ObservabilityOptionGroups() { return kGroups; }
+std::span<const OptionGroup> ObservabilityOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"LoggingConfig", "The log.", kLoggingConfig},
+      {"ObservabilityConfig", "Metrics and traces.", kObservabilityConfig},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

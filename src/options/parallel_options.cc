@@ -109,12 +109,13 @@ constexpr OptionSpec kParallelConfig[] = {
      "One process serves the whole model."},
 };
 
-constexpr OptionGroup kGroups[] = {
-    {"ParallelConfig", "Parallel execution.", kParallelConfig},
-};
-
 }  // namespace
 
-std::span<const OptionGroup> ParallelOptionGroups() { return kGroups; }
+std::span<const OptionGroup> ParallelOptionGroups() {
+  static constexpr OptionGroup kGroups[] = {
+      {"ParallelConfig", "Parallel execution.", kParallelConfig},
+  };
+  return kGroups;
+}
 
 }  // namespace tiercel::options

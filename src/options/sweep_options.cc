@@ -26,7 +26,7 @@ constexpr OptionSpec kCombinations[] = {
      "Run each combination once before with so many prompts, which is not counted."},
 };
 
-constexpr OptionSpec kResults[] = {
+constexpr OptionSpec kSweepResults[] = {
     {"--output-dir -o", Kind::kString, "results", Effect::kUsed, "Folder of all experiments."},
     {"--experiment-name -e", Kind::kString, "", Effect::kUsed,
      "Folder of this one below it. Default: the date and the time."},
@@ -75,7 +75,7 @@ const OptionTable& BenchSweepServeOptionTable() {
   static const OptionTable table({
       {"commands", "What is run.", kCommands},
       {"combinations", "With which flags.", kCombinations},
-      {"results", "Where results go.", kResults},
+      {"results", "Where results go.", kSweepResults},
   });
   return table;
 }
@@ -85,7 +85,7 @@ const OptionTable& BenchSweepWorkloadOptionTable() {
       {"commands", "What is run.", kCommands},
       {"combinations", "With which flags.", kCombinations},
       {"workload", "Under which load.", kWorkload},
-      {"results", "Where results go.", kResults},
+      {"results", "Where results go.", kSweepResults},
   });
   return table;
 }

@@ -8,7 +8,7 @@
 namespace tiercel::options {
 namespace {
 
-constexpr int kMaxDepth = 32;
+constexpr int kMaxYamlDepth = 32;
 
 // A plain YAML scalar as JSON: numbers, booleans and null as such, anything else a string.
 std::string ScalarToJson(const YAML::Node& node) {
@@ -24,9 +24,9 @@ std::string ScalarToJson(const YAML::Node& node) {
 }
 
 Expected<std::string> ToJson(const YAML::Node& node, int depth) {
-  if (depth > kMaxDepth) {
+  if (depth > kMaxYamlDepth) {
     return Unexpected(InvalidArgument("line {}: nested deeper than {}", node.Mark().line + 1,
-                                      kMaxDepth));
+                                      kMaxYamlDepth));
   }
   std::string text;
   if (node.IsMap()) {

@@ -7,12 +7,11 @@
 #include <set>
 
 #include "base/split.h"
+#include "platform/sysfs.h"
 #include "platform/worker_team.h"
 
 namespace tiercel::platform {
 namespace {
-
-constexpr int kMaxCpu = 65535;
 
 constexpr std::string_view kBlanks = " \t";
 
@@ -20,7 +19,7 @@ std::optional<int> ParseCpu(std::string_view text) {
   text = Trimmed(text, kBlanks);
   int cpu = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cpu);
-  if (error != std::errc() || end != text.data() + text.size() || cpu < 0 || cpu > kMaxCpu) {
+  if (error != std::errc() || end != text.data() + text.size() || cpu < 0 || cpu > kMaxCpuId) {
     return std::nullopt;
   }
   return cpu;
@@ -135,7 +134,7 @@ Expected<std::vector<std::vector<int>>> PlaceOnNodes(const Topology& topology,
   const auto ranks_of = [&](int node) {
     return std::count(binding.nodes.begin(), binding.nodes.end(), node);
   };
-  std::ptrdiff_t share = kMaxCpu;
+  std::ptrdiff_t share = kMaxCpuId;
   for (const int node : binding.nodes) {
     if (!known.contains(node)) {
       return Unexpected(InvalidArgument("{}: found node {}, expected some of those with CPUs that this "
@@ -241,9 +240,9 @@ Expected<CpuBinding> ParseCpuBinding(std::string_view text, const std::string& s
                                         cpus.error().message()));
     }
     total += cpus->size();
-    if (total > kMaxCpu) {
+    if (total > kMaxCpuId) {
       return Unexpected(InvalidArgument("{}: found more than {} CPUs in all, expected each once", source,
-                                        kMaxCpu));
+                                        kMaxCpuId));
     }
     binding.lists.push_back(std::move(*cpus));
   }

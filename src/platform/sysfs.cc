@@ -13,7 +13,6 @@ namespace tiercel::platform {
 namespace {
 
 constexpr size_t kMaxFile = size_t{4} << 20;
-constexpr int64_t kMaxCpu = 65536;
 
 }  // namespace
 
@@ -56,7 +55,7 @@ std::vector<int> ParseCpuList(std::string_view text) {
     const std::optional<int64_t> last =
         dash == std::string_view::npos ? first : ParseInt(part.substr(dash + 1));
     if (!first || !last || *first < 0) continue;
-    for (int64_t cpu = *first; cpu <= *last && cpu < kMaxCpu; ++cpu) {
+    for (int64_t cpu = *first; cpu <= *last && cpu <= kMaxCpuId; ++cpu) {
       cpus.push_back(static_cast<int>(cpu));
     }
   }

@@ -17,7 +17,9 @@ std::optional<std::string> ReadTextFile(const std::string& path);
 std::optional<int64_t> ParseInt(std::string_view text);
 std::optional<int64_t> ReadInt(const std::string& path);
 
-// "0-3,8,10-11" → {0, 1, 2, 3, 8, 10, 11}; ascending, without duplicates, ids below 65536.
+constexpr int kMaxCpuId = 65535;
+
+// "0-3,8,10-11" → {0, 1, 2, 3, 8, 10, 11}; ascending, without duplicates, ids to kMaxCpuId.
 std::vector<int> ParseCpuList(std::string_view text);
 
 // The number after `key` at the start of a line ("MemTotal:", "inactive_file").

@@ -14,7 +14,7 @@ namespace {
 using checkpoint::GgufTensorType;
 using checkpoint::ModelConfig;
 
-constexpr int64_t kHidden = 896, kInner = 4864, kLayers = 24;
+constexpr int64_t kHiddenSize = 896, kInnerSize = 4864, kLayers = 24;
 
 GgufTensorType InCoder(const std::string& scheme, const std::string& linear, int64_t k, bool tied = false) {
   ModelConfig config;
@@ -37,21 +37,21 @@ TEST(GgufRecipe, LayersOfMoreBitsAreThoseOfLlamaCpp) {
 }
 
 TEST(GgufRecipe, TypesAreThoseOfLlamaCpp) {
-  EXPECT_EQ(InCoder("q4_k_m", "lm_head", kHidden), GgufTensorType::kQ8_0);
-  EXPECT_EQ(InCoder("q4_k_m", "model.embed_tokens", kHidden), GgufTensorType::kQ5_0);
+  EXPECT_EQ(InCoder("q4_k_m", "lm_head", kHiddenSize), GgufTensorType::kQ8_0);
+  EXPECT_EQ(InCoder("q4_k_m", "model.embed_tokens", kHiddenSize), GgufTensorType::kQ5_0);
   for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj"}) {
-    EXPECT_EQ(InCoder("q4_k_m", InLayer(0, name), kHidden), GgufTensorType::kQ5_0);
+    EXPECT_EQ(InCoder("q4_k_m", InLayer(0, name), kHiddenSize), GgufTensorType::kQ5_0);
   }
-  EXPECT_EQ(InCoder("q4_k_m", InLayer(0, "self_attn.v_proj"), kHidden), GgufTensorType::kQ8_0);
-  EXPECT_EQ(InCoder("q4_k_m", InLayer(0, "mlp.down_proj"), kInner), GgufTensorType::kQ6_K);
-  EXPECT_EQ(InCoder("q4_k_m", InLayer(4, "self_attn.v_proj"), kHidden), GgufTensorType::kQ5_0);
-  EXPECT_EQ(InCoder("q4_k_m", InLayer(4, "mlp.down_proj"), kInner), GgufTensorType::kQ4_K);
+  EXPECT_EQ(InCoder("q4_k_m", InLayer(0, "self_attn.v_proj"), kHiddenSize), GgufTensorType::kQ8_0);
+  EXPECT_EQ(InCoder("q4_k_m", InLayer(0, "mlp.down_proj"), kInnerSize), GgufTensorType::kQ6_K);
+  EXPECT_EQ(InCoder("q4_k_m", InLayer(4, "self_attn.v_proj"), kHiddenSize), GgufTensorType::kQ5_0);
+  EXPECT_EQ(InCoder("q4_k_m", InLayer(4, "mlp.down_proj"), kInnerSize), GgufTensorType::kQ4_K);
 }
 
 TEST(GgufRecipe, WhatIsNoWholeBlock) {
-  EXPECT_EQ(InCoder("q5_k_m", InLayer(0, "mlp.up_proj"), kHidden), GgufTensorType::kQ5_1);
-  EXPECT_EQ(InCoder("q6_k", InLayer(0, "mlp.up_proj"), kHidden), GgufTensorType::kQ8_0);
-  EXPECT_EQ(InCoder("q4_0", InLayer(0, "mlp.up_proj"), kHidden), GgufTensorType::kQ4_0);
+  EXPECT_EQ(InCoder("q5_k_m", InLayer(0, "mlp.up_proj"), kHiddenSize), GgufTensorType::kQ5_1);
+  EXPECT_EQ(InCoder("q6_k", InLayer(0, "mlp.up_proj"), kHiddenSize), GgufTensorType::kQ8_0);
+  EXPECT_EQ(InCoder("q4_0", InLayer(0, "mlp.up_proj"), kHiddenSize), GgufTensorType::kQ4_0);
   EXPECT_EQ(InCoder("q4_0", "model.embed_tokens", 256, /*tied=*/true), GgufTensorType::kQ6_K);
   EXPECT_EQ(InCoder("q8_0", "lm_head", 256), GgufTensorType::kQ8_0);
   EXPECT_EQ(InCoder("q4_k_m", InLayer(0, "mlp.up_proj"), 80), GgufTensorType::kBF16);

@@ -12,10 +12,10 @@
 namespace tiercel::quantize {
 namespace {
 
-constexpr int64_t kGroup = 128, kInputs = 256, kRows = 5;
+constexpr int64_t kGroupSize = 128, kInputs = 256, kRows = 5;
 using Matrix = std::vector<std::vector<double>>;
 
-std::unique_ptr<platform::WorkerTeam> Team() {
+std::unique_ptr<platform::WorkerTeam> TwoWorkers() {
   auto team = platform::WorkerTeam::Create({.cpus = {0, 0}, .pin = false});
   EXPECT_TRUE(team.has_value()) << team.error();
   return std::move(*team);
@@ -57,14 +57,14 @@ double Code(double w, double scale) { return std::clamp(std::nearbyint(w / scale
 
 double SquaredError(const double* w, double scale) {
   double error = 0;
-  for (int64_t i = 0; i < kGroup; ++i) error += std::pow(w[i] - scale * Code(w[i], scale), 2);
+  for (int64_t i = 0; i < kGroupSize; ++i) error += std::pow(w[i] - scale * Code(w[i], scale), 2);
   return error;
 }
 
 // The least squared error of the 21 scales that the header names, by trying each.
 double LeastError(const double* w) {
   double largest = 0, least = std::numeric_limits<double>::infinity();
-  for (int64_t i = 0; i < kGroup; ++i) {
+  for (int64_t i = 0; i < kGroupSize; ++i) {
     if (std::fabs(w[i]) > std::fabs(largest)) largest = w[i];
   }
   for (double d = 7; d <= 12; d += 0.25) {
@@ -110,10 +110,10 @@ Matrix UpperCholesky(const Matrix& a) {
 
 struct Rounded {
   std::vector<int8_t> codes = std::vector<int8_t>(kRows * kInputs);
-  std::vector<BF16> scales = std::vector<BF16>(kRows * kInputs / kGroup);
-  GroupRow Row(int64_t r) { return {codes.data() + r * kInputs, scales.data() + r * kInputs / kGroup}; }
+  std::vector<BF16> scales = std::vector<BF16>(kRows * kInputs / kGroupSize);
+  GroupRow Row(int64_t r) { return {codes.data() + r * kInputs, scales.data() + r * kInputs / kGroupSize}; }
   double Value(int64_t r, int64_t i) const {
-    return double{ToFloat(scales[(r * kInputs + i) / kGroup])} * codes[r * kInputs + i];
+    return double{ToFloat(scales[(r * kInputs + i) / kGroupSize])} * codes[r * kInputs + i];
   }
 };
 
@@ -127,8 +127,8 @@ void ExpectPapers(const std::vector<float>& row, Matrix hessian, const GroupRow&
   const Matrix u = UpperCholesky(Inverse(std::move(hessian)));
   std::vector<double> w(row.begin(), row.end());
   for (int64_t i = 0; i < kInputs; ++i) {
-    const double scale = ToFloat(found.scales[i / kGroup]);
-    if (i % kGroup == 0) {
+    const double scale = ToFloat(found.scales[i / kGroupSize]);
+    if (i % kGroupSize == 0) {
       EXPECT_LE(SquaredError(&w[i], scale), LeastError(&w[i]) * 1.0001) << i;
     }
     EXPECT_NEAR(std::clamp(w[i] / scale, -8.0, 7.0), found.codes[i], 0.501) << i;
@@ -151,12 +151,12 @@ TEST(GroupQuantizer, RoundsToTheNearest) {
   const std::vector<float> w = Weights();
   Rounded rounded;
   for (int64_t r = 0; r < kRows; ++r) {
-    RoundRow(w.data() + r * kInputs, kInputs, kGroup, rounded.Row(r));
+    RoundRow(w.data() + r * kInputs, kInputs, kGroupSize, rounded.Row(r));
     const std::vector<double> row(w.begin() + r * kInputs, w.begin() + (r + 1) * kInputs);
     for (int64_t i = 0; i < kInputs; ++i) {
-      const double scale = ToFloat(rounded.Row(r).scales[i / kGroup]);
-      if (i % kGroup == 0) {
-        const auto largest = std::max_element(row.begin() + i, row.begin() + i + kGroup,
+      const double scale = ToFloat(rounded.Row(r).scales[i / kGroupSize]);
+      if (i % kGroupSize == 0) {
+        const auto largest = std::max_element(row.begin() + i, row.begin() + i + kGroupSize,
                                               [](double a, double b) { return std::fabs(a) < std::fabs(b); });
         EXPECT_EQ(scale, ToFloat(ToBF16(static_cast<float>(*largest / -8))));
       }
@@ -166,15 +166,15 @@ TEST(GroupQuantizer, RoundsToTheNearest) {
 }
 
 TEST(GroupQuantizer, GroupsOfZerosAndOfNoNumbers) {
-  std::vector<float> w(kGroup, 0.0f);
-  std::vector<int8_t> codes(kGroup, 1);
+  std::vector<float> w(kGroupSize, 0.0f);
+  std::vector<int8_t> codes(kGroupSize, 1);
   BF16 scale = {};
-  RoundRow(w.data(), kGroup, kGroup, {codes.data(), &scale});
-  EXPECT_EQ(codes, std::vector<int8_t>(kGroup, 0));
+  RoundRow(w.data(), kGroupSize, kGroupSize, {codes.data(), &scale});
+  EXPECT_EQ(codes, std::vector<int8_t>(kGroupSize, 0));
   EXPECT_TRUE(std::isfinite(ToFloat(scale)));
   for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     w[5] = bad;
-    RoundRow(w.data(), kGroup, kGroup, {codes.data(), &scale});
+    RoundRow(w.data(), kGroupSize, kGroupSize, {codes.data(), &scale});
     EXPECT_FALSE(std::isfinite(ToFloat(scale)));
   }
 }
@@ -182,15 +182,15 @@ TEST(GroupQuantizer, GroupsOfZerosAndOfNoNumbers) {
 TEST(GroupQuantizer, GptqIsThePapers) {
   const std::vector<float> w = Weights();
   const Matrix products = ProductsOfAlikeInputs(kInputs, 1000);
-  const auto team = Team();
+  const auto team = TwoWorkers();
   const auto gptq = Gptq::Create(Flat(products), kInputs, team.get());
   ASSERT_TRUE(gptq.has_value()) << gptq.error();
   Rounded found, nearest;
   std::vector<GroupRow> out;
   for (int64_t r = 0; r < kRows; ++r) out.push_back(found.Row(r));
-  gptq->Quantize(w.data(), kRows, kGroup, out.data());
+  gptq->Quantize(w.data(), kRows, kGroupSize, out.data());
   for (int64_t r = 0; r < kRows; ++r) {
-    RoundRow(w.data() + r * kInputs, kInputs, kGroup, nearest.Row(r));
+    RoundRow(w.data() + r * kInputs, kInputs, kGroupSize, nearest.Row(r));
     ExpectPapers({w.begin() + r * kInputs, w.begin() + (r + 1) * kInputs}, products, found.Row(r));
     EXPECT_LT(Loss(w, r, products, [&](int64_t i) { return found.Value(r, i); }),
               0.6 * Loss(w, r, products, [&](int64_t i) { return nearest.Value(r, i); }));
@@ -199,15 +199,15 @@ TEST(GroupQuantizer, GptqIsThePapers) {
 
 TEST(GroupQuantizer, InputsThatNeverCameAndInputsThatAreAlike) {
   const std::vector<float> w = Weights();
-  const auto team = Team();
+  const auto team = TwoWorkers();
   Rounded found;
   std::vector<GroupRow> out;
   for (int64_t r = 0; r < kRows; ++r) out.push_back(found.Row(r));
   const auto never = Gptq::Create(std::vector<float>(kInputs * kInputs, 0.0f), kInputs, team.get());
   ASSERT_TRUE(never.has_value()) << never.error();
-  never->Quantize(w.data(), kRows, kGroup, out.data());
+  never->Quantize(w.data(), kRows, kGroupSize, out.data());
   for (int64_t i = 0; i < kRows * kInputs; ++i) {
-    const double scale = ToFloat(found.scales[i / kGroup]);
+    const double scale = ToFloat(found.scales[i / kGroupSize]);
     EXPECT_NEAR(std::clamp(w[i] / scale, -8.0, 7.0), found.codes[i], 0.5001);
   }
   // Of rank one: no factor without damping, and with too little of it none in FP32.
@@ -217,7 +217,7 @@ TEST(GroupQuantizer, InputsThatNeverCameAndInputsThatAreAlike) {
 }
 
 TEST(UpperFactor, TimesItsTransposeIsTheMatrix) {
-  const auto team = Team();
+  const auto team = TwoWorkers();
   for (const int64_t k : {1, 64, 150}) {
     const Matrix products = ProductsOfAlikeInputs(k, 500);
     std::vector<float> r = Flat(products);

@@ -7,16 +7,16 @@
 namespace tiercel::quantize {
 namespace {
 
-constexpr size_t kFeatures = 64, kTokens = 50;
+constexpr size_t kFeatures = 64, kSampleTokens = 50;
 
 // Normal numbers, those of token 0 and of feature 0 multiplied.
-model::LinearInputs Inputs(float of_token, float of_feature) {
+model::LinearInputs SampleInputs(float of_token, float of_feature) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   model::LinearInputs inputs;
   inputs.ranges.min.assign(kFeatures, 0);
   inputs.ranges.max.assign(kFeatures, 0);
-  for (size_t t = 0; t < kTokens; ++t) {
+  for (size_t t = 0; t < kSampleTokens; ++t) {
     for (size_t i = 0; i < kFeatures; ++i) {
       const BF16 x = ToBF16(normal(random) * (t == 0 ? of_token : 1) * (i == 0 ? of_feature : 1));
       inputs.sample.push_back(x);
@@ -37,14 +37,14 @@ TEST(StaticInput, CoversTheRangeWithZeroExact) {
 }
 
 TEST(StaticInput, LosesLittleWithoutOutliers) {
-  const InputLoss loss = LossOf(Inputs(1, 1), nullptr);
+  const InputLoss loss = LossOf(SampleInputs(1, 1), nullptr);
   EXPECT_GT(loss.per_token, 0.002);
   EXPECT_LT(loss.per_token, 0.01);
   EXPECT_LT(loss.one_scale, 0.02);
 }
 
 TEST(StaticInput, ATokensOutliersCostTheOthers) {
-  const InputLoss loss = LossOf(Inputs(100, 1), nullptr);
+  const InputLoss loss = LossOf(SampleInputs(100, 1), nullptr);
   EXPECT_GT(loss.one_scale, 0.3);
   EXPECT_LT(loss.per_token, 0.01);
 }
@@ -52,7 +52,7 @@ TEST(StaticInput, ATokensOutliersCostTheOthers) {
 TEST(StaticInput, AFeaturesOutliersAreSmoothedAway) {
   std::vector<float> smooth(kFeatures, 1);
   smooth[0] = 100;
-  const model::LinearInputs inputs = Inputs(1, 100);
+  const model::LinearInputs inputs = SampleInputs(1, 100);
   EXPECT_LT(LossOf(inputs, &smooth).one_scale, 0.02);
   EXPECT_LT(LossOf(inputs, &smooth).per_token, 0.01);
 }

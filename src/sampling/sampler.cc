@@ -9,9 +9,7 @@
 namespace tiercel::sampling {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kLargest = std::numeric_limits<float>::max();
-constexpr float kLowest = std::numeric_limits<float>::lowest();
 
 // The last token of a row from which nothing was filtered out.
 constexpr Candidate kEveryToken = {kMinusInfinity, std::numeric_limits<int32_t>::max()};

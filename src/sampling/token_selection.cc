@@ -9,9 +9,6 @@
 namespace tiercel::sampling {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-constexpr float kLowest = std::numeric_limits<float>::lowest();  // all but −inf are at least this
-
 // Chunks of 64 … 512 floats: short enough that their maxima tell the tokens apart, long enough
 // that a call per chunk costs little.
 constexpr int64_t kMinChunk = 64;

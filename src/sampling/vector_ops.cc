@@ -1,12 +1,9 @@
 #include "sampling/vector_ops.h"
 
 #include <cmath>
-#include <limits>
 
 namespace tiercel::sampling {
 namespace {
-
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 int64_t Argmax(const float* x, int64_t n, float* max) {
   int64_t best = 0;

@@ -4,8 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace tiercel::sampling {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = std::numeric_limits<float>::lowest();  // all but −inf are at least this
 
 struct VectorOps {
   // Index of the first maximum; *max its value. NaN counts as −inf. n ≥ 1.

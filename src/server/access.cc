@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/names.h"
+#include "base/ascii_case.h"
 
 namespace tiercel::server {
 

@@ -5,6 +5,8 @@
 #include <boost/beast/http.hpp>
 #include <limits>
 
+#include "base/ascii_case.h"
+
 namespace tiercel::server {
 
 namespace {

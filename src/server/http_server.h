@@ -127,6 +127,5 @@ std::string TidyPath(std::string_view path);
 // The tidied path of a request's target, which may be a whole URL.
 std::string PathOf(std::string_view target);
 std::string_view ReasonPhrase(int status);
-bool EqualsNoCase(std::string_view a, std::string_view b);
 
 }  // namespace tiercel::server

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "api/json_writer.h"
+#include "base/ascii_case.h"
 #include "server/access.h"
 
 namespace tiercel::server {
@@ -44,9 +45,7 @@ bool NeedsKey(const Operation& operation, const ServerOptions& options) {
 
 // post_v1_chat_completions
 std::string IdOf(const Operation& operation) {
-  std::string id;
-  for (const char c : operation.method)
-    id += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  std::string id = LowerCase(operation.method);
   for (const char c : operation.path) {
     if (c != '{' && c != '}') id += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
   }

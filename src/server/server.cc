@@ -12,6 +12,7 @@
 #include "api/prepare_pooling.h"
 #include "api/response_store.h"
 #include "api/text_bodies.h"
+#include "base/ascii_case.h"
 #include "base/log.h"
 #include "server/generation.h"
 #include "server/http_server.h"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "options/option_parser.h"
+#include "serving/serve_config_test_util.h"
 
 namespace tiercel::serving {
 namespace {
@@ -14,9 +15,7 @@ const std::string kModel = std::string(TIERCEL_TEST_DATA) + "/tiny-qwen3";
 
 ServeConfig Config(std::vector<std::string> words) {
   words.insert(words.begin(), {kModel, "--load-format=dummy", "--max-model-len=64", "--kv-cache-memory-bytes=4M"});
-  const auto options = options::ParseOptions(options::ServeOptionTable(), words, 1);
-  EXPECT_TRUE(options) << options.error();
-  auto config = MakeServeConfig(*options, {});
+  const auto config = Make(words);
   EXPECT_TRUE(config) << config.error();
   return *config;
 }

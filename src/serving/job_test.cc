@@ -8,24 +8,13 @@
 
 #include "comm/mpi_transport.h"
 #include "serving/serve_config.h"
+#include "serving/serve_config_test_util.h"
 
 namespace tiercel::serving {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-Expected<ServeConfig> Make(std::vector<std::string> words, const Environ& environ = {}) {
-  words.insert(words.begin(), "model");
-  const auto options = options::ParseOptions(options::ServeOptionTable(), words, 1);
-  EXPECT_TRUE(options.has_value()) << options.error();
-  return MakeServeConfig(*options, environ);
-}
-
-std::string Error(const std::vector<std::string>& words, const Environ& environ = {}) {
-  const auto config = Make(words, environ);
-  return config ? "no error" : config.error().message();
-}
 
 TEST(Job, OneProcessHasNone) {
   EXPECT_FALSE(Make({})->job.has_value());
@@ -66,9 +55,9 @@ TEST(Job, RanksAndStagesAreSharedOut) {
   EXPECT_EQ(divide(4, 2, 2), std::pair(2, 4));
   EXPECT_EQ(divide(4, 2, 4), std::pair(2, 2));
   EXPECT_EQ(divide(2, 4, 2), std::pair(2, 2));  // two stages in each, which are one
-  EXPECT_THAT(Error({"-tp", "3", "-n", "2"}), AllOf(HasSubstr("--tensor-parallel-size: found 3"), HasSubstr("2 processes")));
-  EXPECT_THAT(Error({"-tp", "2", "-pp", "3", "-n", "4"}), HasSubstr("--tensor-parallel-size: found 2"));
-  EXPECT_THAT(Error({"-tp", "3", "-pp", "4", "-n", "6"}), HasSubstr("each a part of a stage, or whole stages"));
+  EXPECT_THAT(ErrorOf({"-tp", "3", "-n", "2"}), AllOf(HasSubstr("--tensor-parallel-size: found 3"), HasSubstr("2 processes")));
+  EXPECT_THAT(ErrorOf({"-tp", "2", "-pp", "3", "-n", "4"}), HasSubstr("--tensor-parallel-size: found 2"));
+  EXPECT_THAT(ErrorOf({"-tp", "3", "-pp", "4", "-n", "6"}), HasSubstr("each a part of a stage, or whole stages"));
 }
 
 // vLLM's variable: of each stage of the pipeline, merged where a process has several.
@@ -88,16 +77,16 @@ TEST(Job, TheUserMaySayWhichLayersAStageHas) {
 }
 
 TEST(Job, WhatDoesNotFitIsRefused) {
-  EXPECT_THAT(Error({"-tp", "2", "-n", "2", "--node-rank", "2"}), HasSubstr("--node-rank"));
-  EXPECT_THAT(Error({"-tp", "2", "-n", "2", "--headless"}), HasSubstr("--headless: found it on node 0"));
-  EXPECT_THAT(Error({"--headless"}), HasSubstr("--headless"));
-  EXPECT_THAT(Error({"-tp", "2", "-n", "2", "-dp", "2"}), HasSubstr("--data-parallel-size: found 2 with a model over 2"));
-  EXPECT_THAT(Error({"-tp", "2", "-n", "2", "--distributed-timeout-seconds", "0"}), HasSubstr("--distributed-timeout-seconds"));
+  EXPECT_THAT(ErrorOf({"-tp", "2", "-n", "2", "--node-rank", "2"}), HasSubstr("--node-rank"));
+  EXPECT_THAT(ErrorOf({"-tp", "2", "-n", "2", "--headless"}), HasSubstr("--headless: found it on node 0"));
+  EXPECT_THAT(ErrorOf({"--headless"}), HasSubstr("--headless"));
+  EXPECT_THAT(ErrorOf({"-tp", "2", "-n", "2", "-dp", "2"}), HasSubstr("--data-parallel-size: found 2 with a model over 2"));
+  EXPECT_THAT(ErrorOf({"-tp", "2", "-n", "2", "--distributed-timeout-seconds", "0"}), HasSubstr("--distributed-timeout-seconds"));
   const std::vector<std::string> launched = {"-tp", "2", "--distributed-executor-backend", "external_launcher"};
-  EXPECT_THAT(Error(launched), HasSubstr("found none of OMPI_COMM_WORLD_RANK"));
-  EXPECT_THAT(Error(launched, {{"RANK", "2"}, {"WORLD_SIZE", "2"}}), HasSubstr("RANK: found \"2\", expected a number from 0 to 1"));
-  EXPECT_THAT(Error(launched, {{"RANK", "1"}, {"WORLD_SIZE", "2"}}), HasSubstr("MASTER_ADDR"));
-  EXPECT_THAT(Error(launched, {{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "x"}}),
+  EXPECT_THAT(ErrorOf(launched), HasSubstr("found none of OMPI_COMM_WORLD_RANK"));
+  EXPECT_THAT(ErrorOf(launched, {{"RANK", "2"}, {"WORLD_SIZE", "2"}}), HasSubstr("RANK: found \"2\", expected a number from 0 to 1"));
+  EXPECT_THAT(ErrorOf(launched, {{"RANK", "1"}, {"WORLD_SIZE", "2"}}), HasSubstr("MASTER_ADDR"));
+  EXPECT_THAT(ErrorOf(launched, {{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "x"}}),
               HasSubstr("MASTER_PORT: found \"x\""));
 }
 

@@ -20,7 +20,7 @@ std::optional<OtlpTarget> Read(const std::string& flag, const Environ& environ =
   return target ? *target : std::nullopt;
 }
 
-std::string ErrorOf(const std::string& flag, const Environ& environ = {}) {
+std::string TargetError(const std::string& flag, const Environ& environ = {}) {
   const auto target = ReadOtlpTarget(flag, environ, &warnings);
   EXPECT_FALSE(target);
   return target ? "" : target.error().message();
@@ -42,12 +42,12 @@ TEST(OtlpTarget, AnAddressWithoutAPathHasTheProtocolsPath) {
 TEST(OtlpTarget, AddressesOfGrpcNameWhatToGiveInstead) {
   for (const char* flag : {"grpc://jaeger:4317", "http://jaeger:4317", "jaeger:4317", "jaeger:4318",
                            "grpc://jaeger", "http://jaeger:4317/v1/traces"}) {
-    EXPECT_THAT(ErrorOf(flag), HasSubstr("--otlp-traces-endpoint: found " + std::string(flag))) << flag;
-    EXPECT_THAT(ErrorOf(flag), HasSubstr("give http://jaeger:4318/v1/traces")) << flag;
+    EXPECT_THAT(TargetError(flag), HasSubstr("--otlp-traces-endpoint: found " + std::string(flag))) << flag;
+    EXPECT_THAT(TargetError(flag), HasSubstr("give http://jaeger:4318/v1/traces")) << flag;
   }
-  EXPECT_THAT(ErrorOf("grpcs://jaeger:4317"), HasSubstr("give https://jaeger:4318/v1/traces"));
-  EXPECT_THAT(ErrorOf("https://jaeger:4317"), HasSubstr("give https://jaeger:4318/v1/traces"));
-  EXPECT_THAT(ErrorOf("ftp://a/b"), HasSubstr("--otlp-traces-endpoint"));
+  EXPECT_THAT(TargetError("grpcs://jaeger:4317"), HasSubstr("give https://jaeger:4318/v1/traces"));
+  EXPECT_THAT(TargetError("https://jaeger:4317"), HasSubstr("give https://jaeger:4318/v1/traces"));
+  EXPECT_THAT(TargetError("ftp://a/b"), HasSubstr("--otlp-traces-endpoint"));
   // The variable may be another program's.
   EXPECT_FALSE(Read("", {{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://jaeger:4317"}}));
   EXPECT_THAT(warnings, ElementsAre(HasSubstr("give http://jaeger:4318/v1/traces")));
@@ -70,7 +70,7 @@ TEST(OtlpTarget, HeadersAndTheResourceComeFromVariables) {
 
 TEST(OtlpTarget, BadHeadersAreNamedWithoutTheirValues) {
   for (const char* value : {"secret", "a=b,secret", "=secret", "a b=secret", "a=secret%0d%0ax: y"}) {
-    const std::string error = ErrorOf("http://a", {{"OTEL_EXPORTER_OTLP_HEADERS", value}});
+    const std::string error = TargetError("http://a", {{"OTEL_EXPORTER_OTLP_HEADERS", value}});
     EXPECT_THAT(error, HasSubstr("OTEL_EXPORTER_OTLP_HEADERS")) << value;
     EXPECT_EQ(error.find("secret"), std::string::npos) << error;
   }

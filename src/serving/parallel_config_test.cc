@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "serving/serve_config_test_util.h"
+
 namespace tiercel::serving {
 namespace {
 
@@ -11,18 +13,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-Expected<ServeConfig> Make(std::vector<std::string> words, const Environ& environ = {}) {
-  words.insert(words.begin(), "dir");
-  ASSIGN_OR_RETURN(const ParsedOptions parsed,
-                   options::ParseOptions(options::ServeOptionTable(), words, 1));
-  return MakeServeConfig(parsed, environ);
-}
-
-std::string ErrorOf(const std::vector<std::string>& words, const Environ& environ = {}) {
-  const auto config = Make(words, environ);
-  return config ? "" : std::string(config.error().message());
-}
 
 TEST(ParallelConfig, EnginesOfThisProcess) {
   struct Case {

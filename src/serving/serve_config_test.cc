@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "serving/serve_config_test_util.h"
+
 namespace tiercel::serving {
 namespace {
 
@@ -10,18 +12,6 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-Expected<ServeConfig> Make(std::vector<std::string> words, const Environ& environ = {}) {
-  const auto options = options::ParseOptions(options::ServeOptionTable(), std::move(words), 1);
-  if (!options) return Unexpected(options.error());
-  return MakeServeConfig(*options, environ);
-}
-
-std::string ErrorOf(std::vector<std::string> words, const Environ& environ = {}) {
-  const auto config = Make(std::move(words), environ);
-  EXPECT_FALSE(config);
-  return config ? "" : config.error().message();
-}
 
 TEST(ServeConfig, DefaultsAreVllms) {
   const auto config = Make({});

@@ -13,7 +13,7 @@ namespace tiercel::text {
 
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr int kMaxRuleDepth = 64;
 
 bool IsNameByte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -104,7 +104,7 @@ class Converter {
 
   // Up to the next rule, a closing parenthesis or the end.
   bool ReadAlternatives(int depth) {
-    if (depth > kMaxDepth) return Fail(fmt::format("nested deeper than {} levels", kMaxDepth));
+    if (depth > kMaxRuleDepth) return Fail(fmt::format("nested deeper than {} levels", kMaxRuleDepth));
     while (true) {
       SkipBlanks();
       if (at_ == text_.size() || text_[at_] == ')') return true;

@@ -4,12 +4,6 @@
 
 namespace tiercel::text {
 
-namespace {
-
-bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
-
-}  // namespace
-
 size_t HermesParser::ReadOutside(std::string_view text, Piece* piece) {
   const size_t held = held_.size();
   held_ += text;

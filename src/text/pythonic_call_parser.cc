@@ -11,10 +11,8 @@
 namespace tiercel::text {
 namespace {
 
-constexpr int kMaxDepth = 64;
-constexpr size_t kMaxName = 1024;
+constexpr int kMaxCallDepth = 64;
 
-bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsNamePart(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '.' || c == '-';
@@ -45,7 +43,7 @@ class Literal {
 
   bool Read(int depth, std::string* out) {
     SkipBlanks();
-    if (text_.empty() || depth > kMaxDepth) return false;
+    if (text_.empty() || depth > kMaxCallDepth) return false;
     switch (text_.front()) {
       case '[': return ReadList(']', depth, out);
       case '(': return ReadList(')', depth, out);
@@ -303,7 +301,7 @@ bool PythonicCallParser::ReadByte(char c, Piece* piece) {
         return true;
       }
       name_.push_back(c);
-      return IsNamePart(c) && name_.size() <= kMaxName;
+      return IsNamePart(c) && name_.size() <= kMaxCallName;
     case State::kBeforeKey:
       if (c == ')') {
         EndCall(piece);
@@ -322,7 +320,7 @@ bool PythonicCallParser::ReadByte(char c, Piece* piece) {
         return true;
       }
       key_.push_back(c);
-      return (IsNamePart(c) || IsBlank(c)) && key_.size() <= kMaxName;
+      return (IsNamePart(c) || IsBlank(c)) && key_.size() <= kMaxCallName;
     case State::kValue: return ReadValue(c, piece);
     case State::kBehindCall:
       state_ = c == ']' ? State::kEnd : State::kBeforeCall;

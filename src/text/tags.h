@@ -17,6 +17,9 @@ constexpr std::string_view kCallEnd = "</tool_call>";
 constexpr std::string_view kPythonTag = "<|python_tag|>";  // Llama 3 puts it before calls
 
 constexpr std::string_view kBlanks = " \t\n\r\v\f";
+inline bool IsBlank(char c) { return kBlanks.find(c) != std::string_view::npos; }
+
+constexpr size_t kMaxCallName = 1024;  // bytes of a function's or a parameter's name
 
 // How many of the last bytes of `text` may be the beginning of `tag`: the longest proper prefix of it
 // that ends the text.

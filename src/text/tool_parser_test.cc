@@ -21,7 +21,7 @@ std::ostream& operator<<(std::ostream& out, const Call& call) {
   return out << call.name << '(' << call.arguments << ')';
 }
 
-struct Case {
+struct CallCase {
   std::string text;
   std::string content;
   std::vector<Call> calls;
@@ -42,7 +42,7 @@ class TestTypes final : public ToolTypes {
 std::string Tagged(const std::string& call) { return "<tool_call>\n" + call + "\n</tool_call>"; }
 
 // Expected values: vLLM's rules of its hermes parser; the arguments are those of the text.
-const Case kHermesCases[] = {
+const CallCase kHermesCases[] = {
     {"no call", "no call", {}},
     {" \n", " \n", {}},
     {"a <tool b", "a <tool b", {}},
@@ -89,9 +89,9 @@ const Case kHermesCases[] = {
      {{"f", "{}"}}, 1},
 };
 
-void ExpectFound(std::span<const Case> cases, ToolFormat format) {
+void ExpectFound(std::span<const CallCase> cases, ToolFormat format) {
   std::mt19937 random(2);
-  for (const Case& c : cases) {
+  for (const CallCase& c : cases) {
     for (int round = 0; round < 200; ++round) {
       const auto owned = NewToolParser(format, c.max_calls, std::make_shared<TestTypes>());
       ToolParser& parser = *owned;
@@ -128,7 +128,7 @@ void ExpectFound(std::span<const Case> cases, ToolFormat format) {
 TEST(ToolParser, FindsCallsWhereverTheTextIsCut) { ExpectFound(kHermesCases, ToolFormat::kHermes); }
 
 // As Qwen3-Coder's template shows them to the model.
-const Case kQwen3CoderCases[] = {
+const CallCase kQwen3CoderCases[] = {
     {"no call", "no call", {}},
     {"a < b <func", "a < b <func", {}},
     {"Sure.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nBerlin\n</parameter>\n<parameter=n>\n3\n"
@@ -162,7 +162,7 @@ const Case kQwen3CoderCases[] = {
 TEST(ToolParser, FindsCallsOfQwen3Coder) { ExpectFound(kQwen3CoderCases, ToolFormat::kQwen3Coder); }
 
 // As the card of Llama 3.1 shows them.
-const Case kLlama3Cases[] = {
+const CallCase kLlama3Cases[] = {
     {"no call", "no call", {}},
     {" \n", " \n", {}},
     {"  x {\"name\": \"f\", \"parameters\": {}}", "  x {\"name\": \"f\", \"parameters\": {}}", {}},
@@ -182,7 +182,7 @@ const Case kLlama3Cases[] = {
 
 TEST(ToolParser, FindsCallsOfLlama3) { ExpectFound(kLlama3Cases, ToolFormat::kLlama3Json); }
 
-const Case kPythonicCases[] = {
+const CallCase kPythonicCases[] = {
     {"no call", "no call", {}},
     {"[1, 2]", "[1, 2]", {}},
     {" [a] ", " [a] ", {}},

@@ -1,9 +1,9 @@
 #include "text/xml_call_parser.h"
 
 #include <algorithm>
-#include <cctype>
 #include <utility>
 
+#include "base/ascii_case.h"
 #include "text/json_escape.h"
 
 namespace tiercel::text {
@@ -13,19 +13,13 @@ constexpr std::string_view kFunction = "<function=", kFunctionEnd = "</function>
 constexpr std::string_view kParameter = "<parameter=", kParameterEnd = "</parameter>";
 // Behind them comes what is no value any more, though its own end may have been forgotten.
 constexpr std::string_view kValueEnds[] = {kParameterEnd, kParameter, kFunctionEnd, kCallEnd};
-constexpr size_t kMaxName = 1024;  // bytes of a function's or a parameter's name
 
 // Whether `text` is the word null but for blanks and case; or could become it.
 bool IsNull(std::string_view text) {
-  constexpr std::string_view kNull = "null";
-  return std::equal(text.begin(), text.end(), kNull.begin(), kNull.end(),
-                    [](unsigned char a, char b) { return std::tolower(a) == b; });
+  return EqualsNoCase(text, "null");
 }
 bool MayBeNull(std::string_view text) {
-  constexpr std::string_view kNull = "null\n";
-  return text.size() <= kNull.size() &&
-         std::equal(text.begin(), text.end(), kNull.begin(),
-                    [](unsigned char a, char b) { return std::tolower(a) == b; });
+  return EqualsNoCase(text, std::string_view("null\n").substr(0, text.size()));
 }
 
 }  // namespace
@@ -79,8 +73,8 @@ bool XmlCallParser::ReadBeforeFunction(Piece* piece) {
 
 bool XmlCallParser::ReadName(Piece* piece) {
   const size_t end = held_.find('>');
-  if (end == std::string::npos && held_.size() <= kMaxName) return false;
-  if (end == std::string::npos || end == 0 || end > kMaxName) {
+  if (end == std::string::npos && held_.size() <= kMaxCallName) return false;
+  if (end == std::string::npos || end == 0 || end > kMaxCallName) {
     state_ = State::kBetweenCalls;
     if (num_calls_ > 0) return true;
     piece->content += std::exchange(raw_, {}) + std::exchange(held_, {});
@@ -124,8 +118,8 @@ bool XmlCallParser::ReadBetweenParameters(Piece* piece) {
 
 bool XmlCallParser::ReadKey(Piece* piece) {
   const size_t end = held_.find('>');
-  if (end == std::string::npos && held_.size() <= kMaxName) return false;
-  if (end == std::string::npos || end > kMaxName) {
+  if (end == std::string::npos && held_.size() <= kMaxCallName) return false;
+  if (end == std::string::npos || end > kMaxCallName) {
     state_ = State::kBetweenParameters;
     return true;
   }

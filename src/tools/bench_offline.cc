@@ -262,16 +262,13 @@ int RunOfflineBenchmark(const char* name, const OptionTable& table, const Comman
   const Environ environ = ReadEnviron();
   auto config = MakeOfflineConfig(*options, environ);
   if (!config) return UsageError(help, name, config.error().message());
-  // What loading has to say concerns a server; errors come back as a Status.
-  InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
-                                                              : options::EnvLogLevel(environ));
+  InitQuietLogging(environ);
   if (IsFollower(config->model)) return RunFollower(std::move(config->model), environ);
   Interrupt interrupt;
   const Status status = benchmark(*options, std::move(*config), environ, &interrupt);
   if (status.ok()) return kExitOk;
-  std::fprintf(stderr, "%s: %s\n", name, status.message().c_str());
-  if (interrupt.stopped()) return Interrupt::kExitCode;
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+  const int code = Failure(name, status);
+  return interrupt.stopped() ? Interrupt::kExitCode : code;
 }
 
 }  // namespace

@@ -26,16 +26,11 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kBenchServeHelp = {
     "tiercel bench serve [options]",
     "Sends requests to a running OpenAI server and shows what its answers took. Flags, table and "
     "files are those of `vllm bench serve`.",
     ""};
-
-void Say(const std::string& line) {
-  std::puts(line.c_str());
-  std::fflush(stdout);
-}
 
 void Warn(const std::string& line) { std::fprintf(stderr, "WARNING: %s\n", line.c_str()); }
 
@@ -257,27 +252,25 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
 
 }  // namespace
 
-CommandText DescribeBenchServe() { return {kHelp, options::BenchServeOptionTable()}; }
+CommandText DescribeBenchServe() { return {kBenchServeHelp, options::BenchServeOptionTable()}; }
 
 int RunBenchServe(const std::vector<std::string>& words) {
   const OptionTable& table = options::BenchServeOptionTable();
   const auto options = ParseOptions(table, words, 0);
-  if (!options) return UsageError(kHelp, "tiercel bench serve", options.error().message());
+  if (!options) return UsageError(kBenchServeHelp, "tiercel bench serve", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(table, kHelp, options->help_topic()).c_str(), stdout);
+    std::fputs(RenderHelp(table, kBenchServeHelp, options->help_topic()).c_str(), stdout);
     return kExitOk;
   }
   const Environ environ = ReadEnviron();
   auto config = MakeBenchServeConfig(*options, environ);
-  if (!config) return UsageError(kHelp, "tiercel bench serve", config.error().message());
+  if (!config) return UsageError(kBenchServeHelp, "tiercel bench serve", config.error().message());
   InitLogging(LogLevel::err);
   Interrupt interrupt;
   SayArguments(*options);
   for (const std::string& warning : config->warnings) Warn(warning);
   const auto code = BenchServe(std::move(*config), environ, &interrupt);
-  if (code) return *code;
-  std::fprintf(stderr, "tiercel bench serve: %s\n", code.error().message().c_str());
-  return code.error().code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+  return code ? *code : Failure("tiercel bench serve", code.error());
 }
 
 }  // namespace tiercel::tools

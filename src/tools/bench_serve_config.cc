@@ -1,13 +1,12 @@
 #include "tools/bench_serve_config.h"
 
-#include <strings.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
 
 #include "api/json_reader.h"
+#include "base/ascii_case.h"
 #include "base/split.h"
 #include "options/human_int.h"
 #include "serving/serve_checks.h"
@@ -111,9 +110,7 @@ Status FillMetrics(const ParsedOptions& options, BenchServeConfig* config) {
 
 // Replaces what has the same name.
 void SetHeader(net::HttpHeaders* headers, const std::string& name, const std::string& value) {
-  std::erase_if(*headers, [&](const auto& header) {
-    return ::strcasecmp(header.first.c_str(), name.c_str()) == 0;
-  });
+  std::erase_if(*headers, [&](const auto& header) { return EqualsNoCase(header.first, name); });
   headers->emplace_back(name, value);
 }
 

@@ -20,12 +20,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr CommandHelp kServeHelp = {
+constexpr CommandHelp kSweepServeHelp = {
     "tiercel bench sweep serve --serve-cmd COMMAND --bench-cmd COMMAND [options]",
     "Starts the server of --serve-cmd with each combination of --serve-params, runs --bench-cmd with each of "
     "--bench-params on it, and gathers the results. Flags, folders and files are those of `vllm bench sweep serve`.",
     ""};
-constexpr CommandHelp kWorkloadHelp = {
+constexpr CommandHelp kSweepWorkloadHelp = {
     "tiercel bench sweep serve_workload --serve-cmd COMMAND --bench-cmd COMMAND [options]",
     "As `sweep serve`, but each combination is measured with one request at a time, with all at once, and at levels of load "
     "between what these two come to. Flags, folders and files are those of `vllm bench sweep serve_workload`.",
@@ -134,8 +134,8 @@ int RunSweepCommand(const CommandText& text, std::string_view command, bool work
 
 std::span<const Subcommand> SweepSubcommands() { return kSweeps; }
 
-CommandText DescribeBenchSweepServe() { return {kServeHelp, options::BenchSweepServeOptionTable()}; }
-CommandText DescribeBenchSweepWorkload() { return {kWorkloadHelp, options::BenchSweepWorkloadOptionTable()}; }
+CommandText DescribeBenchSweepServe() { return {kSweepServeHelp, options::BenchSweepServeOptionTable()}; }
+CommandText DescribeBenchSweepWorkload() { return {kSweepWorkloadHelp, options::BenchSweepWorkloadOptionTable()}; }
 
 int RunBenchSweep(const std::vector<std::string>& words) { return RunPart("tiercel bench sweep", kSweeps, words); }
 

@@ -1,8 +1,6 @@
 // tiercel chat: a conversation with a running server, in the terminal.
 #include <unistd.h>
 
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -25,17 +23,11 @@ const OptionTable& ChatTable() {
   return table;
 }
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kChatHelp = {
     "tiercel chat [options]",
     "A conversation with a running server. Ctrl-C stops an answer, Ctrl-D or /exit ends; /clear "
     "forgets the conversation.",
     ""};
-
-// Set by Ctrl-C while an answer is coming.
-std::atomic<bool> stop_answer{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-void OnInterrupt(int) { stop_answer = true; }
 
 api::Json Message(std::string_view role, std::string_view content) {
   return api::Json(api::Json::Object{{"role", api::Json(role)}, {"content", api::Json(content)}});
@@ -61,9 +53,8 @@ class Conversation {
                                            {"messages", api::Json(messages_)},
                                            {"stream", api::Json(true)}});
     std::string answer;
-    stop_answer = false;
     Status status =
-        session_.Stream("chat/completions", body, &stop_answer, [&](const api::Json& event) {
+        session_.Stream("chat/completions", body, [&](const api::Json& event) {
           const std::string_view text = DeltaText(event);
           answer += text;
           std::fwrite(text.data(), 1, text.size(), stdout);
@@ -88,11 +79,6 @@ class Conversation {
   api::Json::Array messages_;
 };
 
-int Fail(const Status& status) {
-  std::fprintf(stderr, "tiercel chat: %s\n", status.message().c_str());
-  return kExitFailure;
-}
-
 // Ctrl-C at the prompt ends the program, as in any shell tool; during an answer it stops that.
 int Interact(Conversation* conversation) {
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
@@ -103,20 +89,18 @@ int Interact(Conversation* conversation) {
       std::fputs(color ? "\x1b[1;32m> \x1b[0m" : "> ", stdout);
       std::fflush(stdout);
     }
-    std::signal(SIGINT, SIG_DFL);
     if (!std::getline(std::cin, line) || line == "/exit" || line == "/quit") break;
     if (line.empty()) continue;
     if (line == "/clear") {
       conversation->Clear();
       continue;
     }
-    std::signal(SIGINT, &OnInterrupt);
     if (color) std::fputs("\x1b[36m", stdout);
     const Status status = conversation->Ask(line);
     if (color) std::fputs("\x1b[0m", stdout);
     if (status.ok()) continue;
-    if (!terminal) return Fail(status);
-    Fail(status);
+    if (!terminal) return Failure("tiercel chat", status, kExitFailure);
+    Failure("tiercel chat", status, kExitFailure);
   }
   if (terminal) std::putchar('\n');
   return kExitOk;
@@ -124,23 +108,22 @@ int Interact(Conversation* conversation) {
 
 }  // namespace
 
-CommandText DescribeChat() { return {kHelp, ChatTable()}; }
+CommandText DescribeChat() { return {kChatHelp, ChatTable()}; }
 
 int RunChat(const std::vector<std::string>& words) {
   const auto options = ParseOptions(ChatTable(), words, 0);
-  if (!options) return UsageError(kHelp, "tiercel chat", options.error().message());
+  if (!options) return UsageError(kChatHelp, "tiercel chat", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(ChatTable(), kHelp, "all").c_str(), stdout);
+    std::fputs(RenderHelp(ChatTable(), kChatHelp, "all").c_str(), stdout);
     return kExitOk;
   }
   auto session = ClientSession::Connect(*options);
-  if (!session) return Fail(session.error());
+  if (!session) return Failure("tiercel chat", session.error(), kExitFailure);
   if (!options->Given("quick")) std::printf("Using model: %s\n", session->model().c_str());
   Conversation conversation(std::move(*session), options->String("system-prompt"));
   if (options->Given("quick")) {
-    std::signal(SIGINT, &OnInterrupt);
     const Status status = conversation.Ask(options->String("quick"));
-    return status.ok() ? kExitOk : Fail(status);
+    return status.ok() ? kExitOk : Failure("tiercel chat", status, kExitFailure);
   }
   return Interact(&conversation);
 }

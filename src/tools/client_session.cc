@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <atomic>
+#include <csignal>
 #include <cstdlib>
 
 #include "api/json_reader.h"
@@ -35,6 +37,23 @@ net::HttpClientOptions ClientOptions() {
   options.stall_timeout_s = 600;
   return options;
 }
+
+std::atomic<bool> stop_answer{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+class InterruptEndsAnswer {
+ public:
+  InterruptEndsAnswer() {
+    stop_answer = false;
+    before_ = std::signal(SIGINT, [](int) { stop_answer = true; });
+  }
+  ~InterruptEndsAnswer() { std::signal(SIGINT, before_); }
+  InterruptEndsAnswer(const InterruptEndsAnswer&) = delete;
+  InterruptEndsAnswer& operator=(const InterruptEndsAnswer&) = delete;
+
+ private:
+  void (*before_)(int);
+};
 
 }  // namespace
 
@@ -84,7 +103,6 @@ Expected<api::Json> ClientSession::CheckAnswer(
 }
 
 Status ClientSession::Stream(std::string_view route, const api::Json& body,
-                             const std::atomic<bool>* stop,
                              const std::function<void(const api::Json&)>& on_event) {
   Status error;
   net::SseReader reader([&](std::string_view, std::string_view data) {
@@ -103,7 +121,8 @@ Status ClientSession::Stream(std::string_view route, const api::Json& body,
   request.headers = headers_;
   request.headers.emplace_back("Content-Type", "application/json");
   request.body = body.Dump();
-  request.stop = stop;
+  const InterruptEndsAnswer interrupt;
+  request.stop = &stop_answer;
   net::HttpClient client(ClientOptions());
   int64_t received = 0;
   const auto response = client.Send(request, [&](std::string_view piece) {
@@ -115,7 +134,7 @@ Status ClientSession::Stream(std::string_view route, const api::Json& body,
                        received);
   }
   if (!error.ok()) return error;
-  if (stop->load()) return Status(StatusCode::kCancelled, "stopped");
+  if (stop_answer) return Status(StatusCode::kCancelled, "stopped");
   if (!response || response->status != 200) return CheckAnswer(response).error();
   return OkStatus();
 }

@@ -2,7 +2,6 @@
 // streamed answer.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -29,9 +28,9 @@ class ClientSession {
 
   const std::string& model() const { return model_; }
 
-  // Posts `body` (with "stream": true) to url/`route` and passes every event's JSON on. Ends early,
-  // with kCancelled, once *stop is set.
-  Status Stream(std::string_view route, const api::Json& body, const std::atomic<bool>* stop,
+  // Posts `body` (with "stream": true) to url/`route` and passes every event's JSON on. Meanwhile Ctrl-C
+  // ends the answer, with kCancelled, not the program.
+  Status Stream(std::string_view route, const api::Json& body,
                 const std::function<void(const api::Json&)>& on_event);
 
  private:

@@ -23,7 +23,7 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr CommandHelp kHelp = {"tiercel collect-env",
+constexpr CommandHelp kCollectEnvHelp = {"tiercel collect-env",
                                "Shows what this build and this machine offer, for reports.", ""};
 
 const OptionTable& CollectEnvTable() {
@@ -120,14 +120,14 @@ void PrintTopology(const platform::Topology& topology) {
 
 }  // namespace
 
-CommandText DescribeCollectEnv() { return {kHelp, CollectEnvTable()}; }
+CommandText DescribeCollectEnv() { return {kCollectEnvHelp, CollectEnvTable()}; }
 
 int RunCollectEnv(const std::vector<std::string>& words) {
   const OptionTable& table = CollectEnvTable();
   const auto options = ParseOptions(table, words, 0);
-  if (!options) return UsageError(kHelp, "tiercel collect-env", options.error().message());
+  if (!options) return UsageError(kCollectEnvHelp, "tiercel collect-env", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(table, kHelp, "").c_str(), stdout);
+    std::fputs(RenderHelp(table, kCollectEnvHelp, "").c_str(), stdout);
     return kExitOk;
   }
   InitLogging();

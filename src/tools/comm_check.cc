@@ -21,7 +21,7 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kCommCheckOptions[] = {
     {"--nnodes -n", Kind::kInt, "1", Effect::kUsed, "Processes, one on each machine."},
     {"--node-rank -r", Kind::kInt, "0", Effect::kUsed, "Which of them this one is; 0 prints the table."},
     {"--master-addr", Kind::kString, "127.0.0.1", Effect::kUsed, "Where process 0 waits for the others."},
@@ -33,11 +33,11 @@ constexpr OptionSpec kOptions[] = {
 };
 
 const OptionTable& CommCheckTable() {
-  static const OptionTable table({{"options", "Those of tiercel serve that say which processes there are.", kOptions}});
+  static const OptionTable table({{"options", "Those of tiercel serve that say which processes there are.", kCommCheckOptions}});
   return table;
 }
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kCommCheckHelp = {
     "tiercel comm-check [options]",
     "Starts like `tiercel serve` over several processes, by mpirun or with --nnodes on each machine, and shows who is "
     "where, latency and bandwidth of each pair, and how long a sum over all takes. Exit code 1 if versions differ, a sum "
@@ -141,21 +141,18 @@ Expected<bool> Check(const ParsedOptions& options, const Environ& environ) {
 
 }  // namespace
 
-CommandText DescribeCommCheck() { return {kHelp, CommCheckTable()}; }
+CommandText DescribeCommCheck() { return {kCommCheckHelp, CommCheckTable()}; }
 
 int RunCommCheck(const std::vector<std::string>& words) {
   const auto options = ParseOptions(CommCheckTable(), words, 0);
-  if (!options) return UsageError(kHelp, "tiercel comm-check", options.error().message());
+  if (!options) return UsageError(kCommCheckHelp, "tiercel comm-check", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(CommCheckTable(), kHelp, "all").c_str(), stdout);
+    std::fputs(RenderHelp(CommCheckTable(), kCommCheckHelp, "all").c_str(), stdout);
     return kExitOk;
   }
   InitLogging();
   const auto is_well = Check(*options, ReadEnviron());
-  if (!is_well) {
-    LogErrorAlways(is_well.error().message());
-    return is_well.error().code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
-  }
+  if (!is_well) return LoggedFailure(is_well.error());
   return *is_well ? kExitOk : kExitFailure;
 }
 

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/environ.h"
+#include "base/status.h"
 #include "options/help.h"
 #include "options/option_parser.h"
 
@@ -38,7 +41,16 @@ int RunCollectEnv(const std::vector<std::string>& words);
 int RunHealth(const std::vector<std::string>& words);
 int RunShareFiles(const std::vector<std::string>& words);
 
+// A line on standard output, at once.
+void Say(const std::string& line);
 // Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.
 int UsageError(const CommandHelp& command, std::string_view name, const std::string& message);
+// Prints "NAME: message" to standard error; returns `code`, or kExitUsage for an invalid argument and else kExitFailure.
+int Failure(std::string_view name, const Status& status);
+int Failure(std::string_view name, const Status& status, int code);
+// The same to the log, for what runs on and on.
+int LoggedFailure(const Status& status);
+// The log of what runs once and returns its errors: errors alone, unless VLLM_LOGGING_LEVEL asks for more.
+void InitQuietLogging(const Environ& environ);
 
 }  // namespace tiercel::tools

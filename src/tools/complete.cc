@@ -1,8 +1,6 @@
 // tiercel complete: completes text by a running server.
 #include <unistd.h>
 
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -26,27 +24,17 @@ const OptionTable& CompleteTable() {
   return table;
 }
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kCompleteHelp = {
     "tiercel complete [options]",
     "Reads a text per line and prints how the model goes on. Ctrl-C stops an answer, Ctrl-D ends.",
     ""};
-
-std::atomic<bool> stop_answer{false};
-
-void OnInterrupt(int) { stop_answer = true; }
-
-int Fail(const Status& status) {
-  std::fprintf(stderr, "tiercel complete: %s\n", status.message().c_str());
-  return kExitFailure;
-}
 
 Status Complete(ClientSession* session, const ParsedOptions& options, const std::string& prompt) {
   api::Json body(api::Json::Object{{"model", api::Json(session->model())},
                                    {"prompt", api::Json(prompt)},
                                    {"stream", api::Json(true)}});
   if (options.Given("max-tokens")) body.Set("max_tokens", api::Json(options.Int("max-tokens")));
-  stop_answer = false;
-  Status status = session->Stream("completions", body, &stop_answer, [](const api::Json& event) {
+  Status status = session->Stream("completions", body, [](const api::Json& event) {
     const std::string_view text = DeltaText(event);
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
@@ -57,20 +45,20 @@ Status Complete(ClientSession* session, const ParsedOptions& options, const std:
 
 }  // namespace
 
-CommandText DescribeComplete() { return {kHelp, CompleteTable()}; }
+CommandText DescribeComplete() { return {kCompleteHelp, CompleteTable()}; }
 
 int RunComplete(const std::vector<std::string>& words) {
   const auto options = ParseOptions(CompleteTable(), words, 0);
-  if (!options) return UsageError(kHelp, "tiercel complete", options.error().message());
+  if (!options) return UsageError(kCompleteHelp, "tiercel complete", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(CompleteTable(), kHelp, "all").c_str(), stdout);
+    std::fputs(RenderHelp(CompleteTable(), kCompleteHelp, "all").c_str(), stdout);
     return kExitOk;
   }
   auto session = ClientSession::Connect(*options);
-  if (!session) return Fail(session.error());
+  if (!session) return Failure("tiercel complete", session.error(), kExitFailure);
   if (options->Given("quick")) {
     const Status status = Complete(&*session, *options, options->String("quick"));
-    return status.ok() ? kExitOk : Fail(status);
+    return status.ok() ? kExitOk : Failure("tiercel complete", status, kExitFailure);
   }
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   std::string line;
@@ -79,12 +67,10 @@ int RunComplete(const std::vector<std::string>& words) {
       std::fputs(WantsColor() ? "\x1b[1;32m> \x1b[0m" : "> ", stdout);
       std::fflush(stdout);
     }
-    std::signal(SIGINT, SIG_DFL);
     if (!std::getline(std::cin, line)) break;
     if (line.empty()) continue;
-    std::signal(SIGINT, &OnInterrupt);
     const Status status = Complete(&*session, *options, line);
-    if (!status.ok() && (Fail(status), !terminal)) return kExitFailure;
+    if (!status.ok() && (Failure("tiercel complete", status, kExitFailure), !terminal)) return kExitFailure;
   }
   if (terminal) std::putchar('\n');
   return kExitOk;

@@ -22,7 +22,7 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kEvalHelp = {
     "tiercel eval {perplexity,kl} MODEL --text FILE [options]",
     "Lets a model predict every token of a text, without a server. perplexity: exp of the mean "
     "−log p, ± its standard error. kl: the divergence KL(reference ‖ MODEL) of their next-token "
@@ -302,7 +302,7 @@ Status Evaluate(const EvalConfig& config, const Environ& environ) {
 
 }  // namespace
 
-CommandText DescribeEval() { return {kHelp, EvalTable(), "perplexity|kl"}; }
+CommandText DescribeEval() { return {kEvalHelp, EvalTable(), "perplexity|kl"}; }
 
 int RunEval(const std::vector<std::string>& words) {
   const auto is_help = [](const std::string& word) {
@@ -310,29 +310,25 @@ int RunEval(const std::vector<std::string>& words) {
   };
   const bool has_metric = !words.empty() && (words[0] == "perplexity" || words[0] == "kl");
   if (!has_metric && (words.empty() || !is_help(words[0]))) {
-    return UsageError(kHelp, "tiercel eval",
+    return UsageError(kEvalHelp, "tiercel eval",
                       words.empty() ? "the following arguments are required: perplexity or kl"
                                     : fmt::format("argument metric: invalid choice: '{}' (choose "
                                                   "from 'perplexity', 'kl')",
                                                   words[0]));
   }
   const auto options = ParseOptions(EvalTable(), {words.begin() + has_metric, words.end()}, 1);
-  if (!options) return UsageError(kHelp, "tiercel eval", options.error().message());
+  if (!options) return UsageError(kEvalHelp, "tiercel eval", options.error().message());
   if (options->help_wanted()) {
     const std::string topic = options->help_topic().empty() ? "eval" : options->help_topic();
-    std::fputs(RenderHelp(EvalTable(), kHelp, topic).c_str(), stdout);
+    std::fputs(RenderHelp(EvalTable(), kEvalHelp, topic).c_str(), stdout);
     return kExitOk;
   }
   const Environ environ = ReadEnviron();
   const auto config = MakeEvalConfig(words[0], *options, environ);
-  if (!config) return UsageError(kHelp, "tiercel eval", config.error().message());
-  // What loading has to say concerns a server; errors come back as a Status.
-  InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
-                                                              : options::EnvLogLevel(environ));
+  if (!config) return UsageError(kEvalHelp, "tiercel eval", config.error().message());
+  InitQuietLogging(environ);
   const Status status = Evaluate(*config, environ);
-  if (status.ok()) return kExitOk;
-  std::fprintf(stderr, "tiercel eval: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+  return status.ok() ? kExitOk : Failure("tiercel eval", status);
 }
 
 }  // namespace tiercel::tools

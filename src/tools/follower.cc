@@ -31,8 +31,7 @@ int RunFollower(serving::ServeConfig config, const Environ& environ) {
     LOG_INFO("{}: ends when the first process does", signal == SIGINT ? "SIGINT" : "SIGTERM");
   });
   if (const Status status = Follow(&config, environ, &serves); !status.ok()) {
-    LogErrorAlways(status.message());
-    return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+    return LoggedFailure(status);
   }
   LOG_INFO("Stopped");
   return kExitOk;

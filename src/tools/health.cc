@@ -20,7 +20,7 @@ const OptionTable& HealthTable() {
   return table;
 }
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kHealthHelp = {
     "tiercel health [options]",
     "Asks a server for /health: exit code 0 if it serves, 1 and one line if it does not, within a few "
     "seconds.",
@@ -31,13 +31,13 @@ constexpr double kTimeoutSeconds = 5;
 
 }  // namespace
 
-CommandText DescribeHealth() { return {kHelp, HealthTable()}; }
+CommandText DescribeHealth() { return {kHealthHelp, HealthTable()}; }
 
 int RunHealth(const std::vector<std::string>& words) {
   const auto options = ParseOptions(HealthTable(), words, 0);
-  if (!options) return UsageError(kHelp, "tiercel health", options.error().message());
+  if (!options) return UsageError(kHealthHelp, "tiercel health", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(HealthTable(), kHelp, "all").c_str(), stdout);
+    std::fputs(RenderHelp(HealthTable(), kHealthHelp, "all").c_str(), stdout);
     return kExitOk;
   }
   std::string url = options->String("url");

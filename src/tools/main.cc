@@ -50,13 +50,6 @@ int Main(const std::vector<std::string>& words) {
 }
 
 }  // namespace
-
-int UsageError(const CommandHelp& command, std::string_view name, const std::string& message) {
-  std::fputs(fmt::format("usage: {}\n{}: error: {}\n", command.usage, name, message).c_str(),
-             stderr);
-  return kExitUsage;
-}
-
 }  // namespace tiercel::tools
 
 int main(int argc, char** argv) {

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 
+#include "base/ascii_case.h"
 #include "base/split.h"
 
 namespace tiercel::tools {
@@ -29,7 +29,7 @@ std::string Roff(std::string_view text) {
 // "Serve a model." → "serve a model", as the line of whatis has it.
 std::string WhatIs(std::string_view summary) {
   std::string text(summary.substr(0, summary.find_last_not_of('.') + 1));
-  text[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(text[0])));
+  text[0] = LowerCase(text[0]);
   return text;
 }
 

@@ -70,18 +70,13 @@ const OptionTable& QuantizeTable() {
   return table;
 }
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kQuantizeHelp = {
     "tiercel quantize MODEL OUT [options]",
     "Writes MODEL (a folder or a hub id, float safetensors) to the new folder OUT: with INT8 or INT4 weights in "
     "the format of the Ascend quantizer, or with INT4 weights in that of compressed-tensors; or to the new file OUT, in GGUF. "
     "Memory: one layer at a time.",
     "positional arguments:\n  MODEL       a folder with config.json and *.safetensors, or a hub id\n"
     "  OUT         the folder to write, which must not exist or be empty; with GGUF the file, *.gguf, which must not exist (OUT.part until it is whole)"};
-
-int Fail(const Status& status) {
-  std::fprintf(stderr, "tiercel quantize: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
-}
 
 Expected<quantize::QuantizeOptions> ReadOptions(const ParsedOptions& options) {
   quantize::QuantizeOptions result;
@@ -340,20 +335,20 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ, Interrupt* 
 
 }  // namespace
 
-CommandText DescribeQuantize() { return {kHelp, QuantizeTable()}; }
+CommandText DescribeQuantize() { return {kQuantizeHelp, QuantizeTable()}; }
 
 int RunQuantize(const std::vector<std::string>& words) {
   const auto options = ParseOptions(QuantizeTable(), words, 2);
-  if (!options) return UsageError(kHelp, "tiercel quantize", options.error().message());
+  if (!options) return UsageError(kQuantizeHelp, "tiercel quantize", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(QuantizeTable(), kHelp, "all").c_str(), stdout);
+    std::fputs(RenderHelp(QuantizeTable(), kQuantizeHelp, "all").c_str(), stdout);
     return kExitOk;
   }
   if (options->positional().size() != 2) {
-    return UsageError(kHelp, "tiercel quantize", "the following arguments are required: MODEL, OUT");
+    return UsageError(kQuantizeHelp, "tiercel quantize", "the following arguments are required: MODEL, OUT");
   }
   const Environ environ = ReadEnviron();
-  if (const Status status = options::CheckEnvironValues(environ); !status.ok()) return Fail(status);
+  if (const Status status = options::CheckEnvironValues(environ); !status.ok()) return Failure("tiercel quantize", status);
   InitLogging(options::EnvLogLevel(environ));
   Interrupt interrupt;
   const Status status = Quantize(*options, environ, &interrupt);
@@ -361,7 +356,7 @@ int RunQuantize(const std::vector<std::string>& words) {
     std::fprintf(stderr, "tiercel quantize: interrupted; nothing is left of %s\n", options->positional()[1].c_str());
     return Interrupt::kExitCode;
   }
-  return status.ok() ? kExitOk : Fail(status);
+  return status.ok() ? kExitOk : Failure("tiercel quantize", status);
 }
 
 }  // namespace tiercel::tools

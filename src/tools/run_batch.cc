@@ -25,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kRunBatchHelp = {
     "tiercel run-batch -i INPUT.jsonl -o OUTPUT.jsonl --model MODEL [options]",
     "Answers each line of a file, {\"custom_id\": …, \"method\": \"POST\", \"url\": \"/v1/chat/completions\", "
     "\"body\": {…}}, with a line of another, in the same order. The url is any of the endpoints of `tiercel "
@@ -308,11 +308,6 @@ Expected<Outcome> Answer(BatchConfig* config, const std::string& input, const st
   return outcome;
 }
 
-int Fail(const Status& status) {
-  LogErrorAlways(status.message());
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
-}
-
 int RunBatch(BatchConfig config, const Environ& environ) {
   std::atomic<bool> stop{false};
   Wakeable running;
@@ -325,19 +320,19 @@ int RunBatch(BatchConfig config, const Environ& environ) {
   });
   net::HttpClient client(net::HttpClientOptions::FromEnviron(environ));
   InputFile input;
-  if (const Status status = FetchInput(config, &client, stop, &input); !status.ok()) return Fail(status);
+  if (const Status status = FetchInput(config, &client, stop, &input); !status.ok()) return LoggedFailure(status);
   const auto partial = PartialPath(config, input.path);
-  if (!partial) return Fail(partial.error());
+  if (!partial) return LoggedFailure(partial.error());
   const auto outcome = Answer(&config, input.path, *partial, environ, stop, &running);
   if (stop) {
     LOG_WARNING("stopped; the same command goes on where it was ({})", *partial);
     return 128 + stopped_by;
   }
-  if (!outcome) return Fail(outcome.error());
+  if (!outcome) return LoggedFailure(outcome.error());
   if (IsUrl(config.output)) {
-    if (const Status status = Upload(*partial, config.output, &client); !status.ok()) return Fail(status);
+    if (const Status status = Upload(*partial, config.output, &client); !status.ok()) return LoggedFailure(status);
   } else if (std::rename(partial->c_str(), config.output.c_str()) != 0) {
-    return Fail(FileError(config.output, "cannot be written"));
+    return LoggedFailure(FileError(config.output, "cannot be written"));
   }
   LOG_INFO("{} requests answered{}, {} of them with an error: {}", outcome->counts.done,
            outcome->taken_up > 0 ? fmt::format(" ({} before)", outcome->taken_up) : "",
@@ -347,18 +342,18 @@ int RunBatch(BatchConfig config, const Environ& environ) {
 
 }  // namespace
 
-CommandText DescribeRunBatch() { return {kHelp, BatchTable()}; }
+CommandText DescribeRunBatch() { return {kRunBatchHelp, BatchTable()}; }
 
 int RunRunBatch(const std::vector<std::string>& words) {
   auto options = ParseOptions(BatchTable(), words, 1);
-  if (!options) return UsageError(kHelp, "tiercel run-batch", options.error().message());
+  if (!options) return UsageError(kRunBatchHelp, "tiercel run-batch", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(BatchTable(), kHelp, options->help_topic()).c_str(), stdout);
+    std::fputs(RenderHelp(BatchTable(), kRunBatchHelp, options->help_topic()).c_str(), stdout);
     return kExitOk;
   }
   const Environ environ = ReadEnviron();
   auto config = MakeBatchConfig(*options, environ);
-  if (!config) return UsageError(kHelp, "tiercel run-batch", config.error().message());
+  if (!config) return UsageError(kRunBatchHelp, "tiercel run-batch", config.error().message());
   InitLogging(config->model.log_level);
   for (const std::string& warning : config->model.warnings) LOG_WARNING("{}", warning);
   return RunBatch(std::move(*config), environ);

@@ -22,7 +22,7 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kServeHelp = {
     "tiercel serve [model_tag] [options]",
     "Serves a model over the OpenAI API. Flags, their short forms and their abbreviations are those "
     "of `vllm serve`.",
@@ -64,11 +64,6 @@ class Shutdown {
   std::thread drain_;
 };
 
-int Fail(const Status& status) {
-  LogErrorAlways(status.message());
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
-}
-
 void LogStart(const serving::ServeConfig& config) {
   LOG_INFO("Tiercel {} ({}), serving {}", TIERCEL_VERSION, TIERCEL_COMPILER, config.model);
   LOG_INFO("non-default args: {}", config.non_default_args);
@@ -86,7 +81,7 @@ void LogReady(const server::Server& server) {
 int Serve(serving::ServeConfig config, const Environ& environ) {
   const double start = SteadyClock().Now();
   const auto manager = ServiceManager::FromEnviron(environ);
-  if (!manager) return Fail(manager.error());
+  if (!manager) return LoggedFailure(manager.error());
   Shutdown shutdown(config.shutdown_timeout, &*manager);
   const SignalWatcher watcher([&](int signal, int count) { shutdown.OnSignal(signal, count); });
   server::RaiseFileLimit();
@@ -97,21 +92,21 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
   }
   kernels::Environments environments;  // outlive the engines, which the server has
   auto server = server::Server::Bind(config.server);
-  if (!server) return Fail(server.error());
+  if (!server) return LoggedFailure(server.error());
   LogStart(config);
   std::optional<StartingSignal> starting;
   if (manager->listens()) starting.emplace(&*manager, "Loading " + config.model);
 
   auto path = serving::FindModel(config.model, config.hub, environ);
-  if (!path) return Fail(path.error());
-  if (const Status status = serving::JoinJob(&config, nullptr); !status.ok()) return Fail(status);
+  if (!path) return LoggedFailure(path.error());
+  if (const Status status = serving::JoinJob(&config, nullptr); !status.ok()) return LoggedFailure(status);
   auto created = kernels::CreateEnvironments(config.environment);
-  if (!created) return Fail(created.error());
+  if (!created) return LoggedFailure(created.error());
   environments = *std::move(created);
   auto serving = serving::LoadServingModel(&config, *path, environ, environments);
-  if (!serving) return Fail(serving.error());
+  if (!serving) return LoggedFailure(serving.error());
   if (const Status status = (*server)->SetModel(std::move(*serving)); !status.ok()) {
-    return Fail(status);
+    return LoggedFailure(status);
   }
   shutdown.SetServer(server->get());
   starting.reset();
@@ -120,25 +115,25 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
   LOG_INFO("Ready after {:.2f} s", SteadyClock().Now() - start);
 
   const Status status = (*server)->Run();
-  if (!status.ok()) return Fail(status);
+  if (!status.ok()) return LoggedFailure(status);
   LOG_INFO("Stopped");
   return kExitOk;
 }
 
 }  // namespace
 
-CommandText DescribeServe() { return {kHelp, options::ServeOptionTable()}; }
+CommandText DescribeServe() { return {kServeHelp, options::ServeOptionTable()}; }
 
 int RunServe(const std::vector<std::string>& words) {
   auto options = ParseOptions(options::ServeOptionTable(), words, 1);
-  if (!options) return UsageError(kHelp, "tiercel serve", options.error().message());
+  if (!options) return UsageError(kServeHelp, "tiercel serve", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(options::ServeOptionTable(), kHelp, options->help_topic()).c_str(), stdout);
+    std::fputs(RenderHelp(options::ServeOptionTable(), kServeHelp, options->help_topic()).c_str(), stdout);
     return kExitOk;
   }
   const Environ environ = ReadEnviron();
   auto config = serving::MakeServeConfig(*options, environ);
-  if (!config) return UsageError(kHelp, "tiercel serve", config.error().message());
+  if (!config) return UsageError(kServeHelp, "tiercel serve", config.error().message());
   if (options->positional().empty() && options->Given("model") && !options->Given("config")) {
     config->warnings.push_back(
         "With `serve`, give the model as the positional argument: --model may be removed");

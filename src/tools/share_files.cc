@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kShareFilesHelp = {
     "tiercel share-files DIR",
     "Writes the man pages and the completions for bash, zsh and fish below the folder DIR, where they "
     "lie below /usr/share. `make install` and the packages do.",
@@ -47,22 +47,20 @@ Status WriteAll(const fs::path& folder) {
 
 }  // namespace
 
-CommandText DescribeShareFiles() { return {kHelp, ShareFilesTable()}; }
+CommandText DescribeShareFiles() { return {kShareFilesHelp, ShareFilesTable()}; }
 
 int RunShareFiles(const std::vector<std::string>& words) {
   const auto options = ParseOptions(ShareFilesTable(), words, 1);
-  if (!options) return UsageError(kHelp, "tiercel share-files", options.error().message());
+  if (!options) return UsageError(kShareFilesHelp, "tiercel share-files", options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(ShareFilesTable(), kHelp, "").c_str(), stdout);
+    std::fputs(RenderHelp(ShareFilesTable(), kShareFilesHelp, "").c_str(), stdout);
     return kExitOk;
   }
   if (options->positional().empty()) {
-    return UsageError(kHelp, "tiercel share-files", "the following arguments are required: DIR");
+    return UsageError(kShareFilesHelp, "tiercel share-files", "the following arguments are required: DIR");
   }
   const Status status = WriteAll(options->positional()[0]);
-  if (status.ok()) return kExitOk;
-  std::fprintf(stderr, "tiercel share-files: %s\n", status.message().c_str());
-  return kExitFailure;
+  return status.ok() ? kExitOk : Failure("tiercel share-files", status, kExitFailure);
 }
 
 }  // namespace tiercel::tools

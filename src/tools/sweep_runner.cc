@@ -13,6 +13,7 @@
 #include "bench/sweep_summary.h"
 #include "checkpoint/model_folder.h"
 #include "tools/bench_data.h"
+#include "tools/command.h"
 #include "tools/sweep_server.h"
 #include "tools/text_file.h"
 
@@ -21,11 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using api::Json;
-
-void Say(const std::string& line) {
-  std::puts(line.c_str());
-  std::fflush(stdout);
-}
 
 // As Python prints a list of strings, and a dictionary.
 std::string Shown(const std::vector<std::string>& words) {

@@ -26,14 +26,14 @@
 namespace tiercel::tools {
 namespace {
 
-constexpr CommandHelp kHelp = {
+constexpr CommandHelp kTuneHelp = {
     "tiercel tune MODEL --load random:200/128@8 [options]",
     "Finds by measuring, in this process, which flags of `tiercel serve` make a load run best: settings run in turn, "
     "and one takes the place of another only if it is surely better than the noise. Prints what each setting gave and "
     "the command line to use. Flags of `tiercel serve` hold for all settings, and what they decide is not varied.",
     "positional arguments:\n  MODEL   a folder, a .gguf file, or a hub id"};
 
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kTuneOptions[] = {
     {"--load", Kind::kString, "", Effect::kUsed,
      "What to run: random:INPUT/OUTPUT@CONCURRENCY in tokens and requests at a time, or FILE@CONCURRENCY with JSON lines "
      "(\"prompt\", \"output_tokens\"), ShareGPT's .json or BurstGPT's .csv."},
@@ -56,7 +56,7 @@ constexpr OptionSpec kOptions[] = {
 };
 
 const OptionTable& Table() {
-  static const OptionTable table = WithServeOptions({{"tune", "Of tiercel tune.", kOptions}});
+  static const OptionTable table = WithServeOptions({{"tune", "Of tiercel tune.", kTuneOptions}});
   return table;
 }
 
@@ -269,27 +269,25 @@ Status Tune(const ParsedOptions& options, TuneConfig config, const Environ& envi
 
 }  // namespace
 
-CommandText DescribeTune() { return {kHelp, Table()}; }
+CommandText DescribeTune() { return {kTuneHelp, Table()}; }
 
 int RunTune(const std::vector<std::string>& words) {
   constexpr const char* kName = "tiercel tune";
   const auto options = ParseOptions(Table(), words, 1);
-  if (!options) return UsageError(kHelp, kName, options.error().message());
+  if (!options) return UsageError(kTuneHelp, kName, options.error().message());
   if (options->help_wanted()) {
-    std::fputs(RenderHelp(Table(), kHelp, options->help_topic()).c_str(), stdout);
+    std::fputs(RenderHelp(Table(), kTuneHelp, options->help_topic()).c_str(), stdout);
     return kExitOk;
   }
   const Environ environ = ReadEnviron();
   auto config = MakeTuneConfig(*options, environ);
-  if (!config) return UsageError(kHelp, kName, config.error().message());
-  InitLogging(EnvValue(environ, "VLLM_LOGGING_LEVEL").empty() ? LogLevel::err
-                                                              : options::EnvLogLevel(environ));
+  if (!config) return UsageError(kTuneHelp, kName, config.error().message());
+  InitQuietLogging(environ);
   Interrupt interrupt;
   const Status status = Tune(*options, std::move(*config), environ, &interrupt);
   if (status.ok()) return kExitOk;
-  std::fprintf(stderr, "%s: %s\n", kName, status.message().c_str());
-  if (interrupt.stopped()) return Interrupt::kExitCode;
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+  const int code = Failure(kName, status);
+  return interrupt.stopped() ? Interrupt::kExitCode : code;
 }
 
 }  // namespace tiercel::tools
