@@ -25,6 +25,11 @@ std::string EnvValue(const Environ& environ, std::string_view name) {
   return it == environ.end() ? "" : it->second;
 }
 
+std::string CacheHome(const Environ& environ) {
+  const std::string xdg = EnvValue(environ, "XDG_CACHE_HOME");
+  return xdg.empty() ? EnvValue(environ, "HOME") + "/.cache" : xdg;
+}
+
 std::string PlainValue(std::string_view value) {
   constexpr std::string_view kBlanks = " \t\r\n";
   const size_t begin = std::min(value.find_first_not_of(kBlanks), value.size());

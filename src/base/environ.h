@@ -14,6 +14,8 @@ Environ ReadEnviron();
 
 // The variable's value, or "" if it is not set.
 std::string EnvValue(const Environ& environ, std::string_view name);
+// The folder for what can be made again: XDG_CACHE_HOME, or ~/.cache.
+std::string CacheHome(const Environ& environ);
 // A value in small letters, without blanks around it.
 std::string PlainValue(std::string_view value);
 // An integer (on unless it is 0), or true, yes, on, false, no, off in any case; "" is off. Nothing if

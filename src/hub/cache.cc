@@ -24,11 +24,6 @@ namespace fs = std::filesystem;
 
 constexpr std::chrono::milliseconds kLockPoll{100};
 
-std::string CacheHome(const Environ& environ) {
-  const std::string xdg = EnvValue(environ, "XDG_CACHE_HOME");
-  return xdg.empty() ? EnvValue(environ, "HOME") + "/.cache" : xdg;
-}
-
 std::string HuggingFaceHome(const Environ& environ) {
   const std::string home = EnvValue(environ, "HF_HOME");
   return home.empty() ? CacheHome(environ) + "/huggingface" : home;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -124,6 +125,16 @@ std::string DescribeQuantization(const checkpoint::Checkpoint& checkpoint, const
   return text;
 }
 
+// The page cache has its pages where a process first read them, not where the worker runs that reads them now.
+void WarnOfNodes(std::span<kernels::Environment* const> environments) {
+  std::set<int> nodes;
+  for (const kernels::Environment* environment : environments) nodes.insert(environment->nodes.begin(), environment->nodes.end());
+  if (nodes.size() > 1) {
+    LOG_WARNING("--load-format packed: the weights lie in the page cache, on any of the {} NUMA nodes: steps may take longer "
+                "than with weights that each start packs on its workers' own nodes", nodes.size());
+  }
+}
+
 void LogStage(const checkpoint::ModelConfig& config, const WeightOptions& options) {
   if (options.stages == 1) return;
   const int stage = comm::RankPlaces::Of(options.process, options.stages, 1).stage;
@@ -158,6 +169,8 @@ Expected<LoadedWeights> LoadSharedWeights(const checkpoint::Checkpoint& checkpoi
                                             ? "with the checkpoint's scales"
                                             : "scale 1: the checkpoint has none");
   }
+
+  if (!options.packed.path.empty()) WarnOfNodes(environments);
 
   LoadedWeights loaded{checkpoint.config(), {}};
   std::map<std::vector<int>, SharedWeights> copies;  // by the workers' nodes

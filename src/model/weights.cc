@@ -3,13 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <iterator>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "base/check.h"
+#include "base/human_bytes.h"
 #include "base/log.h"
 #include "base/round_up.h"
 #include "checkpoint/tensor_reader.h"
@@ -18,6 +23,7 @@
 #include "model/block_packing.h"
 #include "model/kv_channels.h"
 #include "model/pack_matrix.h"
+#include "model/packed_file.h"
 #include "model/packing.h"
 #include "model/rank.h"
 #include "model/stages.h"
@@ -43,8 +49,8 @@ class Loader {
     std::partial_sum(first, first + workers, std::back_inserter(weights_.bounds));
   }
 
-  // Plans every matrix, reads what is small, and allocates.
-  Status Prepare() {
+  // Plans every matrix and reads what is small.
+  Status Plan() {
     weights_.kv_dtype = options_.kv_dtype.value_or(checkpoint_.quantization().kv_cache().value_or(DType::kBF16));
     weights_.layers.resize(static_cast<size_t>(layers_.size()));
     RETURN_IF_ERROR(PlanEnds());
@@ -58,16 +64,21 @@ class Loader {
                   "BF16, which takes four times the memory; with --tensor-parallel-size 1 they stay as they are",
                   cut_orders_);
     }
-    RETURN_IF_ERROR(Allocate());
-    for (const MatrixJob& job : jobs_) {
-      if (job.linear != nullptr) {
-        job.linear->weight.data = DataOf(job);
-      } else if (job.bytes > 0) {
-        weights_.embedding = reinterpret_cast<const BF16*>(DataOf(job));
-      }
-    }
+    weights_.bytes += total_;
     return OkStatus();
   }
+
+  // Memory for the matrices, which are then packed.
+  Status Allocate();
+
+  // Or: the matrices of an earlier start, if there are some that fit.
+  bool keeps_packed() const { return !options_.packed.path.empty() && total_ <= options_.max_bytes_in_memory; }
+  PackedFile FileOfPacked() const;
+  std::optional<MappedWeights> FindPacked() const;
+  void Take(MappedWeights mapped);
+  Status WritePacked(FunctionRef<void(int64_t)> progress) const;
+  // Worker `worker`'s part of what is mapped comes from disk, if it isn't in memory.
+  void ReadAhead(int worker, FunctionRef<void(int64_t)> progress) const;
 
   // The matrices, one after the other; every rank has as many.
   size_t num_jobs() const { return jobs_.size(); }
@@ -98,7 +109,8 @@ class Loader {
   Status PlanEnds();
   Status PlanHead(const std::string& name, checkpoint::QuantizeTo quantize);
   Status PlanLayer(int64_t i);
-  Status Allocate();
+  void PointToBuffer();
+  std::vector<std::span<std::byte>> Aside() const;
   Status AllocatePartlyOnDisk(int64_t in_memory);
   Status PlanEmbedding(const std::string& name);
   // By columns: each rank takes rows of the tensors. By rows (of the packed matrix): a slice of their k.
@@ -138,12 +150,22 @@ class Loader {
   std::vector<int64_t> layer_begin_;  // offset of each layer's matrices; with the end of the last
 };
 
+void Loader::PointToBuffer() {
+  for (const MatrixJob& job : jobs_) {
+    if (job.linear != nullptr) {
+      job.linear->weight.data = DataOf(job);
+    } else if (job.bytes > 0) {
+      weights_.embedding = reinterpret_cast<const BF16*>(DataOf(job));
+    }
+  }
+}
+
 // All in memory if it fits there; else the last layers on disk, as many as need be.
 Status Loader::Allocate() {
-  weights_.bytes += total_;
   weights_.bytes_in_memory = weights_.bytes;
   if (total_ <= options_.max_bytes_in_memory) {
     ASSIGN_OR_RETURN(weights_.buffer, platform::Buffer::Allocate(total_));
+    PointToBuffer();
     return OkStatus();
   }
   // While a layer is read, the next one comes.
@@ -155,6 +177,7 @@ Status Loader::Allocate() {
   const int64_t ends = layer_begin_[0];  // the embedding and the head are used all over
   const int64_t in_memory = std::max(ends, options_.max_bytes_in_memory - window);
   RETURN_IF_ERROR(AllocatePartlyOnDisk(in_memory));
+  PointToBuffer();
   const int64_t on_disk = total_ - static_cast<int64_t>(weights_.buffer.in_memory());
   if (on_disk <= 0) return OkStatus();
   weights_.bytes_in_memory += window - on_disk;
@@ -164,6 +187,80 @@ Status Loader::Allocate() {
     if (begin < end) weights_.layers[i].on_disk = {data + begin, data + end};
   }
   return OkStatus();
+}
+
+// What packing writes beside the matrices.
+std::vector<std::span<std::byte>> Loader::Aside() const {
+  std::vector<std::span<std::byte>> parts;
+  for (const MatrixJob& job : jobs_) {
+    if (job.linear == nullptr || !job.linear->is_int8()) continue;
+    parts.push_back(std::as_writable_bytes(std::span(job.linear->acc_bias)));
+    parts.push_back(std::as_writable_bytes(std::span(job.linear->scale)));
+  }
+  return parts;
+}
+
+// Every matrix's source and place, and the options: files of another form, other workers or another rank have another key.
+PackedFile Loader::FileOfPacked() const {
+  std::string key = fmt::format("{}\nquantize {} {} blocks {} mix {} head {} rank {} of {} stage {}\n", options_.packed.model,
+                                static_cast<int>(options_.quantize), options_.quantize_lm_head, options_.keep_blocks,
+                                options_.mix_static, static_cast<int>(options_.head), rank_.index, rank_.count, places_.stage);
+  for (const MatrixJob& job : jobs_) {
+    key += fmt::format("{} {} order {} k {} {} {} kind {} {} {}", job.offset, job.bytes, static_cast<int>(job.source->order),
+                       job.source->k, job.source->slice.begin, job.source->slice.end, static_cast<int>(job.input.kind),
+                       job.input.scale, job.input.offset);
+    for (const Shard& shard : job.source->shards) {
+      key += fmt::format(" {} {} {} {}", shard.name, shard.rows.begin, shard.rows.end, job.Has(shard));
+    }
+    if (job.linear != nullptr) {
+      const PackedMatrix& m = job.linear->weight;
+      key += fmt::format(" n {} {} granule {} type {}", m.n, m.k_padded, m.granule, static_cast<int>(m.dtype));
+      for (const BlockStrip& strip : job.linear->strips) key += fmt::format(" {}", static_cast<int>(strip.format));
+    }
+    key += '\n';
+  }
+  key += fmt::format("workers {} {}\n", workers_, fmt::join(weights_.bounds, " "));
+  return {fmt::format("{}-{}-{}.packed", options_.packed.path, places_.stage, rank_.index), std::move(key)};
+}
+
+std::optional<MappedWeights> Loader::FindPacked() const {
+  size_t aside = 0;
+  for (const auto& part : Aside()) aside += part.size();
+  return MapPackedFile(FileOfPacked(), static_cast<size_t>(total_), aside);
+}
+
+void Loader::Take(MappedWeights mapped) {
+  const std::byte* from = mapped.aside.data();
+  for (const auto& part : Aside()) {
+    std::memcpy(part.data(), from, part.size());
+    from += part.size();
+  }
+  weights_.buffer = std::move(mapped.buffer);
+  weights_.bytes_in_memory = weights_.bytes;
+  PointToBuffer();
+}
+
+Status Loader::WritePacked(FunctionRef<void(int64_t)> progress) const {
+  std::vector<std::byte> aside;
+  for (const auto& part : Aside()) aside.insert(aside.end(), part.begin(), part.end());
+  const PackedFile file = FileOfPacked();
+  RETURN_IF_ERROR(WritePackedFile(file, {weights_.buffer.as<const std::byte>(), static_cast<size_t>(total_)}, aside,
+                                  options_.cancelled, progress));
+  LOG_INFO("{}: written, {}: the next start maps it", file.path, HumanBytes(total_));
+  return OkStatus();
+}
+
+void Loader::ReadAhead(int worker, FunctionRef<void(int64_t)> progress) const {
+  constexpr int64_t kPage = 4096, kPiece = int64_t{64} << 20;
+  const Range part = SplitRange(total_, kPage, {worker, workers_});
+  for (int64_t at = part.begin; at < part.end; at += kPiece) {
+    if (options_.cancelled != nullptr && *options_.cancelled) return;
+    const int64_t end = std::min(part.end, at + kPiece);
+    const std::byte* const data = weights_.buffer.as<const std::byte>();
+    platform::Buffer::WillNeed(data + at, static_cast<size_t>(std::min(part.end, end + kPiece) - at));
+    for (int64_t i = at; i < end; i += kPage) (void)*static_cast<const volatile std::byte*>(data + i);
+    progress(end - part.begin);
+  }
 }
 
 Status Loader::AllocatePartlyOnDisk(int64_t in_memory) {
@@ -449,6 +546,37 @@ Status PackAll(const std::vector<std::unique_ptr<Loader>>& ranks, const WeightOp
   return OkStatus();
 }
 
+// What every rank has from an earlier start; false: some have none.
+bool MapAll(const std::vector<std::unique_ptr<Loader>>& ranks, platform::WorkerTeam& team, LoadProgress progress) {
+  std::vector<MappedWeights> found;
+  for (const auto& rank : ranks) {
+    auto mapped = rank->FindPacked();
+    if (!mapped) return false;
+    found.push_back(std::move(*mapped));
+  }
+  for (size_t i = 0; i < ranks.size(); ++i) ranks[i]->Take(std::move(found[i]));
+  LOG_INFO("The packed weights of an earlier start are mapped: {}", ranks[0]->FileOfPacked().path);
+  const int rank_size = team.size() / team.ranks();
+  const int64_t total = ranks[0]->total();
+  team.Run([&](int worker) {
+    ranks[static_cast<size_t>(worker / rank_size)]->ReadAhead(worker % rank_size, [&](int64_t done) {
+      if (worker == 0) progress(std::min(done * rank_size, total), total);
+    });
+  });
+  return true;
+}
+
+// A failure costs the next start its time, no more.
+void WriteAll(const std::vector<std::unique_ptr<Loader>>& ranks, LoadProgress progress) {
+  int64_t total = 0, before = 0;
+  for (const auto& rank : ranks) total += rank->total();
+  for (const auto& rank : ranks) {
+    const Status status = rank->WritePacked([&](int64_t done) { progress(total + before + done, 2 * total); });
+    if (!status.ok()) LOG_WARNING("--load-format packed: {}: the next start packs again", status.message());
+    before += rank->total();
+  }
+}
+
 }  // namespace
 
 Expected<Weights> LoadWeights(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
@@ -468,9 +596,17 @@ Expected<std::vector<Weights>> LoadRanks(const checkpoint::Checkpoint& checkpoin
   for (int r = 0; r < team.ranks(); ++r) {
     loaders.push_back(std::make_unique<Loader>(checkpoint, of_rank, places, places.RankHere(r),
                                                team.size() / team.ranks()));
-    RETURN_IF_ERROR(loaders.back()->Prepare());
+    RETURN_IF_ERROR(loaders.back()->Plan());
   }
-  RETURN_IF_ERROR(PackAll(loaders, options, team, progress));
+  const bool keeps = !options.packed.path.empty() && loaders[0]->keeps_packed();
+  if (!keeps && !options.packed.path.empty()) {
+    LOG_WARNING("--load-format packed: the weights do not fit into memory and are packed at every start");
+  }
+  if (!keeps || !MapAll(loaders, team, progress)) {
+    for (const auto& loader : loaders) RETURN_IF_ERROR(loader->Allocate());
+    RETURN_IF_ERROR(PackAll(loaders, options, team, [&](int64_t done, int64_t total) { progress(done, keeps ? 2 * total : total); }));
+    if (keeps) WriteAll(loaders, progress);
+  }
   std::vector<Weights> weights;
   for (const auto& loader : loaders) weights.push_back(loader->TakeWeights());
   // What all read tokens' rows from.

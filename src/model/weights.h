@@ -90,6 +90,12 @@ struct Weights {
   int64_t bytes_in_memory = 0;  // with room for what is read from disk
 };
 
+// Where packed weights are kept from one start to the next.
+struct PackedWeights {
+  std::string path;   // of the files, without what tells ranks apart; empty: they are not kept
+  std::string model;  // whatever tells the checkpoint's files from others: what is packed of others is packed anew
+};
+
 struct WeightOptions {
   // The ranks of the team are those of this process, of a job of several alike, and the layers those of its stage.
   comm::Process process;
@@ -106,6 +112,9 @@ struct WeightOptions {
   // folders that takes it, and are read from there in every step.
   int64_t max_bytes_in_memory = std::numeric_limits<int64_t>::max();
   std::vector<std::string> disk_folders;
+  // Mapped instead of packed if they are there, else written once they are packed. Not for weights that do not fit
+  // into memory.
+  PackedWeights packed = {};
   // How much of the work each worker of the team gets, beside the others of its rank: positive. Empty: they are equal.
   std::vector<int> shares = {};
   const std::atomic<bool>* cancelled = nullptr;  // once true, loading ends before the next matrix

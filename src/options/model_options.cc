@@ -118,8 +118,9 @@ constexpr OptionSpec kModelConfig[] = {
 
 constexpr OptionSpec kLoadConfig[] = {
     {"--load-format", Kind::kString, "auto", Effect::kUsed,
-     "Recognized from the files; a format that is named is checked.",
-     "auto|hf|dummy|safetensors|sharded_state|pt|npcache|gguf|bitsandbytes|tensorizer|"
+     "Recognized from the files; a format that is named is checked. packed: auto, and packed weights are kept in "
+     "TIERCEL_PACKED_FOLDER (the user's cache folder), from where the next starts map them.",
+     "auto|hf|dummy|packed|safetensors|sharded_state|pt|npcache|gguf|bitsandbytes|tensorizer|"
      "runai_streamer|runai_streamer_sharded|fastsafetensors|mistral|netloader"},
     {"--download-dir", Kind::kString, "", Effect::kUsed,
      "Cache folder for downloads instead of the hub's own."},

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "base/log.h"
+#include "base/round_up.h"
 #include "platform/cgroup.h"
 #include "platform/sysfs.h"
 
@@ -171,6 +172,21 @@ Expected<Buffer> Buffer::AllocatePartlyOnDisk(size_t bytes, size_t in_memory,
   const int error = errno;
   close(file);
   return Unexpected(ResourceExhausted("cannot map {} bytes: {}", size, std::strerror(error)));
+}
+
+Expected<Buffer> Buffer::MapFile(int file, size_t offset, size_t bytes, const std::string& path) {
+  Buffer buffer;
+  const size_t size = RoundUp(bytes, kHugePage);
+  buffer.data_ = MapAligned(size);
+  if (buffer.data_ != nullptr) {
+    buffer.size_ = size;
+    if (mmap(buffer.data_, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, static_cast<off_t>(offset)) != MAP_FAILED) {
+      buffer.name_ = NamedMemory(buffer.data_, bytes, path + ": the weights that lie there cannot be read any more; "
+                                                             "start again: they are packed anew");
+      return buffer;
+    }
+  }
+  return Unexpected(ResourceExhausted("{}: cannot map {} bytes: {}", path, bytes, std::strerror(errno)));
 }
 
 void Buffer::Empty() {

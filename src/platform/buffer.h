@@ -27,6 +27,9 @@ class Buffer {
   // `folder` lies in memory itself.
   static Expected<Buffer> AllocatePartlyOnDisk(size_t bytes, size_t in_memory,
                                                const std::string& folder);
+  // Bytes [offset, offset + bytes) of the open `file`, to be read alone: its pages are the page cache's, which all
+  // processes share. `offset` is a multiple of 4096; `path` is for the line of a SIGBUS.
+  static Expected<Buffer> MapFile(int file, size_t offset, size_t bytes, const std::string& path);
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     swap(other);

@@ -87,6 +87,30 @@ std::vector<std::string> DiskFolders(const std::string& path, const Environ& env
   return {folder.empty() ? "." : folder.string(), "/var/tmp"};
 }
 
+// In a folder of the same path as the model's; and name, size and time of change of the model's files.
+model::PackedWeights PackedWeightsOf(const std::string& path, const Environ& environ) {
+  const std::string given = EnvValue(environ, "TIERCEL_PACKED_FOLDER");
+  std::error_code error;
+  const fs::path model = fs::weakly_canonical(path, error);
+  std::vector<fs::path> files;
+  if (fs::is_directory(model, error)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(model, error)) {
+      const std::string kind = entry.path().extension();
+      if (kind == ".safetensors" || kind == ".gguf" || kind == ".json") files.push_back(entry.path());
+    }
+    std::sort(files.begin(), files.end());
+  } else {
+    files.push_back(model);
+  }
+  model::PackedWeights packed;
+  packed.path = (given.empty() ? CacheHome(environ) + "/tiercel/packed" : given) + model.string();
+  for (const fs::path& file : files) {
+    packed.model += fmt::format("{} {} {}\n", file.filename().string(), fs::file_size(file, error),
+                                fs::last_write_time(file, error).time_since_epoch().count());
+  }
+  return packed;
+}
+
 Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
     const checkpoint::Checkpoint& checkpoint, const text::Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
@@ -143,7 +167,7 @@ Expected<std::unique_ptr<checkpoint::Checkpoint>> OpenCheckpoint(const ServeConf
   auto checkpoint = checkpoint::Checkpoint::Open(path, config.hf_overrides, config.quantization);
   if (!checkpoint) return checkpoint;
   const bool is_gguf = (*checkpoint)->gguf_tokenizer() != nullptr;
-  if (config.load_format != LoadFormat::kAuto &&
+  if (config.load_format != LoadFormat::kAuto && config.load_format != LoadFormat::kPacked &&
       is_gguf != (config.load_format == LoadFormat::kGguf)) {
     return Unexpected(InvalidArgument("argument --load-format: {} holds {} files", path,
                                       is_gguf ? "GGUF" : "safetensors"));
@@ -157,6 +181,7 @@ model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const check
   model::WeightOptions options = config.load.weights;
   options.max_bytes_in_memory = MaxWeightBytes(checkpoint.config(), config.engine, environment);
   options.disk_folders = DiskFolders(path, environ);
+  if (config.load_format == LoadFormat::kPacked) options.packed = PackedWeightsOf(path, environ);
   return options;
 }
 

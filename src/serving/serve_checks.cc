@@ -22,7 +22,7 @@ const OfferedValues kOfferedValues[] = {
      {"auto", "generate", "embed", "embedding", "classify", "score"},
      "models give tokens, vectors or labels"},
     {"kv-cache-dtype", {"auto", "bfloat16", "int8", "fp8", "fp8_e4m3"}, "the CPU has no arithmetic for the others"},
-    {"load-format", {"auto", "hf", "safetensors", "gguf", "dummy"}, "files of no other form are read"},
+    {"load-format", {"auto", "hf", "safetensors", "gguf", "dummy", "packed"}, "files of no other form are read"},
     {"tokenizer-mode", {"auto", "hf", "slow"}, "there is one tokenizer, that of tokenizer.json"},
     {"config-format", {"auto", "hf"}, "config.json is read"},
 };

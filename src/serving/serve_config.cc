@@ -65,6 +65,8 @@ Status FillModel(const ParsedOptions& options, ServeConfig* config) {
     config->load_format = LoadFormat::kSafetensors;
   } else if (format == "gguf") {
     config->load_format = LoadFormat::kGguf;
+  } else if (format == "packed") {
+    config->load_format = LoadFormat::kPacked;
   }
   const std::string dtype = options.String("dtype");
   if (dtype != "auto" && dtype != "bfloat16") {

@@ -26,7 +26,13 @@ namespace tiercel::serving {
 using hub::HubOptions;
 using options::ParsedOptions;
 
-enum class LoadFormat { kAuto, kSafetensors, kGguf, kDummy };
+enum class LoadFormat {
+  kAuto,
+  kSafetensors,
+  kGguf,
+  kDummy,
+  kPacked,  // kAuto, with packed weights that are kept
+};
 
 // Where sampling defaults come from: --generation-config and --override-generation-config.
 struct GenerationDefaults {
