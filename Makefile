@@ -11,13 +11,15 @@ LIBRARY ?=
 # ON: with the machine's own MPI (docs/ranks.md).
 MPI ?= OFF
 JOBS ?= $(shell nproc)
+# ON: sources eight at a time (docs/building.md).
+UNITY ?= OFF
 
 .PHONY: build install package-build deb sbom reproducible serve python library wheel docs test check unit-test http-test stress asan tsan fuzz benchmarks clients deps deps-test deps-check deps-package deps-arm deps-kubernetes arm-test clean
 
 # The release program, build/release/tiercel. It needs nothing of the source tree at run time, and
 # nothing of the tests to build.
 build: deps
-	@cmake --preset release -DTIERCEL_BUILD_TESTS=OFF -DTIERCEL_MPI=$(MPI) >build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --preset release -DTIERCEL_UNITY_BUILD=$(UNITY) -DTIERCEL_BUILD_TESTS=OFF -DTIERCEL_MPI=$(MPI) >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel -j $(JOBS)
 
 # The program, its documents, man pages and completions. SERVICE=1: also units for systemd and
@@ -57,14 +59,14 @@ serve: build
 WITH_PYTHON = -DTIERCEL_BUILD_PYTHON=ON -DTIERCEL_BUILD_LIBRARY=ON -DPython_EXECUTABLE=$(CURDIR)/build/venv/bin/python
 python: deps deps-test
 	@scripts/make_venv.sh
-	@cmake --preset release $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --preset release -DTIERCEL_UNITY_BUILD=$(UNITY) $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel tiercel_python -j $(JOBS)
 	@cmake --install build/release --component python --strip >/dev/null --prefix \
 	  "$$(build/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 
 # libtiercel, for programs in C: docs/library.md.
 library: deps
-	@cmake --preset release -DTIERCEL_BUILD_LIBRARY=ON >build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --preset release -DTIERCEL_UNITY_BUILD=$(UNITY) -DTIERCEL_BUILD_LIBRARY=ON >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target tiercel libtiercel -j $(JOBS)
 
 # The package as a wheel in build/wheels, with what it needs of this system: docs/packaging.md.
@@ -75,7 +77,7 @@ test: unit-test http-test
 
 unit-test: deps-test
 	@scripts/make_venv.sh
-	cmake --preset release -DTIERCEL_BUILD_TESTS=ON -DTIERCEL_MPI=ON $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --preset release -DTIERCEL_UNITY_BUILD=$(UNITY) -DTIERCEL_BUILD_TESTS=ON -DTIERCEL_MPI=ON $(WITH_PYTHON) >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release -j $(JOBS)
 	ctest --test-dir build/release --output-on-failure -j $(JOBS)
 
@@ -117,7 +119,7 @@ fuzz: deps-check
 
 # The kernels' benchmarks for some seconds: that they run, not how fast (bench/README.md).
 benchmarks: deps-check
-	cmake --preset release -DTIERCEL_BUILD_BENCHMARKS=ON >build/configure.log || { cat build/configure.log; exit 1; }
+	cmake --preset release -DTIERCEL_UNITY_BUILD=$(UNITY) -DTIERCEL_BUILD_BENCHMARKS=ON >build/configure.log || { cat build/configure.log; exit 1; }
 	cmake --build build/release --target benchmarks -j $(JOBS)
 	build/release/src/kernels/kernels_benchmark --benchmark_min_time=0.01 --benchmark_filter='matmul/((I4|Q4_K)/)?(qkv|down)/(1|32)/|attention|norm|rope|argmax'
 	build/release/src/sampling/sampling_benchmark --benchmark_min_time=0.01

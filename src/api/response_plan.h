@@ -25,8 +25,8 @@ struct PromptPlan {
   int64_t num_tokens = 0;
   std::string echo_text;            // comes before the generated text; empty without echo
   std::vector<int32_t> token_ids;   // kept only where the answer shows them
-  std::string role;                 // of a chat's answer
-  std::optional<bool> thinks;  // whether an answer begins with thought; nullopt: it is not told apart
+  std::string role = {};            // of a chat's answer
+  std::optional<bool> thinks = {};  // whether an answer begins with thought; nullopt: it is not told apart
 };
 
 struct ResponsePlan {

@@ -30,7 +30,7 @@ struct InputQuantization {
   InputKind kind = InputKind::kBF16;
   float scale = 1;  // kStatic
   float offset = 0;
-  std::vector<int32_t> order;  // kBlocks: input order[i] comes i-th (Checkpoint::BlockOrderOf); empty: their own order
+  std::vector<int32_t> order = {};  // kBlocks: input order[i] comes i-th (Checkpoint::BlockOrderOf); empty: their own order
   friend bool operator==(const InputQuantization&, const InputQuantization&) = default;
 };
 

@@ -36,7 +36,7 @@ struct EngineOptions {
   int block_size = 128;
   double gpu_memory_utilization = 0.92;
   std::optional<int64_t> kv_cache_memory_bytes;
-  std::optional<int64_t> num_gpu_blocks_override;
+  std::optional<int64_t> num_gpu_blocks_override = {};
   bool enable_prefix_caching = true;
   bool enable_chunked_prefill = true;
   int64_t long_prefill_token_threshold = 0;
@@ -46,9 +46,9 @@ struct EngineOptions {
   int64_t max_num_queued_reqs = 0;    // 0: no limit
   int64_t max_num_queued_tokens = 0;  // 0: no limit
   LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;
-  std::shared_ptr<const model::Classifier> classifier;  // of a model that classifies, else null
+  std::shared_ptr<const model::Classifier> classifier = {};  // of a model that classifies, else null
   // [0] is the primary eos (stop_reason null), the others give a stop_reason.
-  std::vector<int32_t> eos_token_ids;
+  std::vector<int32_t> eos_token_ids = {};
   uint64_t seed = 0;
   bool allow_long_max_model_len = false;  // VLLM_ALLOW_LONG_MAX_MODEL_LEN=1
   double log_stats_interval = 10;  // seconds between the log's throughput lines; 0: none

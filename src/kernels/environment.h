@@ -23,7 +23,7 @@ struct Neighbors {
 
 struct EnvironmentOptions {
   int threads = 0;  // in all; 0: one per usable physical core (OMP_NUM_THREADS lowers it, for each rank)
-  std::string isa;  // "" or TIERCEL_CPU_ISA's value
+  std::string isa = {};  // "" or TIERCEL_CPU_ISA's value
   bool pin = true;
   int ranks = 1;    // of each team, with as many workers each
   int engines = 1;  // environments

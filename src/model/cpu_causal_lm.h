@@ -32,14 +32,14 @@ enum class FuseSum { kNever, kWithFlashComm, kAlways };
 
 struct GraphOptions {
   GraphMode mode = GraphMode::kNone;
-  std::optional<std::vector<int64_t>> capture_sizes;
-  std::optional<int64_t> max_capture_size;
+  std::optional<std::vector<int64_t>> capture_sizes = {};
+  std::optional<int64_t> max_capture_size = {};
   bool fuse_norm_quant = true;  // see StepShape
   // FlashComm (StepShape::scatter) in steps of more rows than this, where there are ranks; −1: never.
   int64_t flashcomm_rows = -1;
   FuseSum fuse_sum = FuseSum::kWithFlashComm;
   // Decode-only steps of so many rows, with graph padding, do not split keys (StepShape::split_keys).
-  std::vector<int64_t> pa_shape_list;
+  std::vector<int64_t> pa_shape_list = {};
 
   bool SplitsKeys(int64_t rows, int64_t seqs) const;
 };

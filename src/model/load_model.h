@@ -16,10 +16,10 @@
 namespace tiercel::model {
 
 struct LoadOptions {
-  GraphOptions graph;  // capture sizes are resolved in Prepare, when the limits are known
-  WeightPrefetch prefetch;
-  WeightOptions weights;
-  std::shared_ptr<comm::Transport> transport;  // of weights.process; null: this process is alone
+  GraphOptions graph = {};  // capture sizes are resolved in Prepare, when the limits are known
+  WeightPrefetch prefetch = {};
+  WeightOptions weights = {};
+  std::shared_ptr<comm::Transport> transport = {};  // of weights.process; null: this process is alone
 };
 
 // Checks that the kernels can run the configuration, loads the weights on environment's team, and

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -113,6 +115,24 @@ TEST_F(LoadModelTest, OneCopyForEachPlace) {
     EXPECT_EQ(loads, apart ? 2 : 1);
     EXPECT_EQ((*models)[0]->WeightBytes(), (*models)[1]->WeightBytes());
   }
+}
+
+// Kept weights lie in the page cache, wherever that is: who has several nodes is told.
+TEST_F(LoadModelTest, KeptWeightsOfSeveralNodesAreSaidToHaveNoPlace) {
+  const auto checkpoint = checkpoint::MakeDummyCheckpoint(SmallConfig(), {}, 1);
+  std::string folder = testing::TempDir() + "/load-model-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  LoadOptions options;
+  options.weights.packed = {folder + "/model", "dummy"};
+  for (const bool apart : {false, true}) {
+    SCOPED_TRACE(apart);
+    environment_->nodes = apart ? std::vector<int>{0, 1} : std::vector<int>{0, 0};
+    testing::internal::CaptureStdout();
+    ASSERT_TRUE(Load(*checkpoint, options).has_value());
+    EXPECT_EQ(done_, total_);
+    EXPECT_EQ(testing::internal::GetCapturedStdout().find("on any of the 2 NUMA nodes") != std::string::npos, apart);
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(LoadModelTest, MissingTensorNamesTensorAndFile) {

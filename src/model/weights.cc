@@ -563,6 +563,7 @@ bool MapAll(const std::vector<std::unique_ptr<Loader>>& ranks, platform::WorkerT
       if (worker == 0) progress(std::min(done * rank_size, total), total);
     });
   });
+  progress(total, total);
   return true;
 }
 

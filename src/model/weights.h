@@ -98,7 +98,7 @@ struct PackedWeights {
 
 struct WeightOptions {
   // The ranks of the team are those of this process, of a job of several alike, and the layers those of its stage.
-  comm::Process process;
+  comm::Process process = {};
   int stages = 1;
   std::vector<int64_t> stage_layers = {};  // of each stage; empty: see stages.h
   checkpoint::Head head = checkpoint::Head::kLogits;      // kHidden: lm_head is not loaded
@@ -107,11 +107,11 @@ struct WeightOptions {
   bool keep_blocks = true;                  // weights of a block format (GGUF's) stay in it; else they become BF16
   bool mix_static = false;        // W8A8_MIX: the static reading; by default the dynamic one
   // kBF16, kI8 or kF8E4M3; not given: what the checkpoint is meant for (Quantization::kv_cache), else kBF16.
-  std::optional<DType> kv_dtype;
+  std::optional<DType> kv_dtype = {};
   // Matrices that do not fit into this many bytes lie on disk, in a nameless file in the first of the
   // folders that takes it, and are read from there in every step.
   int64_t max_bytes_in_memory = std::numeric_limits<int64_t>::max();
-  std::vector<std::string> disk_folders;
+  std::vector<std::string> disk_folders = {};
   // Mapped instead of packed if they are there, else written once they are packed. Not for weights that do not fit
   // into memory.
   PackedWeights packed = {};

@@ -181,6 +181,8 @@ Expected<Buffer> Buffer::MapFile(int file, size_t offset, size_t bytes, const st
   if (buffer.data_ != nullptr) {
     buffer.size_ = size;
     if (mmap(buffer.data_, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file, static_cast<off_t>(offset)) != MAP_FAILED) {
+      // Where the file system can, pages that come from disk are huge ones.
+      (void)madvise(buffer.data_, bytes, MADV_HUGEPAGE);
       buffer.name_ = NamedMemory(buffer.data_, bytes, path + ": the weights that lie there cannot be read any more; "
                                                              "start again: they are packed anew");
       return buffer;
@@ -205,7 +207,7 @@ Buffer::~Buffer() {
 size_t HugePageBytesInUse() {
   const std::string text = ReadTextFile("/proc/self/smaps_rollup").value_or("");
   int64_t kib = 0;
-  for (const char* key : {"AnonHugePages:", "Private_Hugetlb:", "Shared_Hugetlb:"}) {
+  for (const char* key : {"AnonHugePages:", "FilePmdMapped:", "Private_Hugetlb:", "Shared_Hugetlb:"}) {
     kib += FindIntField(text, key).value_or(0);
   }
   return static_cast<size_t>(kib) << 10;

@@ -73,7 +73,7 @@ class Buffer {
 // or where the kernel (before 5.14) cannot do it without that risk.
 Status Populate(void* data, size_t bytes);
 
-// Bytes of this process that lie in huge pages (AnonHugePages + HugetlbPages of smaps_rollup).
+// Bytes of this process that lie in huge pages, by smaps_rollup: transparent, of files, and reserved ones.
 size_t HugePageBytesInUse();
 
 }  // namespace tiercel::platform

@@ -81,6 +81,30 @@ std::string DiskFolder() {
   return "";
 }
 
+// A part of a file; behind it lies memory that may be read, up to a whole huge page.
+TEST(Buffer, MapsAFile) {
+  std::string path = testing::TempDir() + "/mapped_part_XXXXXX";
+  const int file = mkstemp(path.data());
+  ASSERT_GE(file, 0);
+  std::string bytes(3 * 4096 + 100, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7 + i / 4096);
+  ASSERT_EQ(write(file, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  {
+    const Expected<Buffer> buffer = Buffer::MapFile(file, 4096, bytes.size() - 4096, path);
+    ASSERT_TRUE(buffer) << buffer.error();
+    EXPECT_EQ(std::memcmp(buffer->data(), bytes.data() + 4096, bytes.size() - 4096), 0);
+    EXPECT_EQ(buffer->size(), kHugePage);
+    EXPECT_EQ(buffer->in_memory(), 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % kHugePage, 0u);
+    EXPECT_EQ(buffer->as<const char>()[kHugePage - 1], 0);
+  }
+  const Expected<Buffer> odd = Buffer::MapFile(file, 100, 4096, path);  // no page begins there
+  ASSERT_FALSE(odd);
+  EXPECT_THAT(odd.error().message(), HasSubstr(path));
+  close(file);
+  unlink(path.c_str());
+}
+
 // Both parts are one range, whose contents survive that the kernel lets the pages go.
 TEST(Buffer, LiesPartlyOnDisk) {
   const std::string folder = DiskFolder();
