@@ -21,6 +21,10 @@ std::vector<std::span<std::byte>> WeightLoader::Aside() const {
   return parts;
 }
 
+std::string WeightLoader::PackedPath() const {
+  return fmt::format("{}-{}-{}.packed", options_.packed.path, places_.stage, rank_.index);
+}
+
 // Every matrix's source and place, and the options: files of another form, other workers or another rank have another key.
 PackedFile WeightLoader::FileOfPacked() const {
   std::string key = fmt::format("{}\nquantize {} {} blocks {} mix {} head {} rank {} of {} stage {}\n", options_.packed.model,
@@ -41,7 +45,7 @@ PackedFile WeightLoader::FileOfPacked() const {
     key += '\n';
   }
   key += fmt::format("workers {} {}\n", workers_, fmt::join(weights_.bounds, " "));
-  return {fmt::format("{}-{}-{}.packed", options_.packed.path, places_.stage, rank_.index), std::move(key)};
+  return {PackedPath(), std::move(key)};
 }
 
 std::optional<MappedWeights> WeightLoader::FindPacked() const {

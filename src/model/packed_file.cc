@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/round_up.h"
+#include "platform/file_descriptor.h"
 
 namespace tiercel::model {
 namespace {
@@ -40,21 +41,6 @@ Header HeaderOf(const PackedFile& file, size_t data_bytes, size_t aside_bytes) {
 size_t DataOffset(const Header& header) {
   return RoundUp(sizeof(Header) + header.key_bytes + header.aside_bytes, platform::Buffer::kHugePage);
 }
-
-class Descriptor {
- public:
-  Descriptor(const std::string& path, int flags) : fd_(open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0600)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  bool is_open() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
 
 bool ReadAll(int fd, void* out, size_t bytes, size_t offset) {
   for (size_t done = 0; done < bytes;) {
@@ -113,8 +99,8 @@ Status WriteContents(int fd, const std::string& path, const Header& header, cons
 }  // namespace
 
 std::optional<MappedWeights> MapPackedFile(const PackedFile& file, size_t bytes, size_t aside_bytes) {
-  const Descriptor open_file(file.path, O_RDONLY);
-  if (!open_file.is_open()) {
+  const platform::FileDescriptor open_file(open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (open_file.fd < 0) {
     LOG_INFO("{}: {}: the weights are packed now", file.path, errno == ENOENT ? "is not there yet" : std::strerror(errno));
     return std::nullopt;
   }
@@ -124,16 +110,16 @@ std::optional<MappedWeights> MapPackedFile(const PackedFile& file, size_t bytes,
   std::string key(file.key.size(), '\0');
   MappedWeights mapped;
   mapped.aside.resize(aside_bytes);
-  if (!ReadAll(open_file.get(), &found, sizeof(found), 0) || found != expected ||
-      !ReadAll(open_file.get(), key.data(), key.size(), sizeof(found)) || key != file.key ||
-      !ReadAll(open_file.get(), mapped.aside.data(), aside_bytes, sizeof(found) + key.size()) ||
-      fstat(open_file.get(), &info) != 0 || !S_ISREG(info.st_mode) ||
+  if (!ReadAll(open_file.fd, &found, sizeof(found), 0) || found != expected ||
+      !ReadAll(open_file.fd, key.data(), key.size(), sizeof(found)) || key != file.key ||
+      !ReadAll(open_file.fd, mapped.aside.data(), aside_bytes, sizeof(found) + key.size()) ||
+      fstat(open_file.fd, &info) != 0 || !S_ISREG(info.st_mode) ||
       static_cast<size_t>(info.st_size) != DataOffset(expected) + bytes) {
     LOG_INFO("{}: was packed of other files, for other options or for other CPUs, or is not whole: the weights are packed anew",
              file.path);
     return std::nullopt;
   }
-  auto buffer = platform::Buffer::MapFile(open_file.get(), DataOffset(expected), bytes, file.path);
+  auto buffer = platform::Buffer::MapFile(open_file.fd, DataOffset(expected), bytes, file.path);
   if (!buffer) {
     LOG_WARNING("{}", buffer.error().message());
     return std::nullopt;
@@ -147,13 +133,13 @@ Status WritePackedFile(const PackedFile& file, std::span<const std::byte> data, 
   std::error_code error;
   fs::create_directories(fs::path(file.path).parent_path(), error);  // what is wrong is said by open
   const std::string path = file.path + ".part";
-  const Descriptor part(path, O_RDWR | O_CREAT | O_NOFOLLOW);
-  if (!part.is_open()) return FailedPrecondition("{}: cannot be written: {}", path, std::strerror(errno));
+  const platform::FileDescriptor part(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
+  if (part.fd < 0) return FailedPrecondition("{}: cannot be written: {}", path, std::strerror(errno));
   // One process at a time; what an earlier one had to leave is written over.
-  if (flock(part.get(), LOCK_EX | LOCK_NB) != 0 || !IsAt(part.get(), path)) {
+  if (flock(part.fd, LOCK_EX | LOCK_NB) != 0 || !IsAt(part.fd, path)) {
     return FailedPrecondition("{}: another process writes it", path);
   }
-  Status status = WriteContents(part.get(), path, HeaderOf(file, data.size(), aside.size()), file, data, aside, cancelled, progress);
+  Status status = WriteContents(part.fd, path, HeaderOf(file, data.size(), aside.size()), file, data, aside, cancelled, progress);
   if (!status.ok()) unlink(path.c_str());
   return status;
 }

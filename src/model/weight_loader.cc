@@ -63,7 +63,7 @@ void WeightLoader::PointToBuffer() {
 // All in memory if it fits there; else the last layers on disk, as many as need be.
 Status WeightLoader::Allocate() {
   weights_.bytes_in_memory = weights_.bytes;
-  if (total_ <= options_.max_bytes_in_memory) {
+  if (fits_in_memory()) {
     ASSIGN_OR_RETURN(weights_.buffer, platform::Buffer::Allocate(total_));
     PointToBuffer();
     return OkStatus();

@@ -34,8 +34,7 @@ class WeightLoader {
   Status Allocate();
 
   // Or: the matrices of an earlier start, if there are some that fit.
-  bool keeps_packed() const { return !options_.packed.path.empty() && total_ <= options_.max_bytes_in_memory; }
-  PackedFile FileOfPacked() const;
+  std::string PackedPath() const;
   std::optional<MappedWeights> FindPacked() const;
   void Take(MappedWeights mapped);
   Status WritePacked(FunctionRef<void(int64_t)> progress) const;
@@ -57,6 +56,7 @@ class WeightLoader {
     return std::min(jobs_[job].offset + RoundUp(jobs_[job].bytes, 64), total_);
   }
   int64_t total() const { return total_; }
+  bool fits_in_memory() const { return total_ <= options_.max_bytes_in_memory; }
   Weights TakeWeights() { return std::move(weights_); }
 
  private:
@@ -73,6 +73,7 @@ class WeightLoader {
   Status PlanLayer(int64_t i);
   void PointToBuffer();
   std::vector<std::span<std::byte>> Aside() const;
+  PackedFile FileOfPacked() const;
   Status AllocatePartlyOnDisk(int64_t in_memory);
   Status PlanEmbedding(const std::string& name);
   // By columns: each rank takes rows of the tensors. By rows (of the packed matrix): a slice of their k.

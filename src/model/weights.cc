@@ -52,7 +52,7 @@ bool MapAll(const std::vector<std::unique_ptr<WeightLoader>>& ranks, platform::W
     found.push_back(std::move(*mapped));
   }
   for (size_t i = 0; i < ranks.size(); ++i) ranks[i]->Take(std::move(found[i]));
-  LOG_INFO("The packed weights of an earlier start are mapped: {}", ranks[0]->FileOfPacked().path);
+  LOG_INFO("The packed weights of an earlier start are mapped: {}", ranks[0]->PackedPath());
   const int rank_size = team.size() / team.ranks();
   const int64_t total = ranks[0]->total();
   team.Run([&](int worker) {
@@ -96,8 +96,9 @@ Expected<std::vector<Weights>> LoadRanks(const checkpoint::Checkpoint& checkpoin
                                                team.size() / team.ranks()));
     RETURN_IF_ERROR(loaders.back()->Plan());
   }
-  const bool keeps = !options.packed.path.empty() && loaders[0]->keeps_packed();
-  if (!keeps && !options.packed.path.empty()) {
+  const bool is_asked = !options.packed.path.empty();
+  const bool keeps = is_asked && loaders[0]->fits_in_memory();
+  if (is_asked && !keeps) {
     LOG_WARNING("--load-format packed: the weights do not fit into memory and are packed at every start");
   }
   if (!keeps || !MapAll(loaders, team, progress)) {

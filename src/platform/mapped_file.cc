@@ -10,15 +10,10 @@
 #include <cstring>
 #include <utility>
 
+#include "platform/file_descriptor.h"
+
 namespace tiercel::platform {
 namespace {
-
-struct FileDescriptor {
-  int fd;
-  ~FileDescriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 Status OpenError(const std::string& path, int error) {
   switch (error) {
