@@ -40,10 +40,12 @@ inline constexpr int64_t kPanelRows = 132;
 // One step over the weights is bound by memory: so far ahead in the stream it asks for more.
 inline constexpr int64_t kStepAhead = 4096;
 // Weights that are taken apart in registers come so many fours ahead from L2.
-inline constexpr int64_t kFoursAhead = 8;
+inline constexpr int64_t kFoursAhead = 16;
 // A strip of columns, as wide as the tile, × a chunk of k stays in an L1 of 32 KiB while all rows of a panel pass, a tile's
 // x beside it (6 KiB). A tile's sums are loaded and stored once in 1536 cycles of two FMA ports.
 inline constexpr int64_t kUnpackedBytes = 16 << 10;
+// Steps of Place::pace.
+inline constexpr int64_t kPace = 1 << 16;
 // x is unpacked for so many columns, whose sums (279 KiB) are in L2 beside it.
 inline constexpr int64_t kPartColumns = 512;
 // All of x in a part of L2, where it fits: unpacked once, and not for every part of the columns.
@@ -114,8 +116,7 @@ class MatmulNest {
     Sum* sums;         // [rows][kSumsStride]
     bool first;        // the sums begin here
     StreamAhead<kToL2>* ahead;  // weights to ask for:
-    int64_t pairs;              // of lines,
-    int64_t lines;              // so many for each four bytes of k until they have been asked for
+    int64_t pace;               // so many pairs of lines for each four bytes of k, × kPace
   };
 
   int64_t RowBytes() const { return args_.ldx * static_cast<int64_t>(sizeof(*args_.x)); }  // from a row of x to the next
@@ -205,8 +206,7 @@ class MatmulNest {
     const int64_t lines = width / kColumnGroup;  // that four bytes of k are
     // A page more where each chunk's stream begins anew.
     const int64_t pairs = lines * place.fours / 2 + (part_columns_ > kColumnBlock ? kHalfPage / kLine : 0);
-    place.lines = (lines + steps - 1) / steps;
-    place.pairs = (pairs + steps - 1) / steps;
+    place.pace = (pairs * kPace + steps * place.fours - 1) / (steps * place.fours);
     for (int64_t c = 0; c < width; c += strip_width) {
       const int64_t strip = std::min(strip_width, width - c);
       Place tile = place;
@@ -219,10 +219,10 @@ class MatmulNest {
         tile.sums = place.sums + first * kSumsStride + c;
         const int height = static_cast<int>(TileBegin<P>(i + 1, tiles, rows) - first);
         switch (strip / kColumnGroup) {
-          case 1: Tiles<1>(height, tile); break;
-          case 2: Tiles<2>(height, tile); break;
-          case 3: Tiles<3>(height, tile); break;
-          default: Tiles<4>(height, tile); break;
+          case 1: Tiles<1>(height, i == 0, tile); break;
+          case 2: Tiles<2>(height, i == 0, tile); break;
+          case 3: Tiles<3>(height, i == 0, tile); break;
+          default: Tiles<4>(height, i == 0, tile); break;
         }
       }
     }
@@ -247,25 +247,26 @@ class MatmulNest {
   }
 
   template <int kGroups>
-  void Tiles(int rows, const Place& place) const {
+  void Tiles(int rows, bool first, const Place& place) const {
     constexpr int kVectors = kGroups * kGroupVectors;
     if constexpr (kGroups * kColumnGroup > kStrip) {
-      if constexpr (!kPairs) Tile<1, kVectors, false>(place);  // one row alone takes a block of columns at once
+      if constexpr (!kPairs) Tile<1, kVectors, false, true>(place);  // one row alone takes a block of columns at once
     } else {
       if constexpr (kUnpacks) {
-        if (unpacks_) return TileOf<P::kTileRows, kVectors, true>(rows, place);
+        if (unpacks_) return TileOf<P::kTileRows, kVectors, true, false>(rows, place);
       }
-      TileOf<P::kTileRows, kVectors, false>(rows, place);
+      if (first || kUnpacks) TileOf<P::kTileRows, kVectors, false, true>(rows, place);
+      else TileOf<P::kTileRows, kVectors, false, false>(rows, place);
     }
   }
 
-  template <int kRows, int kVectors, bool kUnpacked>
+  template <int kRows, int kVectors, bool kUnpacked, bool kAsks>
   static void TileOf(int rows, const Place& place) {
     if constexpr (kRows > LeastHeight<kUnpacked>()) {
-      if (rows < kRows) return TileOf<kRows - 1, kVectors, kUnpacked>(rows, place);
+      if (rows < kRows) return TileOf<kRows - 1, kVectors, kUnpacked, kAsks>(rows, place);
     }
     if constexpr (kPairs) PairTile<kRows, kVectors, kUnpacked>(place);
-    else Tile<kRows, kVectors, kUnpacked>(place);
+    else Tile<kRows, kVectors, kUnpacked, kAsks>(place);
   }
   // Rows are shared out evenly among the tiles: of many rows no tile has fewer.
   template <bool kUnpacked>
@@ -275,7 +276,7 @@ class MatmulNest {
   }
 
   // sums += x · w. GCC keeps the sums in registers only if the loops over them are gone before it looks: hence the pragmas.
-  template <int kRows, int kVectors, bool kUnpacked>
+  template <int kRows, int kVectors, bool kUnpacked, bool kAsks>
   [[gnu::noinline]] static void Tile(const Place& place) {
     using V = typename P::V;
     V sum[kRows][kVectors];
@@ -292,11 +293,11 @@ class MatmulNest {
     // Constants where they can be: as many addresses as a high tile has take all registers.
     const int64_t ldx = kUnpacks ? kUnpackedChunk * P::kParts : place.ldx;
     const int64_t w_stride = kUnpacked ? P::kParts * kVectors * P::kLanes * kLaneBytes : place.w_stride;
-    const int64_t lines = place.lines;
-    int64_t pairs = place.pairs;
+    const int64_t pace = place.pace;
+    int64_t due = 0;
     for (int64_t i = 0; i < place.fours; ++i, w += w_stride) {
-      for (int64_t line = i & 1; line < lines && pairs > 0; line += 2, --pairs) ahead.AskPair();
-      if constexpr (kUnpacks && !kUnpacked) {
+      for (due += pace; due >= kPace; due -= kPace) ahead.AskPair();
+      if constexpr (kAsks) {
         for (int v = 0; v < kVectors; v += kGroupVectors) {
           __builtin_prefetch(w + v * P::kLanes * kLaneBytes + kFoursAhead * w_stride);
         }
@@ -346,9 +347,10 @@ class MatmulNest {
     const char* w = place.w;
     StreamAhead<kToL2> ahead = *place.ahead;
     const int64_t w_stride = kUnpacked ? kVectors * kFour : place.w_stride;
-    int64_t pairs = place.pairs;
+    const int64_t pace = 2 * place.pace;
+    int64_t due = 0;
     for (int64_t i = 0; i < place.fours; i += 2, w += 2 * w_stride, x += 4 * kLaneBytes) {
-      for (int64_t line = 0; line < place.lines && pairs > 0; ++line, --pairs) ahead.AskPair();
+      for (due += pace; due >= kPace; due -= kPace) ahead.AskPair();
       typename P::X operands[kHeight];
 #pragma GCC unroll 16
       for (int r = 0; r < kHeight; ++r) operands[r] = P::LoadX(x + r * 2 * kUnpackedChunk);
