@@ -99,17 +99,6 @@ Values PrefetchValues(const TuningSubject&) {
   return {{{enabled, "true"}}, {part}};
 }
 
-Values CaptureValues(const TuningSubject& subject) {
-  Values values{{{"--enforce-eager"}}};
-  constexpr int64_t kMostSizes = 32;
-  if (subject.concurrency > kMostSizes) return values;
-  // Every size that a step of this load can have, so that none is padded.
-  Words sizes{"--cudagraph-capture-sizes"};
-  for (int64_t size = 1; size <= subject.concurrency; ++size) sizes.push_back(Number(size));
-  if (subject.concurrency > 2) values.push_back({std::move(sizes)});
-  return values;
-}
-
 // Where workers have whole KV heads, keys are never split.
 Values PaShapeValues(const TuningSubject& subject) {
   if (subject.num_kv_heads % subject.cores == 0) return {};
@@ -139,10 +128,6 @@ const std::vector<KnobKind>& Kinds() {
       {"max-num-seqs", "batching", {"max-num-seqs", "performance-mode"}, &SeqsValues},
       {"kv-cache-dtype", "kv-cache-dtype", {"kv-cache-dtype"}, &CacheValues},
       {"prefetch", "prefetch", {"additional-config"}, &PrefetchValues},
-      {"capture-sizes",
-       "capture-sizes",
-       {"cudagraph-capture-sizes", "max-cudagraph-capture-size", "compilation-config", "enforce-eager"},
-       &CaptureValues},
       {"pa-shape-list", "pa-shape-list", {"additional-config"}, &PaShapeValues},
       {"async-scheduling", "async-scheduling", {"async-scheduling"}, &AsyncValues},
   };

@@ -58,9 +58,9 @@ std::vector<std::string> Values(const TuningKnobs& knobs, std::string_view name)
 TEST(TuningKnobs, FitLoadAndMachine) {
   const TuningKnobs knobs = Make(Subject());
   EXPECT_THAT(Names(knobs), ElementsAre("quantization", "ranks", "max-num-batched-tokens", "max-num-seqs",
-                                        "kv-cache-dtype", "prefetch", "capture-sizes", "async-scheduling"));
+                                        "kv-cache-dtype", "prefetch", "async-scheduling"));
   EXPECT_THAT(knobs.space.groups, ElementsAre(ElementsAre(0), ElementsAre(1), ElementsAre(2, 3), ElementsAre(4),
-                                              ElementsAre(5), ElementsAre(6), ElementsAre(7)));
+                                              ElementsAre(5), ElementsAre(6)));
   ASSERT_EQ(knobs.space.num_values.size(), knobs.knobs.size());
   for (size_t i = 0; i < knobs.knobs.size(); ++i) {
     EXPECT_EQ(knobs.space.num_values[i], static_cast<int>(knobs.knobs[i].values.size()));
@@ -73,8 +73,6 @@ TEST(TuningKnobs, FitLoadAndMachine) {
   EXPECT_THAT(Values(knobs, "ranks"),
               ElementsAre("--data-parallel-size 2", "--tensor-parallel-size 2",
                           "--tensor-parallel-size 2 --additional-config.enable_flashcomm1 true"));
-  EXPECT_THAT(Values(knobs, "capture-sizes"),
-              ElementsAre("--enforce-eager", "--cudagraph-capture-sizes 1 2 3 4 5 6 7 8"));
 }
 
 TEST(TuningKnobs, OneRequestAtATimeHasFewer) {
@@ -84,7 +82,6 @@ TEST(TuningKnobs, OneRequestAtATimeHasFewer) {
   EXPECT_THAT(Values(knobs, "max-num-batched-tokens"), ElementsAre("--max-num-batched-tokens 256"));
   EXPECT_THAT(Values(knobs, "max-num-seqs"), IsEmpty());
   EXPECT_THAT(Values(knobs, "ranks"), ElementsAre("--tensor-parallel-size 2"));  // a second engine has nothing to do
-  EXPECT_THAT(Values(knobs, "capture-sizes"), ElementsAre("--enforce-eager"));
 }
 
 TEST(TuningKnobs, LargeMachinesAreDividedByNodes) {

@@ -228,7 +228,7 @@ struct QkNormRopeArgs {
   void* kv = nullptr;             // this layer's cache, 64-byte aligned
   KvLayout layout;
   KvScales kv_scales = {};
-  const int64_t* kv_slot = nullptr;  // [rows]: block · block_size + slot in block; -1: do not write
+  const int64_t* kv_slot = nullptr;  // [rows]: block · block_size + slot in block
   int num_q_heads = 0;
   int64_t rows = 0;
 };

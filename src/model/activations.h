@@ -79,7 +79,7 @@ struct Activations {
   // The step's inputs, see StepBatch. T ≤ max_rows and kStepRows, S ≤ max_seqs, R ≤ T.
   int32_t* token_ids = nullptr;    // [T]
   int32_t* positions = nullptr;    // [T]
-  int64_t* kv_slot = nullptr;      // [T]; −1 for padding rows
+  int64_t* kv_slot = nullptr;      // [T]
   int32_t* query_start = nullptr;  // [S + 1]
   int32_t* context_len = nullptr;  // [S]
   int32_t* block_table = nullptr;  // [S, block_table_stride]

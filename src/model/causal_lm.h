@@ -55,7 +55,7 @@ using UseLogits = FunctionRef<void(const LogitGroup& group, int worker)>;
 
 // How steps were run since the start. Readable from any thread.
 struct GraphStats {
-  uint64_t replayed = 0;  // a captured Program, perhaps with padding rows
+  uint64_t replayed = 0;  // a Program of an earlier step, or recorded at the start
   uint64_t eager = 0;     // recorded anew
 };
 

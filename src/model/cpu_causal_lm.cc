@@ -200,9 +200,9 @@ StepShape CpuCausalLm::ShapeOf(const RankState& rank, int64_t rows, int64_t seqs
   return shape;
 }
 
-// Records one Program for each captured batch size that a step of this engine can have.
 Status CpuCausalLm::Capture() {
   for (RankState& rank : ranks_) rank.graphs = GraphCache();
+  largest_captured_ = 0;
   if (graph_options_.mode == GraphMode::kNone) return OkStatus();
   CaptureOptions options;
   options.sizes = graph_options_.capture_sizes;
@@ -216,17 +216,20 @@ Status CpuCausalLm::Capture() {
   std::string names;
   for (const int64_t size : sizes) {
     if (size > largest) break;
-    for (RankState& rank : ranks_) {
-      Program program;
-      RecordForward(rank.config, rank.weights, rope_, rank.memory.get(),
-                    ShapeOf(rank, size, size, size), &program);
-      rank.graphs.Add(size, std::move(program));
-    }
+    CaptureSize(size);
+    largest_captured_ = size;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
   }
   LOG_INFO("captured decode steps of {} sequences",
            names.empty() ? "no size: every capture size exceeds max_num_seqs, so 0" : names);
   return OkStatus();
+}
+
+void CpuCausalLm::CaptureSize(int64_t rows) {
+  for (RankState& rank : ranks_) {
+    RecordForward(rank.config, rank.weights, rope_, rank.memory.get(), ShapeOf(rank, rows, rows, rows),
+                  rank.graphs.Add(rows));
+  }
 }
 
 void CpuCausalLm::CheckBounds(const StepBatch& batch) const {
@@ -278,21 +281,6 @@ void CpuCausalLm::CopyInputs(const StepBatch& batch) {
   }
 }
 
-// Rows [from, to) of a decode step become sequences of one token that read the dummy block 0 and
-// write nowhere.
-void CpuCausalLm::AddPadding(int64_t from, int64_t to) {
-  const Activations& a = inputs();
-  for (int64_t row = from; row < to; ++row) {
-    a.token_ids[row] = 0;
-    a.positions[row] = 0;
-    a.kv_slot[row] = -1;
-    a.query_start[row + 1] = static_cast<int32_t>(row + 1);
-    a.context_len[row] = 1;
-    a.block_table[row * a.block_table_stride] = 0;
-    a.logit_rows[row] = static_cast<int32_t>(row);
-  }
-}
-
 Status CpuCausalLm::Stage(const StepBatch& part) {
   CopyInputs(part);
   if (leads()) RETURN_IF_ERROR(TellInputs(part));
@@ -304,17 +292,15 @@ void CpuCausalLm::ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows) 
   BeginCacheAhead(rows);
   num_heads_ = 0;
   // A pure decode step: one row a sequence, every row's logits wanted.
-  if (!ranks_[0].graphs.empty() && rows == seqs && rows == logit_rows) {
-    if (const auto* entry = ranks_[0].graphs.Find(rows); entry != nullptr) {
-      AddPadding(rows, entry->first);
-      replayed_.fetch_add(1, std::memory_order_relaxed);
-      program_logit_rows_ = entry->first;
-      for (RankState& rank : ranks_) rank.program = &rank.graphs.Find(rows)->second;
-      return;
-    }
-  }
-  eager_steps_.fetch_add(1, std::memory_order_relaxed);
+  const bool replays = rows == seqs && rows == logit_rows && rows <= largest_captured_;
+  const bool is_new = !replays || ranks_[0].graphs.Find(rows) == nullptr;
+  (is_new ? eager_steps_ : replayed_).fetch_add(1, std::memory_order_relaxed);
   program_logit_rows_ = std::min(logit_rows, limits_.logit_group_rows);
+  if (replays) {
+    if (is_new) CaptureSize(rows);
+    for (RankState& rank : ranks_) rank.program = rank.graphs.Find(rows);
+    return;
+  }
   if (places_.is_last_stage() && logit_rows > limits_.logit_group_rows) {
     num_heads_ = static_cast<size_t>((logit_rows - 1) / limits_.logit_group_rows);
   }

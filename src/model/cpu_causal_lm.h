@@ -38,7 +38,7 @@ struct GraphOptions {
   // FlashComm (StepShape::scatter) in steps of more rows than this, where there are ranks; −1: never.
   int64_t flashcomm_rows = -1;
   FuseSum fuse_sum = FuseSum::kWithFlashComm;
-  // Decode-only steps of so many rows, with graph padding, do not split keys (StepShape::split_keys).
+  // Decode-only steps of so many rows do not split keys (StepShape::split_keys).
   std::vector<int64_t> pa_shape_list = {};
 
   bool SplitsKeys(int64_t rows, int64_t seqs) const;
@@ -112,6 +112,8 @@ class CpuCausalLm final : public CausalLm {
   // each rank's program, and those of the further groups of logit rows.
   Status Stage(const StepBatch& part);
   void Record(RankState* rank, const StepShape& shape);
+  // Each rank's Program of a decode step of so many rows, to be replayed.
+  void CaptureSize(int64_t rows);
   // The same once the inputs are there: of so many rows, sequences and logit rows.
   void ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows);
   static int64_t KvBlockBytes(const RankState& rank, int block_size);  // in its cache, with all layers
@@ -132,7 +134,6 @@ class CpuCausalLm final : public CausalLm {
   Status FollowStep(const Order& order);
   void CheckBounds(const StepBatch& batch) const;
   void CopyInputs(const StepBatch& batch);
-  void AddPadding(int64_t from, int64_t to);
   // The inputs, which all ranks share, and the logits.
   const Activations& inputs() const { return ranks_[0].memory.get(); }
 
@@ -150,7 +151,8 @@ class CpuCausalLm final : public CausalLm {
   std::vector<RankState> ranks_;
   RankBuffers buffers_;
   size_t num_heads_ = 0;
-  int64_t program_logit_rows_ = 0;  // that the chosen program gives at once, padding included
+  int64_t largest_captured_ = 0;    // decode steps of up to so many rows are replayed
+  int64_t program_logit_rows_ = 0;  // that the chosen program gives at once
   std::vector<UnderWay> steps_;     // of several stages, in turn
   uint64_t num_started_ = 0, num_finished_ = 0;
   std::vector<UnderWay*> awaited_;  // whose logits have been posted and have not come, the oldest first

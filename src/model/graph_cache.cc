@@ -100,16 +100,15 @@ Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options
   return sizes;
 }
 
-void GraphCache::Add(int64_t size, Program program) {
-  CHECK(programs_.empty() || programs_.back().first < size);
-  programs_.emplace_back(size, std::move(program));
+Program* GraphCache::Add(int64_t size) {
+  const auto [entry, is_new] = programs_.try_emplace(size);
+  CHECK(is_new);
+  return &entry->second;
 }
 
-const std::pair<int64_t, Program>* GraphCache::Find(int64_t batch) const {
-  const auto it =
-      std::lower_bound(programs_.begin(), programs_.end(), batch,
-                       [](const auto& entry, int64_t size) { return entry.first < size; });
-  return it == programs_.end() ? nullptr : &*it;
+const Program* GraphCache::Find(int64_t size) const {
+  const auto entry = programs_.find(size);
+  return entry == programs_.end() ? nullptr : &entry->second;
 }
 
 }  // namespace tiercel::model

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -15,7 +15,7 @@ namespace tiercel::model {
 
 enum class GraphMode {
   kNone,            // every step records its Program anew (--enforce-eager)
-  kFullDecodeOnly,  // steps of one token per sequence replay a captured Program
+  kFullDecodeOnly,  // steps of one token per sequence replay a Program recorded before
 };
 
 // cudagraph_mode, in any case. What this backend has no use for becomes its nearest: PIECEWISE
@@ -31,22 +31,21 @@ struct CaptureOptions {
   int64_t multiples_of = 1;  // with FlashComm the number of ranks: other sizes are left out
 };
 
-// The batch sizes to capture, ascending without duplicates. By default 1, 2, 4, every 8th below
-// 256 and every 16th from there up to min(2 · max_num_seqs, 512), and max_num_seqs itself, so that
-// the largest batch is captured too; none above max_num_batched_tokens. InvalidArgument, in vLLM's words, if
-// no size is left.
+// The batch sizes to capture at the start, ascending without duplicates. Others below the largest are captured when
+// they first come: to pad a step to the next size would cost milliseconds a row, and to record it takes 20 µs.
+// By default 1, 2, 4, every 8th below 256 and every 16th from there up to min(2 · max_num_seqs, 512), and max_num_seqs
+// itself, so that the largest batch is captured too; none above max_num_batched_tokens. InvalidArgument, in vLLM's
+// words, if no size is left.
 Expected<std::vector<int64_t>> ResolveCaptureSizes(const CaptureOptions& options);
 
-// One Program per captured batch size.
+// One Program for each size of a decode step. They stay where they are.
 class GraphCache {
  public:
-  void Add(int64_t size, Program program);  // in ascending order of size
-  // The smallest captured size that holds `batch` rows, and its Program; null if there is none.
-  const std::pair<int64_t, Program>* Find(int64_t batch) const;
-  bool empty() const { return programs_.empty(); }
+  Program* Add(int64_t size);  // of no size that is there
+  const Program* Find(int64_t size) const;  // null: not recorded yet
 
  private:
-  std::vector<std::pair<int64_t, Program>> programs_;
+  std::map<int64_t, Program> programs_;
 };
 
 }  // namespace tiercel::model

@@ -32,7 +32,7 @@ TEST(CaptureSizesTest, DefaultList) {
   EXPECT_THAT(large, Contains(272));
 }
 
-// The largest batch would otherwise run without a graph (or with much padding).
+// The largest batch would otherwise run without a graph.
 TEST(CaptureSizesTest, DefaultListHoldsTheLargestBatch) {
   for (const int64_t seqs : {12, 13, 20, 72, 129}) {
     EXPECT_THAT(*ResolveCaptureSizes(Limits(seqs, 8192)), Contains(seqs));
@@ -103,15 +103,14 @@ TEST(CaptureSizesTest, MaxSizeMustAgreeWithTheList) {
             "cudagraph_capture_sizes(=16)");
 }
 
-TEST(GraphCacheTest, FindsTheNextSize) {
+TEST(GraphCacheTest, KeepsProgramsWhereTheyAre) {
   GraphCache cache;
   EXPECT_EQ(cache.Find(1), nullptr);
-  cache.Add(2, Program());
-  cache.Add(8, Program());
-  EXPECT_EQ(cache.Find(1)->first, 2);
-  EXPECT_EQ(cache.Find(2)->first, 2);
-  EXPECT_EQ(cache.Find(3)->first, 8);
-  EXPECT_EQ(cache.Find(9), nullptr);
+  const Program* two = cache.Add(2);
+  for (int64_t size = 3; size < 100; ++size) cache.Add(size);
+  EXPECT_EQ(cache.Find(2), two);
+  EXPECT_EQ(cache.Find(1), nullptr);
+  EXPECT_EQ(cache.Find(100), nullptr);
 }
 
 }  // namespace

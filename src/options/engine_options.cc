@@ -48,9 +48,9 @@ constexpr OptionSpec kSchedulerConfig[] = {
 
 constexpr OptionSpec kCompilationConfig[] = {
     {"--cudagraph-capture-sizes", Kind::kInts, "", Effect::kUsed,
-     "Batch sizes whose programs are recorded at start."},
+     "Batch sizes whose programs are recorded at start; others below the largest when they first come."},
     {"--max-cudagraph-capture-size", Kind::kInt, "", Effect::kUsed,
-     "Largest batch size whose program is recorded at start."},
+     "Largest batch size whose program is kept."},
 };
 
 constexpr OptionSpec kKernelConfig[] = {

@@ -42,7 +42,7 @@ constexpr OptionSpec kTuneOptions[] = {
      "(requests a second that keep the bounds, in milliseconds)."},
     {"--knobs", Kind::kStrings, "", Effect::kUsed,
      "Vary these alone, of quantization, ranks, max-num-batched-tokens, max-num-seqs, kv-cache-dtype, prefetch, "
-     "capture-sizes, pa-shape-list and async-scheduling."},
+     "pa-shape-list and async-scheduling."},
     {"--exact", Kind::kFlag, "", Effect::kUsed,
      "Leave out what changes the tokens: quantization, INT8 in the KV cache, tensor parallelism."},
     {"--num-prompts", Kind::kInt, "0", Effect::kUsed,

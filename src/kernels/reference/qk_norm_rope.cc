@@ -77,7 +77,6 @@ void QkNormRope(const QkNormRopeArgs& args, Share share) {
         NormAndRotate(q, head_dim, args.q_norm, args.q_norm_bias, args.eps, cos, sin,
                       [&](int d, float v) { q[d] = ToBF16(v); });
       }
-      if (args.kv_slot[r] < 0) continue;
       BF16 k[kMaxHeadDim], v[kMaxHeadDim];
       NormAndRotate(q, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin,
                     [&](int d, float x) { k[d] = FiniteBF16(x); });

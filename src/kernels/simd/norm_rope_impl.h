@@ -223,7 +223,7 @@ void QkNormRopeInto(const QkNormRopeArgs& args, Share share) {
     for (int64_t g = heads.begin; g < heads.end; ++g) {
       // Of a prefill's tokens only the first of 16 comes to new lines.
       const int64_t next = g + 1 < heads.end ? r : r + 1;
-      if (next < args.rows && args.kv_slot[next] >= 0 &&
+      if (next < args.rows &&
           (next == 0 || args.kv_slot[next] / 16 != args.kv_slot[next - 1] / 16)) {
         CacheSlot<S, Element>(args, next, next == r ? g + 1 : heads.begin).Ask();
       }
@@ -231,7 +231,6 @@ void QkNormRopeInto(const QkNormRopeArgs& args, Share share) {
       for (int h = 0; h < group; ++h, q += head_dim) {
         NormAndRotate<S>(q, q, head_dim, args.q_norm, args.q_norm_bias, args.eps, cos, sin);
       }
-      if (args.kv_slot[r] < 0) continue;
       BF16 k[kMaxHeadDim], v[kMaxHeadDim];
       NormAndRotate<S>(q, k, head_dim, args.k_norm, args.k_norm_bias, args.eps, cos, sin);
       MakeFinite<S>(k, k, head_dim);
