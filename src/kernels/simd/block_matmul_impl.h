@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/ops.h"
 #include "kernels/simd/epilogue_impl.h"
@@ -31,9 +32,13 @@ namespace tiercel::kernels::simd {
 // A panel's blocks are at most 512 KiB of a second-level cache of 1 MiB or more, and its sums 32 KiB of stack.
 inline constexpr int64_t kBlockPanelRows = 128;
 inline constexpr int64_t kBlockPanelBytes = 512 * 1024;
-// A pass over the weights that come from memory asks for them so far ahead, into the second-level cache: a first-level one has
-// too few requests on their way at a time (Zen 4 with fast memory: up to 1.5 times the time for 8 rows).
+// Weights are asked for at least so far ahead, into the second-level cache: a first-level one has too few requests on their
+// way at a time (Zen 4 with fast memory: up to 1.5 times the time for 8 rows).
 inline constexpr int64_t kBlockAhead = 4096;
+// At most so far, where several tiles pass over a strip and the next one comes meanwhile: beside a panel in that cache.
+inline constexpr int64_t kBlockMostAhead = 128 * 1024;
+// By so many: of more, memory has time enough beside the first ones, and each request costs some.
+inline constexpr int64_t kAskingTiles = 2;
 
 // One strip times a tile of rows.
 struct StripTile {
@@ -42,7 +47,8 @@ struct StripTile {
   int64_t ldx;
   int64_t blocks;  // of a row
   float* sums;     // [rows][kColumnBlock]
-  bool ask;        // the weights come from memory
+  StreamAhead<kToL2>* ahead;  // weights to ask for,
+  int64_t pace;               // for each block
 };
 
 // The scales and minima of one vector of a strip's columns, those from `first` on.
@@ -277,16 +283,15 @@ template <typename D, BlockFormat kFormat, int kRows>
     for (int r = 0; r < kHeight; ++r) total[v][r] = D::SetF(0.0f);
   }
   const uint8_t* unit = tile.w;
-  StreamAhead<kToL2> ahead(unit + kBlockAhead);
+  StreamAhead<kToL2> ahead = *tile.ahead;
   for (int64_t b = 0; b < tile.blocks; unit += kInfo.UnitBytes()) {
 #pragma GCC unroll 2
     for (int64_t i = 0; i < kBlocksPerUnit; ++i, ++b) {
-      if (tile.ask) {
-        for (int64_t at = 0; at < kInfo.UnitBytes() / kBlocksPerUnit; at += 2 * kLine) ahead.AskPair();
-      }
+      ahead.Ask(tile.pace);
       AddBlocks<D, kFormat, kRows>(unit, tile, b, i, total);
     }
   }
+  *tile.ahead = ahead;
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 8
@@ -343,22 +348,44 @@ void Strip(BlockFormat format, int64_t rows, const StripTile& tile) {
   }
 }
 
+// Asks for a worker's strips, which lie one behind the other, as tiles of rows pass over them.
+class StripsAhead {
+ public:
+  explicit StripsAhead(const uint8_t* first) : stream(first + kBlockAhead) {}
+
+  // Of a strip's first tile of rows and of each of the others: the pace at which, when all have passed, as much of what
+  // follows has been asked for as can be.
+  std::pair<int64_t, int64_t> PacesOf(int64_t strip_bytes, int64_t tiles, int64_t blocks) {
+    const int64_t next_lead = tiles == 1 ? kBlockAhead : std::clamp(strip_bytes, kBlockAhead, kBlockMostAhead);
+    const auto pace = [&](int64_t bytes) { return std::max<int64_t>(0, bytes) * kPace / (2 * kLine * blocks); };
+    const int64_t rest = strip_bytes - std::exchange(lead_, next_lead);
+    return {pace(rest + next_lead / tiles), pace(next_lead / tiles)};
+  }
+
+  StreamAhead<kToL2> stream;
+
+ private:
+  int64_t lead_ = kBlockAhead;
+};
+
 // Rows [panel.begin, panel.end) of one block of columns.
 template <typename D>
-void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_t width, float* sums) {
+void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_t width, StripsAhead* ahead, float* sums) {
   const PackedMatrix& weight = *args.weight;
   const int64_t tiles = (panel.size() + D::kTileRows - 1) / D::kTileRows;
   StripTile tile;
   tile.ldx = args.ldx;
   tile.blocks = weight.k_padded / kBlockInputs;
+  tile.ahead = &ahead->stream;
   for (int64_t c = 0; c < width; c += kStripColumns) {
     const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
     tile.w = static_cast<const uint8_t*>(weight.data) + strip.offset;
+    const auto [first_pace, next_pace] = ahead->PacesOf(StripBytes(strip.format, weight.k_padded), std::min(tiles, kAskingTiles), tile.blocks);
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t first = TileBegin<D>(i, tiles, panel.size()), end = TileBegin<D>(i + 1, tiles, panel.size());
       tile.x = args.x + (panel.begin + first) * args.ldx;
       tile.sums = sums + first * kColumnBlock + c;
-      tile.ask = i == 0;
+      tile.pace = i == 0 ? first_pace : i < kAskingTiles ? next_pace : 0;
       Strip<D>(strip.format, end - first, tile);
     }
   }
@@ -371,14 +398,16 @@ void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_
 template <typename D>
 void BlockMatmul(const BlockMatmulArgs& args, Share share) {
   const Range range = args.weight->ColumnRange(share.index);
+  const uint8_t* const first = static_cast<const uint8_t*>(args.weight->data) + args.weight->Offset(range.begin);
   alignas(64) float sums[kBlockPanelRows * kColumnBlock];
   const int64_t row_bytes = args.weight->k_padded / kBlockInputs * static_cast<int64_t>(sizeof(QuantizedBlock));
   const int64_t fit = kBlockPanelBytes / row_bytes / D::kTileRows * D::kTileRows;
   const int64_t rows = std::clamp<int64_t>(fit, D::kTileRows, kBlockPanelRows);
   for (int64_t row = 0; row < args.rows; row += rows) {
     const Range panel = {row, std::min(args.rows, row + rows)};
+    StripsAhead ahead(first);
     for (int64_t column = range.begin; column < range.end; column += kColumnBlock) {
-      BlockPanel<D>(args, panel, column, std::min(kColumnBlock, range.end - column), sums);
+      BlockPanel<D>(args, panel, column, std::min(kColumnBlock, range.end - column), &ahead, sums);
     }
   }
 }

@@ -30,7 +30,10 @@ inline constexpr int64_t kFp8BandColumns = 512;
 // Weights are asked for so far ahead, twice the blocks side by side; into the second-level cache, as a first-level one
 // has too few requests on their way at a time (Zen 4: 14 GB/s a core instead of 28).
 inline constexpr int64_t kFp8Ahead = 16 * 1024;
-inline constexpr int64_t kFp8AskEvery = 8;  // inputs, whose codes are the two lines of a StreamAhead's pair
+// Every so many inputs, whose codes are the two lines of a StreamAhead's pair; the scales of 128 inputs are half a pair.
+inline constexpr int64_t kFp8AskEvery = 8;
+inline constexpr int64_t kFp8Pace = kPace + kPace / 2 * kFp8AskEvery / kBlockInputs;
+static_assert(kFp8Info.UnitBytes() * kPace * kFp8AskEvery == kFp8Pace * 2 * kLine * kBlockInputs);
 
 template <typename D>
 inline constexpr int64_t kFp8Held = kFp8HeldBytes / sizeof(typename D::Input);
@@ -82,7 +85,7 @@ template <typename D, int kRows, int kUnits, bool kDecoded>
     StreamAhead<kToL2> ahead = *tile.ahead;
     for (int64_t begin = 0; begin < kBlockInputs; begin += kFp8AskEvery) {
       if constexpr (!kDecoded) {
-        for (int u = 0; u < kUnits; ++u) ahead.AskPair();
+        ahead.Ask(kUnits * kFp8Pace);
       }
       for (int64_t k = begin; k < begin + kFp8AskEvery; k += D::kTake * D::kParts) {
 #pragma GCC unroll 4
@@ -114,7 +117,6 @@ template <typename D, int kRows, int kUnits, bool kDecoded>
         }
       }
     }
-    if constexpr (!kDecoded) ahead.AskPair();  // scales
     *tile.ahead = ahead;
     asm volatile("" : : : "memory");  // y loaded early would take the sums' registers
 #pragma GCC unroll 4
@@ -175,9 +177,9 @@ void HoldInputs(const MatmulArgs& args, Range panel, Range part, typename D::Inp
 
 // y += the held inputs of so many rows times as many units of a strip, from w on.
 template <typename D>
-void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratch<D>& scratch) {
+void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, StreamAhead<kToL2>* ahead, float* y,
+              Fp8Scratch<D>& scratch) {
   const int64_t tiles = (rows + D::kTileRows - 1) / D::kTileRows;
-  StreamAhead<kToL2> ahead(w + kFp8Ahead);
   const bool decodes_once = tiles == 1 && !D::kTileRegisters;  // in registers alone
   const int64_t at_once = decodes_once ? count : kFp8DecodedUnits<D>;
   for (int64_t u = 0; u < count; u += at_once) {
@@ -189,7 +191,7 @@ void Fp8Strip(const uint8_t* w, int64_t rows, int64_t count, float* y, Fp8Scratc
                                .x_unit = rows * kBlockInputs,
                                .y = y + first * kStripColumns,
                                .decoded = decodes_once ? nullptr : scratch.decoded,
-                               .ahead = &ahead};
+                               .ahead = ahead};
       i == 0 ? AddFp8Tile<D, false>(height, tile) : AddFp8Tile<D, true>(height, tile);
     }
   }
@@ -201,19 +203,22 @@ void Fp8Panel(const MatmulArgs& args, Range panel, Range columns, Fp8Scratch<D>&
   const PackedMatrix& weight = *args.weight;
   const int64_t rows = panel.size();
   const int64_t held = std::min(kFp8Held<D> / rows / kBlockInputs * kBlockInputs, weight.k_padded);
-  if (held == weight.k_padded) HoldInputs<D>(args, panel, {0, held}, scratch.x);
+  const bool whole = held == weight.k_padded;  // so strips pass one behind the other
+  if (whole) HoldInputs<D>(args, panel, {0, held}, scratch.x);
+  const auto* const data = static_cast<const uint8_t*>(weight.data);
+  StreamAhead<kToL2> ahead(data + weight.Offset(columns.begin) + kFp8Ahead);
   for (int64_t column = columns.begin; column < columns.end; column += kFp8BandColumns) {
     const int64_t width = std::min(kFp8BandColumns, columns.end - column);
     for (int64_t i = 0; i < rows * width; ++i) scratch.y[i] = 0;
     for (int64_t k = 0; k < weight.k_padded; k += held) {
       const Range part = {k, std::min(k + held, weight.k_padded)};
-      if (held < weight.k_padded) HoldInputs<D>(args, panel, part, scratch.x);
+      if (!whole) HoldInputs<D>(args, panel, part, scratch.x);
       for (int64_t c = 0; c < width; c += kStripColumns) {
         const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
         if (strip.format == BlockFormat::kNone) continue;
-        const int64_t at = strip.offset + k / kBlockInputs * kFp8Info.UnitBytes();
-        Fp8Strip<D>(static_cast<const uint8_t*>(weight.data) + at, rows, part.size() / kBlockInputs,
-                    scratch.y + c * rows, scratch);
+        const uint8_t* const w = data + strip.offset + k / kBlockInputs * kFp8Info.UnitBytes();
+        if (!whole) ahead = StreamAhead<kToL2>(w + kFp8Ahead);
+        Fp8Strip<D>(w, rows, part.size() / kBlockInputs, &ahead, scratch.y + c * rows, scratch);
       }
     }
     for (int64_t r = 0; r < rows; ++r) {

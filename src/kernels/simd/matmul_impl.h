@@ -39,13 +39,12 @@ inline constexpr int64_t kLaneBytes = 4;
 inline constexpr int64_t kPanelRows = 132;
 // One step over the weights is bound by memory: so far ahead in the stream it asks for more.
 inline constexpr int64_t kStepAhead = 4096;
-// Weights that are taken apart in registers come so many fours ahead from L2.
+// Weights come to L1 so many fours ahead: from L2, or from memory where what was asked for before was dropped, a latency
+// of 330 cycles (24 products a four) earlier.
 inline constexpr int64_t kFoursAhead = 16;
 // A strip of columns, as wide as the tile, × a chunk of k stays in an L1 of 32 KiB while all rows of a panel pass, a tile's
 // x beside it (6 KiB). A tile's sums are loaded and stored once in 1536 cycles of two FMA ports.
 inline constexpr int64_t kUnpackedBytes = 16 << 10;
-// Steps of Place::pace.
-inline constexpr int64_t kPace = 1 << 16;
 // x is unpacked for so many columns, whose sums (279 KiB) are in L2 beside it.
 inline constexpr int64_t kPartColumns = 512;
 // All of x in a part of L2, where it fits: unpacked once, and not for every part of the columns.
@@ -116,7 +115,7 @@ class MatmulNest {
     Sum* sums;         // [rows][kSumsStride]
     bool first;        // the sums begin here
     StreamAhead<kToL2>* ahead;  // weights to ask for:
-    int64_t pace;               // so many pairs of lines for each four bytes of k, × kPace
+    int64_t pace;               // for each four bytes of k
   };
 
   int64_t RowBytes() const { return args_.ldx * static_cast<int64_t>(sizeof(*args_.x)); }  // from a row of x to the next
@@ -275,7 +274,9 @@ class MatmulNest {
     return kTogether;
   }
 
-  // sums += x · w. GCC keeps the sums in registers only if the loops over them are gone before it looks: hence the pragmas.
+  // sums += x · w. With kAsks the weights are asked for into L1: by the first tile of rows, and where they are taken apart
+  // by all; elsewhere these requests cost 3 % of the tile. GCC keeps the sums in registers only if the loops over them are
+  // gone before it looks: hence the pragmas.
   template <int kRows, int kVectors, bool kUnpacked, bool kAsks>
   [[gnu::noinline]] static void Tile(const Place& place) {
     using V = typename P::V;
@@ -294,9 +295,8 @@ class MatmulNest {
     const int64_t ldx = kUnpacks ? kUnpackedChunk * P::kParts : place.ldx;
     const int64_t w_stride = kUnpacked ? P::kParts * kVectors * P::kLanes * kLaneBytes : place.w_stride;
     const int64_t pace = place.pace;
-    int64_t due = 0;
     for (int64_t i = 0; i < place.fours; ++i, w += w_stride) {
-      for (due += pace; due >= kPace; due -= kPace) ahead.AskPair();
+      ahead.Ask(pace);
       if constexpr (kAsks) {
         for (int v = 0; v < kVectors; v += kGroupVectors) {
           __builtin_prefetch(w + v * P::kLanes * kLaneBytes + kFoursAhead * w_stride);
@@ -348,9 +348,8 @@ class MatmulNest {
     StreamAhead<kToL2> ahead = *place.ahead;
     const int64_t w_stride = kUnpacked ? kVectors * kFour : place.w_stride;
     const int64_t pace = 2 * place.pace;
-    int64_t due = 0;
     for (int64_t i = 0; i < place.fours; i += 2, w += 2 * w_stride, x += 4 * kLaneBytes) {
-      for (due += pace; due >= kPace; due -= kPace) ahead.AskPair();
+      ahead.Ask(pace);
       typename P::X operands[kHeight];
 #pragma GCC unroll 16
       for (int r = 0; r < kHeight; ++r) operands[r] = P::LoadX(x + r * 2 * kUnpackedChunk);

@@ -16,6 +16,9 @@ inline constexpr int kToL1 = 3, kToL2 = 2;
 inline constexpr int64_t kLine = 64;
 inline constexpr int64_t kHalfPage = 2048;
 
+// So many pairs of lines at a time: Ask's unit.
+inline constexpr int64_t kPace = 1 << 16;
+
 // Lines are asked for that lie behind the stream's end: harmless. All of it is inlined, so every ISA has its
 // own copy.
 template <int kCache>
@@ -34,8 +37,14 @@ class StreamAhead {
     if (reinterpret_cast<uintptr_t>(at_) % kHalfPage == 0) at_ += kHalfPage;
   }
 
+  // The same at a pace: pairs × kPace.
+  [[gnu::always_inline]] void Ask(int64_t pace) {
+    for (due_ += pace; due_ >= kPace; due_ -= kPace) AskPair();
+  }
+
  private:
   const char* at_;  // in the first half of a page; the partner is in the second half of the page before
+  int64_t due_ = 0;
 };
 
 }  // namespace tiercel::kernels::simd
