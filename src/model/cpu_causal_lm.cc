@@ -202,7 +202,6 @@ StepShape CpuCausalLm::ShapeOf(const RankState& rank, int64_t rows, int64_t seqs
 
 Status CpuCausalLm::Capture() {
   for (RankState& rank : ranks_) rank.graphs = GraphCache();
-  largest_captured_ = 0;
   if (graph_options_.mode == GraphMode::kNone) return OkStatus();
   CaptureOptions options;
   options.sizes = graph_options_.capture_sizes;
@@ -217,7 +216,6 @@ Status CpuCausalLm::Capture() {
   for (const int64_t size : sizes) {
     if (size > largest) break;
     CaptureSize(size);
-    largest_captured_ = size;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", size);
   }
   LOG_INFO("captured decode steps of {} sequences",
@@ -292,7 +290,7 @@ void CpuCausalLm::ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows) 
   BeginCacheAhead(rows);
   num_heads_ = 0;
   // A pure decode step: one row a sequence, every row's logits wanted.
-  const bool replays = rows == seqs && rows == logit_rows && rows <= largest_captured_;
+  const bool replays = rows == seqs && rows == logit_rows && rows <= ranks_[0].graphs.largest();
   const bool is_new = !replays || ranks_[0].graphs.Find(rows) == nullptr;
   (is_new ? eager_steps_ : replayed_).fetch_add(1, std::memory_order_relaxed);
   program_logit_rows_ = std::min(logit_rows, limits_.logit_group_rows);

@@ -106,14 +106,14 @@ class CpuCausalLm final : public CausalLm {
   bool leads() const { return transport_ != nullptr && transport_->process().is_first(); }
   Status PrepareHere();
   void LogFlashComm();
+  // Records a Program for each captured size: decode steps of up to the largest are replayed.
   Status Capture();
+  void CaptureSize(int64_t rows);
   StepShape ShapeOf(const RankState& rank, int64_t rows, int64_t seqs, int64_t logit_rows) const;
   // Copies a part of a step, of at most kStepRows rows, into the input buffers, and chooses or records
   // each rank's program, and those of the further groups of logit rows.
   Status Stage(const StepBatch& part);
   void Record(RankState* rank, const StepShape& shape);
-  // Each rank's Program of a decode step of so many rows, to be replayed.
-  void CaptureSize(int64_t rows);
   // The same once the inputs are there: of so many rows, sequences and logit rows.
   void ChooseProgram(int64_t rows, int64_t seqs, int64_t logit_rows);
   static int64_t KvBlockBytes(const RankState& rank, int block_size);  // in its cache, with all layers
@@ -151,7 +151,6 @@ class CpuCausalLm final : public CausalLm {
   std::vector<RankState> ranks_;
   RankBuffers buffers_;
   size_t num_heads_ = 0;
-  int64_t largest_captured_ = 0;    // decode steps of up to so many rows are replayed
   int64_t program_logit_rows_ = 0;  // that the chosen program gives at once
   std::vector<UnderWay> steps_;     // of several stages, in turn
   uint64_t num_started_ = 0, num_finished_ = 0;

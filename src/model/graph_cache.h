@@ -32,7 +32,7 @@ struct CaptureOptions {
 };
 
 // The batch sizes to capture at the start, ascending without duplicates. Others below the largest are captured when
-// they first come: to pad a step to the next size would cost milliseconds a row, and to record it takes 20 µs.
+// they first come: to pad a step to the next size would cost up to 2 ms a row, and to record it takes 20 µs.
 // By default 1, 2, 4, every 8th below 256 and every 16th from there up to min(2 · max_num_seqs, 512), and max_num_seqs
 // itself, so that the largest batch is captured too; none above max_num_batched_tokens. InvalidArgument, in vLLM's
 // words, if no size is left.
@@ -43,6 +43,7 @@ class GraphCache {
  public:
   Program* Add(int64_t size);  // of no size that is there
   const Program* Find(int64_t size) const;  // null: not recorded yet
+  int64_t largest() const { return programs_.empty() ? 0 : programs_.rbegin()->first; }
 
  private:
   std::map<int64_t, Program> programs_;

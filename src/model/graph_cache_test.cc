@@ -106,11 +106,13 @@ TEST(CaptureSizesTest, MaxSizeMustAgreeWithTheList) {
 TEST(GraphCacheTest, KeepsProgramsWhereTheyAre) {
   GraphCache cache;
   EXPECT_EQ(cache.Find(1), nullptr);
+  EXPECT_EQ(cache.largest(), 0);
   const Program* two = cache.Add(2);
   for (int64_t size = 3; size < 100; ++size) cache.Add(size);
   EXPECT_EQ(cache.Find(2), two);
   EXPECT_EQ(cache.Find(1), nullptr);
   EXPECT_EQ(cache.Find(100), nullptr);
+  EXPECT_EQ(cache.largest(), 99);
 }
 
 }  // namespace

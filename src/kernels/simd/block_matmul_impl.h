@@ -353,24 +353,30 @@ class StripsAhead {
  public:
   explicit StripsAhead(const uint8_t* first) : stream(first + kBlockAhead) {}
 
-  // Of a strip's first tile of rows and of each of the others: the pace at which, when all have passed, as much of what
-  // follows has been asked for as can be.
-  std::pair<int64_t, int64_t> PacesOf(int64_t strip_bytes, int64_t tiles, int64_t blocks) {
-    const int64_t next_lead = tiles == 1 ? kBlockAhead : std::clamp(strip_bytes, kBlockAhead, kBlockMostAhead);
+  // Before so many tiles pass over a strip: what of it has not been asked for comes with the first, and what follows
+  // evenly.
+  void BeginStrip(int64_t strip_bytes, int64_t tiles, int64_t blocks) {
+    if (strip_bytes == 0) return;
+    const int64_t asking = std::min(tiles, kAskingTiles);
+    const int64_t next_lead = asking == 1 ? kBlockAhead : std::clamp(strip_bytes, kBlockAhead, kBlockMostAhead);
     const auto pace = [&](int64_t bytes) { return std::max<int64_t>(0, bytes) * kPace / (2 * kLine * blocks); };
     const int64_t rest = strip_bytes - std::exchange(lead_, next_lead);
-    return {pace(rest + next_lead / tiles), pace(next_lead / tiles)};
+    first_pace_ = pace(rest + next_lead / asking);
+    next_pace_ = pace(next_lead / asking);
   }
+  int64_t Pace(int64_t tile) const { return tile == 0 ? first_pace_ : tile < kAskingTiles ? next_pace_ : 0; }
 
   StreamAhead<kToL2> stream;
 
  private:
   int64_t lead_ = kBlockAhead;
+  int64_t first_pace_ = 0, next_pace_ = 0;
 };
 
 // Rows [panel.begin, panel.end) of one block of columns.
 template <typename D>
-void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_t width, StripsAhead* ahead, float* sums) {
+void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_t width, StripsAhead* ahead,
+                float* sums) {
   const PackedMatrix& weight = *args.weight;
   const int64_t tiles = (panel.size() + D::kTileRows - 1) / D::kTileRows;
   StripTile tile;
@@ -380,12 +386,12 @@ void BlockPanel(const BlockMatmulArgs& args, Range panel, int64_t column, int64_
   for (int64_t c = 0; c < width; c += kStripColumns) {
     const BlockStrip& strip = weight.strips[(column + c) / kStripColumns];
     tile.w = static_cast<const uint8_t*>(weight.data) + strip.offset;
-    const auto [first_pace, next_pace] = ahead->PacesOf(StripBytes(strip.format, weight.k_padded), std::min(tiles, kAskingTiles), tile.blocks);
+    ahead->BeginStrip(StripBytes(strip.format, weight.k_padded), tiles, tile.blocks);
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t first = TileBegin<D>(i, tiles, panel.size()), end = TileBegin<D>(i + 1, tiles, panel.size());
       tile.x = args.x + (panel.begin + first) * args.ldx;
       tile.sums = sums + first * kColumnBlock + c;
-      tile.pace = i == 0 ? first_pace : i < kAskingTiles ? next_pace : 0;
+      tile.pace = ahead->Pace(i);
       Strip<D>(strip.format, end - first, tile);
     }
   }

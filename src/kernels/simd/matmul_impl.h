@@ -252,20 +252,22 @@ class MatmulNest {
       if constexpr (!kPairs) Tile<1, kVectors, false, true>(place);  // one row alone takes a block of columns at once
     } else {
       if constexpr (kUnpacks) {
-        if (unpacks_) return TileOf<P::kTileRows, kVectors, true, false>(rows, place);
+        if (unpacks_) TileOf<P::kTileRows, kVectors, true, false>(rows, place);
+        else TileOf<P::kTileRows, kVectors, false, true>(rows, place);
+      } else {
+        if (first) TileOf<P::kTileRows, kVectors, false, true>(rows, place);
+        else TileOf<P::kTileRows, kVectors, false, false>(rows, place);
       }
-      if (first || kUnpacks) TileOf<P::kTileRows, kVectors, false, true>(rows, place);
-      else TileOf<P::kTileRows, kVectors, false, false>(rows, place);
     }
   }
 
-  template <int kRows, int kVectors, bool kUnpacked, bool kAsks>
+  template <int kRows, int kVectors, bool kUnpacked, bool kAsksAgain>
   static void TileOf(int rows, const Place& place) {
     if constexpr (kRows > LeastHeight<kUnpacked>()) {
-      if (rows < kRows) return TileOf<kRows - 1, kVectors, kUnpacked, kAsks>(rows, place);
+      if (rows < kRows) return TileOf<kRows - 1, kVectors, kUnpacked, kAsksAgain>(rows, place);
     }
     if constexpr (kPairs) PairTile<kRows, kVectors, kUnpacked>(place);
-    else Tile<kRows, kVectors, kUnpacked, kAsks>(place);
+    else Tile<kRows, kVectors, kUnpacked, kAsksAgain>(place);
   }
   // Rows are shared out evenly among the tiles: of many rows no tile has fewer.
   template <bool kUnpacked>
@@ -274,10 +276,10 @@ class MatmulNest {
     return kTogether;
   }
 
-  // sums += x · w. With kAsks the weights are asked for into L1: by the first tile of rows, and where they are taken apart
-  // by all; elsewhere these requests cost 3 % of the tile. GCC keeps the sums in registers only if the loops over them are
-  // gone before it looks: hence the pragmas.
-  template <int kRows, int kVectors, bool kUnpacked, bool kAsks>
+  // sums += x · w. With kAsksAgain the weights are asked for into L1, too: by the first tile of rows, and where they are
+  // taken apart by all; elsewhere these requests cost 3 % of the tile. GCC keeps the sums in registers only if the loops
+  // over them are gone before it looks: hence the pragmas.
+  template <int kRows, int kVectors, bool kUnpacked, bool kAsksAgain>
   [[gnu::noinline]] static void Tile(const Place& place) {
     using V = typename P::V;
     V sum[kRows][kVectors];
@@ -297,7 +299,7 @@ class MatmulNest {
     const int64_t pace = place.pace;
     for (int64_t i = 0; i < place.fours; ++i, w += w_stride) {
       ahead.Ask(pace);
-      if constexpr (kAsks) {
+      if constexpr (kAsksAgain) {
         for (int v = 0; v < kVectors; v += kGroupVectors) {
           __builtin_prefetch(w + v * P::kLanes * kLaneBytes + kFoursAhead * w_stride);
         }
