@@ -31,7 +31,7 @@ void BatchPlan::Clear() {
 void BatchPlan::Build(const StepPlan& plan) {
   Clear();
   work_ = plan.work;
-  num_prompt_tokens_ = plan.work.rows - plan.num_streams;
+  num_prompt_tokens_ = plan.work.rows - plan.num_stream_rows;
   seconds_ = 0;
   token_ids_.clear();
   positions_.clear();
@@ -51,7 +51,9 @@ void BatchPlan::AddTokens(const PlanEntry& entry) {
   const int64_t known = sequence.num_known();
   const int64_t end = entry.start + entry.num_tokens;
   for (int64_t p = entry.start; p < end; ++p) {
-    token_ids_.push_back(p < known ? sequence.token(p) : -1 - sequence.slot);
+    token_ids_.push_back(p < known                ? sequence.token(p)
+                         : entry.num_drafts == 0 ? -1 - sequence.slot
+                                                 : sequence.drafts[static_cast<size_t>(p - known)]);
     positions_.push_back(static_cast<int32_t>(p));
   }
   query_start_.push_back(static_cast<int32_t>(token_ids_.size()));
@@ -94,10 +96,13 @@ void BatchPlan::AddRows(const PlanEntry& entry) {
     if (request.pooling != nullptr) {
       add(PooledRow{request.pooling, last, true, {}}, last);
     } else {
-      SampleRow row;
-      row.state = sequence.sampling;
-      row.slot = sequence.slot;
-      add(std::move(row), last);
+      for (int64_t i = 0; i <= entry.num_drafts; ++i) {
+        SampleRow row;
+        row.state = sequence.sampling;
+        row.slot = sequence.slot;
+        if (i < entry.num_drafts) row.draft = sequence.drafts[static_cast<size_t>(i)];
+        add(std::move(row), last - entry.num_drafts + i);
+      }
     }
   }
   out.num_rows = static_cast<int64_t>(rows_.size()) - out.first_row;

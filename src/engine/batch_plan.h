@@ -24,6 +24,9 @@ namespace tiercel::engine {
 struct SampleRow {
   std::shared_ptr<sampling::SequenceState> state;
   int32_t slot = 0;
+  // The entry's next row takes this guess for the token, and is sampled only if it is.
+  std::optional<int32_t> draft;
+  bool sampled = false;  // there is a result
   sampling::SampledToken result;
   // Filled in when the step has ended.
   bool kept = false;  // false: the sequence had ended meanwhile
@@ -50,6 +53,12 @@ struct PooledRow {
 struct LogitRow {
   std::variant<SampleRow, PromptRow, PooledRow> purpose;
   Status error;  // there is no result; kResourceExhausted: for want of memory
+
+  // Whether the row after this one verifies a guess of its token.
+  bool GuessesNext() const {
+    const auto* const sample = std::get_if<SampleRow>(&purpose);
+    return sample != nullptr && sample->draft.has_value();
+  }
 };
 
 // One sequence's part of the step: logit rows [first_row, first_row + num_rows), in order. A

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "engine/ngram_drafter.h"
 #include "engine/pooling.h"
 #include "engine/stats.h"
 #include "kernels/environment.h"
@@ -42,7 +43,8 @@ struct EngineOptions {
   int64_t long_prefill_token_threshold = 0;
   SchedulingPolicy scheduling_policy = SchedulingPolicy::kFcfs;
   double target_itl = 0;  // seconds between two tokens of a stream while prompts come; 0: no target
-  bool async_scheduling = true;
+  bool async_scheduling = true;        // never with drafts
+  std::optional<DraftOptions> drafts = {};  // a decode's next tokens are guessed, and several verified in a step
   int64_t max_num_queued_reqs = 0;    // 0: no limit
   int64_t max_num_queued_tokens = 0;  // 0: no limit
   LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;

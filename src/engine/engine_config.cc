@@ -77,6 +77,18 @@ Status ResolveScheduling(EngineOptions* o) {
   return OkStatus();
 }
 
+// Guesses are made of known tokens, so a step is planned when the one before it has ended.
+Status ResolveDrafts(EngineOptions* o, const model::CausalLm& model) {
+  if (!o->drafts) return OkStatus();
+  if (model.max_under_way() > 1) {
+    return InvalidArgument("speculative_config: found pipeline parallelism, expected none: of a model in stages several "
+                           "steps are under way, and no step's tokens are known when the next one is planned")
+        .WithParam("speculative_config");
+  }
+  o->async_scheduling = false;
+  return OkStatus();
+}
+
 Status CheckRanges(const EngineOptions& o) {
   const auto check = [](bool good, const char* name, int64_t value, const char* expected) {
     return good ? OkStatus()
@@ -247,6 +259,7 @@ Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& m
     ASSIGN_OR_RETURN(options.max_model_len, FitModelLen(full, model, memory));
   }
   RETURN_IF_ERROR(ResolveScheduling(&options));
+  RETURN_IF_ERROR(ResolveDrafts(&options, model));
   std::erase_if(options.eos_token_ids,
                 [&](int32_t id) { return id < 0 || id >= model.vocab_size(); });
 

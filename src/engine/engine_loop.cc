@@ -24,6 +24,7 @@ SchedulerOptions MakeSchedulerOptions(const EngineConfig& config, int steps_unde
   s.long_prefill_token_threshold = o.long_prefill_token_threshold;
   s.by_priority = o.scheduling_policy == SchedulingPolicy::kPriority;
   s.target_itl = o.target_itl;
+  s.drafts = o.drafts;
   return s;
 }
 
@@ -59,7 +60,7 @@ EngineLoop::EngineLoop(const EngineConfig& config, model::CausalLm* model,
     : config_(config), model_(model), clock_(clock), inbox_(std::move(inbox)),
       scheduler_(MakeSchedulerOptions(config, model->max_under_way()), PrefixHasher(), &cost_),
       stats_(config.options.max_model_len, config.kv.num_blocks, config.options.log_stats_interval,
-             clock->Now()),
+             clock->Now(), config.options.drafts ? config.options.drafts->num_tokens : 0),
       runner_(model, ops, clock, config.options.logprobs_mode,
               Pooler(model->hidden_size(), config.options.classifier), config.options.max_num_seqs,
               config.options.async_scheduling, [inbox = inbox_.get()] { inbox->Wake(); }) {
@@ -254,7 +255,7 @@ void EngineLoop::LogStep() const {
   try {
     LOG_DEBUG("Engine {:03}: a step of {} tokens of {} prompts beside {} streams should take {:.0f} ms, "
               "at most {:.0f} ms",
-              config_.options.index, plan_.work.rows - plan_.num_streams, prompts,
+              config_.options.index, plan_.work.rows - plan_.num_stream_rows, prompts,
               plan_.num_streams, 1e3 * cost_.Seconds(plan_.work),
               1e3 * scheduler_.planner().limit());
   } catch (const std::bad_alloc&) {
@@ -291,9 +292,15 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
   const auto it = requests_.find(entry->request);
   if (it == requests_.end()) return;  // it ended while the step ran
   ActiveRequest* const request = it->second.get();
+  Sequence* const sequence = request->state.sequences[static_cast<size_t>(entry->sample)].get();
   Status error;
   try {
+    MergeDrafts(batch->RowsOf(*entry), sequence);
+    bool first_of_step = true;
     for (LogitRow& row : batch->RowsOf(*entry)) {
+      auto* const sample = std::get_if<SampleRow>(&row.purpose);
+      // It has ended while the step ran, or with the row before.
+      if (sample != nullptr && sequence->status == SequenceStatus::kFinished) continue;
       error = std::move(row.error);
       if (!error.ok()) break;
       if (auto* const prompt = std::get_if<PromptRow>(&row.purpose)) {
@@ -302,8 +309,6 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
             std::move(prompt->result);
         continue;
       }
-      Sequence* const sequence =
-          request->state.sequences[static_cast<size_t>(entry->sample)].get();
       const PromptTimes times{request->arrival_time, sequence->first_scheduled_time, now};
       if (auto* const pooled = std::get_if<PooledRow>(&row.purpose)) {
         request->pooled.push_back(std::move(pooled->result));
@@ -313,12 +318,12 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
         Finish(request, sequence, FinishReason::kStop, now);
         continue;
       }
-      if (sequence->status == SequenceStatus::kFinished) continue;
+      if (!sample->sampled) continue;
       if (!std::exchange(request->info_published, true)) {
         entry->prompt_info = {request->state.num_cached_tokens,
                               std::move(request->prompt_logprobs), {}, times};
       }
-      MergeToken(request, sequence, &std::get<SampleRow>(row.purpose), now);
+      MergeToken(request, sequence, sample, std::exchange(first_of_step, false), now);
     }
   } catch (const std::bad_alloc&) {
     error = OutOfMemory();
@@ -329,10 +334,23 @@ void EngineLoop::Merge(BatchPlan* batch, BatchEntry* entry, double now) {
   RetireIfDone(request);
 }
 
-void EngineLoop::MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row,
+// Takes back what was planned with guesses that were wrong.
+void EngineLoop::MergeDrafts(std::span<const LogitRow> rows, Sequence* sequence) {
+  int64_t guessed = 0, right = 0;
+  for (size_t i = 0; i + 1 < rows.size(); ++i) {
+    if (!rows[i].GuessesNext()) continue;
+    ++guessed;
+    right += std::get<SampleRow>(rows[i + 1].purpose).sampled ? 1 : 0;
+  }
+  if (guessed == 0 || sequence->status == SequenceStatus::kFinished) return;
+  scheduler_.Verified(sequence, right, guessed - right);
+  stats_.Drafts(guessed, right);
+}
+
+void EngineLoop::MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row, bool first_of_step,
                             double now) {
   scheduler_.AppendToken(sequence, row->result.token);
-  stats_.Token(*request, sequence, now);
+  stats_.Token(*request, sequence, now, first_of_step);
   row->kept = true;
   row->finish = CheckEnd(*sequence, &row->stop_token);
   if (row->finish != FinishReason::kNone) Finish(request, sequence, row->finish, now);

@@ -68,7 +68,8 @@ class EngineLoop {
   void LogStep() const;
   Status ProcessResults();
   void Merge(BatchPlan* batch, BatchEntry* entry, double now);
-  void MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row, double now);
+  void MergeDrafts(std::span<const LogitRow> rows, Sequence* sequence);
+  void MergeToken(ActiveRequest* request, Sequence* sequence, SampleRow* row, bool first_of_step, double now);
   void Publish(BatchPlan* batch, BatchEntry* entry);
   FinishReason CheckEnd(const Sequence& sequence, std::optional<int32_t>* stop_token) const;
 

@@ -23,11 +23,17 @@ struct TestEngine {
 struct Mode {
   bool async = false;
   int under_way = 1;
+  bool drafts = false;
+
+  void Set(EngineOptions* options) const {
+    options->async_scheduling = async;
+    if (drafts) options->drafts = {.num_tokens = 5, .lookup_min = 1, .lookup_max = 3};
+  }
 };
-inline const Mode kModes[] = {{false, 1}, {true, 1}, {false, 2}, {true, 3}};
+inline const Mode kModes[] = {{false, 1}, {true, 1}, {false, 2}, {true, 3}, {false, 1, true}};
 inline std::string NameOf(const testing::TestParamInfo<Mode>& info) {
   const Mode& mode = info.param;
-  return std::string(mode.async ? "Async" : "Sync") +
+  return std::string(mode.drafts ? "Drafts" : mode.async ? "Async" : "Sync") +
          (mode.under_way > 1 ? std::to_string(mode.under_way) + "UnderWay" : "");
 }
 
@@ -39,6 +45,13 @@ inline TestEngine MakeEngine(EngineOptions options, FakeLmOptions fake = {}) {
   EXPECT_TRUE(engine.has_value()) << (engine ? "" : engine.error().message());
   if (engine) test.engine = std::move(*engine);
   return test;
+}
+
+// A gap for each token but a sequence's first ones and those that a guess gave (of which the last may not have counted).
+inline void ExpectGapsBetweenSteps(const Stats& stats) {
+  const uint64_t steps = stats.inter_token_latency.count + stats.time_to_first_token.count;
+  EXPECT_LE(steps, stats.generation_tokens);
+  EXPECT_GE(steps + stats.drafts.accepted, stats.generation_tokens);
 }
 
 inline EngineOptions SmallOptions() {

@@ -136,23 +136,38 @@ Status ModelRunner::Finish() {
   return OkStatus();
 }
 
-// Rows cost differently (logprobs, penalties), so each worker takes the next one when it is free.
+// Rows cost differently (logprobs, penalties), so each worker takes the next one when it is free. A sequence's
+// guesses are verified in order: who takes the first of its rows in the group takes the others, too.
 void ModelRunner::UseRows(UnderWay* step, const model::LogitGroup& group, int worker) {
   sampling::Sampler& sampler = samplers_[static_cast<size_t>(worker)];
+  const std::span<LogitRow> rows = step->plan->rows();
   const int64_t end = group.first + group.count;
   int64_t r = step->next_row.load(std::memory_order_relaxed);
   while (r < end) {
     if (!step->next_row.compare_exchange_weak(r, r + 1, std::memory_order_relaxed)) continue;
-    Use(&step->plan->rows()[static_cast<size_t>(r)], group.row(r), &sampler);
+    const auto verifies = [&](int64_t i) { return i > 0 && rows[static_cast<size_t>(i - 1)].GuessesNext(); };
+    if (r == group.first || !verifies(r)) {
+      int64_t i = r;
+      do {
+        Use(&rows[static_cast<size_t>(i)], verifies(i) ? &rows[static_cast<size_t>(i - 1)] : nullptr, group.row(i),
+            &sampler);
+      } while (++i < end && verifies(i));
+    }
     ++r;
   }
 }
 
-void ModelRunner::Use(LogitRow* row, float* values, sampling::Sampler* sampler) {
+// `before`: the row whose guess this one verifies, or null.
+void ModelRunner::Use(LogitRow* row, const LogitRow* before, float* values, sampling::Sampler* sampler) {
   auto* const sample = std::get_if<SampleRow>(&row->purpose);
+  if (before != nullptr) {
+    const SampleRow& guess = std::get<SampleRow>(before->purpose);
+    if (!guess.sampled || guess.result.token != *guess.draft) return;
+  }
   try {
     if (sample != nullptr) {
       row->error = sampler->Sample(values, sample->state.get(), &sample->result);
+      sample->sampled = row->error.ok();
     } else if (auto* const pooled = std::get_if<PooledRow>(&row->purpose)) {
       row->error = pooler_.Pool(values, *pooled->params, &pooled->result);
     } else {

@@ -57,7 +57,7 @@ class ModelRunner {
   template <typename Call>
   static Status Guard(Call call);
   void UseRows(UnderWay* step, const model::LogitGroup& group, int worker);
-  void Use(LogitRow* row, float* values, sampling::Sampler* sampler);
+  void Use(LogitRow* row, const LogitRow* before, float* values, sampling::Sampler* sampler);
   void Loop();
 
   model::CausalLm* model_;

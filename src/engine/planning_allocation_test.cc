@@ -23,8 +23,12 @@ void operator delete(void* p, size_t) noexcept { std::free(p); }
 namespace tiercel::engine {
 namespace {
 
-TEST(PlanningAllocationTest, DecodeStepsAllocateNothing) {
+class PlanningAllocationTest : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Drafts, PlanningAllocationTest, testing::Bool());
+
+TEST_P(PlanningAllocationTest, DecodeStepsAllocateNothing) {
   SchedulerOptions options;
+  if (GetParam()) options.drafts = {.num_tokens = 5, .lookup_min = 1, .lookup_max = 4};
   options.block_size = 128;
   options.num_blocks = 1000;
   options.max_length = 4096;
@@ -53,7 +57,10 @@ TEST(PlanningAllocationTest, DecodeStepsAllocateNothing) {
   const auto step = [&] {
     scheduler.Schedule(&plan);
     batch.Build(plan);
-    for (const PlanEntry& entry : plan.entries) scheduler.AppendToken(entry.sequence, 7);
+    for (const PlanEntry& entry : plan.entries) {
+      if (entry.num_drafts > 0) scheduler.Verified(entry.sequence, 0, entry.num_drafts);
+      scheduler.AppendToken(entry.sequence, 7);
+    }
   };
   // 70 tokens: the output vectors have just grown to 128, and no block ends before 125.
   for (int i = 0; i < 70; ++i) step();

@@ -18,6 +18,16 @@ bool Decodes(const Sequence& sequence) { return sequence.num_tokens() - sequence
 // Shorter parts of prompts would read the weights too often for the little that they compute.
 constexpr int64_t kFewestTokens = 512;
 
+// How much a verified guess says about the next ones, and a step without any, after which it is tried again.
+constexpr double kDraftMemory = 0.125, kDraftRecovery = 1.0 / 64;
+
+// Of `count` guesses so many should be right.
+double ExpectedRight(double rate, int64_t count) {
+  double right = 0, all = 1;
+  for (int64_t i = 0; i < count; ++i) right += all *= rate;
+  return right;
+}
+
 int64_t StepTokens(const SchedulerOptions& options) {
   const int64_t all = options.max_num_batched_tokens;
   if (!options.enable_chunked_prefill) return all;
@@ -40,11 +50,15 @@ bool Scheduler::Before::operator()(const Sequence* a, const Sequence* b) const {
 Scheduler::Scheduler(const SchedulerOptions& options, const PrefixHasher& hasher,
                      const StepCost* cost)
     : options_(options), step_tokens_(StepTokens(options)), hasher_(hasher), pool_(options.num_blocks),
-      planner_(cost, options.target_itl / options.steps_under_way, step_tokens_),
+      cost_(cost), planner_(cost, options.target_itl / options.steps_under_way, step_tokens_),
       before_{options.by_priority}, queue_(before_) {
   CHECK_GT(options_.max_num_batched_tokens, 0);
   CHECK_GT(options_.max_num_seqs, 0);
   CHECK_LE(options_.max_length, pool_.num_usable() * options_.block_size);
+  if (options_.drafts) {
+    CHECK_EQ(options_.steps_under_way, 1);
+    drafter_.emplace(*options_.drafts, options_.max_length);
+  }
   free_slots_.reserve(static_cast<size_t>(options_.max_num_seqs));
   for (int64_t slot = options_.max_num_seqs; slot > 0; --slot) {
     free_slots_.push_back(static_cast<int32_t>(slot - 1));
@@ -68,6 +82,7 @@ void Scheduler::Add(RequestState* request) {
   request->waiting.reserve(request->sequences.size());
   for (const auto& sequence : request->sequences) {
     sequence->blocks.reserve(static_cast<size_t>(BlocksFor(longest)));
+    if (drafter_) sequence->drafts.reserve(static_cast<size_t>(options_.drafts->num_tokens));
   }
   queue_.insert(request);
   for (const auto& sequence : request->sequences) {
@@ -90,6 +105,8 @@ void Scheduler::Schedule(StepPlan* plan) {
   ++step_number_;
   ScheduleDecodes(plan);
   plan->num_streams = static_cast<int64_t>(plan->entries.size());
+  if (drafter_) AddDrafts(plan);
+  plan->num_stream_rows = plan->work.rows;
   planner_.Begin(plan->work, plan->num_streams, NumPrompts());
   SchedulePrompts(plan);
   plan->waiting = plan->num_preempted > 0 ? Waiting::kPreempted : ScheduleWaiting(plan);
@@ -112,6 +129,44 @@ void Scheduler::ScheduleDecodes(StepPlan* plan) {
     Sequence* const sequence = running_[i];
     if (MayDecode(*sequence) && MakeRoom(sequence, plan)) Plan(sequence, 1, plan);
   }
+}
+
+void Scheduler::AddDrafts(StepPlan* plan) {
+  double tokens = static_cast<double>(plan->num_streams);  // that the step should give
+  for (PlanEntry& entry : plan->entries) {
+    Sequence* const sequence = entry.sequence;
+    const int64_t output = static_cast<int64_t>(sequence->output.size()) + sequence->num_pending;
+    const int64_t most = std::min({options_.drafts->num_tokens, sequence->request->max_tokens() - output,
+                                   options_.max_length - sequence->num_tokens(), TokensLeft(*plan)});
+    drafter_->Guess(sequence->request->prompt, sequence->output, most, &sequence->drafts);
+    int64_t count = DraftsThatPay(entry, std::ssize(sequence->drafts), tokens, plan->work);
+    if (!Grow(sequence, sequence->num_computed + count)) {
+      count = std::min(count, std::ssize(sequence->blocks) * options_.block_size - sequence->num_computed);
+    }
+    sequence->drafts.resize(static_cast<size_t>(count));
+    tokens += ExpectedRight(sequence->draft_rate, count);
+    plan->work.Extend(entry.start, entry.num_tokens, count);
+    entry.num_tokens += count;
+    entry.num_drafts = count;
+    sequence->num_computed += count;
+    sequence->num_pending += count;
+    if (count == 0) sequence->draft_rate += kDraftRecovery * (kFirstDraftRate - sequence->draft_rate);
+  }
+}
+
+// All, or a half or a quarter of them, …: as many as let the step, which has `work` and should give `tokens` without them,
+// give more in the same time. What a number of rows takes is found out by a step that has it.
+int64_t Scheduler::DraftsThatPay(const PlanEntry& entry, int64_t most, double tokens, const StepWork& work) const {
+  if (cost_ == nullptr || !cost_->known()) return most;
+  const double rate = tokens / cost_->Seconds(work);
+  for (int64_t count = most; count > 0; count /= 2) {
+    StepWork with = work;
+    with.Extend(entry.start, entry.num_tokens, count);
+    const double more = ExpectedRight(entry.sequence->draft_rate, count);
+    const bool is_known = cost_->Measured(work.rows) && cost_->Measured(with.rows);
+    if (!is_known || (tokens + more) / cost_->Seconds(with) > rate) return count;
+  }
+  return 0;
 }
 
 // Blocks for a decode's next token, from later sequences if there are none: these are not planned
@@ -325,6 +380,15 @@ void Scheduler::AppendToken(Sequence* sequence, int32_t token) {
   CHECK_GE(sequence->num_pending, 1);
   sequence->output.push_back(token);
   --sequence->num_pending;
+}
+
+void Scheduler::Verified(Sequence* sequence, int64_t right, int64_t wrong) {
+  sequence->num_pending -= wrong;
+  sequence->num_computed -= wrong;
+  // Of the wrong ones only the first was verified.
+  for (int64_t i = 0; i < right + std::min<int64_t>(wrong, 1); ++i) {
+    sequence->draft_rate += kDraftMemory * ((i < right ? 1.0 : 0.0) - sequence->draft_rate);
+  }
 }
 
 void Scheduler::Finish(Sequence* sequence) {

@@ -30,6 +30,11 @@
 // sample starts while another one that runs owes log-probabilities of the prompt, so these are
 // planned before, or within, the step that samples the request's first token.
 //
+// Guesses (drafts): a decode may take, beside its token, guesses of those that follow, and every row then samples; guesses
+// that turn out wrong are taken back. They get no blocks that others would have to give up, and where the cost of steps
+// is known only as many rows as should give tokens faster than the step does without them. A sequence is not planned
+// again before its guesses are verified.
+//
 // Results come back in the order of the plans, but a plan may be made before the results of the
 // one before it (asynchronous scheduling): Sequence::num_pending counts the missing tokens.
 //
@@ -38,10 +43,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/ngram_drafter.h"
 #include "engine/prefill_planner.h"
 #include "engine/prefix_hash.h"
 #include "engine/sequence.h"
@@ -61,6 +68,7 @@ struct SchedulerOptions {
   bool by_priority = false;
   double target_itl = 0;  // seconds between two tokens of a stream while prompts come; 0: no such target
   int steps_under_way = 1;
+  std::optional<DraftOptions> drafts;  // then every step's results come back before the next one is planned
 };
 
 // Rows [start, start + num_tokens) of one sequence.
@@ -68,7 +76,8 @@ struct PlanEntry {
   Sequence* sequence = nullptr;
   int64_t start = 0;
   int64_t num_tokens = 0;
-  bool samples = false;  // the last row's logits give the next token
+  bool samples = false;  // the last row's logits give the next token,
+  int64_t num_drafts = 0;  // and so do those of as many rows before it: the last rows' inputs are Sequence::drafts
   // The rows whose logits give log-probabilities of the prompt's next tokens; empty: none.
   int64_t first_prompt_row = 0, end_prompt_row = 0;
 };
@@ -85,7 +94,8 @@ enum class Waiting {
 struct StepPlan {
   std::vector<PlanEntry> entries;
   StepWork work;
-  int64_t num_streams = 0;  // of the entries the first, which decode
+  int64_t num_streams = 0;  // of the entries the first, which decode,
+  int64_t num_stream_rows = 0;  // with so many rows
   int64_t num_preempted = 0;
   Waiting waiting = Waiting::kNothing;
 };
@@ -106,6 +116,10 @@ class Scheduler {
 
   // The first pending token's value. The sequence may have been preempted meanwhile.
   void AppendToken(Sequence* sequence, int32_t token);
+
+  // Of a step's guesses the last `wrong` ones are, and the `right` first ones right: what was planned with those is taken
+  // back. To be called before its tokens are appended.
+  void Verified(Sequence* sequence, int64_t right, int64_t wrong);
 
   // Takes the sequence out, whatever its state, and frees its blocks. A step that is still in
   // flight may write to them; whatever is planned later runs later.
@@ -138,6 +152,8 @@ class Scheduler {
 
   bool MayDecode(const Sequence& sequence) const;
   void ScheduleDecodes(StepPlan* plan);
+  void AddDrafts(StepPlan* plan);
+  int64_t DraftsThatPay(const PlanEntry& entry, int64_t most, double tokens, const StepWork& work) const;
   void SchedulePrompts(StepPlan* plan);
   Waiting ScheduleWaiting(StepPlan* plan);
   Waiting AdmitFrom(RequestState* request, StepPlan* plan);
@@ -167,7 +183,9 @@ class Scheduler {
   const int64_t step_tokens_;  // of max_num_batched_tokens what one step may take
   PrefixHasher hasher_;
   BlockPool pool_;
+  const StepCost* const cost_;
   PrefillPlanner planner_;
+  std::optional<NgramDrafter> drafter_;
   Before before_;
   Queue queue_;                             // the requests with waiting sequences
   // Nodes kept from queue_, at least one for each request that runs and has nothing in the queue, at

@@ -15,6 +15,9 @@ namespace tiercel::engine {
 
 struct RequestState;
 
+// What a sequence's guesses are taken to be worth before any was verified.
+inline constexpr double kFirstDraftRate = 0.8;
+
 enum class SequenceStatus { kWaiting, kRunning, kFinished };
 
 // One sample of a request. Its tokens are the prompt, the known output, and the pending tokens:
@@ -24,7 +27,7 @@ struct Sequence {
   int index = 0;  // of the sample
   SequenceStatus status = SequenceStatus::kWaiting;
   std::vector<int32_t> output;
-  int64_t num_pending = 0;  // at most one when a step is planned
+  int64_t num_pending = 0;  // at most one when a step is planned, but for those that guesses may give
   int64_t num_computed = 0;  // tokens that are in the cache once all planned steps have run
   int64_t num_cached_prompt = 0;  // of the prompt, found in the cache when first admitted
   int64_t num_preemptions = 0;
@@ -41,6 +44,9 @@ struct Sequence {
   int64_t last_step = -1;         // that planned this sequence
   int64_t computed_before_last_step = 0;
   bool ever_admitted = false;
+  // Guesses of the tokens after the known ones, which the planned step verifies. Cleared with the next plan.
+  std::vector<int32_t> drafts;
+  double draft_rate = kFirstDraftRate;  // of guesses that were verified those that were right, lately
 
   // Engine's own. Shared with the plans that sample: these may outlive the request.
   std::shared_ptr<sampling::SequenceState> sampling;

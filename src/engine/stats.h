@@ -22,6 +22,14 @@ struct Histogram {
   void Observe(double value);
 };
 
+// Guesses of the tokens that follow (ngram_drafter.h): one for a sequence and a step.
+struct DraftStats {
+  uint64_t drafts = 0;
+  uint64_t tokens = 0;
+  uint64_t accepted = 0;                   // tokens that were right
+  std::vector<uint64_t> accepted_per_pos;  // the same by their place in the guess; empty: nothing is guessed
+};
+
 // A "request" in the request_* histograms and the finished_* counters is one sample of the n that
 // a request asked for, as in vLLM; request_params_n and request_max_num_generation_tokens (of its
 // longest sample) alone are observed once per request. Every sample that ends, for whatever reason, is counted in exactly one finished_* counter and observed
@@ -51,6 +59,7 @@ struct Stats {
            finished_error = 0;
   uint64_t rejected_queued_reqs = 0, rejected_queued_tokens = 0;
   uint64_t num_steps = 0;
+  DraftStats drafts;
   uint64_t steps_replayed = 0, steps_eager = 0;  // with a captured Program, or recorded anew
   // histograms (seconds or tokens)
   Histogram request_prompt_tokens, request_generation_tokens,

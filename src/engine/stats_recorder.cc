@@ -6,9 +6,11 @@
 namespace tiercel::engine {
 
 StatsRecorder::StatsRecorder(int64_t max_model_len, int64_t num_gpu_blocks, double log_interval,
-                             double now)
+                             double now, int64_t draft_tokens)
     : stats_(Stats::Empty(max_model_len)), log_interval_(log_interval), line_start_(now) {
   stats_.num_gpu_blocks = num_gpu_blocks;
+  stats_.drafts.accepted_per_pos.resize(static_cast<size_t>(draft_tokens));
+  logged_drafts_ = stats_.drafts;
   published_ = stats_;
 }
 
@@ -28,7 +30,7 @@ void StatsRecorder::FirstScheduled(const ActiveRequest& request, Sequence* seque
   stats_.request_queue_time.Observe(now - request.arrival_time);
 }
 
-void StatsRecorder::Token(const ActiveRequest& request, Sequence* sequence, double now) {
+void StatsRecorder::Token(const ActiveRequest& request, Sequence* sequence, double now, bool first_of_step) {
   Stats& s = stats_;
   ++s.generation_tokens;
   if (sequence->output.size() == 1) {
@@ -36,10 +38,18 @@ void StatsRecorder::Token(const ActiveRequest& request, Sequence* sequence, doub
     s.prompt_tokens += static_cast<uint64_t>(sequence->num_prompt());
     s.prompt_tokens_cached += static_cast<uint64_t>(sequence->num_cached_prompt);
     s.time_to_first_token.Observe(now - request.arrival_time);
-  } else {
+  } else if (first_of_step) {
     s.inter_token_latency.Observe(now - sequence->last_token_time);
   }
   sequence->last_token_time = now;
+}
+
+void StatsRecorder::Drafts(int64_t guessed, int64_t right) {
+  DraftStats& d = stats_.drafts;
+  ++d.drafts;
+  d.tokens += static_cast<uint64_t>(guessed);
+  d.accepted += static_cast<uint64_t>(right);
+  for (int64_t i = 0; i < right; ++i) ++d.accepted_per_pos[static_cast<size_t>(i)];
 }
 
 void StatsRecorder::Pooled(const Sequence& sequence) {
@@ -113,6 +123,27 @@ void StatsRecorder::WorkCame(double now) {
   if (!HasNews()) line_start_ = now;
 }
 
+// What the guesses since the last line gave, in vLLM's words.
+std::string StatsRecorder::DraftsPart(double elapsed) {
+  const DraftStats& now = stats_.drafts;
+  DraftStats& before = logged_drafts_;
+  const double drafts = static_cast<double>(now.drafts - before.drafts);
+  if (drafts == 0) return "";
+  const double tokens = static_cast<double>(now.tokens - before.tokens);
+  const double accepted = static_cast<double>(now.accepted - before.accepted);
+  std::string per_pos;
+  for (size_t i = 0; i < now.accepted_per_pos.size(); ++i) {
+    per_pos += fmt::format("{}{:.3f}", i > 0 ? ", " : "",
+                           static_cast<double>(now.accepted_per_pos[i] - before.accepted_per_pos[i]) / drafts);
+  }
+  before = now;
+  return fmt::format(
+      ", SpecDecoding: Mean acceptance length: {:.2f}, Accepted throughput: {:.2f} tokens/s, Drafted throughput: {:.2f} "
+      "tokens/s, Accepted: {:.0f} tokens, Drafted: {:.0f} tokens, Per-position acceptance rate: {}, Avg Draft acceptance "
+      "rate: {:.1f}%",
+      1 + accepted / drafts, accepted / elapsed, tokens / elapsed, accepted, tokens, per_pos, 100 * accepted / tokens);
+}
+
 std::optional<std::string> StatsRecorder::LogLine(double now) {
   if (SecondsUntilLine(now) > 0) return std::nullopt;
   const Stats& s = stats_;
@@ -136,6 +167,7 @@ std::optional<std::string> StatsRecorder::LogLine(double now) {
                         static_cast<double>(p.tokens) / steps, 1e3 * p.seconds / steps);
   }
   prompt_steps_ = {};
+  parts += DraftsPart(elapsed);
   return fmt::format(
       "Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} "
       "tokens/s, Running: {} reqs, Waiting: {} reqs, {}GPU KV cache usage: {:.1f}%, Prefix cache "

@@ -15,13 +15,16 @@ namespace tiercel::engine {
 
 class StatsRecorder {
  public:
-  StatsRecorder(int64_t max_model_len, int64_t num_gpu_blocks, double log_interval, double now);
+  // draft_tokens: that are guessed at a time at most; 0: none.
+  StatsRecorder(int64_t max_model_len, int64_t num_gpu_blocks, double log_interval, double now, int64_t draft_tokens = 0);
 
   // Engine thread.
   void Step(int64_t num_tokens);
   void PromptStep(int64_t prompt_tokens, double seconds);  // a step with prompts has ended
   void FirstScheduled(const ActiveRequest& request, Sequence* sequence, double now);
-  void Token(const ActiveRequest& request, Sequence* sequence, double now);
+  // first_of_step: not one that a guess gave.
+  void Token(const ActiveRequest& request, Sequence* sequence, double now, bool first_of_step = true);
+  void Drafts(int64_t guessed, int64_t right);  // of one sequence's step
   void Pooled(const Sequence& sequence);  // its prompt has been computed
   void Finished(const ActiveRequest& request, const Sequence& sequence, FinishReason reason,
                 double now);
@@ -62,6 +65,8 @@ class StatsRecorder {
   double line_start_;
   uint64_t logged_prompt_tokens_ = 0;
   uint64_t logged_generation_tokens_ = 0;
+  std::string DraftsPart(double elapsed);
+  DraftStats logged_drafts_;
   struct {
     int64_t steps = 0, tokens = 0;
     double seconds = 0;

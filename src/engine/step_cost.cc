@@ -22,12 +22,15 @@ void StepCost::Record(const StepWork& work, double seconds) {
   if (work.rows <= 0 || !(seconds > 0)) return;
   const Step step{static_cast<double>(work.rows), static_cast<double>(work.keys),
                   static_cast<double>(work.products), seconds};
-  const int index = std::min(kSizes - 1, static_cast<int>(kPerOctave * std::log2(step.rows)));
-  Size& size = sizes_[static_cast<size_t>(index)];
+  Size& size = sizes_[static_cast<size_t>(IndexOf(step.rows))];
   if (size.num_steps > 0) LearnContext(size, step);
   size.recent[static_cast<size_t>(size.num_steps++ % kRecent)] = step;
   size.last = ++num_steps_;
   PlacePoints();
+}
+
+int StepCost::IndexOf(double rows) {
+  return std::min(kSizes - 1, static_cast<int>(kPerOctave * std::log2(rows)));
 }
 
 StepCost::Step StepCost::Mean(const Size& size) {

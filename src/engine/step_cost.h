@@ -25,7 +25,18 @@ struct StepWork {
   void Add(int64_t start, int64_t count) {
     rows += count;
     keys += start + count;
-    if (count > 1) products += count * start + count * (count + 1) / 2;
+    products += Products(start, count);
+  }
+  // The sequence's rows, from `start` on, are `more` than `count`.
+  void Extend(int64_t start, int64_t count, int64_t more) {
+    rows += more;
+    keys += more;
+    products += Products(start, count + more) - Products(start, count);
+  }
+
+ private:
+  static int64_t Products(int64_t start, int64_t count) {
+    return count > 1 ? count * start + count * (count + 1) / 2 : 0;
   }
 };
 
@@ -35,6 +46,8 @@ class StepCost {
   void Record(const StepWork& work, double seconds);
 
   bool known() const { return num_points_ > 0; }
+  // Whether steps of about so many rows have run.
+  bool Measured(int64_t rows) const { return SizeOf(static_cast<double>(rows)).num_steps > 0; }
   // What `work` should take; known() must be true. Never less for more work of a sequence.
   double Seconds(const StepWork& work) const;
 
@@ -58,6 +71,8 @@ class StepCost {
     int64_t last = 0;
   };
 
+  static int IndexOf(double rows);
+  const Size& SizeOf(double rows) const { return sizes_[static_cast<size_t>(IndexOf(rows))]; }
   static Step Mean(const Size& size);
   double Slope(double rows) const;
   void LearnContext(const Size& size, const Step& step);

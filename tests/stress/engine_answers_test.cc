@@ -28,7 +28,7 @@ std::vector<std::tuple<int32_t, float, int64_t>> Plain(const std::vector<TokenLo
   return plain;
 }
 
-class EngineAnswersTest : public testing::TestWithParam<bool> {
+class EngineAnswersTest : public testing::TestWithParam<Mode> {
  protected:
   EngineAnswersTest() {
     auto environment = kernels::Environment::Create({.threads = 2, .pin = false});
@@ -76,8 +76,8 @@ class EngineAnswersTest : public testing::TestWithParam<bool> {
 
   std::unique_ptr<kernels::Environment> environment_;
 };
-INSTANTIATE_TEST_SUITE_P(Scheduling, EngineAnswersTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Async" : "Sync"; });
+INSTANTIATE_TEST_SUITE_P(Scheduling, EngineAnswersTest,
+                         testing::Values(Mode{false}, Mode{true}, Mode{.drafts = true}), NameOf);
 
 TestRequest RandomRequest(std::mt19937* random) {
   const auto one_in = [random](uint32_t n) { return (*random)() % n == 0; };
@@ -113,11 +113,11 @@ void ExpectSame(const Answer& found, const Answer& expected) {
 }
 
 TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
-  std::mt19937 random(GetParam() ? 5 : 6);
+  std::mt19937 random(GetParam().async ? 5 : 6);
   int64_t preemptions = 0, hits = 0;
   for (int round = 0; round < 4 && !HasFailure(); ++round) {
     EngineOptions options;
-    options.async_scheduling = GetParam();
+    GetParam().Set(&options);
     options.max_num_seqs = 6;
     options.max_num_batched_tokens = round % 2 == 0 ? 48 : 200;
     // Prompts that end within their first block, or after many; room for few at a time.
@@ -183,7 +183,7 @@ TEST_P(EngineAnswersTest, EveryAnswerIsThatOfTheRequestAlone) {
 // Two prompts with two samples each, every prompt token's log-probabilities wanted.
 TEST_P(EngineAnswersTest, SamplesWaitForTheirPromptsLogProbabilities) {
   EngineOptions options;
-  options.async_scheduling = GetParam();
+  GetParam().Set(&options);
   options.block_size = 128;  // the prompt is not even one
   options.num_gpu_blocks_override = 100;
   options.max_num_batched_tokens = 64;
