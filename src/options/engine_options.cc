@@ -106,14 +106,12 @@ constexpr OptionSpec kLoRAConfig[] = {
 };
 
 constexpr OptionSpec kVllmConfig[] = {
-    {"--speculative-config -sc", Kind::kJson, "", Effect::kNone,
-     "Tokens are computed one at a time; they are the same either way."},
-    {"--spec-method", Kind::kString, "", Effect::kNone,
-     "Tokens are computed one at a time; they are the same either way."},
-    {"--spec-model", Kind::kString, "", Effect::kNone,
-     "Tokens are computed one at a time; they are the same either way."},
-    {"--spec-tokens", Kind::kInt, "", Effect::kNone,
-     "Tokens are computed one at a time; they are the same either way."},
+    {"--speculative-config -sc", Kind::kJson, "", Effect::kUsed,
+     "JSON object: method (ngram: the next tokens are guessed from what followed the last ones before, and verified in one "
+     "step; others make no guesses), num_speculative_tokens, prompt_lookup_max, prompt_lookup_min. The same tokens, sooner."},
+    {"--spec-method", Kind::kString, "", Effect::kUsed, "See --speculative-config."},
+    {"--spec-model", Kind::kString, "", Effect::kUsed, "See --speculative-config."},
+    {"--spec-tokens", Kind::kInt, "", Effect::kUsed, "See --speculative-config: num_speculative_tokens."},
     {"--watermark-config", Kind::kJson, "", Effect::kRefused, "Texts are not watermarked."},
     {"--diffusion-config -dc", Kind::kJson, "", Effect::kNone,
      "For other kinds of models or devices."},

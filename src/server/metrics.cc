@@ -131,6 +131,13 @@ class EngineFamilies {
     });
   }
 
+  void Sample(const Labels& labels, uint64_t value) { out_->Sample("", labels, static_cast<double>(value)); }
+
+  template <typename F>
+  bool Any(F&& is) const {
+    return std::ranges::any_of(engines_, [&](const auto& engine) { return is(*engine.first); });
+  }
+
   // One for each value of a label.
   template <typename F>
   void ByLabel(std::string_view name, std::string_view type, std::string_view help, const char* label,
@@ -233,6 +240,20 @@ void WriteCounters(EngineFamilies* out) {
                            {"abort", s.finished_abort}, {"error", s.finished_error},
                            {"repetition", s.finished_repetition}};
            });
+  const auto guessed = [&](std::string_view name, std::string_view help, uint64_t engine::DraftStats::* member) {
+    out->One(name, "counter", help, [member](const engine::Stats& s) { return s.drafts.*member; });
+  };
+  if (out->Any([](const engine::Stats& s) { return !s.drafts.accepted_per_pos.empty(); })) {
+    guessed("vllm:spec_decode_num_drafts_total", "Number of spec decoding drafts.", &engine::DraftStats::drafts);
+    guessed("vllm:spec_decode_num_draft_tokens_total", "Number of draft tokens.", &engine::DraftStats::tokens);
+    guessed("vllm:spec_decode_num_accepted_tokens_total", "Number of accepted tokens.", &engine::DraftStats::accepted);
+    out->Family("vllm:spec_decode_num_accepted_tokens_per_pos_total", "counter",
+                "Accepted tokens per draft position.", [&](const engine::Stats& s, const Labels& labels) {
+                  for (size_t i = 0; i < s.drafts.accepted_per_pos.size(); ++i) {
+                    out->Sample(With(labels, "position", std::to_string(i)), s.drafts.accepted_per_pos[i]);
+                  }
+                });
+  }
   by_label("tiercel:model_steps_total",
            "Steps that replayed a captured program, and steps that recorded one anew.", "graph",
            [](const engine::Stats& s) {

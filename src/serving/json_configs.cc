@@ -44,6 +44,35 @@ constexpr Key kPoolerKeys[] = {
     {"step_tag_id", Is::kInt},      {"returned_token_ids", Is::kList},
 };
 
+constexpr Key kSpeculativeKeys[] = {
+    {"method", Is::kString},
+    {"model", Is::kString},
+    {"num_speculative_tokens", Is::kInt},
+    {"prompt_lookup_max", Is::kInt},
+    {"prompt_lookup_min", Is::kInt},
+    {"enforce_eager", Is::kBool},
+    {"draft_tensor_parallel_size", Is::kInt},
+    {"tensor_parallel_size", Is::kInt},
+    {"quantization", Is::kString},
+    {"max_model_len", Is::kInt},
+    {"revision", Is::kString},
+    {"code_revision", Is::kString},
+    {"disable_by_batch_size", Is::kInt},
+    {"disable_padded_drafter_batch", Is::kBool},
+    {"use_local_argmax_reduction", Is::kBool},
+    {"speculative_token_tree", Is::kString},
+    {"parallel_drafting", Is::kBool},
+    {"suffix_decoding_max_tree_depth", Is::kInt},
+    {"suffix_decoding_max_cached_requests", Is::kInt},
+    {"suffix_decoding_max_spec_factor", Is::kNumber},
+    {"suffix_decoding_min_token_prob", Is::kNumber},
+    {"rejection_sample_method", Is::kString},
+    {"draft_sample_method", Is::kString},
+    {"draft_load_config", Is::kObject},
+};
+constexpr std::string_view kNgramKeys[] = {"method", "model", "num_speculative_tokens", "prompt_lookup_max",
+                                           "prompt_lookup_min"};
+
 constexpr Key kStructuredOutputsKeys[] = {
     {"backend", Is::kString},
     {"disable_fallback", Is::kBool},
@@ -326,6 +355,54 @@ Status ReadStructuredOutputsConfig(const std::string& json, api::ApiOptions* opt
     }
   }
   return OkStatus();
+}
+
+Expected<std::optional<engine::DraftOptions>> ReadSpeculativeConfig(const std::string& json, std::string method,
+                                                                    std::string model, int64_t tokens,
+                                                                    std::vector<std::string>* notices) {
+  const std::string flag = "--speculative-config";
+  ASSIGN_OR_RETURN(const Json config, api::ParseJson(json.empty() ? "{}" : json));
+  RETURN_IF_ERROR(CheckObject(flag, config, kSpeculativeKeys));
+  if (config.object()->empty() && method.empty() && model.empty() && tokens == 0) return std::nullopt;
+  std::optional<int64_t> min, max;
+  for (const Json::Member& member : *config.object()) {
+    const Json& value = member.value;
+    if (value.is_null()) continue;
+    if (member.key == "method" && method.empty()) method = *value.string();
+    if (member.key == "model" && model.empty()) model = *value.string();
+    if (member.key == "num_speculative_tokens" && tokens == 0) tokens = *value.integer();
+    if (member.key == "prompt_lookup_min") min = *value.integer();
+    if (member.key == "prompt_lookup_max") max = *value.integer();
+  }
+  if (method.empty() && (model == "ngram" || model == "[ngram]")) method = "ngram";
+  if (method != "ngram" && method != "[ngram]") {
+    notices->push_back(fmt::format("{}: {} makes no guesses here, \"ngram\" does; tokens are the same either way", flag,
+                                   method.empty() ? fmt::format("a model of drafts ({})", model)
+                                                  : fmt::format("the method \"{}\"", method)));
+    return std::nullopt;
+  }
+  for (const Json::Member& member : *config.object()) {
+    if (std::ranges::find(kNgramKeys, member.key) == std::end(kNgramKeys) && !member.value.is_null()) {
+      notices->push_back(fmt::format("{}.{} has no effect here with the method \"ngram\"", flag, member.key));
+    }
+  }
+  // vLLM's defaults.
+  constexpr int64_t kRun = 5;
+  engine::DraftOptions drafts;
+  drafts.num_tokens = tokens;
+  drafts.lookup_min = min.value_or(max.value_or(kRun));
+  drafts.lookup_max = max.value_or(min.value_or(kRun));
+  const auto check = [&](bool good, std::string_view key, int64_t found, const std::string& expected) {
+    return good ? OkStatus() : InvalidArgument("{}.{}: found {}, expected {}", flag, key, found, expected);
+  };
+  RETURN_IF_ERROR(check(tokens >= 1 && tokens <= engine::kMostDraftTokens, "num_speculative_tokens", tokens,
+                        fmt::format("1 to {}", engine::kMostDraftTokens)));
+  RETURN_IF_ERROR(check(drafts.lookup_min >= 1, "prompt_lookup_min", drafts.lookup_min, "at least 1"));
+  RETURN_IF_ERROR(check(drafts.lookup_max <= engine::kMostDraftTokens, "prompt_lookup_max", drafts.lookup_max,
+                        fmt::format("at most {}", engine::kMostDraftTokens)));
+  RETURN_IF_ERROR(check(drafts.lookup_min <= drafts.lookup_max, "prompt_lookup_min", drafts.lookup_min,
+                        fmt::format("at most prompt_lookup_max ({})", drafts.lookup_max)));
+  return drafts;
 }
 
 Expected<PoolerConfig> ReadPoolerConfig(const std::string& json, std::vector<std::string>* notices) {

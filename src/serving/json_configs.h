@@ -1,5 +1,5 @@
 // The settings that vLLM takes as JSON: --compilation-config, --additional-config,
-// --structured-outputs-config and --pooler-config.
+// --structured-outputs-config, --speculative-config and --pooler-config.
 #pragma once
 
 #include <optional>
@@ -8,6 +8,7 @@
 
 #include "api/options.h"
 #include "base/status.h"
+#include "engine/engine.h"
 #include "model/load_model.h"
 
 namespace tiercel::serving {
@@ -23,6 +24,12 @@ Status ReadAdditionalConfig(const std::string& json, model::LoadOptions* load,
 // `reasoning_parser` becomes its value, which stays empty if it is not given.
 Status ReadStructuredOutputsConfig(const std::string& json, api::ApiOptions* options,
                                    std::string* reasoning_parser, std::vector<std::string>* notices);
+
+// Guesses of the method "ngram"; nullopt: none are made, as of a method that takes another model (a notice says so).
+// `method`, `model` and `tokens` (0: not given) are those of --spec-method, --spec-model and --spec-tokens, which come before.
+Expected<std::optional<engine::DraftOptions>> ReadSpeculativeConfig(const std::string& json, std::string method,
+                                                                    std::string model, int64_t tokens,
+                                                                    std::vector<std::string>* notices);
 
 // What is made of the hidden states of a model that pools, where a request does not say.
 struct PoolerConfig {

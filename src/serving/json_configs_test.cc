@@ -136,6 +136,32 @@ TEST(AdditionalConfig, ErrorsNameFlagAndKey) {
   }
 }
 
+TEST(SpeculativeConfig, VllmsDefaultsAndWhatComesFirst) {
+  std::vector<std::string> notices;
+  const auto read = [&](const char* json, const char* method = "", const char* model = "", int64_t tokens = 0) {
+    const auto drafts = ReadSpeculativeConfig(json, method, model, tokens, &notices);
+    EXPECT_TRUE(drafts.has_value()) << json << ": " << drafts.error().message();
+    return drafts && *drafts ? std::vector<int64_t>{(*drafts)->num_tokens, (*drafts)->lookup_min, (*drafts)->lookup_max}
+                             : std::vector<int64_t>{};
+  };
+  using V = std::vector<int64_t>;
+  EXPECT_EQ(read(""), V{});
+  EXPECT_EQ(read("{}"), V{});
+  EXPECT_EQ(read(R"({"method": "ngram", "num_speculative_tokens": 3})"), (V{3, 5, 5}));
+  EXPECT_EQ(read(R"({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4})"), (V{3, 4, 4}));
+  EXPECT_EQ(read(R"({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 2})"), (V{3, 2, 2}));
+  EXPECT_EQ(read(R"({"model": "[ngram]", "num_speculative_tokens": 3, "prompt_lookup_min": 2, "prompt_lookup_max": 6})"),
+            (V{3, 2, 6}));
+  EXPECT_EQ(read("", "ngram", "", 7), (V{7, 5, 5}));
+  EXPECT_EQ(read(R"({"method": "eagle", "num_speculative_tokens": 3})", "ngram", "", 7), (V{7, 5, 5}));
+  EXPECT_TRUE(notices.empty());
+  EXPECT_EQ(read(R"({"method": "ngram", "num_speculative_tokens": 3, "disable_by_batch_size": 8})"), (V{3, 5, 5}));
+  EXPECT_EQ(read(R"({"model": "draft", "num_speculative_tokens": 3})"), V{});
+  EXPECT_EQ(read(R"({"method": "suffix", "num_speculative_tokens": 3})"), V{});
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("disable_by_batch_size has no effect"), HasSubstr("a model of drafts (draft)"),
+                                   HasSubstr("the method \"suffix\" makes no guesses")));
+}
+
 TEST(StructuredOutputsConfig, IsReadAndChecked) {
   api::ApiOptions options;
   std::string parser;

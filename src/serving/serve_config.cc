@@ -127,6 +127,23 @@ int UsedBlockSize(int asked, ServeConfig* config) {
   return used;
 }
 
+// What guesses the next tokens.
+Status FillDrafts(const ParsedOptions& options, ServeConfig* config) {
+  engine::EngineOptions& engine = config->engine;
+  const int64_t tokens = options.Given("spec-tokens") ? options.Int("spec-tokens") : 0;
+  ASSIGN_OR_RETURN(engine.drafts, ReadSpeculativeConfig(options.String("speculative-config"), options.String("spec-method"),
+                                                        options.String("spec-model"), tokens, &config->warnings));
+  if (!engine.drafts) return OkStatus();
+  constexpr std::string_view kWhy = "with the method \"ngram\" of --speculative-config, whose guesses are made of known tokens";
+  if (engine.async_scheduling && options.Given("async-scheduling")) {
+    return InvalidArgument("argument --async-scheduling: found on, expected off {}", kWhy);
+  }
+  if (const int64_t stages = options.Int("pipeline-parallel-size"); stages > 1) {
+    return InvalidArgument("argument --pipeline-parallel-size: found {}, expected 1 {}", stages, kWhy);
+  }
+  return OkStatus();
+}
+
 Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeConfig* config) {
   for (const char* flag :
        {"max-num-batched-tokens", "max-num-seqs", "block-size", "kv-cache-memory-bytes",
@@ -176,6 +193,7 @@ Status FillEngine(const ParsedOptions& options, const Environ& environ, ServeCon
                                  ? engine::SchedulingPolicy::kPriority
                                  : engine::SchedulingPolicy::kFcfs;
   engine.async_scheduling = options.On("async-scheduling");
+  RETURN_IF_ERROR(FillDrafts(options, config));
   engine.max_num_queued_reqs = options.Int("max-num-queued-reqs");
   engine.max_num_queued_tokens = options.Int("max-num-queued-tokens");
   const std::string mode = options.String("logprobs-mode");

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from tiny_model import MODEL, NAME, ROOT
+from tiny_model import BINARY, MODEL, NAME, ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 import report
@@ -25,6 +25,15 @@ def test_load_counts_every_token(server):
     # A client sends one prompt after the other, three on average.
     parts = 3 * (figures["mean_ttft_ms"] + 19 * figures["mean_tpot_ms"]) / 1e3
     assert parts <= figures["seconds"] * 1.01
+
+
+def test_speculative_says_that_answers_are_the_same():
+    program = subprocess.run([sys.executable, ROOT / "bench/speculative.py", MODEL, "--tiercel", BINARY, "--rounds", "1",
+                              "--load-format", "dummy"],
+                             capture_output=True, text=True, timeout=120)
+    lines = program.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["edit", "summary", "write"], program
+    assert all(line.endswith("the same answer") for line in lines)
 
 
 def test_load_reports_a_refusal(server):
