@@ -205,6 +205,82 @@ TEST_F(Grammars, SpecialTokensAreNoText) {
   EXPECT_GT(special, 2);
 }
 
+// Bounds that no double or no 64 bits hold are drawn inwards; values that have to be exact are exact or refused.
+TEST_F(Grammars, NumbersOfSchemas) {
+  const auto check = [this](const char* schema, const std::vector<std::string>& good, const std::vector<std::string>& bad) {
+    Check(GrammarKind::kJsonSchema, schema, good, bad);
+  };
+  check(R"({"type":"integer","minimum":-9223372036854775808,"maximum":9223372036854775807})",
+        {"0", "-9223372036854774784", "9223372036854774784", "123"},
+        {"9223372036854775808", "-9223372036854775809", "10000000000000000000"});
+  check(R"({"type":"integer","minimum":-9223372036854775808})", {"-1", "99999999999999999999"}, {"-9223372036854775809"});
+  check(R"({"type":"integer","maximum":18446744073709551615})", {"9223372036854774784"}, {"18446744073709551616"});
+  check(R"({"type":"integer","minimum":9007199254740993})", {"9007199254740994"}, {"9007199254740992"});
+  check(R"({"type":"integer","maximum":9007199254740993})", {"9007199254740992"}, {"9007199254740994"});
+  check(R"({"type":"integer","exclusiveMinimum":-9007199254740993,"maximum":0})", {"-9007199254740991"},
+        {"-9007199254740993", "-9007199254740994"});
+  check(R"({"type":"number","minimum":0,"maximum":1e20})", {"0", "1.5", "9223372036854774784"}, {"-1", "200000000000000000000"});
+  check(R"({"type":"number","minimum":0.123456789012345678,"maximum":0.9999999999999999999})",
+        {"0.1234567890123457", "0.5"}, {"0.123456789012345", "1"});
+  check(R"({"type":"number","minimum":-0.1,"maximum":0.1})", {"-0.1", "0.1", "0"}, {"0.11"});
+  check(R"({"type":"number","exclusiveMinimum":0,"exclusiveMaximum":0.5})", {"0.1", "0.49"}, {"0", "0.0", "-0", "0.5"});
+  check(R"({"type":"number","exclusiveMinimum":2,"maximum":2.5})", {"2.1", "2.5"}, {"2", "2.0", "2.6"});
+  check(R"({"type":"number","minimum":-0.5,"exclusiveMaximum":0})", {"-0.1", "-0.5"}, {"0", "-0", "-0.6"});
+  check(R"({"type":"number","exclusiveMinimum":0})", {"0.1", "5", "0.000000001"}, {"0", "0.0", "-1"});
+  check(R"({"enum":[9007199254740992,0.1,-1.50,1e3]})", {"9007199254740992", "0.1", "-1.5", "1000"}, {"9007199254740993"});
+  check(R"({"type":"object","properties":{"minimum":{"const":3}},"required":["minimum"],"additionalProperties":false})",
+        {R"({"minimum":3})"}, {R"({"minimum":4})"});
+  check(R"({"type":"string","minLength":2.0,"maxLength":3e0})", {R"("ab")", R"("abc")"}, {R"("a")", R"("abcd")"});
+  check(R"({"type":"integer","multipleOf":360})", {"0", "720"}, {"100"});
+  Check(GrammarKind::kLark, "start: \"<\" %json {\"type\":\"integer\",\"minimum\":-9223372036854775808,\"maximum\":7} \">\"",
+        {"<7>", "<-9223372036854774784>"}, {"<8>", "<-9223372036854775809>"});
+  for (const char* number : {"1234567890123456789", "9007199254740993", "12345678901234567890", "0.12345678901234567891",
+                             "1e400", "9223372036854775807"}) {
+    EXPECT_NE(Error(GrammarKind::kJsonSchema, fmt::format(R"({{"enum":[1,[{}]]}})", number))
+                  .find("cannot be told apart"), std::string::npos) << number;
+    EXPECT_NE(Error(GrammarKind::kJsonSchema, fmt::format(R"({{"const":{{"a":{}}}}})", number)), "") << number;
+  }
+  EXPECT_NE(Error(GrammarKind::kJsonSchema, R"({"type":"integer","minimum":9223372036854775807})"), "");
+  EXPECT_NE(Error(GrammarKind::kJsonSchema, R"({"type":"integer","maximum":-1e30})"), "");
+  for (const char* schema : {R"({"type":"integer","multipleOf":299792458})", R"({"type":"number","multipleOf":0.0000001234567})",
+                             R"({"type":"integer","multipleOf":1e30})",
+                             R"({"allOf":[{"multipleOf":9973},{"multipleOf":9967}],"type":"integer"})",
+                             R"({"type":"number","multipleOf":0.001,"anyOf":[{"multipleOf":997},{"multipleOf":991}]})"}) {
+    EXPECT_NE(Error(GrammarKind::kJsonSchema, schema).find("remainders"), std::string::npos) << schema;
+  }
+}
+
+// Every pair of odd bounds ends in a grammar or in an error, never in the process' end.
+TEST_F(Grammars, OddBounds) {
+  const std::vector<std::string> numbers = {
+      "0", "-0", "-0.0", "1", "-1", "0.5", "-0.5", "1e-7", "-1e-300", "5e-324", "9007199254740993", "-9007199254740993",
+      "9223372036854775807", "-9223372036854775807", "-9223372036854775808", "-9223372036854775809", "18446744073709551616",
+      "1e19", "-1e19", "1e308", "-1e308", "1e400", "-1e400", "1e99999999999999999999", "1e-99999999999999999999"};
+  for (const char* type : {"integer", "number"}) {
+    for (const std::string& low : numbers) {
+      for (const std::string& high : numbers) {
+        Error(GrammarKind::kJsonSchema, fmt::format(R"({{"type":"{}","minimum":{},"maximum":{}}})", type, low, high));
+        Error(GrammarKind::kJsonSchema,
+              fmt::format(R"({{"type":"{}","exclusiveMinimum":{},"exclusiveMaximum":{}}})", type, low, high));
+      }
+      Error(GrammarKind::kJsonSchema, fmt::format(R"({{"type":"{}","multipleOf":{},"const":{}}})", type, low, low));
+      Error(GrammarKind::kJsonSchema, fmt::format(R"({{"type":"{}","exclusiveMinimum":{}}})", type, low));
+      Error(GrammarKind::kJsonSchema, fmt::format(R"({{"type":"{}","maximum":{}}})", type, low));
+    }
+  }
+}
+
+TEST_F(Grammars, WhatMatchesNothingIsSaidInPlainWords) {
+  for (const auto& [kind, source] : {std::pair{GrammarKind::kRegex, R"([^\s\S])"}, {GrammarKind::kJsonSchema, R"({"$ref":"#"})"},
+                                     {GrammarKind::kRegex, "[a&&b]"}}) {
+    EXPECT_EQ(Error(kind, source), "no text matches it") << source;
+  }
+  for (const char* regex : {R"(\)", R"(a\)", R"(\\\)"}) {
+    EXPECT_NE(Error(GrammarKind::kRegex, regex).find("ends within an escape"), std::string::npos) << regex;
+  }
+  Check(GrammarKind::kRegex, R"(a\\)", {R"(a\)"}, {"a"});
+}
+
 TEST_F(Grammars, WhatIsNotSupportedIsNamed) {
   EXPECT_NE(Error(GrammarKind::kJsonSchema, R"({"type":"object","if":{}})").find("if"), std::string::npos);
   EXPECT_NE(Error(GrammarKind::kJsonSchema, R"({"not":{"type":"null"}})").find("not"), std::string::npos);

@@ -14,6 +14,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use crate::bytes::{catch_panics, guard, shielded, slice, Bytes};
+use crate::schema_numbers;
 use crate::tokenizer::TiercelTokenizer;
 
 /// Regex nodes while compiling: 50 a microsecond, as for the other limits measured by their authors.
@@ -49,9 +50,14 @@ pub struct TiercelMatcher {
 
 fn short(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
+    // The library's words for two things that a user can mend.
+    let text = text.trim_end_matches("<non-verbose/>").trim_end();
+    if text.contains("NoExtensionBias") {
+        return "no text matches it".into();
+    }
     match text.char_indices().nth(MAX_ERROR) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        None => text.into(),
     }
 }
 
@@ -100,17 +106,26 @@ fn grammars(tokenizer: &TiercelTokenizer, vocab_size: usize, eos: &[i32]) -> Res
     Ok(TiercelGrammars { factory })
 }
 
+/// A backslash with nothing behind it: it would take the slash with which the library ends the expression.
+fn ends_in_escape(regex: &str) -> bool {
+    regex.bytes().rev().take_while(|&c| c == b'\\').count() % 2 == 1
+}
+
 fn compile(grammars: &TiercelGrammars, kind: &[u8], source: &[u8]) -> Result<TiercelGrammar, String> {
     let kind = std::str::from_utf8(kind).map_err(short)?;
     let source = std::str::from_utf8(source).map_err(short)?;
     let grammar = match kind {
         "json_schema" => {
-            let schema: Value = serde_json::from_str(source).map_err(short)?;
+            let schema: Value = serde_json::from_str(&schema_numbers::of_schema(source)?).map_err(short)?;
             if num_values(&schema) > MAX_SCHEMA_VALUES {
                 return Err(format!("the schema has more than {MAX_SCHEMA_VALUES} values"));
             }
             TopLevelGrammar::from_json_schema(schema)
         }
+        "regex" if ends_in_escape(source) => {
+            return Err("the regular expression ends within an escape".into());
+        }
+        "lark" => TopLevelGrammar::from_tagged_str(kind, &schema_numbers::of_lark(source)?).map_err(short)?,
         _ => TopLevelGrammar::from_tagged_str(kind, source).map_err(short)?,
     };
     let mut fresh = Matcher::new(grammars.factory.create_parser(grammar));

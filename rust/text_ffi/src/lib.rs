@@ -12,4 +12,5 @@ mod jinja_filters;
 mod printf;
 mod python_operators;
 mod python_strings;
+mod schema_numbers;
 mod tokenizer;
