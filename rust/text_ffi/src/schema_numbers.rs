@@ -57,9 +57,18 @@ impl Decimal {
     }
 }
 
-/// As the library writes it again.
-fn shortest(v: f64) -> Decimal {
-    Decimal::new(&format!("{v}"))
+/// What the library takes it for: the digits that tell it from other doubles, or, as an integer, all of them.
+fn readings(v: f64) -> [Decimal; 2] {
+    let whole = if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v}") };
+    [Decimal::new(&format!("{v}")), Decimal::new(&whole)]
+}
+
+fn any_is(v: f64, exact: &Decimal, order: Ordering) -> bool {
+    readings(v).iter().any(|r| r.cmp(exact) == order)
+}
+
+fn is(v: f64, exact: &Decimal) -> bool {
+    readings(v).iter().all(|r| r.cmp(exact) == Ordering::Equal)
 }
 
 /// The next double in the direction of `towards`, which is infinite.
@@ -81,7 +90,7 @@ fn bound(text: &str, inwards: f64) -> Option<String> {
     let exact = Decimal::new(text);
     let Ok(mut v) = text.parse::<f64>() else { return Some(text.into()) };
     let outside = if inwards > 0.0 { Ordering::Less } else { Ordering::Greater };
-    while v.is_finite() && held(&format!("{v}")).is_some_and(|h| shortest(h).cmp(&exact) == outside) {
+    while v.is_finite() && held(&format!("{v}")).is_some_and(|h| any_is(h, &exact, outside)) {
         v = next(v, inwards);
     }
     if v.abs() > LARGEST {
@@ -90,13 +99,11 @@ fn bound(text: &str, inwards: f64) -> Option<String> {
         }
         v = LARGEST.copysign(v);
     }
-    Some(if shortest(v).cmp(&exact) == Ordering::Equal { text.into() } else { format!("{v}") })
+    Some(if is(v, &exact) { text.into() } else { format!("{v}") })
 }
 
 fn is_exact(text: &str) -> bool {
-    held(text).is_some_and(|v| {
-        shortest(v).cmp(&Decimal::new(text)) == Ordering::Equal && (v.abs() <= LARGEST || v.fract() != 0.0)
-    })
+    held(text).is_some_and(|v| is(v, &Decimal::new(text)) && v.abs() <= LARGEST)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -276,9 +283,9 @@ impl Walk<'_> {
         } else {
             match key {
                 "minimum" | "exclusiveMinimum" => bound(text, f64::INFINITY)
-                    .ok_or_else(|| format!("`{key}`: {} is more than {LARGEST}, which is the most", short(text)))?,
+                    .ok_or_else(|| format!("`{key}`: {} is more than {LARGEST:.0}, which is the most", short(text)))?,
                 "maximum" | "exclusiveMaximum" => bound(text, f64::NEG_INFINITY)
-                    .ok_or_else(|| format!("`{key}`: {} is less than -{LARGEST}, which is the least", short(text)))?,
+                    .ok_or_else(|| format!("`{key}`: {} is less than -{LARGEST:.0}, which is the least", short(text)))?,
                 "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties" => whole(text),
                 "multipleOf" => {
                     let of = divisor(text).filter(|&(d, _)| d <= MAX_REMAINDERS);
