@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/draft_counts.h"
 #include "bench/outcome.h"
 
 namespace tiercel::bench {
@@ -44,6 +45,7 @@ struct Metrics {
   // Milliseconds, of the completed requests.
   Distribution ttft, tpot, itl, e2el, queue, e2el_with_queue;
   std::vector<int64_t> output_lens;  // of each outcome; 0 for a failed one
+  std::optional<DraftCounts> drafts;  // what the server counted meanwhile, if it guesses at tokens
 };
 
 Metrics CalculateMetrics(std::span<const Outcome> outcomes, double duration_s,

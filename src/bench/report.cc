@@ -65,6 +65,7 @@ class Table {
   void Number(std::string_view name, double value) {
     out_ += fmt::format("{:<40} {:<10.2f}\n", name, value);
   }
+  void Line(std::string_view text) { out_ += fmt::format("{}\n", text); }
   std::string Take() { return std::move(out_) + std::string(kTableWidth, '=') + "\n"; }
 
  private:
@@ -137,6 +138,31 @@ std::string PythonFloat(double value) {
   return text;
 }
 
+void AddDrafts(const DraftCounts& drafts, Table* table) {
+  table->Title("Speculative Decoding", '-');
+  table->Number("Acceptance rate (%):", 100 * drafts.AcceptanceRate());
+  table->Number("Acceptance length:", drafts.AcceptanceLength());
+  table->Count("Drafts:", static_cast<int64_t>(drafts.drafts));
+  table->Count("Draft tokens:", static_cast<int64_t>(drafts.draft_tokens));
+  table->Count("Accepted tokens:", static_cast<int64_t>(drafts.accepted_tokens));
+  if (!drafts.accepted_per_position.empty()) table->Line("Per-position acceptance (%):");
+  for (size_t i = 0; i < drafts.accepted_per_position.size(); ++i) {
+    table->Number(fmt::format("  Position {}:", i), 100 * drafts.RateAt(i));
+  }
+}
+
+void AddDrafts(const DraftCounts& drafts, Json::Object* json) {
+  const auto add = [&](const char* key, Json value) { json->push_back({key, std::move(value)}); };
+  add("spec_decode_acceptance_rate", 100 * drafts.AcceptanceRate());
+  add("spec_decode_acceptance_length", drafts.AcceptanceLength());
+  add("spec_decode_num_drafts", static_cast<int64_t>(drafts.drafts));
+  add("spec_decode_draft_tokens", static_cast<int64_t>(drafts.draft_tokens));
+  add("spec_decode_accepted_tokens", static_cast<int64_t>(drafts.accepted_tokens));
+  Json::Array rates;
+  for (size_t i = 0; i < drafts.accepted_per_position.size(); ++i) rates.emplace_back(drafts.RateAt(i));
+  add("spec_decode_per_position_acceptance_rates", Json(std::move(rates)));
+}
+
 std::string RenderTable(const ServeRun& run, const Metrics& metrics, double duration_s) {
   Table table;
   table.Title(" Serving Benchmark Result ", '=');
@@ -164,6 +190,7 @@ std::string RenderTable(const ServeRun& run, const Metrics& metrics, double dura
       table.Number(fmt::format("P{} {} (ms):", PercentWord(percent), section->short_name), value);
     }
   }
+  if (metrics.drafts) AddDrafts(*metrics.drafts, &table);
   return table.Take();
 }
 
@@ -217,6 +244,7 @@ Json ResultJson(const ServeRun& run, const Metrics& metrics, const LoadResult& l
       add(fmt::format("p{}_{}_ms", PercentWord(percent), section->name), value);
     }
   }
+  if (metrics.drafts) AddDrafts(*metrics.drafts, &json);
   return Json(std::move(json));
 }
 

@@ -175,6 +175,33 @@ TEST(RenderTable, IsVllms) {
                            Not(HasSubstr("TTFT"))));
 }
 
+// The figures of a run of vLLM's that was published with its table.
+TEST(RenderTable, GuessesAreShownAsVllmShowsThem) {
+  const LoadResult load = OneAnswer();
+  Metrics metrics = CalculateMetrics(load.outcomes, load.duration_s, {});
+  metrics.drafts = {.drafts = 37085, .draft_tokens = 111255, .accepted_tokens = 60052,
+                    .accepted_per_position = {28444, 19102, 12506}};
+  EXPECT_THAT(RenderTable(PlainRun(), metrics, load.duration_s),
+              ::testing::EndsWith("---------------Speculative Decoding---------------\n"
+                                  "Acceptance rate (%):                     53.98     \n"
+                                  "Acceptance length:                       2.62      \n"
+                                  "Drafts:                                  37085     \n"
+                                  "Draft tokens:                            111255    \n"
+                                  "Accepted tokens:                         60052     \n"
+                                  "Per-position acceptance (%):\n"
+                                  "  Position 0:                            76.70     \n"
+                                  "  Position 1:                            51.51     \n"
+                                  "  Position 2:                            33.72     \n"
+                                  "==================================================\n"));
+  const api::Json json = ResultJson(PlainRun(), metrics, load, false);
+  EXPECT_EQ(*json.Find("spec_decode_num_drafts")->integer(), 37085);
+  EXPECT_EQ(*json.Find("spec_decode_draft_tokens")->integer(), 111255);
+  EXPECT_EQ(*json.Find("spec_decode_accepted_tokens")->integer(), 60052);
+  EXPECT_NEAR(*json.Find("spec_decode_acceptance_rate")->real(), 53.98, 0.005);
+  EXPECT_NEAR(*json.Find("spec_decode_acceptance_length")->real(), 2.62, 0.005);
+  EXPECT_EQ(json.Find("spec_decode_per_position_acceptance_rates")->array()->size(), 3u);
+}
+
 TEST(ResultFileName, IsVllms) {
   ServeRun run = PlainRun();
   EXPECT_EQ(ResultFileName(run), "openai-infqps-Qwen3-32B-W8A8-20251125-023400.json");

@@ -8,6 +8,7 @@
 
 #include "api/json_reader.h"
 #include "base/clock.h"
+#include "base/function_ref.h"
 #include "base/log.h"
 #include "bench/answer_reader.h"
 #include "bench/load.h"
@@ -93,7 +94,8 @@ class ServeBenchmark {
         interrupt_(interrupt),
         client_(client) {}
 
-  Expected<bench::LoadResult> Run() {
+  // `begin` is called between the warm-up and the run that counts.
+  Expected<bench::LoadResult> Run(FunctionRef<void()> begin) {
     stop_ = interrupt_->Watch();
     Say("Starting initial single prompt test run...");
     if (config_.ready_timeout_s > 0) {
@@ -108,6 +110,7 @@ class ServeBenchmark {
       if (auto warmup = Repeat(config_.num_warmups, "Warmup"); !warmup) return warmup;
       Say("Warmup run completed.");
     }
+    begin();
     Say("Starting main benchmark run...");
     SayTraffic();
     bench::Load load;
@@ -214,6 +217,15 @@ std::string ResultPath(const BenchServeConfig& config) {
   return (std::filesystem::path(config.result_dir) / name).string();
 }
 
+// What the server has counted of guesses; a server without metrics makes none.
+std::optional<bench::DraftCounts> AskForDrafts(const BenchServeConfig& config) {
+  net::HttpClientOptions http = config.http;
+  http.stall_timeout_s = 10;
+  const auto response = net::HttpClient(http).Get(config.base_url + "/metrics", config.target.headers);
+  if (!response || response->status != 200) return std::nullopt;
+  return bench::ReadDraftCounts(response->body);
+}
+
 Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interrupt* interrupt) {
   if (config.model.empty()) RETURN_IF_ERROR(AskForModel(&config));
   ASSIGN_OR_RETURN(const bench::TextTools tools, LoadTextTools(config, environ));
@@ -231,11 +243,13 @@ Expected<int> BenchServe(BenchServeConfig config, const Environ& environ, Interr
 
   ASSIGN_OR_RETURN(const auto client, net::AsyncHttpClient::Create(config.http));
   server::RaiseFileLimit();
+  std::optional<bench::DraftCounts> before;
   ASSIGN_OR_RETURN(const bench::LoadResult load,
-                   ServeBenchmark(config, std::move(set.requests), interrupt, client.get()).Run());
+                   ServeBenchmark(config, std::move(set.requests), interrupt, client.get())
+                       .Run([&] { before = AskForDrafts(config); }));
   config.run.start_unix_s = UnixTime() - load.duration_s;
-  const bench::Metrics metrics =
-      bench::CalculateMetrics(load.outcomes, load.duration_s, config.metrics);
+  bench::Metrics metrics = bench::CalculateMetrics(load.outcomes, load.duration_s, config.metrics);
+  if (const auto after = before ? AskForDrafts(config) : std::nullopt) metrics.drafts = bench::Since(*before, *after);
   SayErrors(load);
   std::fputs(bench::RenderTable(config.run, metrics, load.duration_s).c_str(), stdout);
   if (config.save) {

@@ -1,11 +1,13 @@
 """Guesses of the next tokens (--speculative-config): the same answers, bit for bit, as one token at a time gives."""
 
 import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from serving import Server
+from tiny_model import BINARY, MODEL, NAME
 
 NGRAM = json.dumps({"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 1})
 # What stands in them stands there again; the model's own answers soon go in circles, too.
@@ -112,3 +114,20 @@ def test_other_ways_to_say_it(make_server):
         assert server.metric("vllm:spec_decode_num_drafts_total") > 0, flags
     server = make_server("--speculative-config", '{"method": "eagle3", "model": "x", "num_speculative_tokens": 2}')
     assert 'the method "eagle3" makes no guesses here' in server.output()
+
+
+def test_bench_serve_shows_them(make_server, tmp_path):
+    server = make_server("--speculative-config", NGRAM)
+    for prompt in PROMPTS:  # what came before does not count
+        server.complete(prompt, max_tokens=20, ignore_eos=True)
+    before = server.metric("vllm:spec_decode_num_draft_tokens_total")
+    assert before > 0
+    words = [BINARY, "bench", "serve", "--model", str(MODEL), "--served-model-name", NAME, "--base-url", server.url,
+             "--dataset-name", "random", "--random-input-len", "20", "--random-output-len", "60", "--num-prompts", "6",
+             "--ignore-eos", "--temperature", "0", "--save-result", "--result-dir", str(tmp_path), "--ready-check-timeout-sec", "0"]
+    program = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert program.returncode == 0, program
+    result = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert result["spec_decode_draft_tokens"] == server.metric("vllm:spec_decode_num_draft_tokens_total") - before
+    assert len(result["spec_decode_per_position_acceptance_rates"]) == 5
+    assert f"Drafts:                                  {result['spec_decode_num_drafts']}" in program.stdout
