@@ -19,7 +19,7 @@ bool Decodes(const Sequence& sequence) { return sequence.num_tokens() - sequence
 constexpr int64_t kFewestTokens = 512;
 
 // How much a verified guess says about the next ones, and a step without any, after which it is tried again.
-constexpr double kDraftMemory = 0.125, kDraftRecovery = 1.0 / 64;
+constexpr double kDraftMemory = 0.125, kDraftMemoryOfAll = 0.01, kDraftRecovery = 1.0 / 64;
 
 // Of `count` guesses so many should be right.
 double ExpectedRight(double rate, int64_t count) {
@@ -82,6 +82,7 @@ void Scheduler::Add(RequestState* request) {
   request->waiting.reserve(request->sequences.size());
   for (const auto& sequence : request->sequences) {
     sequence->blocks.reserve(static_cast<size_t>(BlocksFor(longest)));
+    sequence->draft_rate = draft_rate_;
     if (drafter_) sequence->drafts.reserve(static_cast<size_t>(options_.drafts->num_tokens));
   }
   queue_.insert(request);
@@ -150,23 +151,26 @@ void Scheduler::AddDrafts(StepPlan* plan) {
     entry.num_drafts = count;
     sequence->num_computed += count;
     sequence->num_pending += count;
-    if (count == 0) sequence->draft_rate += kDraftRecovery * (kFirstDraftRate - sequence->draft_rate);
+    if (count == 0) sequence->draft_rate += kDraftRecovery * (draft_rate_ - sequence->draft_rate);
   }
 }
 
-// All, or a half or a quarter of them, …: as many as let the step, which has `work` and should give `tokens` without them,
-// give more in the same time. What a number of rows takes is found out by a step that has it.
+// All, or a half or a quarter of them, …, or none: as many as let the step, which has `work` and should give `tokens`
+// without them, give the most in the same time. What a number of rows takes is found out by a step that has it.
 int64_t Scheduler::DraftsThatPay(const PlanEntry& entry, int64_t most, double tokens, const StepWork& work) const {
   if (cost_ == nullptr || !cost_->known()) return most;
-  const double rate = tokens / cost_->Seconds(work);
+  int64_t best = 0;
+  double best_rate = tokens / cost_->Seconds(work);
   for (int64_t count = most; count > 0; count /= 2) {
     StepWork with = work;
     with.Extend(entry.start, entry.num_tokens, count);
-    const double more = ExpectedRight(entry.sequence->draft_rate, count);
-    const bool is_known = cost_->Measured(work.rows) && cost_->Measured(with.rows);
-    if (!is_known || (tokens + more) / cost_->Seconds(with) > rate) return count;
+    if (!cost_->Measured(work.rows) || !cost_->Measured(with.rows)) return count;
+    const double rate = (tokens + ExpectedRight(entry.sequence->draft_rate, count)) / cost_->Seconds(with);
+    if (rate <= best_rate) continue;
+    best = count;
+    best_rate = rate;
   }
-  return 0;
+  return best;
 }
 
 // Blocks for a decode's next token, from later sequences if there are none: these are not planned
@@ -387,7 +391,9 @@ void Scheduler::Verified(Sequence* sequence, int64_t right, int64_t wrong) {
   sequence->num_computed -= wrong;
   // Of the wrong ones only the first was verified.
   for (int64_t i = 0; i < right + std::min<int64_t>(wrong, 1); ++i) {
-    sequence->draft_rate += kDraftMemory * ((i < right ? 1.0 : 0.0) - sequence->draft_rate);
+    const double was_right = i < right ? 1 : 0;
+    sequence->draft_rate += kDraftMemory * (was_right - sequence->draft_rate);
+    draft_rate_ += kDraftMemoryOfAll * (was_right - draft_rate_);
   }
 }
 

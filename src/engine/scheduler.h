@@ -186,6 +186,8 @@ class Scheduler {
   const StepCost* const cost_;
   PrefillPlanner planner_;
   std::optional<NgramDrafter> drafter_;
+  // Of all sequences' guesses those that were right, lately: what a new one's are taken to be worth.
+  double draft_rate_ = 0.5;
   Before before_;
   Queue queue_;                             // the requests with waiting sequences
   // Nodes kept from queue_, at least one for each request that runs and has nothing in the queue, at

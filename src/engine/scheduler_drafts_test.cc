@@ -12,18 +12,19 @@ class DraftRun {
   // Prompts of 1 2 3 1 2 3 …: what follows is always guessed.
   DraftRun(SchedulerOptions options, const StepCost* cost, int streams = 1, int64_t max_tokens = 1000)
       : scheduler_(options, PrefixHasher(1, 2), cost) {
-    auto params = std::make_shared<sampling::SamplingParams>();
-    params->max_tokens = max_tokens;
-    for (int i = 0; i < streams; ++i) {
-      RequestState& request = *requests_.emplace_back(std::make_unique<RequestState>());
-      for (int t = 0; t < 6; ++t) request.prompt.push_back(t % 3 + 1);
-      request.params = params;
-      request.arrival = i;
-      request.sequences.push_back(std::make_unique<Sequence>());
-      request.sequences[0]->request = &request;
-      scheduler_.Add(&request);
-    }
+    params_->max_tokens = max_tokens;
+    for (int i = 0; i < streams; ++i) AddStream();
     Step(0);
+  }
+
+  void AddStream() {
+    RequestState& request = *requests_.emplace_back(std::make_unique<RequestState>());
+    for (int t = 0; t < 6; ++t) request.prompt.push_back(t % 3 + 1);
+    request.params = params_;
+    request.arrival = std::ssize(requests_);
+    request.sequences.push_back(std::make_unique<Sequence>());
+    request.sequences[0]->request = &request;
+    scheduler_.Add(&request);
   }
 
   static SchedulerOptions Options() {
@@ -63,6 +64,7 @@ class DraftRun {
 
  private:
   Scheduler scheduler_;
+  std::shared_ptr<sampling::SamplingParams> params_ = std::make_shared<sampling::SamplingParams>();
   std::vector<std::unique_ptr<RequestState>> requests_;
   int64_t rows_ = 0;
 };
@@ -110,7 +112,7 @@ TEST(SchedulerDraftsTest, NobodyIsPreemptedForAGuess) {
 
 TEST(SchedulerDraftsTest, WhereRowsAreDearOnlyRightGuessesPay) {
   StepCost cost;
-  Train(LinearMachine(1, 1000), &cost);  // a millisecond, and one for each row
+  Train(LinearMachine(3, 1000), &cost);  // three milliseconds, and one for each row
   DraftRun run(DraftRun::Options(), &cost);
   Counts guessed;
   for (int i = 0; i < 30; ++i) guessed.push_back(run.Step(0)[0]);
@@ -134,7 +136,23 @@ TEST(SchedulerDraftsTest, RightGuessesStayWhereTheyPay) {
   StepCost cost;
   Train(LinearMachine(5, 1000), &cost);
   DraftRun run(DraftRun::Options(), &cost);
+  for (int i = 0; i < 20; ++i) EXPECT_GT(run.Step(8)[0], 0);
   for (int i = 0; i < 50; ++i) EXPECT_EQ(run.Step(8), Counts{8});
+}
+
+// What one stream's guesses were worth is what those of the next one are taken to be worth.
+TEST(SchedulerDraftsTest, StreamsLearnFromEachOther) {
+  StepCost cost;
+  Train(LinearMachine(3, 1000), &cost);
+  const auto guesses_after = [&](int64_t right) {
+    DraftRun run(DraftRun::Options(), &cost);
+    for (int i = 0; i < 60; ++i) run.Step(right);
+    run.AddStream();
+    run.Step(0);
+    return run.Step(0)[1];
+  };
+  EXPECT_LE(guesses_after(0), 1);
+  EXPECT_GT(guesses_after(8), 2);
 }
 
 }  // namespace

@@ -15,9 +15,6 @@ namespace tiercel::engine {
 
 struct RequestState;
 
-// What a sequence's guesses are taken to be worth before any was verified.
-inline constexpr double kFirstDraftRate = 0.8;
-
 enum class SequenceStatus { kWaiting, kRunning, kFinished };
 
 // One sample of a request. Its tokens are the prompt, the known output, and the pending tokens:
@@ -46,7 +43,7 @@ struct Sequence {
   bool ever_admitted = false;
   // Guesses of the tokens after the known ones, which the planned step verifies. Cleared with the next plan.
   std::vector<int32_t> drafts;
-  double draft_rate = kFirstDraftRate;  // of guesses that were verified those that were right, lately
+  double draft_rate = 0;  // of guesses that were verified those that were right, lately
 
   // Engine's own. Shared with the plans that sample: these may outlive the request.
   std::shared_ptr<sampling::SequenceState> sampling;
