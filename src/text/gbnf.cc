@@ -112,6 +112,7 @@ class Converter {
         out_ += " |";
         continue;
       }
+      const size_t element = out_.size();
       if (IsNameByte(text_[at_]) && text_[at_] != '.') {
         const size_t begin = at_;
         const std::string_view name = Name();
@@ -125,7 +126,7 @@ class Converter {
       } else if (!ReadElement(depth)) {
         return false;
       }
-      if (!ReadRepetition()) return false;
+      if (!ReadRepetition(element)) return false;
     }
   }
 
@@ -146,7 +147,14 @@ class Converter {
     return Fail(fmt::format("`{}` begins nothing that is known", text_[at_]));
   }
 
-  bool ReadRepetition() {
+  // `{0}` or `{0,0}`, which Lark does not have.
+  static bool IsNoTimes(std::string_view count) {
+    return count.find('0') != std::string_view::npos && count.find_first_not_of("0, ") == std::string_view::npos &&
+           (count.find(',') == std::string_view::npos || count.find('0', count.find(',')) != std::string_view::npos);
+  }
+
+  // Of what has been written from `element` on.
+  bool ReadRepetition(size_t element) {
     if (at_ == text_.size()) return true;
     const char c = text_[at_];
     if (c == '*' || c == '+' || c == '?') {
@@ -159,7 +167,11 @@ class Converter {
           count.find_first_not_of("0123456789, ") != std::string_view::npos) {
         return Fail("expected `{m}`, `{m,}` or `{m,n}`");
       }
-      out_ += fmt::format("{{{}}}", count);
+      if (IsNoTimes(count)) {
+        out_.resize(element);
+      } else {
+        out_ += fmt::format("{{{}}}", count);
+      }
       at_ = end + 1;
     }
     return true;
@@ -251,7 +263,21 @@ class Converter {
 
 }  // namespace
 
-bool IsGbnf(std::string_view grammar) { return grammar.find("::=") != std::string_view::npos; }
+// A line begins with a rule's name and `::=`: these may also stand within a literal of Lark.
+bool IsGbnf(std::string_view grammar) {
+  constexpr std::string_view kBlanks = " \t";
+  while (!grammar.empty()) {
+    std::string_view line = grammar.substr(0, grammar.find('\n'));
+    grammar.remove_prefix(std::min(grammar.size(), line.size() + 1));
+    line.remove_prefix(std::min(line.size(), line.find_first_not_of(kBlanks)));
+    const auto name = std::find_if_not(line.begin(), line.end(), IsNameByte) - line.begin();
+    if (name == 0) continue;
+    line.remove_prefix(static_cast<size_t>(name));
+    line.remove_prefix(std::min(line.size(), line.find_first_not_of(kBlanks)));
+    if (line.starts_with("::=")) return true;
+  }
+  return false;
+}
 
 Expected<std::string> GbnfToLark(std::string_view gbnf) { return Converter(gbnf).Convert(); }
 

@@ -156,6 +156,10 @@ TEST_F(Grammars, Gbnf) {
   CheckGbnf("root ::= list\nlist ::= \"[\" (item (\",\" item)*)? \"]\"\nitem ::= list | [0-9]+ | \"\\x41\\u4e2d\\\"\"",
             {"[]", "[1,22,[A中\"]]"}, {"[1,]", "[", "[A]"});
   CheckGbnf("root ::= . \"\" [é-ü\\-\\]]", {"xü", "\n-", "中]"}, {"x", "xz", "xüü"});
+  CheckGbnf("root ::= \"a\"{0} \"b\" (\"c\" | \"d\"){0,0} \"e\"{0,1} \"f\"{0,10}", {"b", "be", "bff"}, {"ab", "bc", "bee"});
+  EXPECT_TRUE(IsGbnf("\n # x\n  root   ::= \"a\""));
+  EXPECT_FALSE(IsGbnf("start: \"x ::= y\" | \"root ::= z\"\n"));
+  Check(GrammarKind::kLark, "start: \"x ::= y\"", {"x ::= y"}, {"x"});
   const auto error = [](const char* gbnf) {
     const auto lark = GbnfToLark(gbnf);
     return lark ? "" : lark.error().message();
