@@ -30,7 +30,7 @@ int64_t OutputDelta::bytes() const {
 
 OutputAssembler::OutputAssembler(const ResponsePlan& plan, const PromptPlan& prompt)
     : plan_(plan), detokenizer_(*plan.tokenizer, plan.detokenizer) {
-  if (prompt.thinks) reasoning_.emplace(*prompt.thinks);
+  if (prompt.thinks) reasoning_.emplace(*prompt.thinks, /*has_tools=*/plan.max_tool_calls > 0);
   if (plan.max_tool_calls > 0) {
     tools_ = text::NewToolParser(plan.tool_format, plan.max_tool_calls, plan.tool_types);
   }

@@ -76,7 +76,7 @@ void JsonCallParser::AddArguments(std::string_view text, Piece* piece) {
 }
 
 void JsonCallParser::EndCall(Piece* piece) {
-  if (!has_name_) return Break(piece);
+  if (!has_name_ || (!has_arguments_ && !MayLackArguments())) return Break(piece);
   if (!has_arguments_) AddArguments("{}", piece);
   if (!shown_) ShowCall(piece);
   state_ = State::kBetweenCalls;
@@ -92,10 +92,12 @@ void JsonCallParser::Break(Piece* piece) {
   raw_.clear();
 }
 
+// Of several members with arguments the first counts: it may have been passed on.
 void JsonCallParser::EndKey() {
-  member_ = key_ == "name"                                   ? Member::kName
-            : key_ == "arguments" || key_ == "parameters" ? Member::kArguments
-                                                             : Member::kOther;
+  const bool has_arguments = key_ == "arguments" || key_ == "parameters";
+  member_ = key_ == "name"                       ? Member::kName
+            : has_arguments && !has_arguments_ ? Member::kArguments
+                                                 : Member::kOther;
   state_ = State::kBeforeColon;
 }
 

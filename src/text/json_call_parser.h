@@ -46,6 +46,9 @@ class JsonCallParser : public ToolParser {
  private:
   enum class Member { kName, kArguments, kOther };
 
+  // Whether an object with a name alone is a call without arguments.
+  virtual bool MayLackArguments() const = 0;
+
   // One byte of a call. False: it is not the call's, which has ended before it.
   bool ReadByte(char c, Piece* piece);
   bool ReadValue(char c, Piece* piece);
@@ -76,15 +79,17 @@ class HermesParser final : public JsonCallParser {
   using JsonCallParser::JsonCallParser;
 
  private:
+  bool MayLackArguments() const override { return true; }
   size_t ReadOutside(std::string_view text, Piece* piece) override;
 };
 
-// Calls are all that an answer has, or it has none.
+// Calls are all that an answer has, or it has none. An object without arguments is an answer in JSON.
 class Llama3JsonParser final : public JsonCallParser {
  public:
   using JsonCallParser::JsonCallParser;
 
  private:
+  bool MayLackArguments() const override { return false; }
   size_t ReadOutside(std::string_view text, Piece* piece) override;
 
   size_t num_blanks_ = 0;  // at the front of held_

@@ -30,10 +30,10 @@ void ReasoningParser::AddAnswer(std::string_view text, Piece* piece) {
 
 void ReasoningParser::ReadThought(Piece* piece) {
   const size_t close = held_.find(kThoughtEnd);
-  const size_t call = held_.find(kCallBegin);
+  const size_t call = has_tools_ ? held_.find(kCallBegin) : std::string::npos;
   const size_t end = std::min(close, call);
   if (end == std::string::npos) {
-    const size_t possible = std::max(PossibleTag(held_, kThoughtEnd), PossibleTag(held_, kCallBegin));
+    const size_t possible = std::max(PossibleTag(held_, kThoughtEnd), has_tools_ ? PossibleTag(held_, kCallBegin) : 0);
     blanks_.Add(std::string_view(held_).substr(0, held_.size() - possible), &piece->reasoning);
     held_.erase(0, held_.size() - possible);
     return;
@@ -43,16 +43,16 @@ void ReasoningParser::ReadThought(Piece* piece) {
   state_ = State::kAnswering;
 }
 
-// A second </think> is no part of the answer.
+// A </think> that a model writes once more before it says anything is no part of the answer; any other is.
 void ReasoningParser::ReadAnswer(Piece* piece) {
-  size_t begin = 0;
-  for (size_t end; (end = held_.find(kThoughtEnd, begin)) != std::string::npos; begin = end + kThoughtEnd.size()) {
-    AddAnswer(std::string_view(held_).substr(begin, end - begin), piece);
+  while (!has_answered_) {
+    held_.erase(0, std::min(held_.find_first_not_of("\r\n"), held_.size()));
+    if (held_.size() < kThoughtEnd.size() && kThoughtEnd.starts_with(held_)) return;
+    if (!held_.starts_with(kThoughtEnd)) break;
+    held_.erase(0, kThoughtEnd.size());
   }
-  held_.erase(0, begin);
-  const size_t certain = held_.size() - PossibleTag(held_, kThoughtEnd);
-  AddAnswer(std::string_view(held_).substr(0, certain), piece);
-  held_.erase(0, certain);
+  AddAnswer(held_, piece);
+  held_.clear();
 }
 
 ReasoningParser::Piece ReasoningParser::Read(std::string_view text) {

@@ -9,8 +9,8 @@
 
 namespace tiercel::text {
 
-// The text up to </think> is thought, after a <think> that the model may write first; a tool call ends
-// the thought as well. Without </think> all is thought. Thoughts of blanks alone are none.
+// The text up to </think> is thought, after a <think> that the model may write first; where there are tools a call
+// ends the thought as well. Without </think> all is thought. Thoughts of blanks alone are none.
 class ReasoningParser {
  public:
   struct Piece {
@@ -18,7 +18,8 @@ class ReasoningParser {
   };
 
   // `thinking`: the text begins with thought. Else all of it is content, tags included.
-  explicit ReasoningParser(bool thinking) : state_(thinking ? State::kOpening : State::kPlain) {}
+  explicit ReasoningParser(bool thinking, bool has_tools = false)
+      : state_(thinking ? State::kOpening : State::kPlain), has_tools_(has_tools) {}
 
   // Takes more text, returns what is now certain; what may still become a tag is held back.
   Piece Read(std::string_view text);
@@ -37,6 +38,7 @@ class ReasoningParser {
   void AddAnswer(std::string_view text, Piece* piece);
 
   State state_;
+  const bool has_tools_;
   std::string held_;           // not decided yet
   LeadingBlanks blanks_;       // of the thought
   bool has_answered_ = false;  // something was said

@@ -25,7 +25,11 @@ constexpr Case kCases[] = {
     {true, "<think>abc</thi", "abc</thi", ""},
     {true, "<thi", "<thi", ""},
     {true, " ", "", ""},
-    {true, "a</think>b</think>c", "a", "bc"},
+    {true, "a</think>b</think>c", "a", "b</think>c"},
+    {true, "a</think>\n</think>\n\n</think>", "a", ""},
+    {true, "a</think>\nClose it with `</think>`.", "a", "Close it with `</think>`."},
+    {true, "a</think>\n</thin</think>b", "a", "</thin</think>b"},
+    {true, "a<tool_call>{\"h\": \"</think>\"}", "a", "<tool_call>{\"h\": \"</think>\"}"},
     {true, "a</think>\n\n</think>b", "a", "b"},
     {true, "a<tool_call>{}", "a", "<tool_call>{}"},
     {true, "a</think>\n<tool_call>{}", "a", "<tool_call>{}"},
@@ -41,7 +45,7 @@ TEST(ReasoningParser, TellsThoughtFromAnswerWhereverTheTextIsCut) {
   for (const Case& c : kCases) {
     const std::string text = c.text;
     for (int round = 0; round < 200; ++round) {
-      ReasoningParser parser(c.thinking);
+      ReasoningParser parser(c.thinking, /*has_tools=*/true);
       std::string reasoning, content;
       const auto add = [&](const ReasoningParser::Piece& piece) {
         reasoning += piece.reasoning;
@@ -57,6 +61,13 @@ TEST(ReasoningParser, TellsThoughtFromAnswerWhereverTheTextIsCut) {
       ASSERT_EQ(content, c.content) << text;
     }
   }
+}
+
+TEST(ReasoningParser, WithoutToolsNoCallEndsAThought) {
+  ReasoningParser parser(true);
+  const ReasoningParser::Piece piece = parser.Read("a <tool_call> is how</think>so");
+  EXPECT_EQ(piece.reasoning, "a <tool_call> is how");
+  EXPECT_EQ(piece.content, "so");
 }
 
 TEST(ReasoningParser, HoldsBackNoMoreThanATag) {

@@ -84,6 +84,9 @@ const CallCase kHermesCases[] = {
     // Tags within strings.
     {Tagged(R"({"name": "f", "arguments": {"a": "</tool_call><tool_call>"}})"), "",
      {{"f", R"({"a": "</tool_call><tool_call>"})"}}},
+    // Arguments twice: the first ones.
+    {Tagged(R"({"name": "f", "parameters": {"a": 3}, "arguments": {"b": 4}})"), "", {{"f", R"({"a": 3})"}}},
+    {Tagged(R"({"arguments": {"a": 3}, "arguments": {"b": 4}, "name": "f"})"), "", {{"f", R"({"a": 3})"}}},
     // The first call alone.
     {"x" + Tagged(R"({"name": "f", "arguments": {}})") + Tagged(R"({"name": "g", "arguments": {}})"), "x",
      {{"f", "{}"}}, 1},
@@ -175,6 +178,9 @@ const CallCase kLlama3Cases[] = {
     {"<|python_tag|>print(1)", "<|python_tag|>print(1)", {}},
     {"<|python", "<|python", {}},
     {R"({"a": 1})", R"({"a": 1})", {}},
+    // Answers in JSON.
+    {R"({"name": "Bob", "age": 5})", R"({"name": "Bob", "age": 5})", {}},
+    {R"({"name": "Alice"} )", R"({"name": "Alice"} )", {}},
     {R"( {"a": 1} x)", R"( {"a": 1} x)", {}},
     {R"({"name": "f", "parameters": {"a": "b)", "", {{"f", R"({"a": "b)"}}},
     {R"({"name": "f", "parameters": {}}; {"name": "g", "parameters": {}})", "", {{"f", "{}"}}, 1},
