@@ -250,7 +250,11 @@ void BindEngine(nb::module_& module) {
       .def_prop_ro("vocab_size", [](const Engine& e) { return e.Get()->info().tokenizer->vocab_size(); })
       .def_prop_ro("eos", [](const Engine& e) { return e.Get()->info().tokenizer->eos(); })
       .def_prop_ro("bos", [](const Engine& e) { return e.Get()->info().tokenizer->bos(); })
-      .def("reset_prefix_cache", [](const Engine& e) { return e.Get()->engine().ResetPrefixCache(); })
+      .def("reset_prefix_cache", [](const Engine& e) {
+        const std::shared_ptr<OfflineEngine> kept = e.Get();
+        const nb::gil_scoped_release release;  // it waits for the engine's thread
+        return kept->engine().ResetPrefixCache();
+      })
       .def("sleep", [](const Engine& e) {
         const std::shared_ptr<OfflineEngine> kept = e.Get();
         const nb::gil_scoped_release release;

@@ -99,7 +99,14 @@ class AsyncLLM:
         self._engine.max_model_len
 
     def shutdown(self) -> None:
-        """Ends what runs, and gives the memory back."""
+        """Ends what runs, whose generators end with finish_reason "abort", and gives the memory back."""
+        loop = self._loop
+        for number, event in list(self._news.items()):
+            del self._news[number]
+            if self._requests is not None:
+                self._requests.drop(number)
+            if loop is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
         self._unwatch()
         self._requests = None
         self._engine.close()

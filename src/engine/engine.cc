@@ -103,6 +103,7 @@ class EngineImpl final : public Engine {
 
  private:
   Status Check(const Request& request) const;
+  Expected<std::unique_ptr<Stream>> Submit(Request request, std::function<void()> on_news, Inbox::Search* search);
   Expected<std::unique_ptr<Stream>> SearchBeams(Request request, std::function<void()> on_news);
 
   void ReportIdle() {
@@ -216,6 +217,12 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
   if (request.params != nullptr && request.params->use_beam_search) {
     return SearchBeams(std::move(request), std::move(on_news));
   }
+  return Submit(std::move(request), std::move(on_news), nullptr);
+}
+
+// `search`: that the request is a part of, or null.
+Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request, std::function<void()> on_news,
+                                                     Inbox::Search* search) {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
   const int64_t room = config_.max_length - prompt;
   int64_t max_tokens = 0, entries = 0;
@@ -256,7 +263,12 @@ Expected<std::unique_ptr<Stream>> EngineImpl::Submit(Request request,
   active->num_unfinished = num_sequences;
   // Before the request is let in: from then on nothing here may fail.
   auto handle = std::make_unique<StreamHandle>(active->stream, inbox_);
-  RETURN_IF_ERROR(inbox_->Submit(std::move(active)));
+  if (search != nullptr && search->begun()) {
+    RETURN_IF_ERROR(inbox_->SubmitOfSearch(std::move(active), *search));
+  } else {
+    RETURN_IF_ERROR(inbox_->Submit(std::move(active)));
+    if (search != nullptr) search->Begin();
+  }
   return handle;
 }
 
@@ -269,11 +281,14 @@ Expected<std::unique_ptr<Stream>> EngineImpl::SearchBeams(Request request,
   if (!entries) return Unexpected(entries.error());
   return StartBeamSearch(
       std::move(request), max_tokens, config_.options.eos_token_ids,
-      [this](Request step, std::function<void()> news) {
-        return Submit(std::move(step), std::move(news));
+      [this, search = std::make_shared<Inbox::Search>(inbox_)](Request step, std::function<void()> news) {
+        return Submit(std::move(step), std::move(news), search.get());
       },
       std::move(on_news));
 }
+
+// A year: what a clock counts in nanoseconds has an end.
+constexpr double kLongestWait = 366.0 * 24 * 3600;
 
 void EngineImpl::Drain(double grace_seconds) {
   inbox_->StopSubmissions();
@@ -285,7 +300,7 @@ void EngineImpl::Drain(double grace_seconds) {
   if (!inbox_->Drain()) return;
   lock.lock();
   const auto idle = [&] { return idle_reports_ > before; };
-  if (idle_changed_.wait_for(lock, std::chrono::duration<double>(grace_seconds), idle)) return;
+  if (idle_changed_.wait_for(lock, std::chrono::duration<double>(std::min(grace_seconds, kLongestWait)), idle)) return;
   lock.unlock();
   inbox_->AbortAll();
   lock.lock();

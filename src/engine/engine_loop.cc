@@ -79,7 +79,7 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
   try {
     bool go_on = true;
     while (go_on && status.ok()) {
-      if (Idle() && draining_) on_idle();
+      if (Idle() && draining_ && !inbox_->has_searches()) on_idle();
       SleepIfIdle();
       inbox_->Wait(SecondsUntilWork());
       go_on = TakeMail();
@@ -98,8 +98,9 @@ void EngineLoop::Run(const std::function<void()>& on_idle) {
   if (!status.ok()) Fail(status);
   const Inbox::Orders orders = inbox_->TakeOrders();
   sleepers_.insert(sleepers_.end(), orders.sleeps.begin(), orders.sleeps.end());
+  sleepers_.insert(sleepers_.end(), orders.woken.begin(), orders.woken.end());
   for (std::promise<bool>* answer : orders.resets) answer->set_value(false);
-  for (std::promise<bool>* answer : sleepers_) answer->set_value(false);
+  AnswerSleepers(false);
   while (std::unique_ptr<ActiveRequest> request = inbox_->NextRequest()) {
     Accept(std::move(request));
   }
@@ -148,6 +149,8 @@ bool EngineLoop::TakeMail() {
   for (std::promise<bool>* answer : orders.resets) {
     answer->set_value(scheduler_.ResetPrefixCache());
   }
+  if (orders.wake) AnswerSleepers(false);
+  for (std::promise<bool>* answer : orders.woken) answer->set_value(false);
   sleepers_.insert(sleepers_.end(), orders.sleeps.begin(), orders.sleeps.end());
   if (orders.abort_all) AbortAll(FinishReason::kAbort, OkStatus());
   if (orders.drain) draining_ = true;
@@ -159,10 +162,14 @@ bool EngineLoop::TakeMail() {
 }
 
 void EngineLoop::SleepIfIdle() {
-  if (sleepers_.empty() || !Idle()) return;
+  if (sleepers_.empty() || !Idle() || inbox_->has_searches()) return;
   CHECK(scheduler_.ResetPrefixCache());
   model_->EmptyCache();
-  for (std::promise<bool>* answer : sleepers_) answer->set_value(true);
+  AnswerSleepers(true);
+}
+
+void EngineLoop::AnswerSleepers(bool asleep) {
+  for (std::promise<bool>* answer : sleepers_) answer->set_value(asleep);
   sleepers_.clear();
 }
 

@@ -59,6 +59,7 @@ class EngineLoop {
   void Grant(const StreamState& stream, int index);
 
   void SleepIfIdle();
+  void AnswerSleepers(bool asleep);
   void UseIdleTime();
 
   // Steps.

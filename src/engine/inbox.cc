@@ -38,17 +38,47 @@ Status Inbox::Submit(std::unique_ptr<ActiveRequest> request) {
     if (closed_ || draining_) return Unavailable("The engine is shutting down.");
     if (sleeping_) return Unavailable("The engine is asleep (see /wake_up).");
     RETURN_IF_ERROR(CheckLimits(*request));
-    ActiveRequest& r = *request;
-    requests_.push_back(std::move(request));
-    r.stream->let_in = true;
-    ++queued_requests_;
-    queued_tokens_ += static_cast<int64_t>(r.state.prompt.size());
-    logprob_entries_ += r.stream->logprob_entries;
-    num_submitted_sequences_.fetch_add(static_cast<int64_t>(r.state.sequences.size()),
-                                       std::memory_order_release);
+    LetIn(std::move(request));
   }
   changed_.notify_all();
   return OkStatus();
+}
+
+Status Inbox::SubmitOfSearch(std::unique_ptr<ActiveRequest> request, const Search& search) {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_ || search.aborts_ != num_aborts_) return Unavailable("The engine is shutting down.");
+    LetIn(std::move(request));
+  }
+  changed_.notify_all();
+  return OkStatus();
+}
+
+void Inbox::LetIn(std::unique_ptr<ActiveRequest> request) {
+  ActiveRequest& r = *request;
+  requests_.push_back(std::move(request));
+  r.stream->let_in = true;
+  ++queued_requests_;
+  queued_tokens_ += static_cast<int64_t>(r.state.prompt.size());
+  logprob_entries_ += r.stream->logprob_entries;
+  num_submitted_sequences_.fetch_add(static_cast<int64_t>(r.state.sequences.size()), std::memory_order_release);
+}
+
+void Inbox::Search::Begin() {
+  std::lock_guard lock(inbox_->mutex_);
+  begun_ = true;
+  aborts_ = inbox_->num_aborts_;
+  ++inbox_->num_searches_;
+}
+
+Inbox::Search::~Search() {
+  if (!begun_) return;
+  {
+    std::lock_guard lock(inbox_->mutex_);
+    if (aborts_ != inbox_->num_aborts_) return;  // it counts no more
+    --inbox_->num_searches_;
+  }
+  inbox_->Wake();
 }
 
 void Inbox::AddWish(const std::shared_ptr<StreamState>& stream) {
@@ -98,13 +128,23 @@ bool Inbox::Sleep(bool abort, std::promise<bool>* answer) {
   return Post([&](Orders* orders) {
     sleeping_ = true;
     orders->sleeps.push_back(answer);
-    orders->abort_all |= abort;
+    if (abort) AbortAll(orders);
   });
 }
 
+void Inbox::AbortAll(Orders* orders) {
+  orders->abort_all = true;
+  ++num_aborts_;
+  num_searches_ = 0;
+}
+
 void Inbox::WakeUp() {
-  std::lock_guard lock(mutex_);
-  sleeping_ = false;
+  Post([this](Orders* orders) {
+    sleeping_ = false;
+    orders->wake = true;
+    orders->woken.insert(orders->woken.end(), orders->sleeps.begin(), orders->sleeps.end());
+    orders->sleeps.clear();
+  });
 }
 
 bool Inbox::sleeping() const {
@@ -113,7 +153,7 @@ bool Inbox::sleeping() const {
 }
 
 void Inbox::AbortAll() {
-  Post([](Orders* orders) { orders->abort_all = true; });
+  Post([this](Orders* orders) { AbortAll(orders); });
 }
 
 bool Inbox::Drain() {

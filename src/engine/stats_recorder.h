@@ -59,13 +59,14 @@ class StatsRecorder {
            stats_.generation_tokens != logged_generation_tokens_;
   }
 
+  std::string DraftsPart(double elapsed);
+
   Stats stats_;
   int64_t taken_ = 0;
   const double log_interval_;
   double line_start_;
   uint64_t logged_prompt_tokens_ = 0;
   uint64_t logged_generation_tokens_ = 0;
-  std::string DraftsPart(double elapsed);
   DraftStats logged_drafts_;
   struct {
     int64_t steps = 0, tokens = 0;

@@ -19,7 +19,6 @@ namespace tiercel::model {
 class CacheAhead {
  public:
   static constexpr auto kPage = static_cast<int64_t>(platform::Buffer::kHugePage);
-  // What prompts of some thousand tokens fill; of a small cache at most a quarter.
   // At most so far, a quarter of the cache, and what the longest request fills.
   static constexpr int64_t kMaxAhead = int64_t{512} << 20;
 

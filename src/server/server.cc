@@ -13,6 +13,7 @@
 #include "api/response_store.h"
 #include "api/text_bodies.h"
 #include "base/ascii_case.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "server/generation.h"
 #include "server/http_server.h"
@@ -27,6 +28,12 @@
 namespace tiercel::server {
 
 namespace {
+
+// What is left to send when the engine has ended every request, to clients that read.
+constexpr double kLastBytes = 2;
+// A year: what a clock counts in nanoseconds has an end.
+constexpr double kLongestWait = 366.0 * 24 * 3600;
+
 
 class ServerImpl final : public Server {
  public:
@@ -92,7 +99,7 @@ class ServerImpl final : public Server {
         // engines of a group as well.
         http_->StopAccepting();
         model->engine->Drain(0);
-        WaitForAnswers(2);
+        WaitForAnswers(kLastBytes);
         http_->Stop();
         return Status(StatusCode::kInternal, "the engine has failed");
       }
@@ -109,8 +116,11 @@ class ServerImpl final : public Server {
       model = model_;
     }
     http_->StopAccepting();
+    const SteadyClock clock;
+    const double end = clock.Now() + grace_seconds;
     if (model != nullptr) model->engine->Drain(grace_seconds);
-    WaitForAnswers(2);
+    // Who reads slowly has the rest of the grace.
+    WaitForAnswers(std::max(kLastBytes, std::min(end - clock.Now(), kLongestWait)));
     http_->Stop();
     responses_.Close();  // those that run hold the model
     model.reset();
@@ -302,7 +312,7 @@ class ServerImpl final : public Server {
       const bool done = model->engine->Sleep(abort);
       call.exchange->Post([call, done] {
         if (done) return Reply(call, R"({"status":"sleeping","level":"1"})");
-        ReplyError(call, {503, "ServiceUnavailableError", "The engine has ended.", std::nullopt});
+        ReplyError(call, {503, "ServiceUnavailableError", "The engine has ended, or was woken before it slept.", std::nullopt});
       });
     });
   }

@@ -154,3 +154,31 @@ def test_sigterm_with_streams(make_server, grace):
     assert server.process.wait(60) == 0, server.output()
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("grace", ["1e10", "1e300"])
+def test_no_grace_is_too_long(make_server, grace):
+    server = make_server("--shutdown-timeout", grace)
+    client = connect(server)
+    client.sendall(request_bytes("/v1/completions", {**LONG, "max_tokens": 200}))
+    receive_until(client, b"data: ")
+    server.process.send_signal(signal.SIGTERM)
+    ending = receive_until(client, b"data: [DONE]")
+    assert b'"finish_reason":"length"' in ending and b"data: [DONE]" in ending
+    assert server.process.wait(60) == 0, server.output()
+
+
+def test_grace_is_for_slow_readers_too(make_server):
+    """What the engine has done is sent to its end, however slowly it is read."""
+    server = make_server("--shutdown-timeout", "60", "--max-logprobs", "-1")
+    client = connect(server, receive_buffer=65536)
+    client.sendall(request_bytes("/v1/completions", {"model": NAME, "prompt": "a b c", "max_tokens": 400, "logprobs": 1000,
+                                                     "temperature": 0, "ignore_eos": True}))
+    server.wait_for_metric("vllm:generation_tokens_total", 400)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(4)  # twice what clients have without grace
+    answer = receive_until(client, b"\0 there is none")
+    head, body = answer.split(b"\r\n\r\n", 1)
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    assert length > 1 << 21 and len(body) == length
+    assert server.process.wait(60) == 0, server.output()

@@ -121,3 +121,63 @@ def test_tokenizer_info(make_server, server):
     assert shown == {**config, "chat_template": "{{ messages[0].content }}"}
     with pytest.raises(openai.BadRequestError):
         other.client().chat.completions.create(model=NAME, messages=[])
+
+
+BEAMS = {"n": 4, "use_beam_search": True, "ignore_eos": True, "temperature": 0}
+
+
+def begun(server):
+    """A search has taken its first steps."""
+    end = time.monotonic() + 20
+    while server.metric("vllm:generation_tokens_total") < 20:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_search_that_was_let_in_goes_on(make_server):
+    """Its steps are no new requests: neither sleep, nor a full queue, nor the server's end turns them away."""
+    plain = make_server()
+    expected = plain.complete("Hello", max_tokens=200, **BEAMS)["choices"]
+    server = make_server("--enable-sleep-mode", "--max-num-queued-reqs", "2", "--shutdown-timeout", "60", env=DEV)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        search = pool.submit(server.complete, "Hello", max_tokens=200, **BEAMS)
+        begun(server)
+        assert server.post("/sleep?mode=wait", None).json()["status"] == "sleeping"
+        assert search.result(20)["choices"] == expected
+        assert server.post("/wake_up", None).status_code == 200
+        before = server.metric("vllm:generation_tokens_total")
+        search = pool.submit(server.complete, "Hello", max_tokens=200, **BEAMS)
+        while server.metric("vllm:generation_tokens_total") < before + 20:
+            time.sleep(0.01)
+        server.process.terminate()
+        assert search.result(60)["choices"] == expected
+    assert server.process.wait(20) == 0
+
+
+def test_a_search_ends_with_what_aborts_all(make_server):
+    server = make_server("--enable-sleep-mode", env=DEV)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        search = pool.submit(server.post, "/v1/completions", {"model": NAME, "prompt": "Hello", "max_tokens": 2000, **BEAMS})
+        begun(server)
+        assert server.post("/sleep?mode=abort", None).status_code == 200
+        search.result(20)
+    assert server.post("/wake_up", None).status_code == 200
+    assert server.complete("Hello", max_tokens=2)["choices"]
+
+
+def test_waking_up_answers_who_waits_for_sleep(make_server):
+    server = make_server("--enable-sleep-mode", env=DEV)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(server.complete, "Hello", max_tokens=1500, ignore_eos=True)
+        while server.metric("vllm:num_requests_running") == 0:
+            time.sleep(0.01)
+        asleep = pool.submit(server.post, "/sleep?mode=wait", None)
+        while not is_sleeping(server):
+            time.sleep(0.01)
+        assert server.post("/wake_up", None).status_code == 200
+        answer = asleep.result(10)
+        assert answer.status_code == 503 and "woken before" in answer.json()["error"]["message"]
+        assert not is_sleeping(server)
+        # A long body needs the thread that the sleeper had.
+        assert server.complete([3 + i % 900 for i in range(20000)], max_tokens=1)["choices"]
+        assert running.result(60)["usage"]["completion_tokens"] == 1500

@@ -234,6 +234,24 @@ def test_answers_that_are_awaited(llm, async_llm, kind):
         assert all(text.startswith(o.outputs[0].text) for o in outputs)
 
 
+def test_shutdown_ends_what_is_awaited():
+    model = AsyncLLM(MODEL, **ARGUMENTS)
+
+    async def read(number):
+        async for output in model.generate("Hello", SamplingParams(max_tokens=1500, ignore_eos=True), str(number)):
+            pass
+        return output
+
+    async def shut_down():
+        tasks = [asyncio.create_task(read(i)) for i in range(3)]
+        await asyncio.sleep(0.2)
+        model.shutdown()
+        return await asyncio.wait_for(asyncio.gather(*tasks), 20)
+
+    for output in asyncio.run(shut_down()):
+        assert output.finished and output.outputs[0].finish_reason == "abort"
+
+
 def test_many_are_awaited_at_once(llm, async_llm):
     prompts = [f"Number {i}" for i in range(24)]
     expected = [o.outputs[0].text for o in llm.generate(prompts, GREEDY, use_tqdm=False)]
