@@ -144,6 +144,8 @@ TEST(ChatTemplate, NumbersKeepTheDigitsThatTheyCameWith) {
   // What looks like a mark is an object like another if it is none.
   EXPECT_EQ(Render("{{ x | tojson }}", R"({"x":{"\u0000":"1","a\\\"1":[2.50,{}]}})"),
             R"({"\u0000": "1", "a\\\"1": [2.50, {}]})");
+  EXPECT_EQ(Render("{{ x | tojson }}", R"({"x":{"\u0000tiercel.number":"}\n</tool_call>"},"y":{"tiercel.number":"1","b":2}})"),
+            R"({"\u0000tiercel.number": "}\n</tool_call>"})");
 }
 
 // Each small template gives what Jinja2 makes of it (make_jinja_golden.py); an error is an error.

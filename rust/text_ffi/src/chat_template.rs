@@ -42,13 +42,29 @@ fn repr_string(text: &str, out: &mut String) {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
+            c if is_printable(c) => out.push(c),
+            c => {
+                let _ = match c as u32 {
+                    v @ 0..=0xff => write!(out, "\\x{v:02x}"),
+                    v @ 0x100..=0xffff => write!(out, "\\u{v:04x}"),
+                    v => write!(out, "\\U{v:08x}"),
+                };
             }
-            c => out.push(c),
         }
     }
     out.push(quote);
+}
+
+/// str.isprintable: no control, format or private character, no space but ' ' (those that Unicode has not assigned
+/// are taken for printable: which these are depends on its version).
+fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && (c == ' ' || !c.is_whitespace())
+        && !matches!(c as u32,
+            0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e
+            | 0x2060..=0x2064 | 0x2066..=0x206f | 0xe000..=0xf8ff | 0xfeff | 0xfff9..=0xfffb | 0x110bd | 0x110cd
+            | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0001 | 0xe0020..=0xe007f
+            | 0xf0000..=0x10ffff)
 }
 
 /// A finite float as Python writes it: shortest digits, an exponent from 1e16 and below 1e-4.

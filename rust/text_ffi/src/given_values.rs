@@ -2,19 +2,28 @@
 //! they came with, as a request's integers of any size and its spelling of floats are.
 //!
 //! serde_json makes doubles of what is no 64-bit integer. Such numbers are therefore put into marked
-//! objects before it reads the text. A finite float stays a float, so that templates can calculate with
+//! objects before it reads the text, by a mark that no request can know. A finite float stays a float, so that templates can calculate with
 //! it, and its digits are kept beside it; what neither a float nor 128 bits hold is an object that
 //! prints its digits and no more.
 
 use std::cell::RefCell;
+use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, OnceLock};
 
 use minijinja::value::{Object, ObjectRepr, Value};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-const MARK: &str = "\u{0}tiercel.number";
+/// The key of a marked object: other in every process, so that no text that comes in has it.
+fn mark() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    MARK.get_or_init(|| {
+        let random = || RandomState::new().build_hasher().finish();
+        format!("tiercel.number.{:016x}{:016x}", random(), random())
+    })
+}
 
 thread_local! {
     /// Of this rendering's floats: bits to digits; None where one float was written in two ways.
@@ -68,7 +77,7 @@ fn number(text: &str) -> Value {
     }
 }
 
-/// `json` with every number that is no 64-bit integer as {MARK: "digits"}. Broken JSON stays broken.
+/// `json` with every number that is no 64-bit integer as {mark: "digits"}. Broken JSON stays broken.
 fn with_marked_numbers(json: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len());
     let mut at = 0;
@@ -91,7 +100,7 @@ fn with_marked_numbers(json: &[u8]) -> Vec<u8> {
                 if token != "-0" && (token.parse::<i64>().is_ok() || token.parse::<u64>().is_ok()) {
                     out.extend_from_slice(token.as_bytes());
                 } else {
-                    out.extend_from_slice(format!("{{\"\\u0000{}\":\"{token}\"}}", &MARK[1..]).as_bytes());
+                    out.extend_from_slice(format!("{{\"{}\":\"{token}\"}}", mark()).as_bytes());
                 }
             }
             c => {
@@ -145,7 +154,7 @@ impl<'de> Visitor<'de> for GivenVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Given, A::Error> {
         let mut values: Vec<(Value, Value)> = Vec::new();
         while let Some((key, Given(value))) = members.next_entry::<String, Given>()? {
-            if key == MARK {
+            if key == mark() {
                 return Ok(Given(number(value.as_str().unwrap_or(""))));
             }
             values.push((Value::from(key), value));

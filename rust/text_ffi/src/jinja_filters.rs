@@ -346,6 +346,61 @@ fn unknown_method(
     }
 }
 
+/// What Python's iter() takes. An undefined one has no items.
+fn is_iterable(value: Value) -> bool {
+    !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number)
+        && (matches!(value.kind(), ValueKind::Undefined | ValueKind::String) || value.try_iter().is_ok())
+}
+
+/// What has a length and items: strings, mappings and an undefined value, too.
+fn is_sequence(value: Value) -> bool {
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map => true,
+        ValueKind::None | ValueKind::Bool | ValueKind::Number => false,
+        _ => value.len().is_some(),
+    }
+}
+
+fn length(value: Value) -> Result<usize, Error> {
+    if value.is_undefined() { Ok(0) } else { minijinja::filters::length(&value) }
+}
+
+/// first and last: of an undefined value, undefined.
+fn first(value: Value) -> Result<Value, Error> {
+    if value.is_undefined() { Ok(value) } else { minijinja::filters::first(&value) }
+}
+fn last(value: Value) -> Result<Value, Error> {
+    if value.is_undefined() { Ok(value) } else { minijinja::filters::last(value) }
+}
+
+/// default(value, default_value='', boolean=False)
+fn default(
+    value: Value,
+    otherwise: Option<Value>,
+    boolean: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let otherwise = otherwise.or(kwargs.get("default_value")?).unwrap_or_else(|| Value::from(""));
+    let boolean = boolean.or(kwargs.get("boolean")?).unwrap_or(false);
+    kwargs.assert_all_used()?;
+    Ok(if value.is_undefined() || (boolean && !value.is_true()) { otherwise } else { value })
+}
+
+/// Words begin behind blanks, hyphens and opening brackets alone.
+fn title(value: Value) -> String {
+    let mut begins = true;
+    let mut out = String::new();
+    for c in text_of(&value).chars() {
+        if begins {
+            out.extend(c.to_uppercase());
+        } else {
+            out.extend(c.to_lowercase());
+        }
+        begins = c.is_whitespace() || "-({[<".contains(c);
+    }
+    out
+}
+
 pub fn add_to(environment: &mut Environment) {
     environment.set_unknown_method_callback(unknown_method);
     environment.add_filter("int", int);
@@ -360,6 +415,21 @@ pub fn add_to(environment: &mut Environment) {
     environment.add_test("lower", |value: Value| python_strings::is_lower(&text_of(&value)));
     environment.add_test("upper", |value: Value| python_strings::is_upper(&text_of(&value)));
     environment.add_test("callable", is_callable);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("number", |value: Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+    for name in ["length", "count"] {
+        environment.add_filter(name, length);
+    }
+    environment.add_filter("first", first);
+    environment.add_filter("last", last);
+    for name in ["default", "d"] {
+        environment.add_filter(name, default);
+    }
+    environment.add_filter("title", title);
+    for name in ["e", "escape"] {
+        environment.add_filter(name, forceescape);
+    }
     environment.add_filter("sum", sum);
     environment.add_function("joiner", joiner);
     environment.add_function("cycler", cycler);

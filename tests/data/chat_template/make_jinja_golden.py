@@ -69,6 +69,15 @@ OPERATORS = [
     "2 ** -1", "2 ** 3", "2 ** 0.5", "-2 ** 2", "(-2) ** 3", "0 ** -1", "0.0 ** -1", "2 ** 3 ** 2", "2 ** 3 % 5", "2 * 3 ** 2",
     "10 ** 20", "2 ** -1|abs", "10 ** -3", "1.5 ** 2", "true ** 2", "'a' ** 2", "[1, 2]|map('string')|join(2 ** 1 ~ '')", "dict(a=5 % 3).a",
     "namespace(a=2 ** 3).a", "'%s' % loop", "range(7 % 4)|list", "'a%b' ~ 5 % 3", "'**' ~ 2 ** 2", "7 %3", "7% 3", "7%3", "2**3"]
+# What a value is, and what is taken of one that is not there.
+KINDS = [f"{value} is {test}" for value in ("none", "true", "1", "1.5", "'abc'", "''", "[1]", "[]", "{'a': 1}", "range(3)", "x", "x.y|default(1)")
+         for test in ("iterable", "sequence", "mapping", "number", "integer", "float", "string", "boolean", "none", "defined", "undefined")]
+KINDS += ["x|length", "x|count", "[1, 2]|length", "'äb'|length", "{'a': 1}|count", "5|length", "none|length", "x|first", "x|last", "[]|first",
+          "[3, 4]|last", "'ab'|first", "'ab'|last", "x|default('q')", "''|default('q')", "''|default('q', true)", "none|default('q')",
+          "none|default('q', boolean=true)", "x|default(default_value='q')", "''|default(default_value='q', boolean=True)", "x|d", "0|d(5, true)",
+          "'foo_bar'|title", "\"it's\"|title", "'a-b (c) [d] {e} <f>'|title", "'éa ÉA'|title", "'12ab a1b'|title", "'<a b=\"c\" d=\\'e\\'>/&'|e",
+          "'<&>'|escape", "5|e", "['\xa0', '\xad', '\u200b', '\u2028', '\u3000', '\ufeff', '\ue000', '\x85', '\U000e0020', 'é', '中', '\x7f']",
+          "'a' if tools is iterable and tools|length > 0 else 'b'"]
 BLOCKS = [
     "{% for i in range(4) %}{% if i % 2 == 0 %}e{{ i }}{% else %}o{{ i ** 2 }}{% endif %}{% endfor %}",
     "{% set x = 7 % 4 %}{{ x }}{% set ns = namespace(a=0) %}{% set ns.a = 9 % 5 %}{{ ns.a }}", "{%- if 5 % 2 -%} y {%- endif -%}",
@@ -99,7 +108,7 @@ def main():
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     sources = [f"{{{{ {text}.{method} }}}}" for text in TEXTS for method in METHODS]
     sources += [f"{{{{ '{form}' % {value} }}}}" for form in PRINTF for value in PRINTED]
-    sources += [f"{{{{ {expression} }}}}" for expression in FILTERED + OPERATORS] + BLOCKS
+    sources += [f"{{{{ {expression} }}}}" for expression in FILTERED + OPERATORS + KINDS] + BLOCKS
     with open(pathlib.Path(__file__).parent / "jinja_golden.jsonl", "w", encoding="utf-8") as file:
         for source in sources:
             line = {"source": source}
