@@ -70,7 +70,12 @@ Status ResponseStore::Put(const std::string& id, KeptResponse response) {
     return Unavailable("No more responses can run in the background now. Try again later.");
   }
   entries_.push_back({id, std::make_shared<const KeptResponse>(std::move(response)), bytes});
-  places_.emplace(id, std::prev(entries_.end()));
+  try {
+    places_.emplace(id, std::prev(entries_.end()));
+  } catch (...) {
+    entries_.pop_back();
+    throw;
+  }
   bytes_ += bytes;
   return OkStatus();
 }

@@ -29,7 +29,9 @@ std::optional<ApiError> ReadStream(Answer* answer, int prompt, engine::Stream* s
     TakePromptInfo(answer, prompt, stream, on_prompt);
     for (const engine::StreamEvent& event : *events) {
       if (event.finish == engine::FinishReason::kError) {
-        if (event.error.code() != StatusCode::kInvalidArgument) {
+        // Once for all samples; a refusal is no fault.
+        const StatusCode code = event.error.code();
+        if (!error && code != StatusCode::kInvalidArgument && code != StatusCode::kUnavailable) {
           LOG_ERROR("request {}: {}", answer->plan.id, event.error.message());
         }
         if (!error) error = FromStatus(event.error);

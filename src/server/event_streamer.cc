@@ -31,7 +31,12 @@ class EventStreamer final : public api::ResponseEvents::Watcher,
   void OnMore() override {
     const auto exchange = exchange_.lock();
     if (exchange == nullptr || told_.exchange(true)) return;
-    exchange->Post([self = shared_from_this()] { self->WriteDue(); });
+    try {
+      exchange->Post([self = shared_from_this()] { self->WriteDue(); });
+    } catch (...) {
+      told_.store(false);
+      throw;
+    }
   }
 
  private:

@@ -16,27 +16,39 @@ std::function<void()> NewsBoard::NotifierOf(int io_thread, std::weak_ptr<NewsRea
 
 void NewsBoard::Pin(int io_thread, std::shared_ptr<NewsReader> reader) {
   if (reader->pinned_.exchange(true)) return;
-  std::lock_guard lock(mutex_);
-  pinned_[static_cast<size_t>(io_thread)].push_back(std::move(reader));
+  try {
+    std::lock_guard lock(mutex_);
+    pinned_[static_cast<size_t>(io_thread)].push_back(reader);
+  } catch (...) {
+    reader->pinned_.store(false);  // the next try is one
+    throw;
+  }
 }
 
 void NewsBoard::Deliver() {
-  std::vector<Readers> taken(pinned_.size());
-  {
-    std::lock_guard lock(mutex_);
-    taken.swap(pinned_);
-  }
-  for (size_t i = 0; i < taken.size(); ++i) {
-    if (taken[i].empty()) continue;
+  for (size_t i = 0; i < pinned_.size(); ++i) {
     // Shared, as std::function copies; the readers are released on their own thread.
-    auto readers = std::make_shared<Readers>(std::move(taken[i]));
-    post_(static_cast<int>(i), [readers] {
-      for (const std::shared_ptr<NewsReader>& reader : *readers) {
-        reader->pinned_.store(false);
-        reader->OnNews();
-      }
-      readers->clear();
-    });
+    const auto readers = std::make_shared<Readers>();
+    {
+      std::lock_guard lock(mutex_);
+      readers->swap(pinned_[i]);
+    }
+    if (readers->empty()) continue;
+    try {
+      post_(static_cast<int>(i), [readers] {
+        for (const std::shared_ptr<NewsReader>& reader : *readers) {
+          reader->pinned_.store(false);
+          reader->OnNews();
+        }
+        readers->clear();
+      });
+    } catch (...) {
+      // They are told with the next ones: in practice only the thread that delivers pins readers.
+      std::lock_guard lock(mutex_);
+      readers->insert(readers->end(), pinned_[i].begin(), pinned_[i].end());
+      readers->swap(pinned_[i]);
+      throw;
+    }
   }
 }
 

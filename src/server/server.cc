@@ -124,11 +124,9 @@ class ServerImpl final : public Server {
     http_->Stop();
     responses_.Close();  // those that run hold the model
     model.reset();
-    {
-      std::lock_guard lock(mutex_);
-      shut_down_ = true;
-    }
-    changed_.notify_all();
+    std::lock_guard lock(mutex_);
+    shut_down_ = true;
+    changed_.notify_all();  // with the lock: who waits may end the server
   }
 
   int port() const override { return http_->port(); }

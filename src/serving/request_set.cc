@@ -40,9 +40,16 @@ struct RequestSet::Request {
           });
       if (failed && !error) error = std::move(*failed);
     }
+    // Shared with who reads it, who may outlive the request. Of a model that pools the body is made of it, too.
+    api::PromptResult& prompt = answer.prompts.at(0);
+    if (!prompt.known || prompt_info != nullptr) return;
+    prompt_info = answer.plan.pooling != nullptr
+                      ? std::make_shared<const engine::PromptInfo>(prompt.info)
+                      : std::make_shared<const engine::PromptInfo>(std::move(prompt.info));
   }
 
   std::vector<int32_t> prompt_token_ids;
+  std::shared_ptr<const engine::PromptInfo> prompt_info;
   api::Answer answer;
   std::vector<std::vector<engine::OutputToken>> tokens;  // of each choice, not taken yet
   std::optional<api::ApiError> error;
@@ -147,9 +154,7 @@ api::Result<RequestNews> RequestSet::Take(int64_t number) {
   RequestNews news;
   news.done = request.done();
   news.prompt_token_ids = request.prompt_token_ids;
-  if (const api::PromptResult& prompt = request.answer.prompts.at(0); prompt.known) {
-    news.prompt_info = &prompt.info;
-  }
+  news.prompt_info = request.prompt_info;
   if (request.answer.plan.pooling != nullptr) {
     if (news.done) news.body = api::NewPoolingWriter(request.answer)->TakeBody();
     return news;

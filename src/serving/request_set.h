@@ -32,7 +32,7 @@ struct ChoiceNews {
 struct RequestNews {
   bool done = false;
   std::vector<int32_t> prompt_token_ids;                // of the first prompt
-  const engine::PromptInfo* prompt_info = nullptr;      // null: not computed yet; valid until Drop
+  std::shared_ptr<const engine::PromptInfo> prompt_info;  // null: not computed yet
   std::vector<ChoiceNews> choices;                      // of a model that generates
   std::string body;                                     // of one that pools, when done: as a server answers
 };

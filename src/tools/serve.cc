@@ -47,6 +47,7 @@ class Shutdown {
       LOG_WARNING("{}: {}", name, count > 1 ? "again, aborting" : "stopping while still loading");
       std::_Exit(count > 1 || signal == SIGINT ? 128 + signal : kExitOk);
     }
+    if (has_run_) return;
     LOG_INFO("{}: shutting down, running requests get {} s", name, grace_seconds_);
     drain_ = std::thread([this] { server_->Shutdown(grace_seconds_); });
   }
@@ -55,12 +56,23 @@ class Shutdown {
     const std::lock_guard lock(mutex_);
     server_ = server;
   }
+  // The server has run: nothing asks it for its end any more.
+  void ServerHasRun() {
+    std::thread drain;
+    {
+      const std::lock_guard lock(mutex_);
+      has_run_ = true;
+      drain.swap(drain_);
+    }
+    if (drain.joinable()) drain.join();
+  }
 
  private:
   const double grace_seconds_;
   const ServiceManager* manager_;
   std::mutex mutex_;
   server::Server* server_ = nullptr;
+  bool has_run_ = false;
   std::thread drain_;
 };
 
@@ -115,6 +127,7 @@ int Serve(serving::ServeConfig config, const Environ& environ) {
   LOG_INFO("Ready after {:.2f} s", SteadyClock().Now() - start);
 
   const Status status = (*server)->Run();
+  shutdown.ServerHasRun();
   if (!status.ok()) return LoggedFailure(status);
   LOG_INFO("Stopped");
   return kExitOk;
