@@ -14,8 +14,17 @@ namespace {
 constexpr int kMaxCallDepth = 64;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsNamePart(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '.' || c == '-';
+// Letters are those of every script.
+bool IsNameBegin(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte >= 0x80 || std::isalpha(byte) != 0 || c == '_';
+}
+bool IsNamePart(char c) { return IsNameBegin(c) || IsDigit(c) || c == '.' || c == '-'; }
+
+// Takes the blanks off the end. False: there are others, so it is no name.
+bool TrimName(std::string* name) {
+  name->resize(name->find_last_not_of(kBlanks) + 1);
+  return name->find_first_of(kBlanks) == std::string::npos;
 }
 
 // A reader of one literal from the front of a text.
@@ -46,7 +55,7 @@ class Literal {
     if (text_.empty() || depth > kMaxCallDepth) return false;
     switch (text_.front()) {
       case '[': return ReadList(']', depth, out);
-      case '(': return ReadList(')', depth, out);
+      case '(': return ReadParentheses(depth, out);
       case '{': return ReadDictionary(depth, out);
       case '"':
       case '\'': return ReadString(out);
@@ -63,7 +72,18 @@ class Literal {
     return ReadNumber(out);
   }
 
-  bool ReadList(char end, int depth, std::string* out) {
+  // A tuple, or one value without a comma, which is itself.
+  bool ReadParentheses(int depth, std::string* out) {
+    const size_t begin = out->size();
+    int64_t commas = 0;
+    if (!ReadList(')', depth, out, &commas)) return false;
+    if (commas > 0 || out->size() == begin + 2) return true;
+    out->pop_back();
+    out->erase(begin, 1);
+    return true;
+  }
+
+  bool ReadList(char end, int depth, std::string* out, int64_t* commas = nullptr) {
     text_.remove_prefix(1);
     out->push_back('[');
     for (bool first = true;; first = false) {
@@ -72,11 +92,26 @@ class Literal {
       if (!first) out->append(", ");
       if (!Read(depth + 1, out)) return false;
       SkipBlanks();
-      if (Take(",")) continue;
+      if (Take(",")) {
+        if (commas != nullptr) ++*commas;
+        continue;
+      }
       if (!Take({&end, 1})) return false;
       break;
     }
     out->push_back(']');
+    return true;
+  }
+
+  // A text, or what json.dumps makes one of.
+  bool ReadKey(int depth, std::string* out) {
+    std::string key;
+    if (!Read(depth + 1, &key) || key.front() == '[' || key.front() == '{') return false;
+    if (key.front() == '"') {
+      out->append(key);
+    } else {
+      out->append("\"").append(key).append("\"");
+    }
     return true;
   }
 
@@ -87,8 +122,7 @@ class Literal {
       SkipBlanks();
       if (Take("}")) break;
       if (!first) out->append(", ");
-      if (text_.empty() || (text_.front() != '"' && text_.front() != '\'')) return false;
-      if (!ReadString(out)) return false;
+      if (!ReadKey(depth, out)) return false;
       SkipBlanks();
       if (!Take(":")) return false;
       out->append(": ");
@@ -102,12 +136,31 @@ class Literal {
     return true;
   }
 
+  // An integer of another base, behind its prefix; of at most 64 bits.
+  bool ReadInteger(int base, std::string* out) {
+    std::string digits;
+    while (!text_.empty() && IsNamePart(text_.front())) {
+      if (text_.front() != '_') digits.push_back(text_.front());
+      text_.remove_prefix(1);
+    }
+    uint64_t value = 0;
+    const char* const end = digits.data() + digits.size();
+    const auto result = std::from_chars(digits.data(), end, value, base);
+    if (result.ec != std::errc() || result.ptr != end) return false;
+    out->append(std::to_string(value));
+    return true;
+  }
+
   // [-+] digits [. digits] [e [-+] digits], "_" between digits, as JSON writes it.
   bool ReadNumber(std::string* out) {
     if (Take("-")) {
       out->push_back('-');
     } else {
       Take("+");
+    }
+    constexpr std::pair<std::string_view, int> kBases[] = {{"0x", 16}, {"0X", 16}, {"0o", 8}, {"0O", 8}, {"0b", 2}, {"0B", 2}};
+    for (const auto& [prefix, base] : kBases) {
+      if (Take(prefix)) return ReadInteger(base, out);
     }
     const auto digits = [&](std::string* into) {
       while (!text_.empty() && (IsDigit(text_.front()) || text_.front() == '_')) {
@@ -174,7 +227,6 @@ class Literal {
       case 'f': value->push_back('\f'); return true;
       case 'a': value->push_back('\a'); return true;
       case 'v': value->push_back('\v'); return true;
-      case '0': value->push_back('\0'); return true;
       case '\\':
       case '\'':
       case '"': value->push_back(c); return true;
@@ -184,9 +236,22 @@ class Literal {
       case 'U': return ReadCodePoint(8, value);
       default: break;
     }
-    // Python keeps what it does not know.
+    if (IsOctal(c)) return ReadOctal(c - '0', value);
+    // Python keeps what it does not know. (The names of \N{…} are not known here.)
     value->push_back('\\');
     value->push_back(c);
+    return true;
+  }
+
+  static bool IsOctal(char c) { return c >= '0' && c <= '7'; }
+
+  // Behind the first of at most three digits.
+  bool ReadOctal(int code, std::string* value) {
+    for (int i = 0; i < 2 && !text_.empty() && IsOctal(text_.front()); ++i) {
+      code = 8 * code + (text_.front() - '0');
+      text_.remove_prefix(1);
+    }
+    AppendCharacter(static_cast<uint32_t>(code), value);
     return true;
   }
 
@@ -294,14 +359,14 @@ bool PythonicCallParser::ReadByte(char c, Piece* piece) {
       name_.assign(1, c);
       shown_ = has_arguments_ = false;
       state_ = State::kName;
-      return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_';
+      return IsNameBegin(c);
     case State::kName:
       if (c == '(') {
         state_ = State::kBeforeKey;
-        return true;
+        return TrimName(&name_);
       }
       name_.push_back(c);
-      return IsNamePart(c) && name_.size() <= kMaxCallName;
+      return (IsNamePart(c) || IsBlank(c)) && name_.size() <= kMaxCallName;
     case State::kBeforeKey:
       if (c == ')') {
         EndCall(piece);
@@ -309,10 +374,10 @@ bool PythonicCallParser::ReadByte(char c, Piece* piece) {
       }
       key_.assign(1, c);
       state_ = State::kKey;
-      return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_';
+      return IsNameBegin(c);
     case State::kKey:
       if (c == '=') {
-        key_.resize(key_.find_last_not_of(kBlanks) + 1);
+        if (!TrimName(&key_)) return false;
         depth_ = 0;
         quote_ = 0;
         escaped_ = false;

@@ -203,7 +203,11 @@ const CallCase kPythonicCases[] = {
      {{"f", R"({"a": 1000, "b": 0.5, "c": 2.0, "d": 1e-5, "e": "ab"})"}}},
     {"[f(a=1)] and more", "", {{"f", R"({"a": 1})"}}},
     {"[f(a=x)]", "[f(a=x)]", {}},
-    {"[f(a=0x10)]", "[f(a=0x10)]", {}},
+    {"[f(a=0x10, b=(1), c=(1,), d={1: 2}, class_=[()], π='x')]", "",
+     {{"f", R"({"a": 16, "b": 1, "c": [1], "d": {"1": 2}, "class_": [[]], "π": "x"})"}}},
+    {"[ fn ( a = 1 ) , g () ]", "", {{"fn", R"({"a": 1})"}, {"g", "{}"}}},
+    {"[f g(a=1)]", "[f g(a=1)]", {}},
+    {"[f(a b=1)]", "[f(a b=1)]", {}},
     {"[f(1)]", "[f(1)]", {}},
     {"[f(a=1), g(b=x)]", "", {{"f", R"({"a": 1})"}}},
     {"[f(a=1, b='x", "", {{"f", R"({"a": 1)"}}},
@@ -217,9 +221,16 @@ TEST(ToolParser, PythonLiteralsAreBounded) {
   EXPECT_EQ(PythonLiteralToJson(deep), deep);
   EXPECT_FALSE(PythonLiteralToJson(std::string(70, '[') + std::string(70, ']')));
   EXPECT_FALSE(PythonLiteralToJson(std::string(1'000'000, '[')));
-  for (const char* text : {"", "[", "'", "'\\", "'\\u12'", "'\\ud800'", "{1: 2}", "{'a' 1}", "--1", "1.2.3", "01",
+  for (const char* text : {"", "[", "'", "'\\", "'\\u12'", "'\\ud800'", "{[1]: 2}", "{'a' 1}", "0x", "0xg", "0b2", "1j", "(1", "(,)", "--1", "1.2.3", "01",
                            "1e", "True1", "[1 2]", "{,}", "+"}) {
     EXPECT_FALSE(PythonLiteralToJson(text)) << text;
+  }
+  // As Python's json.dumps(ast.literal_eval(…)).
+  for (const auto& [literal, json] : {std::pair{"(1)", "1"}, {"(1,)", "[1]"}, {"()", "[]"}, {"((1,2),)", "[[1, 2]]"},
+                                      {"0x1f", "31"}, {"-0X1F", "-31"}, {"0b101", "5"}, {"0o17", "15"}, {"5.", "5.0"},
+                                      {"{1: 2, None: 3, 2.5: 5, 'a': 6}", R"({"1": 2, "null": 3, "2.5": 5, "a": 6})"},
+                                      {R"("\101\60x\0")", R"("A0x\u0000")"}, {R"((  "a" "b" ))", R"("ab")"}}) {
+    EXPECT_EQ(PythonLiteralToJson(literal), json) << literal;
   }
   EXPECT_EQ(PythonLiteralToJson("'\\ud83d\\ude42\\q'"), "\"🙂\\\\q\"");
 }
