@@ -1,10 +1,6 @@
 // tiercel run-batch: the requests of an OpenAI batch file, without a server.
-#include <unistd.h>
-
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -15,6 +11,7 @@
 #include "serving/model_path.h"
 #include "serving/progress_bar.h"
 #include "serving/serving_model.h"
+#include "tools/batch_files.h"
 #include "tools/batch_job.h"
 #include "tools/command.h"
 #include "tools/commands.h"
@@ -34,12 +31,14 @@ constexpr CommandHelp kRunBatchHelp = {
     "positional arguments:\n  MODEL   a folder, a .gguf file, or a hub id; or give it by --model"};
 
 constexpr OptionSpec kBatchOptions[] = {
-    {"--input-file -i", Kind::kString, "", Effect::kUsed, "A file, or an http or https URL, of requests."},
+    {"--input-file -i", Kind::kString, "", Effect::kUsed,
+     "A file, or an http or https URL, of requests."},
     {"--output-file -o", Kind::kString, "", Effect::kUsed,
-     "A file for the answers, or an http or https URL to PUT them to."},
+     "A file for the answers, or an http or https URL to PUT them to. What is no regular file, such as /dev/stdout or "
+     "a FIFO, is written into when all are there."},
     {"--output-tmp-dir", Kind::kString, "", Effect::kUsed,
-     "Where files lie meanwhile whose input or output is a URL. Default: the system's folder for temporary "
-     "files."},
+     "Where files lie meanwhile whose input or output is a URL or no regular file. Default: the system's folder for "
+     "temporary files."},
     {"--enable-metrics", Kind::kFlag, "", Effect::kNone, "There is no server to ask for metrics."},
     {"--url", Kind::kString, "0.0.0.0", Effect::kNone, "There is no server to ask for metrics."},
 };
@@ -51,7 +50,7 @@ const OptionTable& BatchTable() {
 
 struct BatchConfig {
   serving::ServeConfig model;
-  std::string input, output, folder;
+  BatchPlaces places;
 };
 
 Expected<BatchConfig> MakeBatchConfig(const ParsedOptions& options, const Environ& environ) {
@@ -64,99 +63,19 @@ Expected<BatchConfig> MakeBatchConfig(const ParsedOptions& options, const Enviro
   if (options.Given("otlp-traces-endpoint")) {
     config.model.warnings.push_back("--otlp-traces-endpoint has no effect here: a batch has no traces");
   }
-  config.input = options.String("input-file");
-  config.output = options.String("output-file");
-  config.folder = options.String("output-tmp-dir");
+  config.places = {options.String("input-file"), options.String("output-file"), options.String("output-tmp-dir")};
+  std::string& folder = config.places.folder;
   std::error_code error;
-  if (config.folder.empty()) config.folder = fs::temp_directory_path(error);
-  if (config.folder.empty()) config.folder = "/tmp";
+  if (folder.empty()) folder = fs::temp_directory_path(error);
+  if (folder.empty()) folder = "/tmp";
   return config;
 }
 
-bool IsUrl(const std::string& place) {
-  return place.starts_with("http://") || place.starts_with("https://");
-}
-
-Status FileError(const std::string& path, std::string_view what) {
-  return FailedPrecondition("{}: {}: {}", path, what, std::strerror(errno));
-}
-
-// A file that goes when this does, if it is one of ours.
-struct InputFile {
-  std::string path;
-  bool is_ours = false;
-  ~InputFile() {
-    std::error_code error;
-    if (is_ours) fs::remove(path, error);
-  }
-};
-
-Status FetchInput(const BatchConfig& config, net::HttpClient* client, const std::atomic<bool>& stop,
-                  InputFile* input) {
-  if (!IsUrl(config.input)) {
-    input->path = config.input;
-    if (!fs::exists(input->path)) return NotFound("argument --input-file: {}: no such file", input->path);
-    return OkStatus();
-  }
-  input->path = config.folder + "/tiercel-batch-XXXXXX";
-  const int fd = ::mkstemp(input->path.data());
-  if (fd < 0) return FileError(input->path, "cannot be made");
-  input->is_ours = true;
-  std::FILE* const file = ::fdopen(fd, "w");
-  bool written = file != nullptr;
-  net::HttpRequestSpec request;
-  request.url = config.input;
-  request.stop = &stop;
-  const auto response = client->Send(request, [&](std::string_view piece) {
-    written = written && std::fwrite(piece.data(), 1, piece.size(), file) == piece.size();
-    return written;
-  });
-  written = written && std::fflush(file) == 0;
-  const Status status = written ? OkStatus() : FileError(input->path, "cannot be written");
-  if (file != nullptr) std::fclose(file);
-  RETURN_IF_ERROR(status);
-  if (!response) return response.error();
-  if (response->status != 200) {
-    return FailedPrecondition("argument --input-file: {} answers {}", config.input, response->status);
-  }
-  return OkStatus();
-}
-
-// Large enough for what a batch is, and what a string of it takes is there.
-constexpr int64_t kMaxUploadBytes = int64_t{4} << 30;
-
-Status Upload(const std::string& path, const std::string& url, net::HttpClient* client) {
-  std::error_code error;
-  const auto size = static_cast<int64_t>(fs::file_size(path, error));
-  const auto kept = [&](const Status& status) {
-    return Status(status.code(), fmt::format("argument --output-file: {}: {}; the answers lie in {}", url,
-                                             status.message(), path));
-  };
-  if (error) return FileError(path, "cannot be read");
-  if (size > kMaxUploadBytes) {
-    return kept(FailedPrecondition("found {} bytes to send, at most {} are sent", size, kMaxUploadBytes));
-  }
-  net::HttpRequestSpec request;
-  request.method = "PUT";
-  request.url = url;
-  request.headers = {{"Content-Type", "application/jsonl"}};
-  request.body.resize(static_cast<size_t>(size));
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(request.body.data(), size)) return FileError(path, "cannot be read");
-  const auto response = client->Send(request);
-  if (!response) return kept(response.error());
-  if (response->status < 200 || response->status >= 300) {
-    return kept(FailedPrecondition("answers {}", response->status));
-  }
-  fs::remove(path, error);
-  return OkStatus();
-}
-
 // Where the answers are collected: a name that only the same input with the same flags has.
-Expected<std::string> PartialPath(const BatchConfig& config, const std::string& input) {
-  ASSIGN_OR_RETURN(const std::string sha, hub::Sha256OfFile(input));
-  const std::string base = IsUrl(config.output) ? config.folder + "/tiercel-batch" : config.output;
-  return fmt::format("{}.{}-{}.partial", base, sha.substr(0, 16), serving::ShortHash(config.model.non_default_args));
+Expected<std::string> PartialPath(const BatchConfig& config, const InputFile& input, const OutputPlace& output) {
+  ASSIGN_OR_RETURN(const std::string sha, hub::Sha256OfFile(input.path));
+  return fmt::format("{}.{}-{}.partial", output.collected, sha.substr(0, 16),
+                     serving::ShortHash(config.model.non_default_args));
 }
 
 // How many answers a file of an earlier run has; what of it is no whole line is cut off.
@@ -181,18 +100,18 @@ constexpr size_t kMaxLineBytes = size_t{64} << 20;
 // Lines of the input that are none of blanks.
 class Lines {
  public:
-  explicit Lines(const std::string& path) : path_(path), file_(path, std::ios::binary) {}
+  explicit Lines(const InputFile& input) : name_(input.name), file_(input.path, std::ios::binary) {}
 
   Expected<std::optional<std::string>> Next() {
     std::string line;
     while (Read(&line)) {
       if (line.size() > kMaxLineBytes) {
         return Unexpected(InvalidArgument("argument --input-file: {}: line {}: found more than {} bytes",
-                                          path_, number_, kMaxLineBytes));
+                                          name_, number_, kMaxLineBytes));
       }
       if (line.find_first_not_of(" \t\r") != std::string::npos) return line;
     }
-    if (!file_.is_open() || file_.bad()) return Unexpected(FileError(path_, "cannot be read"));
+    if (!file_.is_open() || file_.bad()) return Unexpected(FileError(name_, "cannot be read"));
     return std::nullopt;
   }
 
@@ -209,13 +128,13 @@ class Lines {
     return !line->empty();
   }
 
-  const std::string path_;
+  const std::string name_;
   std::ifstream file_;
   int64_t number_ = 0;
 };
 
-Expected<int64_t> CountLines(const std::string& path) {
-  Lines lines(path);
+Expected<int64_t> CountLines(const InputFile& input) {
+  Lines lines(input);
   int64_t count = 0;
   while (true) {
     ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.Next());
@@ -267,7 +186,7 @@ struct Outcome {
   int64_t taken_up = 0;
 };
 
-Expected<Outcome> Answer(BatchConfig* config, const std::string& input, const std::string& partial,
+Expected<Outcome> Answer(BatchConfig* config, const InputFile& input, const std::string& partial,
                          const Environ& environ, const std::atomic<bool>& stop,
                          Wakeable* running) {
   Outcome outcome;
@@ -319,24 +238,22 @@ int RunBatch(BatchConfig config, const Environ& environ) {
     running.Wake();
   });
   net::HttpClient client(net::HttpClientOptions::FromEnviron(environ));
+  const auto output = FindOutput(config.places);
+  if (!output) return LoggedFailure(output.error());
   InputFile input;
-  if (const Status status = FetchInput(config, &client, stop, &input); !status.ok()) return LoggedFailure(status);
-  const auto partial = PartialPath(config, input.path);
+  if (const Status status = TakeInput(config.places, &client, stop, &input); !status.ok()) return LoggedFailure(status);
+  const auto partial = PartialPath(config, input, *output);
   if (!partial) return LoggedFailure(partial.error());
-  const auto outcome = Answer(&config, input.path, *partial, environ, stop, &running);
+  const auto outcome = Answer(&config, input, *partial, environ, stop, &running);
   if (stop) {
     LOG_WARNING("stopped; the same command goes on where it was ({})", *partial);
     return 128 + stopped_by;
   }
   if (!outcome) return LoggedFailure(outcome.error());
-  if (IsUrl(config.output)) {
-    if (const Status status = Upload(*partial, config.output, &client); !status.ok()) return LoggedFailure(status);
-  } else if (std::rename(partial->c_str(), config.output.c_str()) != 0) {
-    return LoggedFailure(FileError(config.output, "cannot be written"));
-  }
+  if (const Status status = Deliver(*partial, *output, &client); !status.ok()) return LoggedFailure(status);
   LOG_INFO("{} requests answered{}, {} of them with an error: {}", outcome->counts.done,
            outcome->taken_up > 0 ? fmt::format(" ({} before)", outcome->taken_up) : "",
-           outcome->counts.failed, config.output);
+           outcome->counts.failed, config.places.output);
   return kExitOk;
 }
 

@@ -1,7 +1,9 @@
 """tiercel run-batch: every line answered as the server answers it, in order, whatever comes between."""
 import http.server
 import json
+import os
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -161,6 +163,86 @@ def test_urls(tmp_path, store):
     assert done.returncode == 0 and "Loaded" not in done.stderr, done.stderr
     done = run("run-batch", "-i", store.url + "/none", "-o", tmp_path / "out", *FLAGS)
     assert done.returncode == 1 and "/none answers 404" in done.stderr
+
+
+def write_input(folder, count=3):
+    (folder / "in.jsonl").write_text("".join(line(str(i), chat("x")) + "\n" for i in range(count)))
+    return folder / "in.jsonl"
+
+
+def run_elsewhere(folder, *words, **options):
+    """With a folder of its own for what lies somewhere meanwhile, which is empty again afterwards."""
+    (folder / "meanwhile").mkdir()
+    done = run("run-batch", *words, "--output-tmp-dir", folder / "meanwhile", *FLAGS, **options)
+    assert not list((folder / "meanwhile").iterdir())
+    (folder / "meanwhile").rmdir()
+    return done
+
+
+def ids(text):
+    return [json.loads(answer)["custom_id"] for answer in text.splitlines()]
+
+
+def test_a_link_stays_one(tmp_path):
+    given = write_input(tmp_path)
+    for name, target in (("to-old", "real/old.jsonl"), ("to-new", "real/new.jsonl"), ("absolute", tmp_path / "to-old")):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/old.jsonl").write_text("old")
+    for name, file in (("to-old", "old.jsonl"), ("to-new", "new.jsonl"), ("absolute", "old.jsonl")):
+        done = run("run-batch", "-i", given, "-o", tmp_path / name, *FLAGS)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name).is_symlink() and ids((tmp_path / "real" / file).read_text()) == ["0", "1", "2"]
+        (tmp_path / "real" / file).write_text("old")
+    assert len(list(tmp_path.iterdir())) == 5 and len(list((tmp_path / "real").iterdir())) == 2
+    (tmp_path / "loop").symlink_to("loop")
+    done = run("run-batch", "-i", given, "-o", tmp_path / "loop", *FLAGS)
+    assert done.returncode == 2 and "loop: a link without an end" in done.stderr
+
+
+def test_answers_go_into_what_is_no_regular_file(tmp_path):
+    given = write_input(tmp_path)
+    done = run_elsewhere(tmp_path, "-i", given, "-o", "/dev/stdout")  # a pipe
+    assert done.returncode == 0 and ids(done.stdout) == ["0", "1", "2"], done.stderr
+    with open(tmp_path / "log", "w+") as file:  # >>: what was there stays
+        file.write("before\n")
+        file.flush()
+        done = subprocess.run([BINARY, "run-batch", "-i", given, "-o", "/dev/stdout", *map(str, FLAGS)],
+                              env=clean_env(), stdout=file, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "log").read_text().startswith("before\n") and ids((tmp_path / "log").read_text()[7:]) == ["0", "1", "2"]
+    os.mkfifo(tmp_path / "fifo")
+    with subprocess.Popen(["cat", tmp_path / "fifo"], stdout=subprocess.PIPE, text=True) as reader:
+        done = run_elsewhere(tmp_path, "-i", given, "-o", tmp_path / "fifo")
+        assert done.returncode == 0 and ids(reader.communicate()[0]) == ["0", "1", "2"], done.stderr
+    assert (tmp_path / "fifo").is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "log", "fifo"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes device nodes")
+def test_devices_stay(tmp_path):
+    given = write_input(tmp_path)
+    for name, minor, code in (("null", 3, 0), ("full", 7, 1)):
+        try:
+            os.mknod(tmp_path / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+            open(tmp_path / name, "rb").close()
+        except PermissionError:
+            pytest.skip("no device nodes here")
+        done = run("run-batch", "-i", given, "-o", tmp_path / name, "--output-tmp-dir", tmp_path, *FLAGS)
+        assert done.returncode == code and (tmp_path / name).is_char_device(), done.stderr
+    assert "No space left on device; the answers lie in" in done.stderr
+    kept, = tmp_path.glob("*.partial")
+    assert ids(kept.read_text()) == ["0", "1", "2"]
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(tmp_path):
+    given = write_input(tmp_path)
+    (tmp_path / "link").symlink_to(given)
+    (tmp_path / "folder").mkdir()
+    for output, part in ((tmp_path / "folder", "is a folder"), (given, "is the input"), (tmp_path / "link", "is the input")):
+        done = run("run-batch", "-i", given, "-o", output, *FLAGS)
+        assert done.returncode == 2 and part in done.stderr and "random" not in done.stderr, done.stderr
+    assert len(given.read_text().splitlines()) == 3 and len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("flags, code, part", [
