@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 
 // Large enough for what a batch is, and what a string of it takes is there.
 constexpr int64_t kMaxUploadBytes = int64_t{4} << 30;
+// The same for what comes through a pipe, of which nobody knows the end.
+constexpr int64_t kMaxSpooledBytes = int64_t{4} << 30;
 // Linux follows as many.
 constexpr int kMaxLinks = 40;
 
@@ -77,6 +79,27 @@ Status Fetch(const BatchPlaces& places, net::HttpClient* client, const std::atom
   if (!response) return response.error();
   if (response->status != 200) {
     return FailedPrecondition("argument --input-file: {} answers {}", places.input, response->status);
+  }
+  return OkStatus();
+}
+
+// What a pipe gives can be had once, and is read several times.
+Status Spool(const BatchPlaces& places, InputFile* input) {
+  const platform::FileDescriptor pipe(::open(places.input.c_str(), O_RDONLY | O_CLOEXEC));
+  if (pipe.fd < 0) return FileError(places.input, "cannot be read");
+  RETURN_IF_ERROR(MakeNameless(places.folder, input));
+  std::vector<char> buffer(size_t{1} << 16);
+  int64_t bytes = 0;
+  while (const ssize_t count = ReadSome(pipe.fd, &buffer)) {
+    if (count < 0) return FileError(places.input, "cannot be read");
+    bytes += count;
+    if (bytes > kMaxSpooledBytes) {
+      return InvalidArgument("argument --input-file: {}: found more than {} bytes in a pipe; give a file",
+                             places.input, kMaxSpooledBytes);
+    }
+    if (!WriteAll(input->fd, {buffer.data(), static_cast<size_t>(count)})) {
+      return FileError(places.folder, "a file cannot be written");
+    }
   }
   return OkStatus();
 }
@@ -178,7 +201,15 @@ InputFile::~InputFile() {
 Status TakeInput(const BatchPlaces& places, net::HttpClient* client, const std::atomic<bool>& stop, InputFile* input) {
   input->name = places.input;
   if (IsUrl(places.input)) return Fetch(places, client, stop, input);
-  if (!Stat(places.input)) return NotFound("argument --input-file: {}: no such file", places.input);
+  const auto info = Stat(places.input);
+  if (!info) return NotFound("argument --input-file: {}: no such file", places.input);
+  if (S_ISFIFO(info->st_mode)) return Spool(places, input);
+  if (!S_ISREG(info->st_mode)) {
+    return InvalidArgument("argument --input-file: {}: is a {}, expected a file or a pipe", places.input,
+                           S_ISDIR(info->st_mode)    ? "folder"
+                           : S_ISSOCK(info->st_mode) ? "socket"
+                                                     : "device");
+  }
   input->path = places.input;
   return OkStatus();
 }

@@ -32,7 +32,7 @@ constexpr CommandHelp kRunBatchHelp = {
 
 constexpr OptionSpec kBatchOptions[] = {
     {"--input-file -i", Kind::kString, "", Effect::kUsed,
-     "A file, or an http or https URL, of requests."},
+     "A file, a pipe such as /dev/stdin (of at most 4 GiB), or an http or https URL, of requests."},
     {"--output-file -o", Kind::kString, "", Effect::kUsed,
      "A file for the answers, or an http or https URL to PUT them to. What is no regular file, such as /dev/stdout or "
      "a FIFO, is written into when all are there."},
@@ -171,9 +171,11 @@ class Wakeable {
     const std::lock_guard lock(mutex_);
     job_ = job;
   }
-  void Wake() {
+  // False: there is none.
+  bool Wake() {
     const std::lock_guard lock(mutex_);
     if (job_ != nullptr) job_->Wake();
+    return job_ != nullptr;
   }
 
  private:
@@ -235,7 +237,10 @@ int RunBatch(BatchConfig config, const Environ& environ) {
     if (count > 1) std::_Exit(128 + signal);
     stopped_by = signal;
     stop = true;
-    running.Wake();
+    if (running.Wake()) return;
+    // What else there is waits without a look at `stop`: for a pipe's other end, for a model to load.
+    LOG_WARNING("stopped while no request is running");
+    std::_Exit(128 + signal);
   });
   net::HttpClient client(net::HttpClientOptions::FromEnviron(environ));
   const auto output = FindOutput(config.places);

@@ -3,6 +3,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import threading
@@ -243,6 +244,49 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_computed(tmp_pat
         done = run("run-batch", "-i", given, "-o", output, *FLAGS)
         assert done.returncode == 2 and part in done.stderr and "random" not in done.stderr, done.stderr
     assert len(given.read_text().splitlines()) == 3 and len(list(tmp_path.iterdir())) == 3
+
+
+def test_requests_come_through_a_pipe(tmp_path):
+    given = write_input(tmp_path)
+    done = run_elsewhere(tmp_path, "-i", "/dev/stdin", "-o", tmp_path / "out", input=given.read_text())
+    assert done.returncode == 0 and ids((tmp_path / "out").read_text()) == ["0", "1", "2"], done.stderr
+    os.mkfifo(tmp_path / "fifo")
+    with subprocess.Popen(["sh", "-c", 'cat "$0" > "$1"', given, tmp_path / "fifo"]):
+        done = run_elsewhere(tmp_path, "-i", tmp_path / "fifo", "-o", "/dev/stdout")
+    assert done.returncode == 0 and ids(done.stdout) == ["0", "1", "2"], done.stderr
+    with open(given) as file:  # a file by another name
+        done = subprocess.run([BINARY, "run-batch", "-i", "/dev/stdin", "-o", tmp_path / "out", *map(str, FLAGS)],
+                              env=clean_env(), stdin=file, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and ids((tmp_path / "out").read_text()) == ["0", "1", "2"], done.stderr
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("flag", ["-i", "-o"])
+def test_a_signal_ends_what_waits_for_the_other_end(tmp_path, flag, sig):
+    os.mkfifo(tmp_path / "fifo")
+    places = {"-i": write_input(tmp_path), "-o": tmp_path / "out", flag: tmp_path / "fifo"}
+    words = [word for place in places.items() for word in place]
+    process = subprocess.Popen([BINARY, "run-batch", *map(str, words), "--output-tmp-dir", tmp_path, *map(str, FLAGS)],
+                               env=clean_env(), stderr=subprocess.PIPE, text=True)
+    kept = []
+    deadline = time.monotonic() + 60
+    while flag == "-o" and not (kept and kept[0].read_text().count("\n") == 3):
+        assert time.monotonic() < deadline and process.poll() is None
+        kept = list(tmp_path.glob("*.partial"))
+    time.sleep(0.5)
+    process.send_signal(sig)
+    assert process.wait(10) == 128 + sig
+    assert "stopped while no request is running" in process.stderr.read()
+    assert (tmp_path / "fifo").is_fifo() and {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "fifo", *(path.name for path in kept)}
+
+
+def test_an_input_that_is_neither_file_nor_pipe_is_refused(tmp_path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket"))
+        for path, kind in ((tmp_path, "folder"), ("/dev/zero", "device"), (tmp_path / "socket", "socket")):
+            done = run("run-batch", "-i", path, "-o", tmp_path / "out", *FLAGS)
+            assert done.returncode == 2 and f"is a {kind}, expected a file or a pipe" in done.stderr, done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("flags, code, part", [
