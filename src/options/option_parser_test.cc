@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -187,6 +188,35 @@ TEST(OptionParser, ConfigFileErrorsNameTheFile) {
   const TempFile other(".txt", "port: 1\n");
   EXPECT_THAT(ErrorOf({"--config", other.path()}), HasSubstr("must be of a yaml/yml type"));
   EXPECT_THAT(ErrorOf({"--config", "/nowhere/x.yaml"}), HasSubstr("/nowhere/x.yaml"));
+}
+
+TEST(OptionParser, ConfigFilesAreBounded) {
+  std::string bomb = "a: &a0 [x, x]\n";
+  for (int i = 1; i <= 40; ++i) bomb += fmt::format("b{}: &a{} [*a{}, *a{}]\n", i, i, i - 1, i - 1);
+  std::string wide = "a: &a \"" + std::string(1000, 'x') + "\"\nhf-overrides: {k: [*a";
+  for (int i = 0; i < 5000; ++i) wide += ", *a";
+  for (const std::string& text : {bomb, wide + "]}\n", std::string("hf-overrides: &a {x: [*a, *a, *a]}\n")}) {
+    const TempFile file(".yaml", text);
+    EXPECT_THAT(ErrorOf({"--config", file.path()}), HasSubstr(file.path() + ": "));
+  }
+  const TempFile many(".yaml", "served-model-name: [" + std::string(2 * 70'000, ',').replace(0, 1, "a") + "]\n");
+  EXPECT_FALSE(Parse({"--config", many.path()}));
+  const TempFile large(".yaml", "port: 1\n#" + std::string(1 << 20, 'x'));
+  EXPECT_THAT(ErrorOf({"--config", large.path()}), HasSubstr("found more than 1048576 bytes"));
+  const TempFile deep(".yaml", "hf-overrides: " + std::string(100'000, '['));
+  EXPECT_FALSE(Parse({"--config", deep.path()}));
+  const TempFile anchors(".yaml", "served-model-name: &names [a, b]\nlora-modules: *names\nhost: &h x\n");
+  EXPECT_THAT(Good({"--config", anchors.path()}).Strings("served-model-name"), ElementsAre("a", "b"));
+}
+
+TEST(OptionParser, ConfigFilesAreRegularFiles) {
+  const std::string path = testing::TempDir() + "options_test_" + std::to_string(::getpid()) + "_fifo.yaml";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr(path + ": the config file is no regular file"));
+  ::unlink(path.c_str());
+  ASSERT_EQ(::mkdir(path.c_str(), 0700), 0);
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr("is no regular file"));
+  ::rmdir(path.c_str());
 }
 
 TEST(OptionParser, ReprIsPythons) {

@@ -1,6 +1,13 @@
 #include "options/yaml_config.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
 
 #include "options/human_int.h"
 #include "options/json_value.h"
@@ -9,6 +16,26 @@ namespace tiercel::options {
 namespace {
 
 constexpr int kMaxYamlDepth = 32;
+// All flags with the largest JSON that a flag may hold are less.
+constexpr size_t kMaxFileBytes = size_t{1} << 20;
+// Of what the file says in the end: an alias stands for all of its anchor, as often as it is used.
+constexpr int64_t kMaxValues = 65'536;
+constexpr int64_t kMaxValueBytes = int64_t{4} << 20;
+
+// What is left of those.
+class Budget {
+ public:
+  Status Take(const YAML::Node& node) {
+    values_ += 1;
+    bytes_ += node.IsScalar() ? static_cast<int64_t>(node.Scalar().size()) : 0;
+    if (values_ <= kMaxValues && bytes_ <= kMaxValueBytes) return OkStatus();
+    return InvalidArgument("found more than {} values or {} bytes of them, counting an alias as all that it stands for",
+                           kMaxValues, kMaxValueBytes);
+  }
+
+ private:
+  int64_t values_ = 0, bytes_ = 0;
+};
 
 // A plain YAML scalar as JSON: numbers, booleans and null as such, anything else a string.
 std::string ScalarToJson(const YAML::Node& node) {
@@ -23,7 +50,8 @@ std::string ScalarToJson(const YAML::Node& node) {
   return JsonQuote(text);
 }
 
-Expected<std::string> ToJson(const YAML::Node& node, int depth) {
+Expected<std::string> ToJson(const YAML::Node& node, int depth, Budget* budget) {
+  RETURN_IF_ERROR(budget->Take(node));
   if (depth > kMaxYamlDepth) {
     return Unexpected(InvalidArgument("line {}: nested deeper than {}", node.Mark().line + 1,
                                       kMaxYamlDepth));
@@ -31,14 +59,15 @@ Expected<std::string> ToJson(const YAML::Node& node, int depth) {
   std::string text;
   if (node.IsMap()) {
     for (const auto& member : node) {
-      ASSIGN_OR_RETURN(const std::string value, ToJson(member.second, depth + 1));
+      ASSIGN_OR_RETURN(const std::string value, ToJson(member.second, depth + 1, budget));
+      RETURN_IF_ERROR(budget->Take(member.first));
       text += (text.empty() ? "" : ",") + JsonQuote(member.first.Scalar()) + ":" + value;
     }
     return "{" + text + "}";
   }
   if (node.IsSequence()) {
     for (const auto& item : node) {
-      ASSIGN_OR_RETURN(const std::string value, ToJson(item, depth + 1));
+      ASSIGN_OR_RETURN(const std::string value, ToJson(item, depth + 1, budget));
       text += (text.empty() ? "" : ",") + value;
     }
     return "[" + text + "]";
@@ -46,23 +75,25 @@ Expected<std::string> ToJson(const YAML::Node& node, int depth) {
   return node.IsNull() ? "null" : ScalarToJson(node);
 }
 
-Status AppendWords(const std::string& key, const YAML::Node& value,
+Status AppendWords(const std::string& key, const YAML::Node& value, Budget* budget,
                    std::vector<std::string>* words) {
+  RETURN_IF_ERROR(budget->Take(value));
   if (value.IsNull()) return OkStatus();
   if (value.IsSequence()) {
     words->push_back("--" + key);
     for (const auto& item : value) {
       if (item.IsScalar()) {
+        RETURN_IF_ERROR(budget->Take(item));
         words->push_back(item.Scalar());
         continue;
       }
-      ASSIGN_OR_RETURN(std::string json, ToJson(item, 0));
+      ASSIGN_OR_RETURN(std::string json, ToJson(item, 0, budget));
       words->push_back(std::move(json));
     }
     return OkStatus();
   }
   if (value.IsMap()) {
-    ASSIGN_OR_RETURN(std::string json, ToJson(value, 0));
+    ASSIGN_OR_RETURN(std::string json, ToJson(value, 0, budget));
     words->insert(words->end(), {"--" + key, std::move(json)});
     return OkStatus();
   }
@@ -78,6 +109,32 @@ Status AppendWords(const std::string& key, const YAML::Node& value,
   return OkStatus();
 }
 
+// A pipe that nobody writes to, or a device without an end, would be waited for.
+Expected<std::string> ReadFile(const std::string& path) {
+  const auto failed = [&] { return Unexpected(NotFound("{}: the config file cannot be read: {}", path, std::strerror(errno))); };
+  const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) return failed();
+  const std::unique_ptr<const int, void (*)(const int*)> closed(&fd, [](const int* open) { ::close(*open); });
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return failed();
+  if (!S_ISREG(info.st_mode)) {
+    return Unexpected(InvalidArgument("{}: the config file is no regular file", path));
+  }
+  std::string text(kMaxFileBytes + 1, '\0');
+  size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t count = ::read(fd, text.data() + size, text.size() - size);
+    if (count < 0) return failed();
+    if (count == 0) break;
+    size += static_cast<size_t>(count);
+  }
+  if (size > kMaxFileBytes) {
+    return Unexpected(InvalidArgument("{}: found more than {} bytes, expected a config file", path, kMaxFileBytes));
+  }
+  text.resize(size);
+  return text;
+}
+
 }  // namespace
 
 Expected<std::vector<std::string>> ReadConfigFile(const std::string& path) {
@@ -85,26 +142,26 @@ Expected<std::vector<std::string>> ReadConfigFile(const std::string& path) {
     return Unexpected(InvalidArgument(
         "Config file must be of a yaml/yml type. {} supplied", path));
   }
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   try {
-    const YAML::Node root = YAML::LoadFile(path);
+    const YAML::Node root = YAML::Load(text);
     if (root.IsNull()) return std::vector<std::string>{};
     if (!root.IsMap()) {
       return Unexpected(InvalidArgument("{}: expected a map of flag names to values", path));
     }
     std::vector<std::string> words;
+    Budget budget;
     for (const auto& member : root) {
       if (!member.first.IsScalar()) {
         return Unexpected(InvalidArgument("{}:{}: a key must be a flag's name", path,
                                           member.first.Mark().line + 1));
       }
-      if (Status status = AppendWords(member.first.Scalar(), member.second, &words);
+      if (Status status = AppendWords(member.first.Scalar(), member.second, &budget, &words);
           !status.ok()) {
         return Unexpected(InvalidArgument("{}: {}", path, status.message()));
       }
     }
     return words;
-  } catch (const YAML::BadFile&) {
-    return Unexpected(NotFound("{}: the config file cannot be read", path));
   } catch (const YAML::Exception& error) {
     return Unexpected(InvalidArgument("{}:{}: {}", path, error.mark.line + 1, error.msg));
   }
