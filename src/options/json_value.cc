@@ -108,4 +108,13 @@ Expected<std::string> MergeJson(const std::string& base, const std::string& over
 
 std::string JsonQuote(std::string_view text) { return Dump(Json(std::string(text))); }
 
+bool IsUtf8(std::string_view text) {
+  try {
+    Json(std::string(text)).dump();
+    return true;
+  } catch (const Json::type_error&) {
+    return false;
+  }
+}
+
 }  // namespace tiercel::options

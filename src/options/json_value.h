@@ -25,4 +25,6 @@ Expected<std::string> MergeJson(const std::string& base, const std::string& over
 // `text` as a JSON string literal, quotes included.
 std::string JsonQuote(std::string_view text);
 
+bool IsUtf8(std::string_view text);
+
 }  // namespace tiercel::options

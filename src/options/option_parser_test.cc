@@ -209,6 +209,28 @@ TEST(OptionParser, ConfigFilesAreBounded) {
   EXPECT_THAT(Good({"--config", anchors.path()}).Strings("served-model-name"), ElementsAre("a", "b"));
 }
 
+TEST(OptionParser, ConfigFilesAreOneDocument) {
+  for (const char* text : {"port: 9\n---\nhost: x\n", "port: 9\n...\nhost: x\n", "port: 9\n...\n---\nhost: x\n",
+                           "---\nport: 9\n---\n", "port: 9\n--- x\n", "---\n---\nport: 9\n", "port: 9\n---\nhost: [\n"}) {
+    const TempFile file(".yaml", text);
+    EXPECT_THAT(ErrorOf({"--config", file.path()}), HasSubstr(file.path() + ":")) << text;
+  }
+  for (const char* text : {"---\nport: 9\n", "# a\n---\nport: 9\n...\n", "%YAML 1.1\n---\nport: 9\n...\n# b\n"}) {
+    const TempFile file(".yaml", text);
+    EXPECT_EQ(Good({"--config", file.path()}).Int("port"), 9) << text;
+  }
+}
+
+TEST(OptionParser, ConfigFilesAreUtf8) {
+  for (const std::string& text : {std::string("host: ä\nport: 9\nname: \xe4\n"), std::string("\xff\xfep\0", 4),
+                                  std::string("port: 9\n\x04\nhost: x\n"), std::string("port: 9\n\0host: x\n", 17)}) {
+    const TempFile file(".yaml", text);
+    EXPECT_THAT(ErrorOf({"--config", file.path()}), HasSubstr(file.path() + ":")) << text;
+  }
+  const TempFile file(".yaml", "\xef\xbb\xbfhost: \"ä → 😀\"\r\nport:\t9\r\n");
+  EXPECT_EQ(Good({"--config", file.path()}).String("host"), "ä → 😀");
+}
+
 TEST(OptionParser, ConfigFilesAreRegularFiles) {
   const std::string path = testing::TempDir() + "options_test_" + std::to_string(::getpid()) + "_fifo.yaml";
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);

@@ -5,9 +5,11 @@
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
 #include "options/human_int.h"
 #include "options/json_value.h"
@@ -135,6 +137,23 @@ Expected<std::string> ReadFile(const std::string& path) {
   return text;
 }
 
+// Unicode without control characters, as YAML is: yaml-cpp would take one of them for the end.
+Status CheckText(const std::string& path, const std::string& text) {
+  int number = 1;
+  for (size_t begin = 0; begin < text.size(); ++number) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line(text.data() + begin, end - begin);
+    if (!IsUtf8(line)) return InvalidArgument("{}:{}: found bytes that are no UTF-8", path, number);
+    for (const char c : line) {
+      if ((c >= 0 && c < ' ' && c != '\t' && c != '\r') || c == '\x7f') {
+        return InvalidArgument("{}:{}: found a control character, 0x{:02x}", path, number, static_cast<int>(c));
+      }
+    }
+    begin = end + 1;
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Expected<std::vector<std::string>> ReadConfigFile(const std::string& path) {
@@ -143,8 +162,15 @@ Expected<std::vector<std::string>> ReadConfigFile(const std::string& path) {
         "Config file must be of a yaml/yml type. {} supplied", path));
   }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  RETURN_IF_ERROR(CheckText(path, text));
   try {
-    const YAML::Node root = YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.empty()) return std::vector<std::string>{};
+    if (documents.size() > 1) {
+      return Unexpected(InvalidArgument("{}: found {} documents (what is between --- or ... and the next), expected one",
+                                        path, documents.size()));
+    }
+    const YAML::Node& root = documents[0];
     if (root.IsNull()) return std::vector<std::string>{};
     if (!root.IsMap()) {
       return Unexpected(InvalidArgument("{}: expected a map of flag names to values", path));
