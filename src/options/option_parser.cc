@@ -111,7 +111,7 @@ class OptionParser {
       }
     }
     if (!path) return OkStatus();
-    ASSIGN_OR_RETURN(const std::vector<std::string> file_words, ReadConfigFile(*path));
+    ASSIGN_OR_RETURN(const std::vector<std::string> file_words, ReadConfigFile(*path, table_));
     from_file_ = true;
     RETURN_IF_ERROR(TakeWords(file_words));
     if (!unrecognized_.empty()) {
@@ -191,12 +191,6 @@ class OptionParser {
       // -qascend, -n2: the value stands right behind a one-letter flag.
       ASSIGN_OR_RETURN(match, table_.Resolve(parts.flag.substr(0, 2)));
       if (match.spec != nullptr) parts.value = word.substr(2);
-    }
-    if (match.spec == nullptr && from_file_ && parts.flag.starts_with("--no-")) {
-      // "disable-log-stats: false" of a file: a flag without the --no- form stays off.
-      ASSIGN_OR_RETURN(match, table_.Resolve("--" + parts.flag.substr(5)));
-      if (match.spec != nullptr && match.spec->kind == Kind::kFlag) return OkStatus();
-      match = {};
     }
     if (match.spec == nullptr) {
       unrecognized_ += " " + word;

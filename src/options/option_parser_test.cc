@@ -231,6 +231,45 @@ TEST(OptionParser, ConfigFilesAreUtf8) {
   EXPECT_EQ(Good({"--config", file.path()}).String("host"), "ä → 😀");
 }
 
+TEST(OptionParser, BooleansOfConfigFilesArePythons) {
+  const auto prefix_caching = [](const std::string& line) {
+    const TempFile file(".yaml", line + "\n");
+    return Good({"--config", file.path()}).String("enable-prefix-caching");
+  };
+  for (const char* word : {"yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"}) {
+    EXPECT_EQ(prefix_caching(std::string("enable-prefix-caching: ") + word), "True");
+    EXPECT_EQ(prefix_caching(std::string("no_enable_prefix_caching: ") + word), "False");
+  }
+  for (const char* word : {"no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"}) {
+    EXPECT_EQ(prefix_caching(std::string("enable_prefix_caching: ") + word), "False");
+    EXPECT_EQ(prefix_caching(std::string("no-enable-prefix-caching: ") + word), "True");
+  }
+  const TempFile file(".yaml", "ui: off\ntrust-remote-code: on\ndisable-log-stats: no\nhost: \"no\"\n"
+                               "hf-overrides: {a: yes, b: Off, c: 'on', d: !!str no, e: y, f: ~}\n"
+                               "compilation-config.x: off\n");
+  const ParsedOptions parsed = Good({"--config", file.path()});
+  EXPECT_FALSE(parsed.On("ui"));
+  EXPECT_TRUE(parsed.On("trust-remote-code"));
+  EXPECT_FALSE(parsed.On("disable-log-stats"));
+  EXPECT_EQ(parsed.String("host"), "no");
+  EXPECT_EQ(parsed.String("hf-overrides"), R"({"a":true,"b":false,"c":"on","d":"no","e":"y","f":null})");
+  EXPECT_EQ(parsed.String("compilation-config"), R"({"x":false})");
+}
+
+TEST(OptionParser, ABooleanOfAConfigFileThatIsNoneNamesFileLineAndKey) {
+  for (const auto& [line, part] : {std::pair{"ui: 'false'", "ui: found \"false\" in quotes, expected true or false"},
+                                   {"ui: 1", "ui: found \"1\", expected true or false"},
+                                   {"trust_remote_code: y", "trust_remote_code: found \"y\", expected true or false"},
+                                   {"disable-log-stats: [true]", "disable-log-stats: found a list, expected true or false"},
+                                   {"no-ui: {a: b}", "no-ui: found a map"},
+                                   {"host: off", "host: found off, which YAML reads as false; put it into quotes"}}) {
+    const TempFile file(".yaml", "port: 9\n" + std::string(line) + "\n");
+    EXPECT_THAT(ErrorOf({"--config", file.path()}), HasSubstr(file.path() + ":2: " + part));
+  }
+  const TempFile unknown(".yaml", "no-frobnicate: false\n");
+  EXPECT_THAT(ErrorOf({"--config", unknown.path()}), HasSubstr("unrecognized arguments: --no-frobnicate"));
+}
+
 TEST(OptionParser, ConfigFilesAreRegularFiles) {
   const std::string path = testing::TempDir() + "options_test_" + std::to_string(::getpid()) + "_fifo.yaml";
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "options/human_int.h"
@@ -39,12 +40,27 @@ class Budget {
   int64_t values_ = 0, bytes_ = 0;
 };
 
+// Quoted in the file, or said to be one.
+bool IsString(const YAML::Node& node) { return node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str"; }
+
+// PyYAML reads YAML 1.1, where these are booleans, in three spellings each.
+std::optional<bool> BooleanOf(const YAML::Node& node) {
+  if (!node.IsScalar() || IsString(node)) return std::nullopt;
+  const std::string& text = node.Scalar();
+  for (const char* word : {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}) {
+    if (text == word) return true;
+  }
+  for (const char* word : {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}) {
+    if (text == word) return false;
+  }
+  return std::nullopt;
+}
+
 // A plain YAML scalar as JSON: numbers, booleans and null as such, anything else a string.
 std::string ScalarToJson(const YAML::Node& node) {
   const std::string text = node.Scalar();
-  if (node.Tag() == "!") return JsonQuote(text);  // quoted in the file
-  if (text == "true" || text == "false" || text == "null") return text;
-  if (text == "~") return "null";
+  if (IsString(node)) return JsonQuote(text);
+  if (const auto boolean = BooleanOf(node)) return *boolean ? "true" : "false";
   if (auto number = ParseInt(text)) return std::to_string(*number);
   if (ParseFloat(text) && text.find_first_of("xX") == std::string::npos) {
     return fmt::format("{}", *ParseFloat(text));
@@ -77,10 +93,30 @@ Expected<std::string> ToJson(const YAML::Node& node, int depth, Budget* budget) 
   return node.IsNull() ? "null" : ScalarToJson(node);
 }
 
-Status AppendWords(const std::string& key, const YAML::Node& value, Budget* budget,
+// "no-x: false" turns x on, as it would in Python.
+Status AppendSwitch(const OptionTable::Match& flag, const YAML::Node& value, std::vector<std::string>* words) {
+  const auto boolean = BooleanOf(value);
+  if (!boolean && value.IsScalar()) {
+    return InvalidArgument("found {}{}, expected true or false", JsonQuote(value.Scalar()).substr(0, 64),
+                           IsString(value) ? " in quotes" : "");
+  }
+  if (!boolean) return InvalidArgument("found a {}, expected true or false", value.IsMap() ? "map" : "list");
+  const bool on = *boolean != flag.negated;
+  const std::string name(flag.spec->name());
+  if (on || flag.spec->kind == Kind::kSwitch) words->push_back((on ? "--" : "--no-") + name);
+  return OkStatus();
+}
+
+Status AppendWords(const OptionTable& table, const std::string& key, const YAML::Node& value, Budget* budget,
                    std::vector<std::string>* words) {
   RETURN_IF_ERROR(budget->Take(value));
   if (value.IsNull()) return OkStatus();
+  std::string name = "--" + key;
+  std::replace(name.begin(), name.end(), '_', '-');
+  ASSIGN_OR_RETURN(const OptionTable::Match flag, table.Resolve(name));
+  if (flag.spec != nullptr && (flag.spec->kind == Kind::kSwitch || flag.spec->kind == Kind::kFlag)) {
+    return AppendSwitch(flag, value, words);
+  }
   if (value.IsSequence()) {
     words->push_back("--" + key);
     for (const auto& item : value) {
@@ -99,15 +135,15 @@ Status AppendWords(const std::string& key, const YAML::Node& value, Budget* budg
     words->insert(words->end(), {"--" + key, std::move(json)});
     return OkStatus();
   }
-  const std::string text = value.Scalar();
-  const bool quoted = value.Tag() == "!";
-  if (!quoted && (text == "true" || text == "True")) {
-    words->push_back("--" + key);
-  } else if (!quoted && (text == "false" || text == "False")) {
-    words->push_back("--no-" + key);
-  } else {
-    words->insert(words->end(), {"--" + key, text});
+  const auto boolean = BooleanOf(value);
+  if (boolean && flag.spec != nullptr) {
+    return InvalidArgument("found {}, which YAML reads as {}; put it into quotes if the word is meant", value.Scalar(),
+                           *boolean ? "true" : "false");
   }
+  words->push_back("--" + key);
+  // A dotted key is a value of a JSON object. Of an unknown flag the name alone is told.
+  if (!boolean) words->push_back(value.Scalar());
+  if (boolean && key.find('.') != std::string::npos) words->push_back(*boolean ? "true" : "false");
   return OkStatus();
 }
 
@@ -156,7 +192,7 @@ Status CheckText(const std::string& path, const std::string& text) {
 
 }  // namespace
 
-Expected<std::vector<std::string>> ReadConfigFile(const std::string& path) {
+Expected<std::vector<std::string>> ReadConfigFile(const std::string& path, const OptionTable& table) {
   if (!path.ends_with(".yaml") && !path.ends_with(".yml")) {
     return Unexpected(InvalidArgument(
         "Config file must be of a yaml/yml type. {} supplied", path));
@@ -182,9 +218,9 @@ Expected<std::vector<std::string>> ReadConfigFile(const std::string& path) {
         return Unexpected(InvalidArgument("{}:{}: a key must be a flag's name", path,
                                           member.first.Mark().line + 1));
       }
-      if (Status status = AppendWords(member.first.Scalar(), member.second, &budget, &words);
-          !status.ok()) {
-        return Unexpected(InvalidArgument("{}: {}", path, status.message()));
+      const std::string& key = member.first.Scalar();
+      if (Status status = AppendWords(table, key, member.second, &budget, &words); !status.ok()) {
+        return Unexpected(InvalidArgument("{}:{}: {}: {}", path, member.first.Mark().line + 1, key, status.message()));
       }
     }
     return words;
