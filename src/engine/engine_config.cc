@@ -17,6 +17,12 @@ namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 
+// A step's lists have room for as many tokens from the start, at some 100 bytes each: four times what the longest
+// context in use has.
+constexpr int64_t kMaxBatchedTokens = int64_t{1} << 22;
+// Of a step's table of blocks, which has a place of four bytes for each block of each sequence.
+constexpr int64_t kMaxTableBlocks = int64_t{1} << 28;
+
 Status ResolveModelLen(EngineOptions* o, int64_t derived) {
   if (o->max_model_len == 0) o->max_model_len = derived;
   if (o->max_model_len < 2) {
@@ -34,6 +40,22 @@ Status ResolveModelLen(EngineOptions* o, int64_t derived) {
                "derived_max_model_len will cause a CUDA array out-of-bounds error.",
                o->max_model_len, derived)
         .WithParam("max_model_len");
+  }
+  return OkStatus();
+}
+
+// What a step's lists need room for, with all that follows from other flags.
+Status CheckStepSize(const EngineOptions& o) {
+  if (o.max_num_batched_tokens > kMaxBatchedTokens) {
+    return InvalidArgument("max_num_batched_tokens must be between 1 and 2^22, got {}.", o.max_num_batched_tokens)
+        .WithParam("max_num_batched_tokens");
+  }
+  const int64_t blocks = CeilDiv(o.max_model_len, o.block_size);
+  if (o.max_num_seqs > kMaxTableBlocks / blocks) {
+    return InvalidArgument("max_num_seqs ({}) sequences of max_model_len ({}) have {} blocks each (block_size {}); all "
+                           "together may have 2^28.",
+                           o.max_num_seqs, o.max_model_len, blocks, o.block_size)
+        .WithParam("max_num_seqs");
   }
   return OkStatus();
 }
@@ -74,7 +96,7 @@ Status ResolveScheduling(EngineOptions* o) {
                o->long_prefill_token_threshold, o->max_model_len)
         .WithParam("long_prefill_token_threshold");
   }
-  return OkStatus();
+  return CheckStepSize(*o);
 }
 
 // Guesses are made of known tokens, so a step is planned when the one before it has ended.
@@ -98,8 +120,8 @@ Status CheckRanges(const EngineOptions& o) {
   constexpr int64_t kMax = int64_t{1} << 30;
   RETURN_IF_ERROR(check(o.max_model_len >= 0 && o.max_model_len <= kMax, "max_model_len",
                         o.max_model_len, "between 1 and 2^30"));
-  RETURN_IF_ERROR(check(o.max_num_batched_tokens >= 0 && o.max_num_batched_tokens <= kMax,
-                        "max_num_batched_tokens", o.max_num_batched_tokens, "between 1 and 2^30"));
+  RETURN_IF_ERROR(check(o.max_num_batched_tokens >= 0 && o.max_num_batched_tokens <= kMaxBatchedTokens,
+                        "max_num_batched_tokens", o.max_num_batched_tokens, "between 1 and 2^22"));
   RETURN_IF_ERROR(check(o.max_num_seqs >= 0 && o.max_num_seqs <= 65536, "max_num_seqs",
                         o.max_num_seqs, "between 1 and 65536"));
   RETURN_IF_ERROR(check(o.block_size >= 1 && o.block_size <= 65536, "block_size", o.block_size,

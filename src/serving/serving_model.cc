@@ -1,14 +1,16 @@
 #include "serving/serving_model.h"
 
+#include <new>
+
 #include "base/log.h"
 #include "serving/model_loading.h"
 
 namespace tiercel::serving {
+namespace {
 
-Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
-                                                const Environ& environ,
-                                                const kernels::Environments& environments,
-                                                std::atomic<bool>* stop) {
+Expected<server::ServingModel> LoadModelAndEngine(ServeConfig* config, const std::string& path, const Environ& environ,
+                                                  const kernels::Environments& environments,
+                                                  std::atomic<bool>* stop) {
   if (config->job && config->load.transport == nullptr) {
     return Unexpected(InvalidArgument(
         "found a model over {} processes (--nnodes, --distributed-executor-backend), expected one: this is for `tiercel "
@@ -40,6 +42,22 @@ Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::
   config->engine.classifier = std::move(loaded.classifier);
   ASSIGN_OR_RETURN(serving.engine, MakeEngine(config->engine, each, std::move(loaded.models)));
   return serving;
+}
+
+}  // namespace
+
+Expected<server::ServingModel> LoadServingModel(ServeConfig* config, const std::string& path,
+                                                const Environ& environ,
+                                                const kernels::Environments& environments,
+                                                std::atomic<bool>* stop) {
+  // Buffers say themselves what does not fit; lists throw.
+  try {
+    return LoadModelAndEngine(config, path, environ, environments, stop);
+  } catch (const std::bad_alloc&) {
+    return Unexpected(ResourceExhausted(
+        "{}: no memory is left for the model and its engine; lower --max-num-batched-tokens, --max-num-seqs or "
+        "--max-model-len, or free some", path));
+  }
 }
 
 Expected<std::unique_ptr<engine::Engine>> MakeEngine(const engine::EngineOptions& options,

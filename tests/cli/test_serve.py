@@ -183,6 +183,15 @@ def test_heads_that_cannot_be_shared_out(size, message):
     assert message in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("flags, name", [
+    (("--max-num-batched-tokens", "200M"), "max_num_batched_tokens"),
+    (("--max-num-batched-tokens", "1000000000000"), "max_num_batched_tokens")])
+def test_steps_that_no_memory_holds_are_refused_before_loading(flags, name):
+    result = run("serve", TINY, "--load-format", "dummy", "--port", "0", *flags)
+    assert result.returncode == 2, result.stderr
+    assert name in result.stderr.splitlines()[-1] and "Loaded" not in result.stderr and "terminate" not in result.stderr
+
+
 def test_ranks_are_announced():
     with dummy_server("-tp", "2") as server:
         server.wait_ready()
