@@ -1,6 +1,7 @@
 #include "server/http_server.h"
 
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +29,8 @@ constexpr int64_t kOtherDescriptors = 64;
 // Connections beyond the greatest number: requests without a body (probes, metrics) are answered
 // there too, so that a server with all its connections in use still tells that it lives.
 constexpr int64_t kSurplusConnections = 64;
+
+constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 
 // So few that wait when all others are busy stay: they are probes whose request is on its way.
 size_t SparedConnections(int64_t max_connections) {
@@ -173,12 +176,24 @@ class HttpServerImpl final : public HttpServer {
 
  private:
   Status OpenUnixSocket() {
+    if (options_.uds.size() > kMaxSocketPath) {
+      return InvalidArgument("--uds {}: found a path of {} bytes, a socket's has at most {}", options_.uds,
+                             options_.uds.size(), kMaxSocketPath);
+    }
     // A socket that a killed server left behind would refuse the bind.
     if (IsBound(options_.uds)) {
       return FailedPrecondition("--uds {}: another server has taken it", options_.uds);
     }
     std::error_code ignored;
-    if (std::filesystem::is_socket(options_.uds, ignored)) ::unlink(options_.uds.c_str());
+    const std::filesystem::file_status there = std::filesystem::status(options_.uds, ignored);
+    if (std::filesystem::is_socket(there)) {
+      ::unlink(options_.uds.c_str());
+    } else if (std::filesystem::exists(there)) {
+      return InvalidArgument("--uds {}: is a {}, expected a path where a socket can be made", options_.uds,
+                             std::filesystem::is_directory(there)      ? "folder"
+                             : std::filesystem::is_regular_file(there) ? "file"
+                                                                       : "device or a pipe");
+    }
     return Bind(asio::local::stream_protocol::endpoint(options_.uds), options_.uds);
   }
 

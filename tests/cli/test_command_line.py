@@ -100,6 +100,18 @@ def test_busy_port_is_found_before_anything_is_loaded():
     assert "random" not in result.stderr and "CPU kernels" not in result.stderr
 
 
+def test_a_unix_socket_that_cannot_be_is_found_before_anything_is_loaded(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    os.mkfifo(tmp_path / "fifo")
+    long = tmp_path / ("x" * 108)
+    for path, part in ((long, f"found a path of {len(str(long))} bytes, a socket's has at most 107"), (tmp_path, "is a folder"),
+                       (tmp_path / "file", "is a file"), (tmp_path / "fifo", "is a device or a pipe")):
+        result = run("serve", TINY, "--load-format", "dummy", "--uds", path)
+        assert result.returncode == 2 and "terminate" not in result.stderr, result.stderr
+        assert f"--uds {path}: {part}" in result.stderr.splitlines()[-1] and "random" not in result.stderr
+    assert (tmp_path / "file").read_text() == "kept" and (tmp_path / "fifo").is_fifo()
+
+
 @pytest.mark.parametrize("model,part", [("/nowhere/model", "/nowhere/model"),
                                         ("./missing.gguf", "missing.gguf")])
 def test_missing_model_is_one_line(model, part):
