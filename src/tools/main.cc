@@ -1,4 +1,5 @@
 // tiercel: one program, one subcommand each.
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -54,5 +55,7 @@ int Main(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   tiercel::platform::ReportBusErrors();
+  // A write beyond the limit of a file's size shall fail like one to a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
   return tiercel::tools::Main(std::vector<std::string>(argv + 1, argv + argc));
 }

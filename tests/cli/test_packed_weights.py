@@ -17,10 +17,10 @@ def model(tmp_path):
     return tmp_path / "model"
 
 
-def answer_of(model, *flags, folder=None):
+def answer_of(model, *flags, folder=None, under=()):
     """A greedy answer with logprobs, and the log."""
     env = {"TIERCEL_PACKED_FOLDER": str(folder)} if folder else {}
-    with Server(model, "--served-model-name", "m", *flags, env=env) as server:
+    with Server(model, "--served-model-name", "m", *flags, env=env, under=under) as server:
         server.wait_ready()
         answer = httpx.post(f"{server.url}/completions", json=QUESTION | {"model": "m"}, timeout=60).json()
         assert server.stop() == 0
@@ -68,6 +68,14 @@ def test_changed_files_are_packed_anew(model, tmp_path):
     assert "packed anew" in log
     again, log = answer_of(model, *flags, folder=folder)
     assert again == expected and IS_MAPPED in log
+
+
+def test_a_limit_of_a_files_size_is_said_and_costs_nothing_else(model, tmp_path):
+    expected, _ = answer_of(model)
+    found, log = answer_of(model, "--load-format", "packed", folder=tmp_path / "kept", under=("prlimit", "--fsize=100000"))
+    assert found == expected
+    assert "--load-format packed: " in log and "cannot be written: File too large" in log
+    assert packed_files(tmp_path / "kept", model) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_costs_nothing_else(model, tmp_path):

@@ -35,9 +35,9 @@ def test_interrupted(kind, sent, model, tmp_path):
 def test_a_full_disk_leaves_an_empty_folder_empty(model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    # Files that may not grow beyond 200 kB; SIGXFSZ is ignored by Python, and so by what it starts.
+    # Files that may not grow beyond 200 kB. SIGXFSZ would end what it finds unprepared.
     result = subprocess.run([BINARY, "quantize", str(model), str(out), "--scheme", "int4"], env=clean_env(), text=True,
-                            capture_output=True, timeout=60, restore_signals=False,
+                            capture_output=True, timeout=60,
                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
     assert result.returncode == 1
     assert "cannot be written" in result.stderr

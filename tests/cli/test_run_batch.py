@@ -289,6 +289,17 @@ def test_an_input_that_is_neither_file_nor_pipe_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_limit_of_a_files_size_is_one_line_and_what_was_answered_stays(tmp_path):
+    given = write_input(tmp_path, 40)
+    command = [BINARY, "run-batch", "-i", given, "-o", tmp_path / "out", *map(str, FLAGS)]
+    done = subprocess.run(["prlimit", "--fsize=4000", *command], env=clean_env(), capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot be written: File too large" in done.stderr.splitlines()[-1], done.stderr
+    assert not (tmp_path / "out").exists()
+    done = run(*command[1:])
+    assert done.returncode == 0 and "requests were answered before" in done.stderr, done.stderr
+    assert ids((tmp_path / "out").read_text()) == [str(i) for i in range(40)]
+
+
 @pytest.mark.parametrize("flags, code, part", [
     (["-i", "in.jsonl"], 2, "required: --output-file"),
     (["-o", "out.jsonl"], 2, "required: --input-file"),
