@@ -1,6 +1,8 @@
 // tiercel: one program, one subcommand each.
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +52,16 @@ int Main(const std::vector<std::string>& words) {
                                 QuotedNames(Subcommands())));
 }
 
+// What was printed is what was asked for: a script must not take half of it for all.
+int FinishOutput(int code) {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  // Of a write that failed before the reason is gone.
+  std::fputs(fmt::format("tiercel: standard output cannot be written{}\n",
+                         errno != 0 ? fmt::format(": {}", std::strerror(errno)) : "").c_str(), stderr);
+  return code == kExitOk ? kExitFailure : code;
+}
+
 }  // namespace
 }  // namespace tiercel::tools
 
@@ -57,5 +69,5 @@ int main(int argc, char** argv) {
   tiercel::platform::ReportBusErrors();
   // A write beyond the limit of a file's size shall fail like one to a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
-  return tiercel::tools::Main(std::vector<std::string>(argv + 1, argv + argc));
+  return tiercel::tools::FinishOutput(tiercel::tools::Main(std::vector<std::string>(argv + 1, argv + argc)));
 }

@@ -2,10 +2,11 @@
 import json
 import os
 import socket
+import subprocess
 
 import pytest
 
-from cli_support import TINY, dummy_server, run
+from cli_support import BINARY, TINY, clean_env, dummy_server, run, write_tiny_model
 
 
 def test_version_is_one_line():
@@ -135,6 +136,25 @@ def test_client_without_server_is_one_line():
     result = run("chat", "--url", "http://127.0.0.1:9/v1", "-q", "hi")
     assert result.returncode == 1
     assert result.stderr.startswith("tiercel chat: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("serve", "--help=all"), ("bench", "serve", "--help"),
+                                   ("bench", "latency", "--help=all"), ("collect-env",)])
+def test_output_that_is_lost_is_a_failure(words):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([BINARY, *words], env=clean_env(), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("tiercel: standard output cannot be written")
+
+
+def test_a_chat_and_a_measurement_that_are_lost_are_failures(server, tmp_path):
+    (tmp_path / "text").write_text("some words to be predicted " * 60)
+    for words in (("chat", "--url", server.url, "-q", "hi"), ("complete", "--url", server.url, "-q", "hi", "--max-tokens", "3"),
+                  ("eval", "perplexity", write_tiny_model(tmp_path / "model"), "--text", tmp_path / "text", "--json")):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([BINARY, *map(str, words)], env=clean_env(), stdout=full, stderr=subprocess.PIPE, text=True)
+        assert result.returncode == 1, result.stderr
+        assert result.stderr.splitlines()[-1].startswith("tiercel: standard output cannot be written")
 
 
 def test_api_keys_stay_out_of_the_log():
