@@ -72,6 +72,10 @@ int64_t UsableMemory(const EngineOptions& options, const MemoryBudget& memory);
 // do not fit each other or a model whose longest sequence is `max_position`.
 Status CheckOptions(EngineOptions options, int64_t max_position);
 
+// Tokens of a KV cache that the engine can ever use: max_num_seqs sequences of max_model_len, in whole blocks.
+// The options are such as CheckOptions lets pass.
+int64_t MostCachedTokens(EngineOptions options, int64_t max_position);
+
 struct Request {
   std::string id;
   std::vector<int32_t> prompt;  // 1 … max_model_len − 1 tokens; to be pooled: 1 … max_model_len

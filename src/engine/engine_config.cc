@@ -270,6 +270,13 @@ Status CheckOptions(EngineOptions options, int64_t max_position) {
   return options.fit_max_model_len ? OkStatus() : ResolveScheduling(&options);
 }
 
+int64_t MostCachedTokens(EngineOptions options, int64_t max_position) {
+  if (options.max_model_len == 0) options.max_model_len = max_position;
+  // What a length that is fitted to the memory does not pass has filled in all the same what is asked here.
+  (void)ResolveScheduling(&options);
+  return (1 + options.max_num_seqs * BlocksPerSequence(options)) * options.block_size;
+}
+
 Expected<EngineConfig> Configure(EngineOptions options, const model::CausalLm& model,
                                  const MemoryBudget& memory) {
   EngineConfig config;

@@ -160,6 +160,17 @@ TEST(EngineConfigTest, ChecksTheFlagsAgainstEachOther) {
   EXPECT_THAT(Error(options), HasSubstr("long_prefill_token_threshold (5000)"));
 }
 
+TEST(EngineConfigTest, KnowsWhatTheCacheCanUse) {
+  EngineOptions options;
+  EXPECT_EQ(MostCachedTokens(options, 4096), 128 * (1 + 128 * 32));  // as in FillsInTheDefaults
+  options.max_num_seqs = 3;
+  options.max_model_len = 130;
+  EXPECT_EQ(MostCachedTokens(options, 4096), 128 * (1 + 3 * 2));
+  options.max_num_seqs = 65536;
+  options.max_model_len = 1 << 19;
+  EXPECT_EQ(MostCachedTokens(options, 4096), 128 * (1 + (int64_t{1} << 28)));
+}
+
 TEST(EngineConfigTest, RefusesValuesOutOfRange) {
   const auto bad = [](auto set) {
     EngineOptions options;

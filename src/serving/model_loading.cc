@@ -60,20 +60,52 @@ Expected<std::shared_ptr<const text::ChatTemplate>> LoadTemplate(
   return text::ChatTemplate::Compile(pool, *source);
 }
 
-// Bytes that each copy of the weights may take in memory: what is left by each engine's cache for one
-// sequence of max_model_len or 4096 tokens (or of the size that was asked for), the activations and all else.
-int64_t MaxWeightBytes(const checkpoint::ModelConfig& model, const engine::EngineOptions& options,
+// Bytes that each engine's cache takes in the end: what was asked for, as far as it can be used, or else what one
+// sequence of max_model_len or 4096 tokens needs.
+int64_t CacheBytes(const checkpoint::Checkpoint& checkpoint, const ServeConfig& config) {
+  const checkpoint::ModelConfig& model = checkpoint.config();
+  const engine::EngineOptions& options = config.engine;
+  const DType dtype = config.load.weights.kv_dtype.value_or(checkpoint.quantization().kv_cache().value_or(DType::kBF16));
+  const int64_t head = dtype == DType::kBF16 ? model.head_dim * static_cast<int64_t>(sizeof(BF16))
+                                             : model.head_dim + static_cast<int64_t>(sizeof(float));  // and a scale
+  const int64_t token = 2 * model.num_layers * model.num_kv_heads * head;
+  constexpr int64_t kTokens = 4096;
+  if (!options.kv_cache_memory_bytes) {
+    return token * (options.max_model_len > 0 ? std::min(options.max_model_len, kTokens) : kTokens);
+  }
+  // Both factors may be large.
+  const double useful = static_cast<double>(token) *
+                        static_cast<double>(engine::MostCachedTokens(options, model.DerivedMaxModelLen()));
+  const int64_t asked = *options.kv_cache_memory_bytes;
+  return useful < static_cast<double>(asked) ? static_cast<int64_t>(useful) : asked;
+}
+
+// A cache that the machine can never hold is refused before the weights make room for it on disk.
+Status CheckCacheExists(const checkpoint::Checkpoint& checkpoint, const ServeConfig& config,
+                        const kernels::Environment& environment) {
+  const int64_t total = environment.topology.memory_total;
+  // Of several processes each has a part.
+  if (!config.engine.kv_cache_memory_bytes || total <= 0 || config.load.weights.process.count > 1) return OkStatus();
+  const int64_t cache = CacheBytes(checkpoint, config);
+  if (cache <= total / environment.engines) return OkStatus();
+  constexpr double kGiB = 1 << 30;
+  return ResourceExhausted("kv_cache_memory_bytes asks for a KV cache of {:.2f} GiB{}. This machine or its control group "
+                           "has {:.2f} GiB.",
+                           static_cast<double>(cache) / kGiB,
+                           environment.engines > 1 ? fmt::format(" for each of {} engines", environment.engines) : "",
+                           static_cast<double>(total) / kGiB)
+      .WithParam("kv_cache_memory_bytes");
+}
+
+// Bytes that each copy of the weights may take in memory: what is left by the engines' caches, the activations and
+// all else.
+int64_t MaxWeightBytes(const checkpoint::Checkpoint& checkpoint, const ServeConfig& config,
                        const kernels::Environment& environment) {
   const platform::Topology& topology = environment.topology;
   if (topology.memory_total <= 0) return std::numeric_limits<int64_t>::max();
   constexpr int64_t kElse = int64_t{512} << 20;
-  constexpr int64_t kTokens = 4096;
-  const int64_t token = 2 * model.num_layers * model.num_kv_heads * model.head_dim *
-                        static_cast<int64_t>(sizeof(BF16));
-  const int64_t tokens =
-      options.max_model_len > 0 ? std::min(options.max_model_len, kTokens) : kTokens;
-  const int64_t engine = options.kv_cache_memory_bytes.value_or(tokens * token) + kElse;
-  return (engine::UsableMemory(options, {topology.memory_total, topology.memory_available}) -
+  const int64_t engine = CacheBytes(checkpoint, config) + kElse;
+  return (engine::UsableMemory(config.engine, {topology.memory_total, topology.memory_available}) -
           environment.engines * engine) / environment.weight_copies;
 }
 
@@ -179,7 +211,7 @@ model::WeightOptions ResolveWeightOptions(const ServeConfig& config, const check
                                           const std::string& path, const Environ& environ,
                                           const kernels::Environment& environment) {
   model::WeightOptions options = config.load.weights;
-  options.max_bytes_in_memory = MaxWeightBytes(checkpoint.config(), config.engine, environment);
+  options.max_bytes_in_memory = MaxWeightBytes(checkpoint, config, environment);
   options.disk_folders = DiskFolders(path, environ);
   if (config.load_format == LoadFormat::kPacked) options.packed = PackedWeightsOf(path, environ);
   return options;
@@ -241,6 +273,7 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
       checkpoint::CheckTensorParallelSize(checkpoint->config(), config.tensor_parallel_size));
   RETURN_IF_ERROR(
       engine::CheckOptions(config.engine, checkpoint->config().DerivedMaxModelLen()));
+  RETURN_IF_ERROR(CheckCacheExists(*checkpoint, config, *environments[0]));
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.generation,
                    ResolveGeneration(config.generation, checkpoint->generation_config()));

@@ -165,6 +165,22 @@ def test_every_limit_of_the_kv_cache_limits(limit):
         assert 'num_gpu_blocks="16"' in metrics
 
 
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_cache_asked_for_counts_as_far_as_it_can_be_used(how, tmp_path):
+    gib = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    flags = ["--kv-cache-memory-bytes", f"{gib}G"] if how == "flag" else []
+    env = {"VLLM_CPU_KVCACHE_SPACE": str(gib)} if how == "variable" else {}
+    model = write_tiny_model(tmp_path / "model")
+    with Server(model, "--max-model-len", "512", "--max-num-seqs", "8", *flags, env=env) as server:
+        server.wait_ready()
+        assert "do not fit into memory" not in server.log and "KV cache size: 4,096 tokens" in server.log
+    # 2 KiB a token: five times what is there.
+    seqs = 5 * (gib << 30) // 2 // (2048 * 40960) + 1
+    result = run("serve", model, "--port", "0", "--max-num-seqs", min(seqs, 65536), "--max-num-batched-tokens", 65536, *flags, env=env)
+    assert result.returncode == 1 and "Loaded" not in result.stderr
+    assert "asks for a KV cache of" in result.stderr.splitlines()[-1]
+
+
 def test_the_cache_takes_memory_as_it_is_used():
     with Server(TINY, "--load-format", "dummy", "--kv-cache-memory-bytes", "1G") as server:
         server.wait_ready()
