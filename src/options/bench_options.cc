@@ -174,7 +174,7 @@ constexpr OptionSpec kThroughput[] = {
      "An older name of --random-prefix-len and --sonnet-prefix-len."},
     {"--num-warmups", Kind::kInt, "0", Effect::kUsed, "Send the first requests so often before."},
     {"--async-engine", Kind::kFlag, "", Effect::kNone,
-     "There is one engine, and it is asynchronous."},
+     "The engine is asynchronous."},
     {"--prequeue-requests", Kind::kFlag, "", Effect::kNone, "All requests are queued at once."},
     {"--lora-path", Kind::kString, "", Effect::kRefused, "There is no LoRA."},
 };

@@ -130,11 +130,12 @@ constexpr OptionSpec kVllmConfig[] = {
      "For other kinds of models or devices."},
     {"--engram-config", Kind::kJson, "", Effect::kNone, "For other kinds of models or devices."},
     {"--reasoning-config", Kind::kJson, "", Effect::kRefused,
-     "The tokens of thought cannot be bounded yet."},
+     "Where thoughts begin and end is what --reasoning-parser says; a request bounds them by thinking_token_budget."},
     {"--kernel-config", Kind::kJson, "{}", Effect::kNone, "For other kinds of models or devices."},
     {"--additional-config", Kind::kJson, "{}", Effect::kUsed,
-     "JSON object with the Ascend plugin's settings. Checked; they choose device optimizations "
-     "that have no effect yet."},
+     "JSON object with the Ascend plugin's settings. ascend_compilation_config.fuse_norm_quant, quantize_lm_head, w8a8_mix, "
+     "weight_prefetch_config, pa_shape_list, enable_flashcomm1 and sp_threshold work; others are checked, and the log "
+     "names those that have no effect."},
     {"--structured-outputs-config", Kind::kJson, "{}", Effect::kUsed,
      "JSON object: disable_any_whitespace, disable_additional_properties, enable_in_reasoning, "
      "reasoning_parser. The backend is always llguidance."},
@@ -154,7 +155,8 @@ constexpr OptionSpec kVllmConfig[] = {
 constexpr OptionSpec kEngine[] = {
     {"--disable-log-stats", Kind::kFlag, "", Effect::kUsed,
      "No statistics in the log and no vllm: metrics."},
-    {"--aggregate-engine-logging", Kind::kFlag, "", Effect::kNone, "There is one engine."},
+    {"--aggregate-engine-logging", Kind::kFlag, "", Effect::kNone,
+     "Each engine logs a line of its own; /metrics has their numbers by the label engine."},
     {"--fail-on-environ-validation", Kind::kSwitch, "False", Effect::kUsed,
      "Refuse to start when a VLLM_ variable is unknown."},
     {"--shutdown-timeout", Kind::kFloat, "0", Effect::kUsed,

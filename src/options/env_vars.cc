@@ -33,6 +33,7 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_CPU_KVCACHE_SPACE", "", Is::kFloat, 0, 1e6},  // GiB
     {"VLLM_CPU_OMP_THREADS_BIND", ""},
     {"VLLM_CPU_NUM_OF_RESERVED_CPU", "", Is::kInt, 0, kMaxCount},
+    {"VLLM_PP_LAYER_PARTITION", ""},
     {"VLLM_MAX_STOP_STRINGS", "", Is::kInt, 1, kMaxCount},
     {"VLLM_MAX_N_SEQUENCES", "", Is::kInt, 1, kMaxCount},
     {"VLLM_MAX_COMPLETION_PROMPTS", "", Is::kInt, 1, kMaxCount},
@@ -43,7 +44,7 @@ constexpr EnvSpec kKnown[] = {
     {"TRANSFORMERS_OFFLINE", "", Is::kSwitch},
     // vLLM's.
     {"VLLM_BATCH_INVARIANT", "results never depend on the batch here"},
-    {"VLLM_USE_V1", "there is one engine"},
+    {"VLLM_USE_V1", "there is one kind of engine"},
     {"VLLM_WORKER_MULTIPROC_METHOD", "one process serves the model"},
     {"VLLM_ENGINE_ITERATION_TIMEOUT_S", "steps are not interrupted"},
     {"VLLM_ALLOW_RUNTIME_LORA_UPDATING", "LoRA adapters come later"},
@@ -61,6 +62,8 @@ constexpr EnvSpec kKnown[] = {
     {"VLLM_HOST_IP", "one process serves the model"},
     {"VLLM_PORT", "it is for vLLM's own processes; the server's port is --port"},
     {"VLLM_RPC_TIMEOUT", "one process serves the model"},
+    {"VLLM_RPC_BASE_PATH", "engines are threads of the server's process"},
+    {"VLLM_IMAGE_FETCH_TIMEOUT", "nothing is fetched for a request, and there are no images"},
     {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "idle connections are kept for 75 s"},
     {"VLLM_ENABLE_V1_MULTIPROCESSING", "one process serves the model"},
     {"VLLM_LOG_STATS_INTERVAL", "statistics are logged every 10 s"},

@@ -81,7 +81,8 @@ constexpr OptionSpec kFrontend[] = {
     {"--exclude-tools-when-tool-choice-none", Kind::kSwitch, "False", Effect::kUsed,
      "Leave tools out of the prompt for tool_choice none."},
     {"--tool-strict-level", Kind::kString, "auto", Effect::kRefused,
-     "Structured output is not offered yet."},
+     "A function's own strict says whether its calls are held to its parameters; those of tool_choice required or named "
+     "always are."},
     {"--tool-server", Kind::kString, "", Effect::kRefused, "There are no built-in tools."},
     {"--max-log-len", Kind::kInt, "", Effect::kUsed,
      "Most characters or token ids of a prompt in the log."},

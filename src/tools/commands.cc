@@ -16,7 +16,7 @@ constexpr Subcommand kSubcommands[] = {
     {"bench", "Measure a server, or the engine in this process.", &RunBench, nullptr,
      &BenchSubcommands},
     {"tune", "Find the flags that make a load run best here.", &RunTune, &DescribeTune},
-    {"quantize", "Write a float model as W8A8.", &RunQuantize, &DescribeQuantize},
+    {"quantize", "Write a float model with INT8 or INT4 weights, or as GGUF.", &RunQuantize, &DescribeQuantize},
     {"comm-check", "Show what the links between several processes do.", &RunCommCheck, &DescribeCommCheck},
     {"collect-env", "Show what this machine offers, for reports.", &RunCollectEnv, &DescribeCollectEnv},
     {"health", "Ask a server whether it serves.", &RunHealth, &DescribeHealth},

@@ -35,6 +35,22 @@ def test_usage_errors_exit_with_2(words):
     assert result.stdout == ""
 
 
+def test_help_says_what_works():
+    assert "GGUF" in next(line for line in run("--help").stdout.splitlines() if "quantize" in line)
+    text = run("serve", "--help=all").stdout
+    for old in ("cannot be bounded yet", "Structured output is not offered yet", "There is one engine", "that have no effect yet"):
+        assert old not in text
+    for topic, part in (("reasoning-config", "thinking_token_budget"), ("tool-strict-level", "strict"),
+                        ("additional-config", "weight_prefetch_config"), ("aggregate-engine-logging", "Each engine logs")):
+        assert part in run("serve", f"--help={topic}").stdout
+
+
+def test_variables_of_vllm_are_known():
+    env = {"VLLM_IMAGE_FETCH_TIMEOUT": "5", "VLLM_RPC_BASE_PATH": "/tmp", "VLLM_PP_LAYER_PARTITION": "1,1"}
+    said = run("serve", TINY, "--load-format", "dummy", "--port", "0", "--fail-on-environ-validation", "-pp", "3", env=env).stderr
+    assert "nknown" not in said, said
+
+
 def test_serve_help_topics():
     assert "SchedulerConfig" in run("serve", "--help").stdout
     assert "SchedulerConfig" in run("serve", "--help=listgroup").stdout
