@@ -1,6 +1,11 @@
 #include "server/http_tls.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
 
 #include "base/log.h"
 
@@ -10,7 +15,26 @@ namespace {
 
 namespace ssl = boost::asio::ssl;
 
+// OpenSSL's reason for a file that it cannot open is "asio.ssl error".
+Status CheckFile(std::string_view flag, const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0 || ::access(path.c_str(), R_OK) != 0) {
+    return InvalidArgument("{} {}: {}", flag, path, std::strerror(errno));
+  }
+  if (S_ISDIR(info.st_mode)) return InvalidArgument("{} {}: is a folder, expected a file", flag, path);
+  return OkStatus();
+}
+
+// Of a file that can be read and is not what it should be.
+Status FileFault(std::string_view flag, const std::string& path, const boost::system::error_code& error) {
+  const std::string reason = error.message();
+  return InvalidArgument("{} {}: {}", flag, path, reason == "asio.ssl error" ? "cannot be read as PEM" : reason);
+}
+
 Expected<std::unique_ptr<ssl::context>> MakeContext(const ServerOptions& options) {
+  RETURN_IF_ERROR(CheckFile("--ssl-certfile", options.ssl_certfile));
+  RETURN_IF_ERROR(CheckFile("--ssl-keyfile", options.ssl_keyfile));
+  if (!options.ssl_ca_certs.empty()) RETURN_IF_ERROR(CheckFile("--ssl-ca-certs", options.ssl_ca_certs));
   auto context = std::make_unique<ssl::context>(ssl::context::tls_server);
   boost::system::error_code error;
   context->set_options(ssl::context::default_workarounds | ssl::context::no_sslv2 |
@@ -18,19 +42,12 @@ Expected<std::unique_ptr<ssl::context>> MakeContext(const ServerOptions& options
                            ssl::context::no_tlsv1_1,
                        error);
   context->use_certificate_chain_file(options.ssl_certfile, error);
-  if (error) {
-    return Unexpected(InvalidArgument("--ssl-certfile {}: {}", options.ssl_certfile, error.message()));
-  }
+  if (error) return Unexpected(FileFault("--ssl-certfile", options.ssl_certfile, error));
   context->use_private_key_file(options.ssl_keyfile, ssl::context::pem, error);
-  if (error) {
-    return Unexpected(InvalidArgument("--ssl-keyfile {}: {}", options.ssl_keyfile, error.message()));
-  }
+  if (error) return Unexpected(FileFault("--ssl-keyfile", options.ssl_keyfile, error));
   if (!options.ssl_ca_certs.empty()) {
     context->load_verify_file(options.ssl_ca_certs, error);
-    if (error) {
-      return Unexpected(
-          InvalidArgument("--ssl-ca-certs {}: {}", options.ssl_ca_certs, error.message()));
-    }
+    if (error) return Unexpected(FileFault("--ssl-ca-certs", options.ssl_ca_certs, error));
   }
   if (!options.ssl_ciphers.empty() &&
       SSL_CTX_set_cipher_list(context->native_handle(), options.ssl_ciphers.c_str()) != 1) {

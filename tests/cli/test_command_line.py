@@ -117,6 +117,19 @@ def test_busy_port_is_found_before_anything_is_loaded():
     assert "random" not in result.stderr and "CPU kernels" not in result.stderr
 
 
+def test_tls_files_that_cannot_be_are_named_with_their_flag(tmp_path):
+    (tmp_path / "there").write_text("no PEM")
+    there, none = tmp_path / "there", tmp_path / "none"
+    for words, part in ((("--ssl-certfile", none, "--ssl-keyfile", there), f"--ssl-certfile {none}: No such file or directory"),
+                        (("--ssl-certfile", there, "--ssl-keyfile", none), f"--ssl-keyfile {none}: No such file or directory"),
+                        (("--ssl-certfile", there, "--ssl-keyfile", tmp_path), f"--ssl-keyfile {tmp_path}: is a folder"),
+                        (("--ssl-certfile", there, "--ssl-keyfile", there, "--ssl-ca-certs", none), f"--ssl-ca-certs {none}: No such file"),
+                        (("--ssl-certfile", there, "--ssl-keyfile", there), f"--ssl-certfile {there}: ")):
+        result = run("serve", TINY, "--load-format", "dummy", "--port", "0", *words)
+        assert result.returncode == 2 and part in result.stderr.splitlines()[-1], result.stderr
+        assert "asio" not in result.stderr and "random" not in result.stderr
+
+
 def test_a_unix_socket_that_cannot_be_is_found_before_anything_is_loaded(tmp_path):
     (tmp_path / "file").write_text("kept")
     os.mkfifo(tmp_path / "fifo")
