@@ -109,7 +109,7 @@ Expected<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& di
                                              config ? FfiData(*config) : nullptr,
                                              config ? config->size() : 0, error.out());
   if (impl->handle == nullptr) {
-    return Unexpected(InvalidArgument("{}: {}{}", dir, error.text(), WrongFileHint(*json)));
+    return Unexpected(InvalidArgument("{}/{}{}", dir, error.text(), WrongFileHint(*json)));  // it begins with the file's name
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<Tokenizer> tokenizer, Make(std::move(impl), options));
   if (config) {

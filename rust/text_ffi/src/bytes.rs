@@ -1,6 +1,8 @@
 //! Buffers that cross the C border, and the guard around every exported function.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::cell::Cell;
+use std::panic::{catch_unwind, set_hook, take_hook, AssertUnwindSafe};
+use std::sync::Once;
 
 /// Bytes owned by Rust until `tiercel_bytes_free`.
 #[repr(C)]
@@ -66,21 +68,50 @@ pub unsafe fn slice<'a>(data: *const u8, size: usize) -> &'a [u8] {
     }
 }
 
-/// A panic of `work` becomes an error.
-pub fn catch_panics<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic
+thread_local! {
+    /// How many guarded calls this thread is in.
+    static GUARDED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A panic that becomes an error is told by that error: without this, it would also be printed, with as
+/// many lines as its backtrace has.
+fn quiet_guarded_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = take_hook();
+        set_hook(Box::new(move |info| {
+            // A thread that is ending has no count any more.
+            if GUARDED.try_with(Cell::get).unwrap_or(0) == 0 {
+                others(info);
+            }
+        }));
+    });
+}
+
+/// The result of `work`, or what it said when it panicked.
+pub fn or_panic_text<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    quiet_guarded_panics();
+    GUARDED.with(|depth| depth.set(depth.get() + 1));
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.with(|depth| depth.set(depth.get() - 1));
+    result.map_err(|panic| {
+        panic
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
-            .unwrap_or_else(|| "unknown".to_string());
-        Err(format!("internal error of the text library: {text}"))
+            .unwrap_or_else(|| "unknown".to_string())
     })
+}
+
+/// A panic of `work` becomes an error.
+pub fn catch_panics<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    or_panic_text(work)
+        .unwrap_or_else(|text| Err(format!("internal error of the text library: {text}")))
 }
 
 /// For functions that cannot fail: after a panic the answer is `otherwise`.
 pub fn shielded<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
+    or_panic_text(work).unwrap_or(otherwise)
 }
 
 /// Runs `work`; an error or a panic goes to `*error`, and the result is None.

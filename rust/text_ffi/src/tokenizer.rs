@@ -8,11 +8,12 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::Sequence;
 use tokenizers::{
-    AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    AddedToken, DecoderWrapper, Encoding, ModelWrapper, NormalizedString, Normalizer,
+    NormalizerWrapper, PostProcessorWrapper, PreTokenizedString, PreTokenizer, PreTokenizerWrapper,
     Tokenizer, TokenizerImpl,
 };
 
-use crate::bytes::{guard, shielded, slice, Bytes, Ids};
+use crate::bytes::{guard, or_panic_text, shielded, slice, Bytes, Ids};
 use crate::gguf_vocab;
 
 const ADDED: u32 = 1;
@@ -242,24 +243,52 @@ type BpeTokenizer = TokenizerImpl<
     DecoderWrapper,
 >;
 
-fn parse_tokenizer(name: &str, json: &[u8]) -> Result<Tokenizer, String> {
+fn read_tokenizer(json: &[u8]) -> Result<Tokenizer, String> {
     match serde_json::from_slice::<BpeTokenizer>(json) {
         Ok(tokenizer) => Ok(tokenizer.into()),
         // Of another kind, or broken: then this says where.
-        Err(_) => Tokenizer::from_bytes(json).map_err(|e| format!("{name}: {e}")),
+        Err(_) => Tokenizer::from_bytes(json).map_err(|e| e.to_string()),
     }
 }
 
+fn reads<T: serde::de::DeserializeOwned>(value: &Value) -> bool {
+    or_panic_text(|| serde_json::from_value::<T>(value.clone()).is_ok()).unwrap_or(false)
+}
+
+/// The part of the file that cannot be read alone: the library panics at some without a name.
+fn broken_part(json: &[u8]) -> &'static str {
+    let file: Value = serde_json::from_slice(json).unwrap_or(Value::Null);
+    let parts: [(&'static str, fn(&Value) -> bool); 5] = [
+        ("normalizer: ", reads::<Option<NormalizerWrapper>>),
+        ("pre_tokenizer: ", reads::<Option<PreTokenizerWrapper>>),
+        ("post_processor: ", reads::<Option<PostProcessorWrapper>>),
+        ("decoder: ", reads::<Option<DecoderWrapper>>),
+        ("model: ", reads::<ModelWrapper>),
+    ];
+    let is_broken = |name: &str, reads: fn(&Value) -> bool| {
+        file.get(name.trim_end_matches(": ")).is_some_and(|part| !reads(part))
+    };
+    parts.into_iter().find(|(name, reads)| is_broken(name, *reads)).map_or("", |(name, _)| name)
+}
+
+fn parse_tokenizer(json: &[u8]) -> Result<Tokenizer, String> {
+    or_panic_text(|| read_tokenizer(json))
+        .unwrap_or_else(|panic| Err(format!("{}cannot be read: {panic}", broken_part(json))))
+}
+
 fn from_json(json: &[u8], config: &[u8]) -> Result<TiercelTokenizer, String> {
-    let mut tokenizer = parse_tokenizer("tokenizer.json", json)?;
+    let named = |e: String| format!("tokenizer.json: {e}");
+    let mut tokenizer = parse_tokenizer(json).map_err(named)?;
     add_config_tokens(&mut tokenizer, &parse("tokenizer_config.json", config)?);
-    build(tokenizer)
+    or_panic_text(|| build(tokenizer)).unwrap_or_else(Err).map_err(named)
 }
 
 fn from_gguf(description: &[u8]) -> Result<TiercelTokenizer, String> {
     let vocab = parse("tokenizer.ggml", description)?;
     let json = gguf_vocab::to_tokenizer_json(&vocab)?;
-    build(parse_tokenizer("tokenizer.ggml", json.to_string().as_bytes())?)
+    parse_tokenizer(json.to_string().as_bytes())
+        .and_then(build)
+        .map_err(|e| format!("tokenizer.ggml: {e}"))
 }
 
 /// # Safety
