@@ -153,6 +153,11 @@ Status Checkpoint::ReadBlocks(const std::string& name, int64_t, BlockRow*) const
   return Internal("{}: has no block format", name);
 }
 
+std::string Checkpoint::PlaceOf(std::string_view field) const {
+  const std::string folder = path();
+  return folder.empty() ? std::string(field) : fmt::format("{}/config.json: {}", folder, field);
+}
+
 const Quantization& Checkpoint::quantization() const {
   static const Quantization kNone;
   return kNone;

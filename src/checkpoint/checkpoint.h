@@ -37,6 +37,11 @@ class Checkpoint {
                                                     std::string_view hf_overrides = "",
                                                     const std::string& quantization = "");
 
+  // For messages: the folder or file that it was opened from, empty if there is none, and where a field of the configuration
+  // stands there ("DIR/config.json: head_dim").
+  virtual std::string path() const { return ""; }
+  virtual std::string PlaceOf(std::string_view field) const;
+
   virtual const ModelConfig& config() const = 0;
   virtual const GenerationConfig& generation_config() const = 0;
   virtual const Quantization& quantization() const;  // by default: none

@@ -22,13 +22,14 @@ uint64_t Mix(uint64_t x) {
 
 class DummyCheckpoint final : public Checkpoint {
  public:
-  DummyCheckpoint(ModelConfig config, GenerationConfig generation, uint64_t seed)
-      : config_(std::move(config)), generation_(std::move(generation)), seed_(seed) {
+  DummyCheckpoint(ModelConfig config, GenerationConfig generation, uint64_t seed, std::string folder)
+      : config_(std::move(config)), generation_(std::move(generation)), seed_(seed), folder_(std::move(folder)) {
     for (PlannedShape& tensor : TensorsOf(config_, Head::kLogits)) {
       tensors_[std::move(tensor.name)] = {std::move(tensor.shape), "BF16"};
     }
   }
 
+  std::string path() const override { return folder_; }
   const ModelConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return generation_; }
   std::optional<TensorInfo> Find(const std::string& name) const override {
@@ -82,6 +83,7 @@ class DummyCheckpoint final : public Checkpoint {
   const ModelConfig config_;
   const GenerationConfig generation_;
   const uint64_t seed_;
+  const std::string folder_;
   std::map<std::string, TensorInfo> tensors_;
 };
 
@@ -93,7 +95,7 @@ std::string_view Text(const platform::MappedFile& file) {
 
 std::unique_ptr<Checkpoint> MakeDummyCheckpoint(ModelConfig config, GenerationConfig generation,
                                                 uint64_t seed) {
-  return std::make_unique<DummyCheckpoint>(std::move(config), std::move(generation), seed);
+  return std::make_unique<DummyCheckpoint>(std::move(config), std::move(generation), seed, "");
 }
 
 Expected<std::unique_ptr<Checkpoint>> OpenDummyCheckpoint(const std::string& folder,
@@ -110,7 +112,7 @@ Expected<std::unique_ptr<Checkpoint>> OpenDummyCheckpoint(const std::string& fol
   } else if (generation_file.error().code() != StatusCode::kNotFound) {
     return Unexpected(generation_file.error());
   }
-  return MakeDummyCheckpoint(std::move(config), std::move(generation), seed);
+  return std::make_unique<DummyCheckpoint>(std::move(config), std::move(generation), seed, folder);
 }
 
 }  // namespace tiercel::checkpoint

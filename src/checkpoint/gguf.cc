@@ -24,6 +24,7 @@ class GgufCheckpoint final : public Checkpoint {
   static Expected<std::unique_ptr<Checkpoint>> Open(const std::string& path,
                                                     std::string_view hf_overrides);
 
+  std::string path() const override { return file_.path(); }
   const ModelConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return generation_; }
   const GgufTokenizerData* gguf_tokenizer() const override {

@@ -37,6 +37,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
   // "model." that all else here expects.
   void NameAsCausalLm();
 
+  std::string path() const override { return folder_; }
   const ModelConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return generation_; }
   const Quantization& quantization() const override { return quantization_; }

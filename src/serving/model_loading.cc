@@ -29,6 +29,22 @@ Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
   return text::Tokenizer::Load(dir, options);
 }
 
+// What a tokenizer puts around each text must be of the model's vocabulary. Other tokens beyond it are refused where a
+// prompt has them.
+Status CheckTokenIds(const text::Tokenizer& tokenizer, const std::string& file, int64_t vocab_size) {
+  ASSIGN_OR_RETURN(const std::vector<int32_t> around, tokenizer.Encode("", true));
+  for (const int32_t id : around) {
+    if (id < vocab_size) continue;
+    return InvalidArgument("{}: post_processor: found the id {} ({}), expected less than the model's vocab_size ({}); the file "
+                           "belongs to another model", file, id, tokenizer.TokenString(id), vocab_size);
+  }
+  if (tokenizer.vocab_size() > vocab_size) {
+    LOG_WARNING("{}: found ids up to {}, expected less than the model's vocab_size ({}): prompts with the tokens beyond it are "
+                "refused", file, tokenizer.vocab_size() - 1, vocab_size);
+  }
+  return OkStatus();
+}
+
 // --chat-template: a file, or the template itself.
 Expected<std::string> TemplateOfFlag(const std::string& value) {
   std::error_code error;
@@ -299,6 +315,11 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
     return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environments);
   });
   auto tokenizer = LoadTokenizer(text_dir, gguf, config.tokenizer_options);
+  if (tokenizer) {
+    const std::string file = gguf != nullptr ? checkpoint->path() : text_dir + "/tokenizer.json";
+    const Status fits = CheckTokenIds(**tokenizer, file, checkpoint->config().vocab_size);
+    if (!fits.ok()) tokenizer = Unexpected(fits);
+  }
   loaded.template_pool =
       std::make_shared<text::TemplatePool>(text::TemplatePool::Options{.executable = config.program});
   auto chat_template = LoadTemplate(config, text_dir, gguf, loaded.template_pool);

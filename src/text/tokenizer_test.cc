@@ -183,6 +183,53 @@ TEST_F(StrangeTokenizer, TextsThatCannotBeEncodedAreErrors) {
   EXPECT_EQ(*(*bpe)->Encode("a", false), std::vector{0});
 }
 
+// A tokenizer that no text can be given to is refused when it is read.
+TEST_F(StrangeTokenizer, IsTriedWhenItIsRead) {
+  using testing::HasSubstr;
+  const auto with = [this](const char* part, const Json& value) {
+    Json file = good_;
+    file[part] = value;
+    return Error(file.dump());
+  };
+  const auto around = [](const Json& ids, const char* used) {
+    return Json{{"type", "TemplateProcessing"},
+                {"single", {{{"SpecialToken", {{"id", used}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+                {"pair", Json::array()},
+                {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", ids}, {"tokens", Json::array({"<s>"})}}}}}};
+  };
+  const std::string file = "/tokenizer.json: ";
+  EXPECT_EQ(with("post_processor", around({0}, "<s>")), "no error");
+  EXPECT_THAT(with("post_processor", around({0}, "<t>")),
+              HasSubstr(file + "post_processor.single: found the token \"<t>\", expected one of special_tokens"));
+  for (const uint32_t id : {1u << 20, 0x80000000u, 0xffffffffu}) {
+    EXPECT_THAT(with("post_processor", around({id}, "<s>")),
+                HasSubstr(fmt::format("{}post_processor: found the id {} for the token \"<s>\", expected one of", file, id)));
+  }
+  const Json list = {{"type", "Sequence"}, {"processors", Json::array({around({1u << 20}, "<s>")})}};
+  EXPECT_THAT(with("post_processor", list), HasSubstr(file + "post_processor: found the id 1048576"));
+  const Json bert = {{"type", "BertProcessing"}, {"sep", {"</s>", 1u << 20}}, {"cls", {"<s>", 0}}};
+  EXPECT_THAT(with("post_processor", bert), HasSubstr("found the id 1048576 for the token \"</s>\""));
+  Json none = around({0}, "<s>");
+  none["single"].erase(1);
+  EXPECT_THAT(with("post_processor", none), HasSubstr("post_processor.single: found no Sequence"));
+  EXPECT_THAT(with("pre_tokenizer", {{"type", "FixedLength"}, {"length", 0}}), HasSubstr(file + "pre_tokenizer: fails on a text"));
+  const Json empty = {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}};
+  EXPECT_THAT(with("model", empty), HasSubstr(file + "model.vocab: found no token, expected the vocabulary"));
+  const Json nothing = {{"type", "Replace"}, {"pattern", {{"Regex", "."}}}, {"content", ""}};
+  EXPECT_THAT(with("normalizer", nothing), HasSubstr(file + "model: makes no token of any text"));
+}
+
+// The library panics at these.
+TEST_F(StrangeTokenizer, APanicOfTheReaderIsOneLine) {
+  for (const Json& map : {Json(nullptr), Json("AAAA"), Json(7)}) {
+    Json file = good_;
+    file["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", map}};
+    testing::internal::CaptureStderr();
+    EXPECT_THAT(Error(file.dump()), testing::HasSubstr("/tokenizer.json: normalizer: cannot be read: ")) << map;
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  }
+}
+
 // A pattern that takes a step more for every way to split a text ends all the same.
 TEST_F(StrangeTokenizer, PatternsThatGoBackEndlessly) {
   Json file = good_;

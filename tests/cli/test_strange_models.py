@@ -117,6 +117,40 @@ def test_tokenizers(model, damage, part):
     assert str(model) in last and part in last
 
 
+def template(ids, used="<s>"):
+    return {"type": "TemplateProcessing", "pair": [],
+            "single": [{"SpecialToken": {"id": used, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": ids, "tokens": ["<s>"]}}}
+
+
+@pytest.mark.parametrize("part,value,message", [
+    ("post_processor", template([0], "<t>"), 'post_processor.single: found the token "<t>"'),
+    ("post_processor", template([2**31]), "post_processor: found the id 2147483648"),
+    ("post_processor", template([5000]), "post_processor: found the id 5000"),
+    ("pre_tokenizer", {"type": "FixedLength", "length": 0}, "pre_tokenizer: fails on a text"),
+    ("model", {"type": "BPE", "vocab": {}, "merges": []}, "model.vocab: found no token"),
+    ("normalizer", {"type": "Precompiled", "precompiled_charsmap": None}, "normalizer: cannot be read"),
+    ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, "normalizer: cannot be read")])
+def test_a_tokenizer_is_tried_at_start(model, part, value, message):
+    change(model, "tokenizer.json", **{part: value})
+    for flags in ((), ("--load-format", "dummy")):
+        result = run("serve", model, "--port", "0", *flags)
+        assert result.returncode == 2
+        assert f"{model}/tokenizer.json: {message}" in result.stderr.strip().splitlines()[-1]
+        assert "panicked" not in result.stderr and "backtrace" not in result.stderr
+
+
+def test_a_tokenizer_of_another_model(model):
+    change(model, "config.json", vocab_size=1001)
+    with Server(model, "--load-format", "dummy", "--max-model-len", "256") as server:
+        server.wait_ready()
+        assert f"{model}/tokenizer.json: found ids up to 1025, expected less than the model's vocab_size (1001)" in server.log
+        assert server.stop() == 0
+    change(model, "tokenizer.json", post_processor=template([1010]))
+    assert (f"{model}/tokenizer.json: post_processor: found the id 1010 (<|vision_end|>), expected less than the model's vocab_size"
+            in refused(model, "--load-format", "dummy"))
+
+
 def test_a_text_that_the_vocabulary_cannot_spell(model):
     tokenizer = json.loads((model / "tokenizer.json").read_text())
     tokenizer |= {"normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,

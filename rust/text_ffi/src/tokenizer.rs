@@ -173,12 +173,103 @@ fn check_growth(tokenizer: &Tokenizer) -> Result<(), String> {
     Ok(())
 }
 
+/// The special tokens that a post-processor puts around a text, with their ids.
+fn added_around(post: &Value, found: &mut Vec<(String, u64)>) -> Result<(), String> {
+    if let Some(parts) = post.get("processors").and_then(Value::as_array) {
+        return parts.iter().try_for_each(|part| added_around(part, found));
+    }
+    for key in ["cls", "sep"] {  // Bert's and Roberta's: a token and its id
+        if let Some([name, id]) = post.get(key).and_then(Value::as_array).map(Vec::as_slice) {
+            found.push((name.as_str().unwrap_or("").into(), id.as_u64().unwrap_or(0)));
+        }
+    }
+    let Some(pieces) = post.get("single").and_then(Value::as_array) else {
+        return Ok(());
+    };
+    if !pieces.iter().any(|piece| piece.get("Sequence").is_some()) {
+        return Err("post_processor.single: found no Sequence, expected the place of the text".into());
+    }
+    for piece in pieces {
+        let Some(name) = piece.pointer("/SpecialToken/id").and_then(Value::as_str) else {
+            continue;
+        };
+        let Some(token) = post.get("special_tokens").and_then(|tokens| tokens.get(name)) else {
+            return Err(format!(
+                "post_processor.single: found the token {name:?}, expected one of special_tokens"
+            ));
+        };
+        let ids = token.get("ids").and_then(Value::as_array);
+        found.extend(ids.into_iter().flatten().map(|id| (name.into(), id.as_u64().unwrap_or(0))));
+    }
+    Ok(())
+}
+
+/// What is put around each text must be of the vocabulary, of `size` ids: else no text could be taken.
+fn check_around(tokenizer: &Tokenizer, size: usize) -> Result<(), String> {
+    let post = serde_json::to_value(tokenizer.get_post_processor()).map_err(|e| e.to_string())?;
+    let mut added = Vec::new();
+    added_around(&post, &mut added)?;
+    match added.into_iter().find(|(_, id)| *id >= size as u64) {
+        Some((name, id)) => Err(format!(
+            "post_processor: found the id {id} for the token {name:?}, expected one of the vocabulary's, less \
+             than {size}"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Letters, digits, blanks, marks, and what has several forms in Unicode.
+const TRIED: &str = "Hello, it's a  text:\n\t1234 \u{e9}te\u{301} \u{4f60}\u{597d} \u{1f680}!";
+
+/// A panic, or an error, of one part of a tokenizer, with the part's name.
+fn tried<T>(part: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match or_panic_text(work) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(format!("{part}: fails on a text: {error}")),
+        Err(panic) => Err(format!("{part}: fails on a text: {panic}")),
+    }
+}
+
+/// Tries each part alone, so that a fault has a name.
+fn try_parts(tokenizer: &Tokenizer) -> Result<(), String> {
+    if let Some(part) = tokenizer.get_normalizer() {
+        tried("normalizer", || part.normalize(&mut NormalizedString::from(TRIED)))?;
+    }
+    if let Some(part) = tokenizer.get_pre_tokenizer() {
+        tried("pre_tokenizer", || part.pre_tokenize(&mut PreTokenizedString::from(TRIED)))?;
+    }
+    tried("post_processor", || tokenizer.post_process(Encoding::default(), None, true)).map(|_| ())
+}
+
+/// A tokenizer that no text can be given to is refused now, not with each request. Some vocabularies spell few texts: one
+/// that becomes tokens is enough.
+fn try_texts(tokenizer: &Tokenizer, tokens: &[Token]) -> Result<(), String> {
+    const MOST: usize = 256;
+    let spelled = tokens.iter().filter_map(|t| std::str::from_utf8(&t.bytes).ok());
+    let texts = std::iter::once(TRIED).chain(spelled.filter(|t| !t.is_empty()).take(MOST));
+    let mut problem = "model: makes no token of any text".to_string();
+    for text in texts {
+        match or_panic_text(|| tokenizer.encode_fast(text, false)) {
+            Ok(Ok(encoding)) if !encoding.get_ids().is_empty() => {
+                return tried("post_processor", || tokenizer.encode_fast(text, true)).map(|_| ())
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => problem = format!("model: takes no text: {error}"),
+            Err(panic) => return Err(format!("model: fails on a text: {panic}")),
+        }
+    }
+    Err(problem)
+}
+
 fn build(mut tokenizer: Tokenizer) -> Result<TiercelTokenizer, String> {
     let (spelling, leading_spaces) = decoding_of(&tokenizer)?;
     // A serving tokenizer neither cuts nor pads, whatever the file was last used for.
     tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
     tokenizer.with_padding(None);
     check_growth(&tokenizer)?;
+    if tokenizer.get_vocab_size(false) == 0 {
+        return Err("model.vocab: found no token, expected the vocabulary".into());
+    }
     let vocab = tokenizer.get_vocab(true);
     let largest = vocab.values().max().copied();
     if let Some(id) = largest.filter(|&id| id >= MAX_TOKENS) {
@@ -197,6 +288,9 @@ fn build(mut tokenizer: Tokenizer) -> Result<TiercelTokenizer, String> {
         tokens[id as usize] =
             Token { bytes: added.content.as_bytes().to_vec(), spelling: added.content, flags };
     }
+    check_around(&tokenizer, tokens.len())?;
+    try_parts(&tokenizer)?;
+    try_texts(&tokenizer, &tokens)?;
     Ok(TiercelTokenizer { tokenizer, tokens, leading_spaces })
 }
 
