@@ -150,6 +150,34 @@ TEST(ModelConfig, LinearLlama3AndDefault) {
   EXPECT_EQ(plain->rope.theta, 5e6);
 }
 
+// What would be dropped or guessed is refused: vLLM's rules, and Hugging Face's for llama3.
+TEST(ModelConfig, ScalingNeedsItsTypeAndItsNumbers) {
+  EXPECT_EQ(Error(R"({"rope_scaling":{"factor":4}})"),
+            "dir/config.json: rope_scaling: rope_type: found nothing, expected default, linear, yarn or llama3: rope_scaling "
+            "should have a 'rope_type' key");
+  for (const char* none : {R"({"rope_scaling":{"factor":4,"rope_type":null}})", R"({"rope_parameters":{"factor":4,"rope_theta":7}})",
+                           R"({"rope_parameters":{"full_attention":{"factor":4}}})"}) {
+    EXPECT_THAT(Error(none), HasSubstr("should have a 'rope_type' key")) << none;
+  }
+  EXPECT_EQ(Error(R"({"rope_parameters":{"rope_theta":7}})"), "no error");
+  EXPECT_THAT(Error(R"({"rope_scaling":{"type":"linear","rope_type":"yarn","factor":4}})"),
+              HasSubstr("rope_type: found \"yarn\", expected the same as the older field type (\"linear\")"));
+  EXPECT_EQ(Error(R"({"rope_scaling":{"type":"linear","rope_type":"linear","factor":4}})"), "no error");
+  // An override says which of the two is meant.
+  std::string base = kQwen3;
+  base.replace(base.find("\"rope_scaling\": null"), 20, R"("rope_scaling": {"type":"yarn","rope_type":"linear","factor":2})");
+  EXPECT_NE(Error("", base), "no error");
+  EXPECT_EQ(Parse(R"({"rope_scaling":{"rope_type":"linear"}})", base)->rope.type, RopeType::kLinear);
+  const char* const kNumbers[] = {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"};
+  for (const std::string missing : kNumbers) {
+    std::string scaling = R"("rope_type":"llama3","factor":8)";
+    for (const std::string key : kNumbers) {
+      if (key != missing) scaling += fmt::format(",\"{}\":{}", key, key == kNumbers[0] ? 1 : 4);
+    }
+    EXPECT_THAT(Error(fmt::format("{{\"rope_scaling\":{{{}}}}}", scaling)), HasSubstr(missing + ": found nothing, expected a number"));
+  }
+}
+
 TEST(ModelConfig, OverridesMergeFieldByField) {
   std::string base = kQwen3;
   base.replace(base.find("\"rope_scaling\": null"), 20,

@@ -89,10 +89,17 @@ Status CheckHeads(const ConfigWriter& w, const std::string& path) {
   return OkStatus();
 }
 
+// As llama.cpp reads it: without a type a factor is linear, also under its older name, and linear scaling without a factor
+// (or by 0, "unknown") is none.
 void WriteRopeScaling(ConfigWriter& w) {
-  const std::string type = w.Text("rope.scaling.type").value_or("none");
+  const std::string type = w.Text("rope.scaling.type").value_or("linear");
   if (type == "none") return;
   Json scaling = {{"rope_type", type}};
+  if (type == "linear") {
+    const double factor = w.Get("rope.scaling.factor").value_or(w.Get("rope.scale_linear").value_or(0));
+    if (factor == 0) return;
+    scaling["factor"] = factor;
+  }
   const auto copy = [&](const char* key, const char* field) {
     if (const std::optional<double> value = w.Get(key)) scaling[field] = *value;
   };

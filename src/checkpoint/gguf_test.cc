@@ -360,6 +360,18 @@ TEST_F(GgufModel, RopeScaling) {
                         .Str("qwen2.rope.scaling.type", "longrope\xff")
                         .F32("qwen2.rope.scaling.factor", 4)),
               HasSubstr("rope_type: found \"longrope"));
+  // A factor alone, also under its older name, is linear in llama.cpp; none, or 0, is no scaling.
+  for (const char* key : {"qwen2.rope.scaling.factor", "qwen2.rope.scale_linear"}) {
+    const auto linear = Open(Model("qwen2").F32(key, 4));
+    ASSERT_TRUE(linear) << linear.error();
+    EXPECT_EQ((*linear)->config().rope.type, RopeType::kLinear) << key;
+    EXPECT_EQ((*linear)->config().rope.factor, 4) << key;
+    for (const auto& [type, factor] : {std::pair("none", 4.0f), {"linear", 0.0f}}) {
+      const auto plain = Open(Model("qwen2").F32(key, factor).Str("qwen2.rope.scaling.type", type));
+      ASSERT_TRUE(plain) << plain.error();
+      EXPECT_EQ((*plain)->config().rope.type, RopeType::kDefault) << key;
+    }
+  }
 }
 
 TEST_F(GgufModel, Llama3FrequencyFactorsBecomeItsParameters) {

@@ -164,7 +164,8 @@ TEST_F(GgufWriting, WhatAFileCannotSayIsNamed) {
   EXPECT_EQ(error("{}"), "no error");
   EXPECT_THAT(error(R"({"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 2})"),
               HasSubstr("found Qwen3ForSequenceClassification, expected one that GGUF files have here"));
-  EXPECT_THAT(error(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8}})"), HasSubstr("found llama3 in a Qwen3ForCausalLM"));
+  EXPECT_THAT(error(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+                         "high_freq_factor": 4, "original_max_position_embeddings": 8192}})"), HasSubstr("found llama3 in a Qwen3ForCausalLM"));
   EXPECT_THAT(error(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4, "truncate": false}})"),
               HasSubstr("yarn without truncation"));
   // The attention factor is there as what multiplies YaRN's own.

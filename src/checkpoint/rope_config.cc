@@ -7,11 +7,28 @@ namespace {
 
 constexpr double kMaxFactor = 1e6;
 
-// Older files say `type`; within one object `rope_type` wins.
+// Older files say `type`. Two that differ are left, to be refused.
 void UnifyTypeKey(Json& rope) {
-  if (rope.is_object() && rope.contains("type") && !rope.contains("rope_type")) {
-    rope["rope_type"] = rope["type"];
+  if (!rope.is_object() || !rope.contains("type")) return;
+  if (!rope.contains("rope_type")) rope["rope_type"] = rope["type"];
+  if (rope["rope_type"] == rope["type"]) rope.erase("type");
+}
+
+// What scales nothing needs no type.
+bool HasOnlyBase(const Json& rope) {
+  for (const auto& [name, value] : rope.items()) {
+    if (name != "rope_theta" && name != "partial_rotary_factor" && !value.is_null()) return false;
   }
+  return true;
+}
+
+// vLLM's words. Without its type a factor would be dropped in silence.
+Status CheckType(const JsonFields& f, const Json& rope, const char* key) {
+  if (f.Has("type")) {
+    return f.Wrong("rope_type", fmt::format("the same as the older field type ({}), or one of the two alone", ShowJson(rope["type"])));
+  }
+  if (f.Has("rope_type") || (key == std::string_view("rope_parameters") && HasOnlyBase(rope))) return OkStatus();
+  return f.Wrong("rope_type", fmt::format("default, linear, yarn or llama3: {} should have a 'rope_type' key", key));
 }
 
 // The object that describes the scaling, or null where there is none.
@@ -68,6 +85,11 @@ Status ReadScaling(const JsonFields& f, int64_t max_position, RopeConfig& rope) 
   if (!f.Has("factor")) return f.Wrong("factor", "a number of at least 1");
   RETURN_IF_ERROR(f.Double("factor", 1, kMaxFactor, rope.factor));
   if (rope.type == RopeType::kLinear) return OkStatus();
+  if (rope.type == RopeType::kLlama3) {  // Hugging Face has no defaults for them
+    for (const char* key : {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
+      if (!f.Has(key)) return f.Wrong(key, "a number, which rope_type llama3 needs");
+    }
+  }
   rope.original_max_position_embeddings = max_position;
   RETURN_IF_ERROR(f.Int("original_max_position_embeddings", 1, kMaxPosition,
                         rope.original_max_position_embeddings));
@@ -87,6 +109,8 @@ void MergeOverrides(Json overrides, Json& config) {
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (overrides.contains(key)) UnifyTypeKey(overrides[key]);
     if (config.contains(key)) UnifyTypeKey(config[key]);
+    const bool sets_type = overrides.contains(key) && overrides[key].is_object() && overrides[key].contains("rope_type");
+    if (sets_type && config.contains(key) && config[key].is_object()) config[key].erase("type");
   }
   const auto sets_object = [&](const char* key) {
     return overrides.contains(key) && overrides[key].is_object();
@@ -125,6 +149,7 @@ Expected<RopeConfig> ParseRopeConfig(const Json& config, const std::string& path
     double partial = 1;
     RETURN_IF_ERROR(f.Double("partial_rotary_factor", 0, 1, partial));
     if (partial != 1) return Unexpected(f.Wrong("partial_rotary_factor", "1"));
+    RETURN_IF_ERROR(CheckType(f, unified, key));
     RETURN_IF_ERROR(ReadScaling(f, max_position_embeddings, rope));
   }
   RETURN_IF_ERROR(fields.Double("rope_theta", kMinTheta, kMaxTheta, rope.theta));

@@ -16,7 +16,8 @@ constexpr int64_t kMaxPosition = 1 << 28;
 void MergeOverrides(Json overrides, Json& config);
 
 // From rope_scaling (`rope_type` or `type`), or newer files' rope_parameters, and rope_theta at
-// either place. As in vLLM, rope_scaling wins where both are set. An unknown type is an error.
+// either place. As in vLLM, rope_scaling wins where both are set. An unknown type is an error, and so is none beside
+// what scales.
 Expected<RopeConfig> ParseRopeConfig(const Json& config, const std::string& path,
                                      int64_t max_position_embeddings);
 
