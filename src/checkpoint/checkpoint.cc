@@ -59,6 +59,16 @@ Status CheckDescription(const Checkpoint& checkpoint) {
   return OkStatus();
 }
 
+// What is described as INT8 and is all float would be served as it is stored, without a word.
+Status CheckSomeInt8(const Checkpoint& checkpoint, const std::string& folder) {
+  if (checkpoint.quantization().method() != QuantMethod::kCompressedTensors) return OkStatus();
+  for (const std::string& name : checkpoint.Names()) {
+    if (name.ends_with("_proj.weight") && checkpoint.Find(name)->type == "I8") return OkStatus();
+  }
+  return InvalidArgument("{}: the weights' files hold no linear in INT8 (I8), which quantization_config in config.json says they "
+                         "are in; a file belongs to another model", folder);
+}
+
 // Other formats keep their weights under names, or in types, of their own.
 Status RefuseOtherFormats(const Checkpoint& checkpoint, const std::string& folder) {
   const std::string linear = "model.layers.0.self_attn.q_proj";
@@ -114,6 +124,7 @@ Expected<std::unique_ptr<Checkpoint>> OpenSafetensorsFolder(const std::string& f
   RETURN_IF_ERROR(RefuseOtherFormats(*checkpoint, folder));
   RETURN_IF_ERROR(CheckUnexpected(*checkpoint, folder));
   RETURN_IF_ERROR(CheckDescription(*checkpoint));
+  RETURN_IF_ERROR(CheckSomeInt8(*checkpoint, folder));
   return OpenAscendInt4(std::move(checkpoint));
 }
 

@@ -89,6 +89,14 @@ def test_configurations(model, fields, part):
     assert "config.json" in last and part in last
 
 
+def test_int8_that_is_float(model):
+    change(model, "config.json", quantization_config={
+        "quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"group_0": {
+            "targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True},
+            "input_activations": {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}}}})
+    assert f"{model}: the weights' files hold no linear in INT8" in refused(model)
+
+
 def test_deep_configuration(model):
     (model / "config.json").write_text('{"hidden_size":' + "[" * 10**6 + "]" * 10**6 + "}")
     assert "nested deeper than 32 levels" in refused(model)
