@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "base/ascii_case.h"
 
@@ -21,6 +23,14 @@ std::string_view LfsSize(std::string_view pointer) {
 }
 
 }  // namespace
+
+std::string BrokenLinkHint(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path target = fs::read_symlink(path, error);
+  if (error || fs::exists(path, error)) return {};
+  return fmt::format(": it is a link to {}", target.string());
+}
 
 std::string WrongFileHint(std::string_view contents) {
   contents = contents.substr(0, kLooked);

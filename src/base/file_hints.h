@@ -10,4 +10,8 @@ namespace tiercel {
 // the first bytes only.
 std::string WrongFileHint(std::string_view contents);
 
+// ": it is a link to TARGET", if there is none such or the link leads back to itself; else empty. Who asks only whether the
+// file exists takes such a link for no file.
+std::string BrokenLinkHint(const std::string& path);
+
 }  // namespace tiercel

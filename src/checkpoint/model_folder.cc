@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 
 bool Exists(const std::string& path) {
   std::error_code error;
-  return fs::exists(path, error);
+  return fs::exists(fs::symlink_status(path, error));
 }
 
 std::vector<std::string> ListFiles(const std::string& folder, std::string_view suffix) {

@@ -9,7 +9,7 @@
 
 namespace tiercel::checkpoint {
 
-// Whether there is anything by this name that can be looked at.
+// Whether there is anything by this name, be it a link that leads nowhere: who opens that says so.
 bool Exists(const std::string& path);
 
 // Names of the files in `folder` that end in `suffix`, sorted; hidden files are left out.

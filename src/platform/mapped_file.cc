@@ -10,12 +10,16 @@
 #include <cstring>
 #include <utility>
 
+#include "base/file_hints.h"
 #include "platform/file_descriptor.h"
 
 namespace tiercel::platform {
 namespace {
 
 Status OpenError(const std::string& path, int error) {
+  if (const std::string link = BrokenLinkHint(path); !link.empty()) {
+    return InvalidArgument("{}: no such file{}", path, link);
+  }
   switch (error) {
     case ENOENT:
     case ENOTDIR:

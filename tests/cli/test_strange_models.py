@@ -248,6 +248,22 @@ def test_folders(model, arrange, part):
     assert str(model) in last and part in last, last
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                                  "chat_template.jinja", "model.safetensors"])
+def test_a_link_that_leads_nowhere(model, name):
+    for target in ("/nowhere/blob", name):  # the second one leads back to itself
+        (model / name).unlink(missing_ok=True)
+        (model / name).symlink_to(target)
+        assert refused(model).endswith(f"{model}/{name}: no such file: it is a link to {target}")
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                                  "chat_template.jinja"])
+def test_empty_files(model, name):
+    (model / name).write_text("")
+    assert f"{model}/{name}: is empty (0 bytes)" in refused(model)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_shard(model):
     (model / "model.safetensors").chmod(0)

@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tiercel;
   static const fuzz::Folder folder;
   std::string_view input(reinterpret_cast<const char*>(data), size);
-  folder.Write("tokenizer_config.json", fuzz::TakePart(&input));
+  const std::string_view config = fuzz::TakePart(&input);
+  folder.Write("tokenizer_config.json", config.empty() ? "{}" : config);  // an empty file is refused
   folder.Write("tokenizer.json", input);
   const auto loaded = text::Tokenizer::Load(folder.path());
   fuzz::ExpectOneLineError(loaded);
