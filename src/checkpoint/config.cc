@@ -299,8 +299,10 @@ Expected<GenerationConfig> ParseGenerationConfig(std::string_view json, const st
   const JsonFields f(root, path);
   constexpr int64_t kMaxInt = INT32_MAX;
   GenerationConfig c;
-  RETURN_IF_ERROR(f.Optional("temperature", 0.0, 1e6, c.temperature));
+  // As requests may ask for: what is beyond would be refused with each of them.
+  RETURN_IF_ERROR(f.Optional("temperature", 0.0, 2.0, c.temperature));
   RETURN_IF_ERROR(f.Optional("top_p", 0.0, 1.0, c.top_p));
+  if (c.top_p && !(static_cast<float>(*c.top_p) > 0)) return Unexpected(f.Wrong("top_p", "a number above 0, up to 1"));
   RETURN_IF_ERROR(f.Optional("min_p", 0.0, 1.0, c.min_p));
   RETURN_IF_ERROR(f.Optional("repetition_penalty", 1e-6, 1e6, c.repetition_penalty));
   RETURN_IF_ERROR(f.Optional("presence_penalty", -2.0, 2.0, c.presence_penalty));
@@ -308,6 +310,9 @@ Expected<GenerationConfig> ParseGenerationConfig(std::string_view json, const st
   RETURN_IF_ERROR(f.Optional<int64_t>("top_k", -1, kMaxInt, c.top_k));
   RETURN_IF_ERROR(f.Optional<int64_t>("max_new_tokens", 1, kMaxInt, c.max_new_tokens));
   RETURN_IF_ERROR(f.TokenIds("eos_token_id", c.eos_token_ids));
+  for (const auto& [key, value] : root.items()) {
+    if (!f.WasAskedFor(key)) c.unread.push_back(ShowJson(key));
+  }
   return c;
 }
 

@@ -87,6 +87,7 @@ struct GenerationConfig {
       frequency_penalty;
   std::optional<int64_t> top_k, max_new_tokens;
   std::vector<int32_t> eos_token_ids;
+  std::vector<std::string> unread;  // keys, as a message shows them
 };
 
 // Parses config.json's text; `hf_overrides` is a JSON object merged over it ("" for none); `path`

@@ -280,6 +280,14 @@ TEST(GenerationConfig, NamesWhatIsWrong) {
       g.error().message(),
       HasSubstr("dir/generation_config.json: temperature: found \"hot\", expected a number"));
   EXPECT_FALSE(ParseGenerationConfig(R"({"top_p":1.5})", "g"));
+  // What each request would be refused for.
+  for (const char* zero : {"0", "0.0", "1e-60"}) {
+    EXPECT_THAT(ParseGenerationConfig(fmt::format(R"({{"top_p":{}}})", zero), "g").error().message(),
+                testing::AllOf(HasSubstr("g: top_p: found "), HasSubstr(", expected a number above 0, up to 1")));
+  }
+  EXPECT_FALSE(ParseGenerationConfig(R"({"temperature":2.5})", "g"));
+  EXPECT_THAT(ParseGenerationConfig(R"({"top_p":1,"topk":3,"do_sample":true})", "g")->unread,
+              ElementsAre("\"do_sample\"", "\"topk\""));
   EXPECT_FALSE(ParseGenerationConfig("", "g"));
 }
 

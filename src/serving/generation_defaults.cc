@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "checkpoint/model_folder.h"
 
 namespace tiercel::serving {
@@ -46,6 +47,10 @@ Expected<ResolvedGeneration> ResolveGeneration(const GenerationDefaults& options
   ASSIGN_OR_RETURN(const checkpoint::GenerationConfig over,
                    checkpoint::ParseGenerationConfig(options.override_json,
                                                 "--override-generation-config"));
+  for (const std::string& key : over.unread) {
+    LOG_WARNING("--override-generation-config: unknown key {}: nothing reads it; expected temperature, top_p, top_k, min_p, "
+                "repetition_penalty, presence_penalty, frequency_penalty, max_new_tokens or eos_token_id", key);
+  }
   Override(&config.temperature, over.temperature);
   Override(&config.top_p, over.top_p);
   Override(&config.min_p, over.min_p);

@@ -89,6 +89,21 @@ def test_configurations(model, fields, part):
     assert "config.json" in last and part in last
 
 
+@pytest.mark.parametrize("value", [0, 1e-60])
+def test_defaults_that_each_request_would_be_refused_for(model, value):
+    given = json.dumps({"top_p": value})
+    assert "--override-generation-config: top_p: found" in refused(model, "--override-generation-config", given)
+    change(model, "generation_config.json", top_p=value)
+    assert f"{model}/generation_config.json: top_p: found" in refused(model)
+
+
+def test_unknown_defaults(model):
+    with Server(model, "--max-model-len", "256", "--override-generation-config", '{"topk": 3, "top_p": 0.5}') as server:
+        server.wait_ready()
+        assert '--override-generation-config: unknown key "topk"' in server.log and 'key "top_p"' not in server.log
+        assert server.stop() == 0
+
+
 def test_int8_that_is_float(model):
     change(model, "config.json", quantization_config={
         "quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"group_0": {
