@@ -20,7 +20,7 @@ constexpr uint64_t kMaxGgufHeader = uint64_t{256} << 20;
 constexpr uint64_t kMaxString = uint64_t{16} << 20;  // a license's text, a chat template
 constexpr uint64_t kMaxMetadata = 1 << 16;
 constexpr uint32_t kMaxGgufRank = 4;
-constexpr uint64_t kMaxAlignment = 1 << 20;
+constexpr int64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kDefaultAlignment = 32;
 
 // Bytes of one array element; 0 for those of varying length.
@@ -269,13 +269,18 @@ class GgufParser {
     return true;
   }
 
-  Status PlaceTensors() {
-    const uint64_t alignment = static_cast<uint64_t>(
-        result_.Int("general.alignment").value_or(static_cast<int64_t>(kDefaultAlignment)));
-    if (alignment > kMaxAlignment || !std::has_single_bit(alignment)) {
-      return InvalidArgument("{}: general.alignment: found {}, expected a power of two", path_,
-                             static_cast<int64_t>(alignment));
+  Expected<uint64_t> Alignment() const {
+    constexpr const char* kKey = "general.alignment";
+    if (!result_.Has(kKey)) return kDefaultAlignment;
+    const int64_t alignment = result_.Int(kKey).value_or(0);
+    if (alignment < 1 || alignment > kMaxAlignment || !std::has_single_bit(static_cast<uint64_t>(alignment))) {
+      return Unexpected(InvalidArgument("{}: {}: found {}, expected a power of two", path_, kKey, result_.Show(kKey)));
     }
+    return static_cast<uint64_t>(alignment);
+  }
+
+  Status PlaceTensors() {
+    ASSIGN_OR_RETURN(const uint64_t alignment, Alignment());
     const uint64_t start = (position_ + alignment - 1) / alignment * alignment;
     std::vector<std::pair<const std::string*, GgufTensor*>> order;
     for (auto& [name, tensor] : result_.tensors_) order.emplace_back(&name, &tensor);
@@ -330,6 +335,19 @@ const T* Get(const Map& metadata, std::string_view key) {
 }
 
 }  // namespace
+
+std::string GgufFile::Show(std::string_view key) const {
+  constexpr size_t kMost = 60;
+  const auto it = metadata_.find(key);
+  if (it == metadata_.end()) return "nothing";
+  if (const auto* text = std::get_if<std::string_view>(&it->second)) {
+    return fmt::format("\"{}{}\"", text->substr(0, kMost), text->size() > kMost ? "…" : "");
+  }
+  if (const auto* array = std::get_if<GgufArray>(&it->second)) return fmt::format("a list of {}", array->count);
+  if (const auto* flag = std::get_if<bool>(&it->second)) return *flag ? "true" : "false";
+  if (const auto* number = std::get_if<double>(&it->second)) return fmt::format("{}", *number);
+  return fmt::format("{}", std::get<int64_t>(it->second));
+}
 
 std::optional<int64_t> GgufFile::Int(std::string_view key) const {
   const int64_t* value = Get<int64_t>(metadata_, key);

@@ -60,6 +60,9 @@ class GgufFile {
   const std::map<std::string, GgufTensor, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
 
+  bool Has(std::string_view key) const { return metadata_.find(key) != metadata_.end(); }
+  // A value as a message shows it; "nothing" where it is absent.
+  std::string Show(std::string_view key) const;
   // Metadata by key; nullopt where it is absent or of another kind.
   std::optional<int64_t> Int(std::string_view key) const;
   std::optional<double> Number(std::string_view key) const;  // integers too

@@ -319,6 +319,66 @@ TEST_F(GgufModel, ConfigurationAndNames) {
   EXPECT_EQ((*overridden)->config().max_position_embeddings, 99);
 }
 
+// What counts as absent where it is of another kind would be a default in silence.
+TEST_F(GgufModel, ValuesOfAnotherKindAreRefused) {
+  const auto error = [this](const std::string& key, uint32_t type, const std::string& value) {
+    return Error(Model("qwen3").Entry(key, type, value));
+  };
+  const std::string text = Builder::Text("8"), flag(1, '\1');
+  const float nan = std::nanf(""), infinite = INFINITY;
+  constexpr uint32_t kFloat = 6, kBool = 7, kString = 8, kInt = 5, kUnsigned = 4;
+  // Of the architecture's keys those that Model() does not write.
+  for (const char* key : {"attention.key_length", "rope.scaling.factor", "rope.scaling.original_context_length", "expert_count",
+                          "attention.value_length", "rope.scale_linear", "rope.scaling.yarn_beta_fast"}) {
+    const std::string full = std::string("qwen3.") + key;
+    const std::string place = "model.gguf: " + full + ": found ";
+    Builder scaled = Model("qwen3").Str("qwen3.rope.scaling.type", "yarn");
+    EXPECT_THAT(Error(Builder(scaled).Entry(full, kString, text)), HasSubstr(place + "\"8\", expected a finite number"));
+    EXPECT_THAT(Error(Builder(scaled).Entry(full, kBool, flag)), HasSubstr(place + "true, expected a finite number"));
+    EXPECT_THAT(Error(Builder(scaled).F32(full, nan)), HasSubstr(place + "nan, expected a finite number"));
+    EXPECT_THAT(Error(Builder(scaled).F32(full, infinite)), HasSubstr(place + "inf, expected a finite number"));
+  }
+  EXPECT_THAT(error("qwen3.rope.scaling.type", kFloat, Builder::Raw(1.0f)), HasSubstr("found 1, expected a string"));
+  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.bos_token_id"}) {
+    const std::string place = std::string("model.gguf: ") + key + ": found ";
+    EXPECT_THAT(error(key, kString, text), HasSubstr(place + "\"8\", expected an integer"));
+    EXPECT_THAT(error(key, kFloat, Builder::Raw(3.5f)), HasSubstr(place + "3.5, expected an integer"));
+    EXPECT_THAT(error(key, kUnsigned, Builder::Raw(UINT32_MAX)), HasSubstr(place + "4294967295, expected a token's id, less than 4"));
+    EXPECT_THAT(error(key, kUnsigned, Builder::Raw(uint32_t{4})), HasSubstr(place + "4, expected a token's id, less than 4"));
+    EXPECT_EQ(error(key, kUnsigned, Builder::Raw(uint32_t{3})), "no error");
+    EXPECT_EQ(error(key, kInt, Builder::Raw(int32_t{-1})), "no error");
+  }
+  EXPECT_THAT(error("general.alignment", kString, text), HasSubstr("general.alignment: found \"8\", expected a power of two"));
+  EXPECT_THAT(error("split.count", kString, text), HasSubstr("split.count: found \"8\", expected an integer"));
+  EXPECT_THAT(error("tokenizer.ggml.tokens", kString, text), HasSubstr("tokenizer.ggml.tokens: found \"8\", expected a list"));
+  const auto with_tokens = [](const char* key, uint32_t type, const std::string& value) {
+    return Model("qwen3").Array("tokenizer.ggml.tokens", Builder::Strings({"a", "b"})).Entry(key, type, value);
+  };
+  for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.chat_template"}) {
+    EXPECT_THAT(Error(with_tokens(key, kBool, flag)), HasSubstr(std::string(key) + ": found true, expected a string"));
+  }
+  EXPECT_THAT(Error(with_tokens("tokenizer.ggml.add_bos_token", kString, text)), HasSubstr("expected true or false"));
+  EXPECT_THAT(Error(with_tokens("tokenizer.ggml.merges", kString, text)), HasSubstr("expected a list"));
+}
+
+// The same of keys that every model has.
+TEST_F(GgufModel, SizesOfAnotherKindAreRefused) {
+  for (const char* key : {"embedding_length", "block_count", "attention.head_count", "attention.head_count_kv", "feed_forward_length",
+                          "context_length", "attention.layer_norm_rms_epsilon", "rope.freq_base"}) {
+    const std::string full = std::string("qwen3.") + key;
+    const auto error = [&](uint32_t type, const std::string& value) {
+      Builder b;
+      b.Str("general.architecture", "qwen3").Entry(full, type, value).Tensor("token_embd.weight", {16, 4}, Count(64));
+      return Error(b);
+    };
+    const std::string place = "model.gguf: " + full + ": found ";
+    EXPECT_THAT(error(8, Builder::Text("many")), HasSubstr(place + "\"many\", expected a finite number"));
+    EXPECT_THAT(error(7, std::string(1, '\1')), HasSubstr(place + "true, expected a finite number"));
+    EXPECT_THAT(error(6, Builder::Raw(std::nanf(""))), HasSubstr(place + "nan, expected a finite number"));
+    EXPECT_THAT(error(6, Builder::Raw(INFINITY)), HasSubstr(place + "inf, expected a finite number"));
+  }
+}
+
 TEST_F(GgufModel, LlamaRowsGoBackToHuggingFacesOrder) {
   const auto c = Open(Model("llama")
                           .Tensor("output.weight", {16, 4}, Count(64))
@@ -498,7 +558,7 @@ TEST_F(GgufModel, VocabulariesAreBounded) {
 TEST_F(GgufModel, NamesWhatIsNotSupported) {
   EXPECT_THAT(Error(Model("gemma3")), HasSubstr("general.architecture: found \"gemma3\", expected "
                                                 "one of the supported ones: qwen3, qwen2, llama"));
-  EXPECT_THAT(Error(Builder()), HasSubstr("general.architecture: found \"\""));
+  EXPECT_THAT(Error(Builder()), HasSubstr("general.architecture: found nothing"));
   EXPECT_THAT(Error(Builder().Str("general.architecture", "qwen3")),
               HasSubstr("hidden_size: found nothing"));
   EXPECT_THAT(Error(Model("llama").U32("llama.expert_count", 8)), HasSubstr("mixture of experts"));
