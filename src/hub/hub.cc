@@ -32,7 +32,7 @@ struct Request {
             remote.DeniedHint(), progress};
   }
   Status NotCached() const {
-    return NotFound(
+    return FailedPrecondition(
         "{}: not in the cache {} and HF_HUB_OFFLINE is set: download it first, or unset it",
         id.repository, cache_dir);
   }
@@ -111,7 +111,7 @@ Expected<std::string> FromModelScope(const Request& request) {
   if (request.offline) {
     if (there) return LocalModel(folder, request.id);
     if (right_revision) return Unexpected(request.NotCached());
-    return Unexpected(NotFound(
+    return Unexpected(FailedPrecondition(
         "{}: holds revision '{}' or parts of it, not '{}', and HF_HUB_OFFLINE is set", folder,
         record.revision(), request.revision));
   }

@@ -132,7 +132,7 @@ Expected<const KernelTable*> SelectKernels(const platform::CpuFeatures& cpu,
     names += table->isa;
   }
   if (chosen != nullptr) return chosen;
-  return Unexpected(FailedPrecondition(
+  return Unexpected(InvalidArgument(
       "TIERCEL_CPU_ISA: found \"{}\", expected one that this CPU runs: {}", override, names));
 }
 

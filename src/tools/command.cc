@@ -10,8 +10,16 @@
 namespace tiercel::tools {
 namespace {
 
+// What a try with the same words, variables and files would end in again is theirs: also what is not there, or not offered.
 int ExitCode(const Status& status) {
-  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
+  switch (status.code()) {
+    case StatusCode::kInvalidArgument:
+    case StatusCode::kNotFound:
+    case StatusCode::kUnimplemented:
+      return kExitUsage;
+    default:
+      return kExitFailure;
+  }
 }
 
 }  // namespace

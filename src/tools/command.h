@@ -25,8 +25,8 @@ using options::RenderHelp;
 using options::WithServeOptions;
 
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailure = 1;  // the environment's fault, or the model's
-inline constexpr int kExitUsage = 2;    // the command line's
+inline constexpr int kExitFailure = 1;  // the environment's fault
+inline constexpr int kExitUsage = 2;    // the command line's, a variable's or a model file's
 
 int RunServe(const std::vector<std::string>& words);
 int RunChat(const std::vector<std::string>& words);
@@ -45,7 +45,7 @@ int RunShareFiles(const std::vector<std::string>& words);
 void Say(const std::string& line);
 // Prints argparse's "usage: …" and "NAME: error: …" to standard error; returns kExitUsage.
 int UsageError(const CommandHelp& command, std::string_view name, const std::string& message);
-// Prints "NAME: message" to standard error; returns `code`, or kExitUsage for an invalid argument and else kExitFailure.
+// Prints "NAME: message" to standard error; returns `code`, or the one that docs/operations.md has for such an error.
 int Failure(std::string_view name, const Status& status);
 int Failure(std::string_view name, const Status& status, int code);
 // The same to the log, for what runs on and on.

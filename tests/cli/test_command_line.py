@@ -146,7 +146,7 @@ def test_a_unix_socket_that_cannot_be_is_found_before_anything_is_loaded(tmp_pat
                                         ("./missing.gguf", "missing.gguf")])
 def test_missing_model_is_one_line(model, part):
     result = run("serve", model, "--port", "0")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert part in result.stderr.splitlines()[-1]
 
 

@@ -390,7 +390,7 @@ def test_tied_and_untied_heads(tmp_path):
     untied = write_tiny_model(tmp_path / "untied")
     change_config(untied, tie_word_embeddings=False)
     result = run("serve", untied, "--port", "0")
-    assert result.returncode == 1
+    assert result.returncode == 2
     last = result.stderr.strip().splitlines()[-1]
     assert "lm_head.weight" in last and "tie_word_embeddings is false" in last
 
@@ -414,7 +414,7 @@ def test_broken_weights_are_one_line(tmp_path, damage, part):
 def test_a_start_that_fails_says_why_at_every_level(value):
     env = {} if value is None else {"VLLM_LOGGING_LEVEL": value}
     result = run("serve", "/nowhere/model", "--port", "0", env=env)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "/nowhere/model: no such file or folder" in result.stderr.splitlines()[-1]
 
 

@@ -9,10 +9,10 @@ import pytest
 from cli_support import TINY, Server, dummy_server, run, write_tiny_model
 
 
-def refused(model, *flags):
+def refused(model, *flags, code=2, env=None):
     """The last line of a server that did not start, which neither crashed nor printed a traceback."""
-    result = run("serve", model, "--port", "0", *flags)
-    assert result.returncode in (1, 2), (result.returncode, result.stderr[-2000:])
+    result = run("serve", model, "--port", "0", *flags, env=env)
+    assert result.returncode == code, (result.returncode, result.stderr[-2000:])
     assert "startup complete" not in result.stderr
     for sign in ("Check failed", "panicked", "Traceback", "terminate called", "AddressSanitizer"):
         assert sign not in result.stderr, result.stderr[-2000:]
@@ -121,7 +121,7 @@ def test_a_configuration_of_terabytes(tmp_path):
     model = write_tiny_model(tmp_path / "model")
     change(model, "config.json", hidden_size=1 << 17, num_hidden_layers=1024,
            intermediate_size=1 << 20, vocab_size=1 << 22)
-    assert "take at least 787840.50 GiB" in refused(model, "--load-format", "dummy")
+    assert "take at least 787840.50 GiB" in refused(model, "--load-format", "dummy", code=1)
 
 
 @pytest.mark.parametrize("damage,part", [
@@ -282,8 +282,31 @@ def test_empty_files(model, name):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_shard(model):
     (model / "model.safetensors").chmod(0)
-    assert "permission denied" in refused(model)
+    assert "permission denied" in refused(model, code=1)
 
+
+# --- Exit codes: 2 is for the command line, variables and the model's files (docs/operations.md) ----
+
+@pytest.mark.parametrize("flags,part", [
+    (("--chat-template", "/nope"), "/nope"), (("--generation-config", "/nope"), "/nope/generation_config.json"),
+    (("--tokenizer", "/nope"), "/nope: no such file or folder"), (("--hf-overrides", '{"head_dim": 40}'), "head_dim: found 40")])
+def test_paths_and_values_of_flags(model, flags, part):
+    assert part in refused(model, *flags)
+
+
+@pytest.mark.parametrize("arrange,part", [
+    (lambda m: (m / "tokenizer.json").unlink(), "tokenizer.json: not found"),
+    (lambda m: (m / "config.json").unlink(), "config.json: no such file"),
+    (lambda m: change(m, "config.json", quantization_config={"quant_method": "exl2"}), "exl2"),
+    (lambda m: change(m, "config.json", quantization_config={"quant_method": "compressed-tensors", "format": "mixed"}), "mixed"),
+    (lambda m: rename(m, lambda name: name.replace("k_norm", "x_norm")), "are missing")])
+def test_files(model, arrange, part):
+    arrange(model)
+    assert part in refused(model)
+
+
+def test_a_variable(model):
+    assert "TIERCEL_CPU_ISA: found" in refused(model, env={"TIERCEL_CPU_ISA": "vax"})
 
 # --- What needs no weights is checked first --------------------------------------------------------
 
