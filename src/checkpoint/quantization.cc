@@ -21,8 +21,8 @@ constexpr std::string_view kDescriptionName = "quant_model_description.json";
 constexpr std::string_view kDescriptionPrefix = "quant_model_description";
 
 constexpr std::string_view kOffered =
-    "checkpoints of the Ascend quantizer (W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16, W4A8_DYNAMIC, W4A16) and "
-    "compressed-tensors with INT8 weights are read";
+    "checkpoints of the Ascend quantizer (W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16, W4A8_DYNAMIC, W4A16), compressed-tensors "
+    "(int-quantized, pack-quantized with 4 bits, float-quantized with 8), gptq and awq with 4 bits, and fp8 are read";
 
 // The types of the description that are offered, by their names in the file.
 constexpr std::array<std::pair<std::string_view, LinearScheme>, 7> kNamedSchemes = {{
@@ -290,6 +290,10 @@ Expected<Quantization> Quantization::ParseConfig(std::string_view config_json,
   RETURN_IF_ERROR(fields.String("quant_method", method));
   if ((method.empty() || method == "ascend") && IsDescription(config)) {
     return ParseDescription(config.dump(), where);
+  }
+  if (method.empty() && config.contains("quant_method")) {
+    return Unexpected(Unimplemented("{}: quant_method: found {}, expected a format: {}", where, ShowJson(config["quant_method"]),
+                                    kOffered));
   }
   if (method.empty()) {
     return Unexpected(Unimplemented("{}: found {} and no quant_method, expected one, or the type of "

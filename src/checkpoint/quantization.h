@@ -1,8 +1,8 @@
 // Quantization: what a checkpoint says about how its linears are stored.
 //
-// Two formats are read: the Ascend quantizer's, whose quant_model_description*.json names a type for
-// every tensor, and compressed-tensors' INT8, which config.json describes. Everything else is
-// refused by name. Both files are untrusted.
+// Two formats are read here: the Ascend quantizer's, whose quant_model_description*.json names a type for
+// every tensor, and compressed-tensors' INT8, which config.json describes. Those of int4_config.h and fp8_config.h are looked
+// for before; everything else is refused by name. Both files are untrusted.
 #pragma once
 
 #include <cstdint>

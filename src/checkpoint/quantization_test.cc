@@ -203,8 +203,11 @@ TEST(OtherFormats, AreRefusedByNameAndSayWhatIsRead) {
     EXPECT_THAT(ConfigError(fmt::format(
                     R"({{"quantization_config": {{"quant_method": "{}", "bits": 4}}}})", method)),
                 AllOf(HasSubstr(fmt::format("found the format \"{}\" with 4 bits", method)),
-                      HasSubstr("Ascend"), HasSubstr("compressed-tensors")));
+                      HasSubstr("Ascend"), HasSubstr("compressed-tensors"), HasSubstr("gptq and awq with 4 bits"),
+                      HasSubstr("and fp8 are read")));
   }
+  EXPECT_THAT(ConfigError(R"({"quantization_config": {"quant_method": null, "bits": 4}})"),
+              HasSubstr("quantization_config: quant_method: found null, expected a format: "));
   EXPECT_EQ(ConfigError(R"({"quantization_config": null})"), "no error");
   EXPECT_EQ(ConfigError("{}"), "no error");
 }
