@@ -114,7 +114,7 @@ Status Fp8Checkpoint::AddLinear(const std::string& name, const TensorInfo& info)
 
 Expected<std::unique_ptr<Checkpoint>> OpenFp8(std::unique_ptr<Checkpoint> stored) {
   auto checkpoint = std::make_unique<Fp8Checkpoint>(std::move(stored));
-  RETURN_IF_ERROR(checkpoint->AddAll());
+  if (Status status = checkpoint->AddAll(); !status.ok()) return Unexpected(WithPath(*checkpoint, std::move(status)));
   return checkpoint;
 }
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/matrix_view.h"
+#include "checkpoint/tensor_reader.h"
 
 namespace tiercel::checkpoint {
 namespace {
@@ -254,7 +255,7 @@ Status Int4Checkpoint::ReadBlockRow(const std::string& name, const Int4Matrix& t
 
 Expected<std::unique_ptr<Checkpoint>> OpenInt4(std::unique_ptr<Checkpoint> stored, const Int4Config& config) {
   auto checkpoint = std::make_unique<Int4Checkpoint>(std::move(stored), config);
-  RETURN_IF_ERROR(checkpoint->AddAll(config));
+  if (Status status = checkpoint->AddAll(config); !status.ok()) return Unexpected(WithPath(*checkpoint, std::move(status)));
   return checkpoint;
 }
 

@@ -14,6 +14,9 @@
 
 namespace tiercel::checkpoint {
 
+// What is wrong with a tensor, with the folder or file of the checkpoint before it where that is not named.
+Status WithPath(const Checkpoint& checkpoint, Status status);
+
 // Ok if the checkpoint has the tensor in exactly this shape. Else one line with the tensor, and the
 // file where it was looked for, or the shape found and the one expected.
 Status CheckTensor(const Checkpoint& checkpoint, const std::string& name,

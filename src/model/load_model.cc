@@ -13,25 +13,26 @@
 #include "base/log.h"
 #include "checkpoint/kv_tensor_scales.h"
 #include "checkpoint/tensor_account.h"
+#include "checkpoint/tensor_reader.h"
 #include "model/stages.h"
 
 namespace tiercel::model {
 namespace {
 
 // What the operators take beyond what a configuration may say.
-Status CheckRunnable(const checkpoint::ModelConfig& c) {
+Status CheckRunnable(const checkpoint::Checkpoint& checkpoint) {
+  const checkpoint::ModelConfig& c = checkpoint.config();
   if (c.head_dim % 32 != 0 || c.head_dim > kernels::kMaxHeadDim) {
-    return Unimplemented("head_dim: found {}, expected a multiple of 32 up to {}", c.head_dim,
+    return Unimplemented("{}: found {}, expected a multiple of 32 up to {}", checkpoint.PlaceOf("head_dim"), c.head_dim,
                          kernels::kMaxHeadDim);
   }
   if (c.hidden_size % kColumnGroup != 0) {
-    return Unimplemented("hidden_size: found {}, expected a multiple of {}", c.hidden_size,
+    return Unimplemented("{}: found {}, expected a multiple of {}", checkpoint.PlaceOf("hidden_size"), c.hidden_size,
                          kColumnGroup);
   }
   if (c.num_heads % c.num_kv_heads != 0) {
-    return InvalidArgument("num_attention_heads: found {}, expected a multiple of "
-                           "num_key_value_heads ({})",
-                           c.num_heads, c.num_kv_heads);
+    return InvalidArgument("{}: found {}, expected a multiple of num_key_value_heads ({})",
+                           checkpoint.PlaceOf("num_attention_heads"), c.num_heads, c.num_kv_heads);
   }
   return OkStatus();
 }
@@ -156,7 +157,7 @@ Expected<std::unique_ptr<CausalLm>> LoadModel(const checkpoint::Checkpoint& chec
 Expected<LoadedWeights> LoadSharedWeights(const checkpoint::Checkpoint& checkpoint, const WeightOptions& options,
                                           std::span<kernels::Environment* const> environments,
                                           LoadProgress progress) {
-  RETURN_IF_ERROR(CheckRunnable(checkpoint.config()));
+  RETURN_IF_ERROR(CheckRunnable(checkpoint));
   ASSIGN_OR_RETURN(const std::vector<std::string> unread, checkpoint::AccountForTensors(checkpoint, options.head));
   for (const std::string& warning : unread) LOG_WARNING("{}", warning);
   RETURN_IF_ERROR(CheckFits(checkpoint, options));
@@ -183,8 +184,9 @@ Expected<LoadedWeights> LoadSharedWeights(const checkpoint::Checkpoint& checkpoi
     if (weights == nullptr) {
       WeightOptions of_team = options;
       of_team.shares = environment->shares;
-      ASSIGN_OR_RETURN(std::vector<Weights> ranks, LoadRanks(checkpoint, of_team, team, progress));
-      weights = std::make_shared<const std::vector<Weights>>(std::move(ranks));
+      auto ranks = LoadRanks(checkpoint, of_team, team, progress);
+      if (!ranks) return Unexpected(checkpoint::WithPath(checkpoint, std::move(ranks).error()));
+      weights = std::make_shared<const std::vector<Weights>>(*std::move(ranks));
     }
     loaded.each.push_back(weights);
   }

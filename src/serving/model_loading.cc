@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "checkpoint/dummy_checkpoint.h"
 #include "checkpoint/model_folder.h"
+#include "checkpoint/tensor_reader.h"
 #include "engine/engine.h"
 #include "model/load_model.h"
 #include "platform/buffer.h"
@@ -22,11 +23,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// `gguf`: the vocabulary of the file `path`, or null for a tokenizer.json in `dir`.
 Expected<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(
-    const std::string& dir, const checkpoint::GgufTokenizerData* gguf,
+    const std::string& dir, const checkpoint::GgufTokenizerData* gguf, const std::string& path,
     const text::TokenizerOptions& options) {
-  if (gguf != nullptr) return text::Tokenizer::FromGguf(*gguf, options);
-  return text::Tokenizer::Load(dir, options);
+  if (gguf == nullptr) return text::Tokenizer::Load(dir, options);
+  auto tokenizer = text::Tokenizer::FromGguf(*gguf, options);
+  if (tokenizer) return tokenizer;
+  return Unexpected(Status(tokenizer.error().code(), path + ": " + tokenizer.error().message()));
 }
 
 // What a tokenizer puts around each text must be of the model's vocabulary. Other tokens beyond it are refused where a
@@ -165,12 +169,14 @@ Expected<std::shared_ptr<const model::Classifier>> LoadClassifier(
   for (const std::string& token : checkpoint.config().pooling.classifier_from_token) {
     const auto id = tokenizer.TokenToId(token);
     if (!id) {
-      return Unexpected(InvalidArgument("classifier_from_token: \"{}\" is no token of the tokenizer",
+      return Unexpected(InvalidArgument("{}: \"{}\" is no token of the tokenizer", checkpoint.PlaceOf("classifier_from_token"),
                                         token.substr(0, 64)));
     }
     ids.push_back(*id);
   }
-  ASSIGN_OR_RETURN(model::Classifier classifier, model::ReadClassifier(checkpoint, ids));
+  auto read = model::ReadClassifier(checkpoint, ids);
+  if (!read) return Unexpected(checkpoint::WithPath(checkpoint, std::move(read).error()));
+  model::Classifier classifier = *std::move(read);
   return std::make_shared<const model::Classifier>(std::move(classifier));
 }
 
@@ -243,7 +249,7 @@ Expected<LoadedText> LoadText(const std::string& path) {
   }
   const std::string dir = gguf == nullptr ? path : fs::path(path).parent_path().string();
   LoadedText loaded;
-  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(dir, gguf, {}));
+  ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(dir, gguf, path, {}));
   const auto pool = std::make_shared<text::TemplatePool>(text::TemplatePool::Options{});
   ASSIGN_OR_RETURN(loaded.chat_template, LoadTemplate(ServeConfig{}, dir, gguf, pool));
   return loaded;
@@ -314,7 +320,7 @@ Expected<LoadedModel> LoadAll(const ServeConfig& config, const std::string& path
   auto weights = std::async(std::launch::async, [&] {
     return LoadWeights(*checkpoint, config, loaded.runner, path, environ, cancelled, environments);
   });
-  auto tokenizer = LoadTokenizer(text_dir, gguf, config.tokenizer_options);
+  auto tokenizer = LoadTokenizer(text_dir, gguf, checkpoint->path(), config.tokenizer_options);
   if (tokenizer) {
     const std::string file = gguf != nullptr ? checkpoint->path() : text_dir + "/tokenizer.json";
     const Status fits = CheckTokenIds(**tokenizer, file, checkpoint->config().vocab_size);

@@ -72,7 +72,9 @@ Expected<GgufVocab> ReadGgufVocab(const std::string& dir, int64_t rows) {
   ASSIGN_OR_RETURN(const std::vector<int32_t> expected, tokenizer->Encode(probe, false));
   for (const char* split : kSplits) {
     vocab.pre = split;
-    ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> made, Tokenizer::FromGguf(vocab));
+    const auto tried = Tokenizer::FromGguf(vocab);
+    if (!tried) return Unexpected(Status(tried.error().code(), path + ": " + tried.error().message()));
+    const std::shared_ptr<const Tokenizer>& made = *tried;
     ASSIGN_OR_RETURN(const std::vector<int32_t> ids, made->Encode(probe, false));
     if (ids == expected) return vocab;
   }

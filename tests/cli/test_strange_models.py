@@ -214,6 +214,27 @@ def test_layers_beyond_the_configuration(model):
     assert "num_hidden_layers is 1, and the files hold 11 tensors of 1 more layers" in last
 
 
+def test_what_is_wrong_with_a_tensor_names_the_folder(model):
+    change(model, "config.json", intermediate_size=1024)
+    assert f"{model}: model.layers.0.mlp." in (last := refused(model)) and "found shape [512, 256], expected [1024, 256]" in last
+
+
+@pytest.mark.parametrize("fields", [{"hidden_size": 264}, {"head_dim": 40}])
+def test_what_the_operators_do_not_take(model, fields):
+    (name, value), = fields.items()
+    change(model, "config.json", **fields)
+    assert f"{model}/config.json: {name}: found {value}, expected a multiple of" in refused(model, "--load-format", "dummy")
+
+
+def test_the_vocabulary_of_a_gguf_names_the_file(model, tmp_path):
+    gguf = tmp_path / "m.gguf"
+    assert run("quantize", model, gguf, "--scheme", "q8_0").returncode == 0
+    data = gguf.read_bytes()
+    for old, new in ((b"gpt2", b"gpt9"), (b"qwen2", b"qwen9")):
+        gguf.write_bytes(data.replace(old, new, 1))
+        assert f"{gguf}: tokenizer.ggml." in refused(gguf)
+
+
 def test_more_layers_than_the_files_hold(model):
     change(model, "config.json", num_hidden_layers=4)
     assert "the files hold 2 layers, num_hidden_layers is 4" in refused(model)
