@@ -1,5 +1,6 @@
 #include "checkpoint/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "checkpoint/ascend_int4_checkpoint.h"
@@ -165,6 +166,12 @@ Status Checkpoint::ReadBlocks(const std::string& name, int64_t, BlockRow*) const
 }
 
 std::string Checkpoint::PlaceOf(std::string_view field) const {
+  const std::vector<std::string>& overridden = config().overridden;
+  const bool is_flag = std::find(overridden.begin(), overridden.end(), field) != overridden.end();
+  return is_flag ? fmt::format("--hf-overrides: {}", field) : PlaceInFile(field);
+}
+
+std::string Checkpoint::PlaceInFile(std::string_view field) const {
   const std::string folder = path();
   return folder.empty() ? std::string(field) : fmt::format("{}/config.json: {}", folder, field);
 }

@@ -37,10 +37,12 @@ class Checkpoint {
                                                     std::string_view hf_overrides = "",
                                                     const std::string& quantization = "");
 
-  // For messages: the folder or file that it was opened from, empty if there is none, and where a field of the configuration
-  // stands there ("DIR/config.json: head_dim").
+  // For messages: the folder or file that it was opened from, empty if there is none; and where a field of the configuration
+  // stands there ("DIR/config.json: head_dim"), or that it is --hf-overrides'.
   virtual std::string path() const { return ""; }
-  virtual std::string PlaceOf(std::string_view field) const;
+  std::string PlaceOf(std::string_view field) const;
+
+  virtual std::string PlaceInFile(std::string_view field) const;
 
   virtual const ModelConfig& config() const = 0;
   virtual const GenerationConfig& generation_config() const = 0;

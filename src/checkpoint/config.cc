@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/log.h"
+#include "checkpoint/field_places.h"
 #include "checkpoint/json_fields.h"
 #include "checkpoint/rope_config.h"
 
@@ -260,28 +261,30 @@ int64_t ModelConfig::DerivedMaxModelLen() const {
 }
 
 Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides,
-                                       const std::string& path) {
+                                       const std::string& path, const FieldNames& names) {
   ASSIGN_OR_RETURN(Json root, ParseJsonObject(json, path, kMaxConfigBytes));
+  ModelConfig config;
   std::vector<std::string> added;  // by the overrides, at the top
+  Json overrides = Json::object();
   if (!hf_overrides.empty()) {
-    ASSIGN_OR_RETURN(Json overrides,
-                     ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
+    ASSIGN_OR_RETURN(overrides, ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
     for (const auto& [key, value] : overrides.items()) {
       if (!root.contains(key)) added.push_back(key);
+      config.overridden.push_back(key);
     }
-    MergeOverrides(std::move(overrides), root);
   }
-  const JsonFields fields(root, path);
+  const FieldPlaces places(path, root, overrides, names);
+  MergeOverrides(std::move(overrides), root);
+  const JsonFields fields = FieldsOf(root, places, "");
   ASSIGN_OR_RETURN(NamedArchitecture found, FindArchitecture(fields));
   const Architecture& architecture = found.architecture;
-  ModelConfig config;
   config.architecture = std::move(found.name);
   RETURN_IF_ERROR(ReadSizes(fields, architecture, config));
   RETURN_IF_ERROR(ReadSwitches(fields, architecture, config));
   RETURN_IF_ERROR(RefuseUnsupported(fields, config));
   RETURN_IF_ERROR(ReadDType(fields, config));
   RETURN_IF_ERROR(ReadPooling(fields, config));
-  ASSIGN_OR_RETURN(config.rope, ParseRopeConfig(root, path, config.max_position_embeddings));
+  ASSIGN_OR_RETURN(config.rope, ParseRopeConfig(root, places, config.max_position_embeddings));
   RETURN_IF_ERROR(fields.TokenIds("eos_token_id", config.eos_token_ids));
   std::vector<int32_t> bos;
   RETURN_IF_ERROR(fields.TokenIds("bos_token_id", bos));

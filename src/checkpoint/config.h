@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -71,6 +72,7 @@ struct ModelConfig {
   DType dtype = DType::kBF16;          // the checkpoint's
   std::vector<int32_t> eos_token_ids;  // config.json's; may be empty
   std::optional<int32_t> bos_token_id;
+  std::vector<std::string> overridden;  // the fields that --hf-overrides sets, for messages
 
   // max_position_embeddings, times the factor where RoPE scaling extends it (vLLM's rule).
   int64_t DerivedMaxModelLen() const;
@@ -91,9 +93,10 @@ struct GenerationConfig {
 };
 
 // Parses config.json's text; `hf_overrides` is a JSON object merged over it ("" for none); `path`
-// is for messages. Every number is bounded; an unknown architecture names found and supported.
-Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides,
-                                       const std::string& path);
+// is for messages, and so are `names`, the file's own for config.json's fields (see FieldNames). Every number is bounded; an
+// unknown architecture names found and supported.
+Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides, const std::string& path,
+                                       const std::function<std::string(std::string_view field)>& names = {});
 Expected<GenerationConfig> ParseGenerationConfig(std::string_view json, const std::string& path);
 
 }  // namespace tiercel::checkpoint

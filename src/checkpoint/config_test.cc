@@ -150,10 +150,24 @@ TEST(ModelConfig, LinearLlama3AndDefault) {
   EXPECT_EQ(plain->rope.theta, 5e6);
 }
 
+// A value of a flag is not the file's fault.
+TEST(ModelConfig, SaysWhereAValueIsFrom) {
+  std::string base = kQwen3;
+  base.replace(base.find("\"rope_scaling\": null"), 20, R"("rope_scaling": {"rope_type":"yarn","factor":0})");
+  EXPECT_THAT(Error("{}", base), HasSubstr("dir/config.json: rope_scaling: factor: found 0"));
+  EXPECT_THAT(Error(R"({"rope_scaling":{"beta_fast":1}})", base), HasSubstr("dir/config.json: rope_scaling: factor: found 0"));
+  EXPECT_THAT(Error(R"({"rope_scaling":{"factor":-1}})", base), HasSubstr("--hf-overrides (or --rope-scaling): rope_scaling: factor: found -1"));
+  EXPECT_THAT(Error(R"({"rope_scaling":{"type":"x"}})"), HasSubstr("--hf-overrides (or --rope-scaling): rope_scaling: rope_type: found \"x\""));
+  EXPECT_THAT(Error(R"({"rope_theta":-1})"), HasSubstr("--hf-overrides (or --rope-theta): rope_theta: found -1"));
+  EXPECT_THAT(Error(R"({"num_hidden_layers":0})"), HasSubstr("--hf-overrides: num_hidden_layers: found 0"));
+  EXPECT_THAT(Error(R"({"num_hidden_layers":1})", R"({"architectures":["Qwen3ForCausalLM"],"hidden_size":0})"),
+              HasSubstr("dir/config.json: hidden_size: found 0"));
+}
+
 // What would be dropped or guessed is refused: vLLM's rules, and Hugging Face's for llama3.
 TEST(ModelConfig, ScalingNeedsItsTypeAndItsNumbers) {
   EXPECT_EQ(Error(R"({"rope_scaling":{"factor":4}})"),
-            "dir/config.json: rope_scaling: rope_type: found nothing, expected default, linear, yarn or llama3: rope_scaling "
+            "--hf-overrides (or --rope-scaling): rope_scaling: rope_type: found nothing, expected default, linear, yarn or llama3: rope_scaling "
             "should have a 'rope_type' key");
   for (const char* none : {R"({"rope_scaling":{"factor":4,"rope_type":null}})", R"({"rope_parameters":{"factor":4,"rope_theta":7}})",
                            R"({"rope_parameters":{"full_attention":{"factor":4}}})"}) {
@@ -200,7 +214,7 @@ TEST(ModelConfig, OverridesMergeFieldByField) {
 
 TEST(ModelConfig, NamesFieldFoundAndExpected) {
   EXPECT_EQ(Error(R"({"rope_scaling":{"rope_type":"longrope","factor":4}})"),
-            "dir/config.json: rope_scaling: rope_type: found \"longrope\", expected one of the "
+            "--hf-overrides (or --rope-scaling): rope_scaling: rope_type: found \"longrope\", expected one of the "
             "supported ones: default, linear, yarn, llama3");
   EXPECT_THAT(Error(R"({"rope_scaling":{"rope_type":"yarn"}})"),
               HasSubstr("factor: found nothing"));

@@ -25,6 +25,9 @@ class GgufCheckpoint final : public Checkpoint {
                                                     std::string_view hf_overrides);
 
   std::string path() const override { return file_.path(); }
+  std::string PlaceInFile(std::string_view field) const override {
+    return file_.path() + ": " + GgufKeyOf(architecture_, field);
+  }
   const ModelConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return generation_; }
   const GgufTokenizerData* gguf_tokenizer() const override {
@@ -62,6 +65,7 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
   platform::MappedFile file_;
+  std::string architecture_;
   ModelConfig config_;
   GenerationConfig generation_;
   GgufTokenizerData tokenizer_;
@@ -76,7 +80,8 @@ Expected<std::unique_ptr<Checkpoint>> GgufCheckpoint::Open(const std::string& pa
   ASSIGN_OR_RETURN(const GgufFile parsed, GgufFile::Parse(bytes, path));
   ASSIGN_OR_RETURN(checkpoint->config_, GgufModelConfig(parsed, bytes, hf_overrides, path));
   ASSIGN_OR_RETURN(checkpoint->tokenizer_, ReadGgufTokenizer(parsed, path));
-  const bool llama = parsed.String("general.architecture") == "llama";
+  checkpoint->architecture_ = parsed.String("general.architecture").value_or("");
+  const bool llama = checkpoint->architecture_ == "llama";
   for (const auto& [name, tensor] : parsed.tensors()) {
     RETURN_IF_ERROR(checkpoint->AddTensor(name, tensor, llama));
   }

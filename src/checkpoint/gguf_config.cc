@@ -251,7 +251,41 @@ Status ReadPerToken(const Metadata& metadata, const char* key, size_t tokens, st
   return OkStatus();
 }
 
+// config.json's fields by the keys of an architecture, and by those of the whole file.
+constexpr std::pair<std::string_view, std::string_view> kKeys[] = {
+    {"hidden_size", "embedding_length"},
+    {"num_hidden_layers", "block_count"},
+    {"num_attention_heads", "attention.head_count"},
+    {"num_key_value_heads", "attention.head_count_kv"},
+    {"intermediate_size", "feed_forward_length"},
+    {"max_position_embeddings", "context_length"},
+    {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
+    {"head_dim", "attention.key_length"},
+    {"rope_theta", "rope.freq_base"},
+    {"rope_scaling.rope_type", "rope.scaling.type"},
+    {"rope_scaling.factor", "rope.scaling.factor"},
+    {"rope_scaling.original_max_position_embeddings", "rope.scaling.original_context_length"},
+    {"rope_scaling.attn_factor", "rope.scaling.attn_factor"},
+    {"rope_scaling.beta_fast", "rope.scaling.yarn_beta_fast"},
+    {"rope_scaling.beta_slow", "rope.scaling.yarn_beta_slow"}};
+constexpr std::pair<std::string_view, std::string_view> kFileKeys[] = {
+    {"architectures", "general.architecture"},
+    {"vocab_size", "token_embd.weight"},
+    {"tie_word_embeddings", "output.weight"},
+    {"eos_token_id", "tokenizer.ggml.eos_token_id"},
+    {"bos_token_id", "tokenizer.ggml.bos_token_id"}};
+
 }  // namespace
+
+std::string GgufKeyOf(std::string_view architecture, std::string_view field) {
+  for (const auto& [name, key] : kKeys) {
+    if (name == field) return fmt::format("{}.{}", architecture, key);
+  }
+  for (const auto& [name, key] : kFileKeys) {
+    if (name == field) return std::string(key);
+  }
+  return std::string(field);
+}
 
 Expected<ModelConfig> GgufModelConfig(const GgufFile& file, std::span<const uint8_t> data,
                                       std::string_view hf_overrides, const std::string& path) {
@@ -279,7 +313,9 @@ Expected<ModelConfig> GgufModelConfig(const GgufFile& file, std::span<const uint
   RETURN_IF_ERROR(WriteTokenIds(metadata, writer.config));
   writer.config["architectures"] = {hf_name};
   const std::string json = writer.config.dump(-1, ' ', false, Json::error_handler_t::replace);
-  ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(json, hf_overrides, path));
+  ASSIGN_OR_RETURN(ModelConfig config, ParseModelConfig(json, hf_overrides, path, [&](std::string_view field) {
+                     return GgufKeyOf(architecture, field);
+                   }));
   // GGUF has no fields for biases: the tensors themselves tell.
   config.qkv_bias = file.tensors().contains("blk.0.attn_q.bias");
   config.o_bias = file.tensors().contains("blk.0.attn_output.bias");

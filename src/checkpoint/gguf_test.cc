@@ -319,6 +319,30 @@ TEST_F(GgufModel, ConfigurationAndNames) {
   EXPECT_EQ((*overridden)->config().max_position_embeddings, 99);
 }
 
+// The file knows no config.json.
+TEST_F(GgufModel, MessagesNameTheFilesOwnKeys) {
+  const auto error = [this](const std::string& key, float value) {
+    Builder b;
+    b.Str("general.architecture", "llama");
+    for (const std::string name : {"embedding_length", "block_count", "attention.head_count", "feed_forward_length"}) {
+      b.F32("llama." + name, name == key ? value : name == "attention.head_count" ? 2 : 8);
+    }
+    if (key.find("rope") == 0 || key.find("context") == 0 || key.find("epsilon") != key.npos) b.F32("llama." + key, value);
+    if (key == "rope.scaling.factor") b.Str("llama.rope.scaling.type", "yarn");
+    return Error(b.Tensor("token_embd.weight", {8, 4}, Count(32)));
+  };
+  for (const char* key : {"embedding_length", "block_count", "attention.head_count", "feed_forward_length", "context_length",
+                          "rope.freq_base", "attention.layer_norm_rms_epsilon", "rope.scaling.factor"}) {
+    EXPECT_THAT(error(key, -1), HasSubstr(fmt::format("model.gguf: llama.{}: found -1", key))) << key;
+  }
+  const auto overridden = Open(Model("qwen3"), R"({"num_hidden_layers":0})");
+  EXPECT_THAT(overridden.error().message(), HasSubstr("--hf-overrides: num_hidden_layers: found 0"));
+  const auto model = Open(Model("qwen3"), R"({"hidden_size":32})");
+  ASSERT_TRUE(model) << model.error();
+  EXPECT_EQ((*model)->PlaceOf("num_hidden_layers"), folder_ + "/model.gguf: qwen3.block_count");
+  EXPECT_EQ((*model)->PlaceOf("hidden_size"), "--hf-overrides: hidden_size");
+}
+
 // What counts as absent where it is of another kind would be a default in silence.
 TEST_F(GgufModel, ValuesOfAnotherKindAreRefused) {
   const auto error = [this](const std::string& key, uint32_t type, const std::string& value) {
@@ -419,7 +443,7 @@ TEST_F(GgufModel, RopeScaling) {
   EXPECT_THAT(Error(Model("qwen2")
                         .Str("qwen2.rope.scaling.type", "longrope\xff")
                         .F32("qwen2.rope.scaling.factor", 4)),
-              HasSubstr("rope_type: found \"longrope"));
+              HasSubstr("model.gguf: qwen2.rope.scaling.type: found \"longrope"));
   // A factor alone, also under its older name, is linear in llama.cpp; none, or 0, is no scaling.
   for (const char* key : {"qwen2.rope.scaling.factor", "qwen2.rope.scale_linear"}) {
     const auto linear = Open(Model("qwen2").F32(key, 4));
@@ -560,7 +584,7 @@ TEST_F(GgufModel, NamesWhatIsNotSupported) {
                                                 "one of the supported ones: qwen3, qwen2, llama"));
   EXPECT_THAT(Error(Builder()), HasSubstr("general.architecture: found nothing"));
   EXPECT_THAT(Error(Builder().Str("general.architecture", "qwen3")),
-              HasSubstr("hidden_size: found nothing"));
+              HasSubstr("model.gguf: qwen3.embedding_length: found nothing"));
   EXPECT_THAT(Error(Model("llama").U32("llama.expert_count", 8)), HasSubstr("mixture of experts"));
   EXPECT_THAT(Error(Model("llama").U32("llama.rope.dimension_count", 4)),
               HasSubstr("rope.dimension_count: found 4"));

@@ -72,7 +72,7 @@ const Json* JsonFields::Get(std::string_view key) const {
 
 Status JsonFields::Wrong(std::string_view key, const std::string& expected) const {
   const Json* value = Get(key);
-  return InvalidArgument("{}: {}: found {}, expected {}", where_, key,
+  return InvalidArgument("{}: found {}, expected {}", place_of_(key),
                          value != nullptr ? ShowJson(*value) : "nothing", expected);
 }
 

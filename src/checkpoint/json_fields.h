@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -28,8 +29,12 @@ std::string ShowJson(const Json& value);
 // Readers of one object. A field that is absent or null leaves `out` as it is.
 class JsonFields {
  public:
-  // `where` begins every message: "config.json: rope_scaling". Both must outlive this.
-  JsonFields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
+  // `where` begins every message: "config.json: rope_scaling". The object must outlive this.
+  JsonFields(const Json& object, std::string where)
+      : JsonFields(object, [where = std::move(where)](std::string_view key) { return fmt::format("{}: {}", where, key); }) {}
+  // `place_of` a field begins the messages about it.
+  JsonFields(const Json& object, std::function<std::string(std::string_view key)> place_of)
+      : object_(object), place_of_(std::move(place_of)) {}
 
   bool Has(std::string_view key) const { return Get(key) != nullptr; }
   const Json* Get(std::string_view key) const;  // null if absent or null
@@ -50,7 +55,7 @@ class JsonFields {
 
  private:
   const Json& object_;
-  std::string where_;
+  std::function<std::string(std::string_view key)> place_of_;
   mutable std::set<std::string, std::less<>> asked_;
 };
 

@@ -21,7 +21,7 @@ template <typename Matrix>
 class MatrixView : public Checkpoint {
  public:
   std::string path() const final { return stored_->path(); }
-  std::string PlaceOf(std::string_view field) const final { return stored_->PlaceOf(field); }
+  std::string PlaceInFile(std::string_view field) const final { return stored_->PlaceInFile(field); }
   const ModelConfig& config() const final { return stored_->config(); }
   const GenerationConfig& generation_config() const final { return stored_->generation_config(); }
   const Quantization& quantization() const final { return stored_->quantization(); }

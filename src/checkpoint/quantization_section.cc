@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "checkpoint/field_places.h"
 #include "checkpoint/rope_config.h"
 
 namespace tiercel::checkpoint {
@@ -10,16 +11,18 @@ Expected<std::optional<QuantizationSection>> ReadQuantizationSection(std::string
                                                                      std::string_view hf_overrides,
                                                                      const std::string& path) {
   ASSIGN_OR_RETURN(Json root, ParseJsonObject(config_json, path, kMaxConfigBytes));
+  Json overrides = Json::object();
   if (!hf_overrides.empty()) {
-    ASSIGN_OR_RETURN(Json overrides, ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
-    MergeOverrides(std::move(overrides), root);
+    ASSIGN_OR_RETURN(overrides, ParseJsonObject(hf_overrides, "--hf-overrides", kMaxConfigBytes));
   }
-  const JsonFields top(root, path);
+  const FieldPlaces places(path, root, overrides, {});
+  MergeOverrides(std::move(overrides), root);
+  const JsonFields top = FieldsOf(root, places, "");
   const char* key = top.Has("quantization_config") ? "quantization_config" : "compression_config";
   const Json* config = top.Get(key);
   if (config == nullptr) return std::nullopt;
   if (!config->is_object()) return Unexpected(top.Wrong(key, "an object"));
-  return QuantizationSection{*config, path + ": " + key};
+  return QuantizationSection{*config, places.Of("", key)};
 }
 
 }  // namespace tiercel::checkpoint

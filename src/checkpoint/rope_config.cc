@@ -129,14 +129,14 @@ void MergeOverrides(Json overrides, Json& config) {
   config.merge_patch(overrides);  // RFC 7396: null takes a field away
 }
 
-Expected<RopeConfig> ParseRopeConfig(const Json& config, const std::string& path,
+Expected<RopeConfig> ParseRopeConfig(const Json& config, const FieldPlaces& places,
                                      int64_t max_position_embeddings) {
   constexpr double kMinTheta = 2, kMaxTheta = 1e15;
-  const JsonFields fields(config, path);
+  const JsonFields fields = FieldsOf(config, places, "");
   RopeConfig rope;
   // An override may add rope_scaling to a file whose rope_theta is in rope_parameters.
   if (const Json* newer = fields.Get("rope_parameters"); newer != nullptr && newer->is_object()) {
-    const JsonFields f(*newer, path + ": rope_parameters");
+    const JsonFields f = FieldsOf(*newer, places, "rope_parameters");
     RETURN_IF_ERROR(f.Double("rope_theta", kMinTheta, kMaxTheta, rope.theta));
   }
   const char* key = "";
@@ -144,7 +144,7 @@ Expected<RopeConfig> ParseRopeConfig(const Json& config, const std::string& path
     if (!object->is_object()) return Unexpected(fields.Wrong(key, "an object or null"));
     Json unified = *object;
     UnifyTypeKey(unified);
-    const JsonFields f(unified, path + ": " + key);
+    const JsonFields f = FieldsOf(unified, places, key);
     RETURN_IF_ERROR(f.Double("rope_theta", kMinTheta, kMaxTheta, rope.theta));
     double partial = 1;
     RETURN_IF_ERROR(f.Double("partial_rotary_factor", 0, 1, partial));

@@ -137,10 +137,10 @@ Status Account::CheckLayers() const {
     beyond.push_back(name);
   }
   if (beyond.empty()) return OkStatus();
-  return InvalidArgument("num_hidden_layers is {}, and the files hold {} tensors of {} more layers "
-                         "({}); config.json belongs to another model, or files of several lie in "
+  return InvalidArgument("{} is {}, and the files hold {} tensors of {} more layers "
+                         "({}); it belongs to another model, or files of several lie in "
                          "the folder",
-                         layers, beyond.size(), numbers.size(), FirstOf(beyond));
+                         checkpoint_.PlaceOf("num_hidden_layers"), layers, beyond.size(), numbers.size(), FirstOf(beyond));
 }
 
 bool Account::BelongsToQuantization(const std::string& name) const {
