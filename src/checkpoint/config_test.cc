@@ -150,6 +150,23 @@ TEST(ModelConfig, LinearLlama3AndDefault) {
   EXPECT_EQ(plain->rope.theta, 5e6);
 }
 
+TEST(ModelConfig, WhatIsNoJsonHasAPlaceAndAReason) {
+  const auto with = [](const std::string& more) {
+    std::string text = kQwen3;
+    return Error("", text.insert(text.rfind('}'), more));
+  };
+  for (const char* number : {"NaN", "Infinity", "-Infinity"}) {  // Python's json writes them
+    EXPECT_EQ(with(fmt::format(",\n\"unread\": [1, {}, \"\\\"NaN\"]", number)), "no error");
+    EXPECT_THAT(with(fmt::format(",\"rms_norm_eps\": {}", number)),
+                HasSubstr(fmt::format("dir/config.json: rms_norm_eps: found \"{}\", expected a number", number)));
+  }
+  EXPECT_THAT(with(",\n\"unread\": nan"), testing::AllOf(HasSubstr("dir/config.json: is not valid JSON ("),
+                                                      HasSubstr("line 11, column 12: "), HasSubstr("invalid literal")));
+  EXPECT_THAT(with(",\n\"unread\": \"\\ud800\""), testing::AllOf(HasSubstr("line 11, column "), HasSubstr("surrogate")));
+  EXPECT_THAT(with(",\n\"unread\": 1" + std::string(400, '0')), HasSubstr("line 11, column 11: number overflow"));
+  EXPECT_THAT(with(",\n\"unread\": \"\xe4\""), testing::AllOf(HasSubstr("line 11, column "), HasSubstr("UTF-8")));
+}
+
 // A value of a flag is not the file's fault.
 TEST(ModelConfig, SaysWhereAValueIsFrom) {
   std::string base = kQwen3;

@@ -1,7 +1,10 @@
 #include "checkpoint/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <utility>
 
 #include "base/file_hints.h"
 
@@ -31,6 +34,69 @@ bool IsTooDeep(std::string_view text) {
   return false;
 }
 
+// Python writes and reads numbers that JSON has not. Here they become texts: what nothing reads does no harm, and a field that is
+// read is refused by its name. Nothing else begins with these letters outside of a string.
+std::string WithNamedNumbers(std::string_view text) {
+  constexpr std::string_view kNames[] = {"NaN", "Infinity", "-Infinity"};
+  std::string result;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string && c == '\\' && i + 1 < text.size()) {
+      result += c;
+      result += text[++i];
+      continue;
+    }
+    if (c == '"') in_string = !in_string;
+    const auto name = in_string ? std::end(kNames)
+                                : std::find_if(std::begin(kNames), std::end(kNames),
+                                               [&](std::string_view n) { return text.substr(i).starts_with(n); });
+    if (name == std::end(kNames)) {
+      result += c;
+      continue;
+    }
+    result += fmt::format("\"{}\"", *name);
+    i += name->size() - 1;
+  }
+  return result;
+}
+
+// "line 3, column 5: ", of what the library quotes of the text in a message without a place.
+std::string PlaceOfQuoted(std::string_view text, std::string_view message) {
+  const size_t begin = message.find('\''), end = message.rfind('\'');
+  if (begin >= end || end == message.npos) return "";
+  const size_t at = text.find(message.substr(begin + 1, end - begin - 1));
+  if (at == text.npos) return "";
+  const std::string_view before = text.substr(0, at);
+  const size_t line = before.rfind('\n');  // npos + 1 is 0
+  return fmt::format("line {}, column {}: ", std::count(before.begin(), before.end(), '\n') + 1, at - line);
+}
+
+// "line 3, column 5: syntax error …", of the library's message.
+std::string PlaceAndReason(std::string_view message) {
+  constexpr size_t kMost = 240;
+  for (const std::string_view begin : {"] ", "parse error at "}) {
+    if (const size_t at = message.find(begin); at != message.npos) message.remove_prefix(at + begin.size());
+  }
+  std::string text(message.substr(0, kMost));
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) >= 0x80) c = '?';  // it may quote half of a character
+  }
+  return text;
+}
+
+Expected<Json> ParseJson(std::string_view text, const std::string& path) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::exception& error) {
+    const std::string hint = WrongFileHint(text);
+    const bool has_place = std::string_view(error.what()).find(" at line ") != std::string_view::npos;
+    const std::string place = has_place ? "" : PlaceOfQuoted(text, error.what());
+    return Unexpected(InvalidArgument("{}: is not valid JSON ({} bytes){}", path, text.size(),
+                                      hint.empty() ? ": " + place + PlaceAndReason(error.what()) : hint));
+  }
+}
+
 }  // namespace
 
 Expected<Json> ParseJsonObject(std::string_view text, const std::string& path, size_t max_bytes) {
@@ -42,11 +108,13 @@ Expected<Json> ParseJsonObject(std::string_view text, const std::string& path, s
     return Unexpected(InvalidArgument("{}: is nested deeper than {} levels{}", path, kMaxDepth,
                                       WrongFileHint(text)));
   }
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) {
-    return Unexpected(InvalidArgument("{}: is not valid JSON ({} bytes){}", path, text.size(),
-                                      WrongFileHint(text)));
+  auto parsed = ParseJson(text, path);
+  if (!parsed) {
+    auto again = ParseJson(WithNamedNumbers(text), path);
+    if (!again) return parsed;  // whose place is that in the file
+    parsed = std::move(again);
   }
+  Json json = *std::move(parsed);
   if (!json.is_object()) {
     return Unexpected(
         InvalidArgument("{}: found {}, expected a JSON object", path, ShowJson(json)));

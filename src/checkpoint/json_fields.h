@@ -20,7 +20,7 @@ using Json = nlohmann::json;
 constexpr size_t kMaxConfigBytes = size_t{4} << 20;  // of a config.json, or what is merged into one
 
 // An object; `path` is for messages. Sizes beyond `max_bytes` and nesting beyond 32 levels are refused
-// before parsing.
+// before parsing; what is no JSON is refused with its line and column. NaN and Infinity, which Python writes, become texts.
 Expected<Json> ParseJsonObject(std::string_view text, const std::string& path, size_t max_bytes);
 
 // A value as a message shows it: short, valid UTF-8.
