@@ -131,11 +131,15 @@ Status ReadSwitches(const JsonFields& f, const Architecture& a, ModelConfig& c) 
 
 // What would change the arithmetic without being implemented must not pass in silence.
 Status RefuseUnsupported(const JsonFields& f, const ModelConfig& c) {
-  if (const Json* types = f.Get("layer_types"); types != nullptr && types->is_array()) {
-    for (const Json& type : *types) {
-      if (type != "full_attention") {
-        return f.Wrong("layer_types", "only \"full_attention\"");
-      }
+  if (const Json* types = f.Get("layer_types"); types != nullptr) {
+    const auto is_other = [](const Json& type) { return type != "full_attention"; };
+    if (!types->is_array() || std::any_of(types->begin(), types->end(), is_other)) {
+      return f.Wrong("layer_types", "a list of \"full_attention\" alone");
+    }
+    // Who tries another number of layers by the flag need not write the list anew.
+    const bool is_tried = std::find(c.overridden.begin(), c.overridden.end(), "num_hidden_layers") != c.overridden.end();
+    if (std::ssize(*types) < c.num_layers && !is_tried) {
+      return f.Wrong("layer_types", fmt::format("one for each of num_hidden_layers ({})", c.num_layers));
     }
     return OkStatus();
   }

@@ -256,7 +256,10 @@ TEST(ModelConfig, NamesFieldFoundAndExpected) {
   EXPECT_THAT(Error(R"({"use_sliding_window":true,"sliding_window":4096,"max_window_layers":0})"),
               HasSubstr("sliding-window attention is not supported"));
   EXPECT_THAT(Error(R"({"layer_types":["full_attention","sliding_attention"]})"),
-              HasSubstr("layer_types"));
+              HasSubstr("layer_types: found [\"full_attention\",\"sliding_attention\"], expected a list of"));
+  EXPECT_THAT(Error(R"({"layer_types":"full_attention"})"), HasSubstr("layer_types: found \"full_attention\", expected a list of"));
+  EXPECT_THAT(Error(R"({"layer_types":["full_attention"]})"), HasSubstr("expected one for each of num_hidden_layers (28)"));
+  EXPECT_EQ(Error(R"({"layer_types":["full_attention"],"num_hidden_layers":2})"), "no error");
   EXPECT_THAT(Error("", "<!DOCTYPE html><html>"), HasSubstr("this is an HTML page"));
   EXPECT_THAT(Error("", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 726\n"),
               HasSubstr("Git LFS pointer, not the file itself (expected 726 bytes)"));

@@ -71,6 +71,7 @@ class Int4Checkpoint final : public MatrixView<Int4Matrix> {
   Status ReadRow(const std::string& name, const Int4Matrix& m, int64_t row, float* out) const override;
   Status ReadBlockRow(const std::string& name, const Int4Matrix& m, int64_t row, BlockRow* out) const override;
   Status AddLinear(const std::string& stem, const Int4Config& config);
+  Status CheckShape(const std::string& name, const Int4Matrix& m);
   // The bytes of a tensor of INT32 with this shape.
   Expected<const uint8_t*> Words(const std::string& name, const std::vector<int64_t>& shape);
   // The group of each input; an empty list where that is the plain order.
@@ -120,6 +121,29 @@ Expected<const uint8_t*> Int4Checkpoint::Words(const std::string& name, const st
   return bytes;
 }
 
+// compressed-tensors writes down the shape that the packed words have.
+Status Int4Checkpoint::CheckShape(const std::string& name, const Int4Matrix& m) {
+  const std::optional<TensorInfo> info = stored().Find(name);
+  const uint8_t* bytes = stored().MappedBytes(name);
+  if (!info || bytes == nullptr) return OkStatus();
+  if ((info->type != "I64" && info->type != "I32") || info->shape != std::vector<int64_t>{2}) {
+    return InvalidArgument("{}: found {} [{}], expected I64 [2]", name, info->type, fmt::join(info->shape, ", "));
+  }
+  const auto value = [&](int i) -> int64_t {
+    int64_t wide = 0;
+    int32_t narrow = 0;
+    if (info->type == "I64") {
+      std::memcpy(&wide, bytes + i * 8, sizeof(wide));
+      return wide;
+    }
+    std::memcpy(&narrow, bytes + i * 4, sizeof(narrow));
+    return narrow;
+  };
+  if (value(0) == m.n && value(1) == m.k) return OkStatus();
+  return InvalidArgument("{}: found [{}, {}], expected [{}, {}], the shape of the packed weights", name, value(0), value(1), m.n,
+                         m.k);
+}
+
 Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& config) {
   const bool compressed = layout_ == Int4Layout::kCompressed;
   const std::string codes = stem + (compressed ? ".weight_packed" : ".qweight");
@@ -135,6 +159,7 @@ Status Int4Checkpoint::AddLinear(const std::string& stem, const Int4Config& conf
                          "and outputs in eights",
                          codes, t.n, t.k, t.group);
   }
+  if (compressed) RETURN_IF_ERROR(CheckShape(stem + ".weight_shape", t));
   ASSIGN_OR_RETURN(t.codes, Words(codes, packed));
   if (!compressed) {
     ASSIGN_OR_RETURN(t.zeros, Words(stem + ".qzeros", {t.groups(), t.n / kCodesInWord}));

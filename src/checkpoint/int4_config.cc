@@ -65,6 +65,7 @@ Expected<Int4Config> ParseCompressed(const JsonFields& fields, const std::string
   if (strategy == "channel") {
     config.group = 0;
   } else if (strategy == "group") {
+    if (!w.Has("group_size")) return Unexpected(w.Wrong("group_size", "a number, which strategy \"group\" needs"));
     RETURN_IF_ERROR(CheckGroup(w, "group_size", &config.group));
   } else {
     return Unexpected(w.Wrong("strategy", "\"group\" or \"channel\""));

@@ -303,6 +303,19 @@ Status WriteGguf(const checkpoint::Checkpoint& checkpoint, const std::string& mo
   return OkStatus();
 }
 
+// A pattern of no linear is a slip that would quantize what was meant to stay float.
+void WarnOfExclusions(const std::vector<std::string>& patterns, const checkpoint::ModelConfig& config) {
+  std::vector<std::string> names = {"lm_head", "model.embed_tokens"};
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (const quantize::LinearJob& job : quantize::LinearsOf(config, layer, {}, {})) names.push_back(job.name);
+  }
+  for (const std::string& pattern : patterns) {
+    const auto is_its = [&](const std::string& name) { return quantize::IsExcluded({pattern}, name); };
+    if (std::any_of(names.begin(), names.end(), is_its)) continue;
+    LOG_WARNING("--exclude: {}: no linear has such a name; expected one like {}, with * for any part", pattern, names.back());
+  }
+}
+
 Status Quantize(const ParsedOptions& parsed, const Environ& environ, Interrupt* interrupt) {
   ASSIGN_OR_RETURN(quantize::QuantizeOptions options, ReadOptions(parsed));
   const std::string out = parsed.positional()[1];
@@ -321,6 +334,7 @@ Status Quantize(const ParsedOptions& parsed, const Environ& environ, Interrupt* 
   if (checkpoint->BlockFormatOf("model.layers.0.mlp.down_proj.weight") != BlockFormat::kNone) {
     return InvalidArgument("{}: has weights of four bits already; quantize the float model", model);
   }
+  WarnOfExclusions(options.exclude, checkpoint->config());
   if (parsed.Given("calibration")) {
     ASSIGN_OR_RETURN(options.calibration,
                      ReadCalibration(parsed.String("calibration"), model,

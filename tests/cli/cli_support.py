@@ -97,6 +97,7 @@ def write_tiny_model(folder, **changes):
     for file in TINY.iterdir():
         shutil.copy(file, folder)
     config = json.loads((TINY / "config.json").read_text()) | changes
+    config["layer_types"] = ["full_attention"] * config["num_hidden_layers"]
     (folder / "config.json").write_text(json.dumps(config))
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head = config["head_dim"]

@@ -181,7 +181,21 @@ def test_int4_at_load_is_served(tmp_path):
         assert "INT4, quantized while loading" in server.log
 
 
+def test_the_shape_that_compressed_tensors_writes_down_is_checked(tmp_path):
+    int4, _ = write_pair(tmp_path, "compressed")
+    tensors = read_safetensors(int4)
+    name = "model.layers.1.mlp.up_proj.weight_shape"
+    for broken, words in ((("I64", [2], struct.pack("<2q", 512, 128)), "found [512, 128], expected [512, 256]"),
+                          (("I32", [2], struct.pack("<2i", 256, 512)), "found [256, 512], expected [512, 256]"),
+                          (("I64", [1], struct.pack("<q", 512)), "found I64 [1], expected I64 [2]")):
+        write_safetensors(int4, tensors | {name: broken})
+        result = run("serve", int4, "--port", "0")
+        assert result.returncode == 2
+        assert f"{int4}: {name}: {words}" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("change, words", [
+    ({"quantization_config": config_of("compressed", None)}, 'group_size: found nothing, expected a number, which strategy "group" needs'),
     ({"quantization_config": CONFIGS["gptq"]}, "hold no linear of the format gptq"),
     ({"quantization_config": CONFIGS["gptq"] | {"group_size": 48}}, "group_size: found 48, expected 32"),
     ({"quantization_config": CONFIGS["awq"] | {"bits": 3}}, "bits: found 3, expected 4"),

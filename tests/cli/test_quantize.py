@@ -47,6 +47,13 @@ def test_dynamic_output_answers_as_quantizing_at_load_does(model, tmp_path):
     assert said == greedy(model, "--quantization", "int8")[0]
 
 
+def test_exclusions_of_nothing_are_named(model, tmp_path):
+    patterns = ("*.up_porj", "lm_head", "*.1.mlp.up_proj")
+    result = run("quantize", model, tmp_path / "out", "--scheme", "w8a8-dynamic", "--exclude", *patterns)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("no linear has such a name") == 1 and "--exclude: *.up_porj: " in result.stderr
+
+
 def test_static_and_mixed_outputs_are_served(model, text, tmp_path):
     flags = ("--calibration", text, "--smooth", "0.5", "--exclude", "*.down_proj")
     for scheme, reading in (("w8a8", "12 W8A8 static, 2 float"),

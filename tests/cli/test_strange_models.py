@@ -119,7 +119,7 @@ def test_deep_configuration(model):
 
 def test_a_configuration_of_terabytes(tmp_path):
     model = write_tiny_model(tmp_path / "model")
-    change(model, "config.json", hidden_size=1 << 17, num_hidden_layers=1024,
+    change(model, "config.json", hidden_size=1 << 17, num_hidden_layers=1024, layer_types=None,
            intermediate_size=1 << 20, vocab_size=1 << 22)
     assert "take at least 787840.50 GiB" in refused(model, "--load-format", "dummy", code=1)
 
@@ -237,6 +237,8 @@ def test_the_vocabulary_of_a_gguf_names_the_file(model, tmp_path):
 
 def test_more_layers_than_the_files_hold(model):
     change(model, "config.json", num_hidden_layers=4)
+    assert f"{model}/config.json: layer_types: found " in refused(model)
+    change(model, "config.json", layer_types=None)
     assert "the files hold 2 layers, num_hidden_layers is 4" in refused(model)
 
 
