@@ -10,6 +10,7 @@
 #include "api/json_writer.h"
 #include "base/ascii_case.h"
 #include "base/split.h"
+#include "text/pythonic_call_parser.h"
 #include "text/tags.h"
 
 namespace tiercel::api {
@@ -85,6 +86,11 @@ class SchemaTypes final : public text::ToolTypes {
           (types.other && !types.string)) {
         return std::string(stripped);
       }
+    }
+    // Models write Python's lists and dictionaries, too.
+    if (types.other) {
+      const auto literal = text::PythonLiteralToJson(stripped);
+      if (literal && (literal->front() == '[' || literal->front() == '{')) return *literal;
     }
     // What is not of its type is what it says.
     std::string out;
