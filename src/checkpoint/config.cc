@@ -265,7 +265,7 @@ int64_t ModelConfig::DerivedMaxModelLen() const {
 }
 
 Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides,
-                                       const std::string& path, const FieldNames& names) {
+                                       const std::string& path, const OwnNames& names) {
   ASSIGN_OR_RETURN(Json root, ParseJsonObject(json, path, kMaxConfigBytes));
   ModelConfig config;
   std::vector<std::string> added;  // by the overrides, at the top

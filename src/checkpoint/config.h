@@ -93,7 +93,7 @@ struct GenerationConfig {
 };
 
 // Parses config.json's text; `hf_overrides` is a JSON object merged over it ("" for none); `path`
-// is for messages, and so are `names`, the file's own for config.json's fields (see FieldNames). Every number is bounded; an
+// is for messages, and so are `names`, the file's own for config.json's fields (see OwnNames). Every number is bounded; an
 // unknown architecture names found and supported.
 Expected<ModelConfig> ParseModelConfig(std::string_view json, std::string_view hf_overrides, const std::string& path,
                                        const std::function<std::string(std::string_view field)>& names = {});

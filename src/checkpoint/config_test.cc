@@ -161,10 +161,10 @@ TEST(ModelConfig, WhatIsNoJsonHasAPlaceAndAReason) {
                 HasSubstr(fmt::format("dir/config.json: rms_norm_eps: found \"{}\", expected a number", number)));
   }
   EXPECT_THAT(with(",\n\"unread\": nan"), testing::AllOf(HasSubstr("dir/config.json: is not valid JSON ("),
-                                                      HasSubstr("line 11, column 12: "), HasSubstr("invalid literal")));
-  EXPECT_THAT(with(",\n\"unread\": \"\\ud800\""), testing::AllOf(HasSubstr("line 11, column "), HasSubstr("surrogate")));
-  EXPECT_THAT(with(",\n\"unread\": 1" + std::string(400, '0')), HasSubstr("line 11, column 11: number overflow"));
-  EXPECT_THAT(with(",\n\"unread\": \"\xe4\""), testing::AllOf(HasSubstr("line 11, column "), HasSubstr("UTF-8")));
+                                                      HasSubstr("line 10, column 12: "), HasSubstr("invalid literal")));
+  EXPECT_THAT(with(",\n\"unread\": \"\\ud800\""), testing::AllOf(HasSubstr("line 10, column "), HasSubstr("surrogate")));
+  EXPECT_THAT(with(",\n\"unread\": 1" + std::string(400, '0')), HasSubstr("line 10, column 11: number overflow"));
+  EXPECT_THAT(with(",\n\"unread\": \"\xe4\""), testing::AllOf(HasSubstr("line 10, column "), HasSubstr("UTF-8")));
 }
 
 // A value of a flag is not the file's fault.

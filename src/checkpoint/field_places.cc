@@ -12,7 +12,7 @@ std::string_view FlagOf(std::string_view field) {
 
 }  // namespace
 
-FieldPlaces::FieldPlaces(std::string path, const Json& file, Json overrides, FieldNames names)
+FieldPlaces::FieldPlaces(std::string path, const Json& file, Json overrides, OwnNames names)
     : path_(std::move(path)), overrides_(std::move(overrides)), names_(std::move(names)) {
   for (const auto& [key, value] : file.items()) {
     if (value.is_object()) objects_.insert(key);

@@ -13,12 +13,12 @@ namespace tiercel::checkpoint {
 
 // A file's own name of config.json's field, as "qwen3.block_count" of num_hidden_layers; of what lies in an object it is asked
 // for "rope_scaling.factor".
-using FieldNames = std::function<std::string(std::string_view field)>;
+using OwnNames = std::function<std::string(std::string_view field)>;
 
 class FieldPlaces {
  public:
   // Of the file as it is, before `overrides` are merged into it. `names` is empty where it has config.json's.
-  FieldPlaces(std::string path, const Json& file, Json overrides, FieldNames names);
+  FieldPlaces(std::string path, const Json& file, Json overrides, OwnNames names);
 
   // "dir/config.json: rope_scaling: factor", of the field `key` of `object` ("" for the whole).
   std::string Of(std::string_view object, std::string_view key) const;
@@ -29,7 +29,7 @@ class FieldPlaces {
   const std::string path_;
   std::set<std::string, std::less<>> objects_;  // that the file has
   const Json overrides_;
-  const FieldNames names_;
+  const OwnNames names_;
 };
 
 // The fields of `object`, whose messages begin with their places. All must outlive the result.

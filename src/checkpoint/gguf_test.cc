@@ -509,11 +509,11 @@ TEST_F(GgufModel, TokenizerData) {
 
 TEST_F(GgufModel, EveryTokenThatEndsAnAnswer) {
   Builder b = Model("qwen3");
-  b.U32("tokenizer.ggml.eos_token_id", 7).U32("tokenizer.ggml.eot_token_id", 5);
-  b.U32("tokenizer.ggml.eom_token_id", 9).U32("tokenizer.ggml.bos_token_id", 1);
+  b.U32("tokenizer.ggml.eos_token_id", 2).U32("tokenizer.ggml.eot_token_id", 1);
+  b.U32("tokenizer.ggml.eom_token_id", 3).U32("tokenizer.ggml.bos_token_id", 1);
   const auto c = Open(b);
   ASSERT_TRUE(c) << c.error();
-  EXPECT_THAT((*c)->config().eos_token_ids, ElementsAre(7, 5, 9));
+  EXPECT_THAT((*c)->config().eos_token_ids, ElementsAre(2, 1, 3));
   Builder same = Model("qwen3");
   for (const char* key : {"eos", "eot", "eom"}) {
     same.U32(fmt::format("tokenizer.ggml.{}_token_id", key), 3);

@@ -189,7 +189,7 @@ Expected<LinearScheme> ParseGroups(const JsonFields& fields, const std::string& 
 }
 
 // "group_size, model_quant_type and 3 more", for the refusal of an object.
-std::string SomeFieldsOf(const Json& object) {
+std::string FieldNames(const Json& object) {
   constexpr size_t kShown = 4;
   std::string text;
   size_t shown = 0;
@@ -298,7 +298,7 @@ Expected<Quantization> Quantization::ParseConfig(std::string_view config_json,
   if (method.empty()) {
     return Unexpected(Unimplemented("{}: found {} and no quant_method, expected one, or the type of "
                                     "every tensor as in {}: {}",
-                                    where, SomeFieldsOf(config), kDescriptionName, kOffered));
+                                    where, FieldNames(config), kDescriptionName, kOffered));
   }
   if (method != "compressed-tensors") {
     return Unexpected(Unimplemented("{}: found the format {}, which is not supported: {}", where,

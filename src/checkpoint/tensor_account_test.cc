@@ -147,7 +147,7 @@ TEST(TensorAccount, MoreLayersAreRefused) {
   listing.Add("model.layers.4.mlp.up_proj.weight");
   EXPECT_EQ(Error(listing),
             "num_hidden_layers is 3, and the files hold 2 tensors of 2 more layers "
-            "(model.layers.3.mlp.up_proj.weight, model.layers.4.mlp.up_proj.weight); config.json "
+            "(model.layers.3.mlp.up_proj.weight, model.layers.4.mlp.up_proj.weight); it "
             "belongs to another model, or files of several lie in the folder");
   Listing gguf(fewer);
   gguf.Add("blk.3.nextn.eh_proj.weight");

@@ -183,9 +183,18 @@ TEST(EngineConfigTest, RefusesValuesOutOfRange) {
   EXPECT_THAT(bad([](auto* o) { o->max_num_batched_tokens = (1 << 22) + 1; }),
               HasSubstr("max_num_batched_tokens must be between 1 and 2^22, got 4194305."));
   EXPECT_EQ(bad([](auto* o) { o->max_num_batched_tokens = 1 << 22; }), "ok");
-  EXPECT_THAT(bad([](auto* o) { o->max_model_len = 1 << 23, o->allow_long_max_model_len = true, o->enable_chunked_prefill = false; }),
+  EXPECT_THAT(bad([](auto* o) {
+                o->max_model_len = 1 << 23;
+                o->allow_long_max_model_len = true;
+                o->enable_chunked_prefill = false;
+              }),
               HasSubstr("max_num_batched_tokens must be between 1 and 2^22, got 8388608."));
-  EXPECT_THAT(bad([](auto* o) { o->max_num_seqs = 65536, o->max_num_batched_tokens = 65536, o->block_size = 1, o->max_model_len = 4097, o->allow_long_max_model_len = true; }),
+  EXPECT_THAT(bad([](auto* o) {
+                o->max_num_seqs = o->max_num_batched_tokens = 65536;
+                o->block_size = 1;
+                o->max_model_len = 4097;
+                o->allow_long_max_model_len = true;
+              }),
               HasSubstr("have 4097 blocks each (block_size 1); all together may have 2^28."));
   EXPECT_THAT(bad([](auto* o) { o->block_size = 0; }), HasSubstr("block_size"));
   EXPECT_THAT(bad([](auto* o) { o->gpu_memory_utilization = 1.5; }),

@@ -93,7 +93,7 @@ Expected<Listing> Remote::List(const std::string& repository, const std::string&
           "{}: access denied by {} (HTTP {}): the model is private, gated or does not exist; {}",
           repository, endpoint, response->status, DeniedHint()));
     case 404:
-      return Unexpected(NotFound("{}: {} has no such model with revision '{}' (HTTP 404)",
+      return Unexpected(FailedPrecondition("{}: {} has no such model with revision '{}' (HTTP 404)",
                                  repository, endpoint, revision));
     default:
       return Unexpected(

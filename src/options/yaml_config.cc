@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -149,7 +150,9 @@ Status AppendWords(const OptionTable& table, const std::string& key, const YAML:
 
 // A pipe that nobody writes to, or a device without an end, would be waited for.
 Expected<std::string> ReadFile(const std::string& path) {
-  const auto failed = [&] { return Unexpected(NotFound("{}: the config file cannot be read: {}", path, std::strerror(errno))); };
+  const auto failed = [&] {
+    return Unexpected(NotFound("{}: the config file cannot be read: {}", path, std::strerror(errno)));
+  };
   const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return failed();
   const std::unique_ptr<const int, void (*)(const int*)> closed(&fd, [](const int* open) { ::close(*open); });
@@ -224,6 +227,8 @@ Expected<std::vector<std::string>> ReadConfigFile(const std::string& path, const
       }
     }
     return words;
+  } catch (const YAML::DeepRecursion& error) {  // "bad file", in its own words
+    return Unexpected(InvalidArgument("{}:{}: nested deeper than {}", path, error.mark.line + 1, kMaxYamlDepth));
   } catch (const YAML::Exception& error) {
     return Unexpected(InvalidArgument("{}:{}: {}", path, error.mark.line + 1, error.msg));
   }

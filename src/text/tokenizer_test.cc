@@ -215,7 +215,7 @@ TEST_F(StrangeTokenizer, IsTriedWhenItIsRead) {
   EXPECT_THAT(with("pre_tokenizer", {{"type", "FixedLength"}, {"length", 0}}), HasSubstr(file + "pre_tokenizer: fails on a text"));
   const Json empty = {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}};
   EXPECT_THAT(with("model", empty), HasSubstr(file + "model.vocab: found no token, expected the vocabulary"));
-  const Json nothing = {{"type", "Replace"}, {"pattern", {{"Regex", "."}}}, {"content", ""}};
+  const Json nothing = {{"type", "Replace"}, {"pattern", {{"Regex", "(?s)."}}}, {"content", ""}};
   EXPECT_THAT(with("normalizer", nothing), HasSubstr(file + "model: makes no token of any text"));
 }
 

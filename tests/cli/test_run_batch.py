@@ -303,7 +303,7 @@ def test_a_limit_of_a_files_size_is_one_line_and_what_was_answered_stays(tmp_pat
 @pytest.mark.parametrize("flags, code, part", [
     (["-i", "in.jsonl"], 2, "required: --output-file"),
     (["-o", "out.jsonl"], 2, "required: --input-file"),
-    (["-i", "/nowhere.jsonl", "-o", "out.jsonl"], 1, "/nowhere.jsonl: no such file"),
+    (["-i", "/nowhere.jsonl", "-o", "out.jsonl"], 2, "/nowhere.jsonl: no such file"),
     (["-i", TINY / "config.json", "-o", "/nowhere/out.jsonl"], 1, "/nowhere/out.jsonl"),
 ])
 def test_what_is_wrong_is_said(flags, code, part):

@@ -58,7 +58,7 @@ def test_ready_is_not_said_before(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
         result = run("serve", tmp_path / "none", "--port", free_port(), env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        assert result.returncode == 1
+        assert result.returncode == 2
         listener.settimeout(0.1)
         heard = []
         try:

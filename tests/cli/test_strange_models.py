@@ -19,7 +19,7 @@ def refused(model, *flags, code=2, env=None):
     return result.stderr.strip().splitlines()[-1]
 
 
-def change(model, name, **fields):
+def change(model, name, /, **fields):
     path = model / name
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
